@@ -1,0 +1,1 @@
+//! ipsec.conf and ipsec.secrets, read into the engine's connections.

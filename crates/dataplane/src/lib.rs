@@ -1,0 +1,1 @@
+//! The user-space data plane: TUN device, ESP, UDP and raw sockets.

@@ -1,0 +1,1 @@
+//! Connections, intents, traps and allocation above the IKE SAs, without I/O.

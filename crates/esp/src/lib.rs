@@ -1,0 +1,1 @@
+//! ESP packet transforms: tunnel and transport mode, extended sequence numbers, replay protection. Pure.

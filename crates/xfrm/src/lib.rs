@@ -1,0 +1,1 @@
+//! XFRM netlink: typed messages, requests, dumps and events.
