@@ -1,0 +1,142 @@
+//! What a key manager asks of a data plane: SA and policy commands as values, executed alike by the kernel's XFRM and
+//! by a plane in user space.
+
+use std::net::IpAddr;
+
+use thiserror::Error;
+
+use crate::{Mark, Mode, Policy, PolicyKey, Protocol, Sa, SaCounters, SaId};
+
+/// Asks for an SPI for an inbound SA (XFRM_MSG_ALLOCSPI). Creates a larval state, or gives the SPI to the one that
+/// an acquire has made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AllocateSpi {
+    /// The outer source: the peer.
+    pub src: IpAddr,
+    /// The outer destination: this host.
+    pub dst: IpAddr,
+    /// The IPsec protocol.
+    pub protocol: Protocol,
+    /// The mode of the SA to come.
+    pub mode: Mode,
+    /// The request id of the SA to come.
+    pub reqid: u32,
+    /// The xfrm interface of the SA to come.
+    pub if_id: u32,
+    /// The mark of the SA to come.
+    pub mark: Mark,
+    /// The smallest SPI wanted; at least 256 (RFC 4303 §2.1 reserves the rest).
+    pub min: u32,
+    /// The largest SPI wanted.
+    pub max: u32,
+    /// The sequence number of the ACQUIRE being answered, or 0.
+    pub acquire_seq: u32,
+}
+
+/// A request to a data plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Reserve an SPI; answered by [`Reply::Spi`].
+    AllocateSpi(AllocateSpi),
+    /// Install an SA. One whose SPI was allocated replaces its larval state; an existing SA with that id is an error.
+    InstallSa(Box<Sa>),
+    /// Change what may change in an installed SA: encapsulation ports, lifetimes, set-mark, if_id (K14).
+    UpdateSa(Box<Sa>),
+    /// Remove an SA.
+    RemoveSa(SaId),
+    /// Install a policy; an existing one with that key is an error.
+    InstallPolicy(Box<Policy>),
+    /// Install a policy, or replace the one with that key.
+    UpdatePolicy(Box<Policy>),
+    /// Remove a policy.
+    RemovePolicy(PolicyKey),
+    /// Report an SA; answered by [`Reply::Sa`].
+    QuerySa(SaId),
+    /// Report a policy; answered by [`Reply::Policy`].
+    QueryPolicy(PolicyKey),
+}
+
+/// Where in its life an SA is (the kernel's XFRM_STATE_ values).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SaState {
+    /// No keys yet: made by an acquire or by the allocation of its SPI (XFRM_STATE_ACQ).
+    Larval,
+    /// In use.
+    Valid,
+    /// Negotiation has failed.
+    Error,
+    /// A hard limit was reached.
+    Expired,
+}
+
+/// An SA as a data plane holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaReport {
+    /// The SA; a plane may leave the keys out, they are empty then.
+    pub sa: Sa,
+    /// Its state.
+    pub state: SaState,
+    /// What it has done.
+    pub counters: SaCounters,
+}
+
+/// A policy as a data plane holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyReport {
+    /// The policy, its index filled in.
+    pub policy: Policy,
+}
+
+/// The answer to a [`Command`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// The SPI reserved.
+    Spi(u32),
+    /// The SA asked for.
+    Sa(Box<SaReport>),
+    /// The policy asked for.
+    Policy(Box<PolicyReport>),
+}
+
+/// Why a [`Command`] was not executed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CommandError {
+    /// Something with that identity is there already.
+    #[error("it exists already")]
+    Exists,
+    /// Nothing with that identity is there.
+    #[error("no such entry")]
+    NotFound,
+    /// The data plane does not know how.
+    #[error("not supported by this data plane: {0}")]
+    Unsupported(String),
+    /// The request contradicts itself or the rules.
+    #[error("invalid request: {0}")]
+    Invalid(String),
+    /// The caller may not.
+    #[error("no permission to change the IPsec databases")]
+    NoPermission,
+    /// No memory, no free SPI, a table is full.
+    #[error("out of resources")]
+    OutOfResources,
+    /// The data plane refused for a reason of its own.
+    #[error("{text} (errno {errno})")]
+    Failed {
+        /// The error number.
+        errno: i32,
+        /// Its text, or the kernel's extended one.
+        text: String,
+    },
+}
+
+/// A data plane's databases, seen from the key manager.
+pub trait SaDatabase {
+    /// Executes one command.
+    ///
+    /// # Errors
+    ///
+    /// See [`CommandError`]; a refused command has changed nothing.
+    fn execute(&mut self, command: &Command) -> Result<Reply, CommandError>;
+}

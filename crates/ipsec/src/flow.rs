@@ -1,0 +1,235 @@
+//! Flows: what of a packet a selector looks at, and how it is read from a packet (K2).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use thiserror::Error;
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    pub const fn of(address: IpAddr) -> Family {
+        match address {
+            IpAddr::V4(_) => Family::V4,
+            IpAddr::V6(_) => Family::V6,
+        }
+    }
+}
+
+/// The key of a policy lookup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address, of the same family.
+    pub dst: IpAddr,
+    /// IP protocol number; for IPv6 that of the first header that is no extension header.
+    pub protocol: u8,
+    /// Source port. ICMP and mobility header: the type. GRE: upper half of the key. Fragments: 0.
+    pub sport: u16,
+    /// Destination port. ICMP: the code. GRE: lower half of the key. Fragments: 0.
+    pub dport: u16,
+    /// The packet's mark.
+    pub mark: u32,
+    /// The output device outbound, the input device inbound; 0 if not known.
+    pub ifindex: u32,
+}
+
+/// Why a packet cannot be classified; counted as [`InHdrError`](crate::Counter::InHdrError) or
+/// [`FwdHdrError`](crate::Counter::FwdHdrError).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum FlowError {
+    /// No octets.
+    #[error("empty packet")]
+    Empty,
+    /// Neither IPv4 nor IPv6.
+    #[error("IP version {0}")]
+    Version(u8),
+    /// The packet ends inside a header, or before the length it states.
+    #[error("packet of {len} octets ends before octet {needed}")]
+    Truncated {
+        /// Octets there are.
+        len: usize,
+        /// Octets there must be at least.
+        needed: usize,
+    },
+    /// A length field is smaller than what it must include.
+    #[error("length field of {0} is impossible")]
+    Length(usize),
+    /// More IPv6 extension headers than anyone sends.
+    #[error("more than {} IPv6 extension headers", MAX_EXTENSION_HEADERS)]
+    TooManyHeaders,
+}
+
+/// More than the kernel's flow dissector would follow in practice; a bound on the work per packet.
+const MAX_EXTENSION_HEADERS: usize = 16;
+
+const HOP_BY_HOP: u8 = 0;
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const GRE: u8 = 47;
+const ICMPV6: u8 = 58;
+const DESTINATION_OPTIONS: u8 = 60;
+const SCTP: u8 = 132;
+const MOBILITY: u8 = 135;
+const UDP_LITE: u8 = 136;
+
+impl Flow {
+    /// A flow between two hosts: no ports, mark 0, no device.
+    pub fn new(src: IpAddr, dst: IpAddr, protocol: u8) -> Flow {
+        Flow {
+            src,
+            dst,
+            protocol,
+            sport: 0,
+            dport: 0,
+            mark: 0,
+            ifindex: 0,
+        }
+    }
+
+    /// The address family, that of `src`.
+    pub fn family(&self) -> Family {
+        Family::of(self.src)
+    }
+
+    /// Reads addresses, protocol and ports from an IP packet; mark and device are left 0.
+    ///
+    /// The ports of fragments are 0, also those of a first fragment, as where the kernel forwards (K2). Octets beyond
+    /// the packet's stated length are ignored.
+    ///
+    /// # Errors
+    ///
+    /// If the headers cannot be read in full. Unlike the kernel, which takes the ports of a packet that ends within
+    /// its transport header for 0, such a packet is refused.
+    pub fn from_packet(packet: &[u8]) -> Result<Flow, FlowError> {
+        match packet.first() {
+            None => Err(FlowError::Empty),
+            Some(first) => match first >> 4 {
+                4 => Flow::from_ipv4(packet),
+                6 => Flow::from_ipv6(packet),
+                version => Err(FlowError::Version(version)),
+            },
+        }
+    }
+
+    fn from_ipv4(packet: &[u8]) -> Result<Flow, FlowError> {
+        let header: &[u8; 20] = array_at(packet, 0)?;
+        let header_len = usize::from(header[0] & 0x0f) * 4;
+        let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        if header_len < 20 {
+            return Err(FlowError::Length(header_len));
+        }
+        if total_len < header_len {
+            return Err(FlowError::Length(total_len));
+        }
+        let packet = bytes_at(packet, 0, total_len)?;
+        let [a, b, c, d] = *array_at(packet, 12)?;
+        let src = Ipv4Addr::new(a, b, c, d).into();
+        let [a, b, c, d] = *array_at(packet, 16)?;
+        let dst = Ipv4Addr::new(a, b, c, d).into();
+        let mut flow = Flow::new(src, dst, header[9]);
+        // More-fragments flag or fragment offset.
+        let is_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
+        if !is_fragment {
+            flow.read_ports(packet, header_len)?;
+        }
+        Ok(flow)
+    }
+
+    fn from_ipv6(packet: &[u8]) -> Result<Flow, FlowError> {
+        let header: &[u8; 40] = array_at(packet, 0)?;
+        let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+        let packet = bytes_at(packet, 0, 40 + payload_len)?;
+        let src: &[u8; 16] = array_at(packet, 8)?;
+        let dst: &[u8; 16] = array_at(packet, 24)?;
+        let mut flow = Flow::new(
+            Ipv6Addr::from(*src).into(),
+            Ipv6Addr::from(*dst).into(),
+            header[6],
+        );
+        let mut offset = 40;
+        for _ in 0..=MAX_EXTENSION_HEADERS {
+            match flow.protocol {
+                HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
+                    let [next, units] = *array_at(packet, offset)?;
+                    let len = (usize::from(units) + 1) * 8;
+                    bytes_at(packet, offset, len)?;
+                    flow.protocol = next;
+                    offset += len;
+                }
+                FRAGMENT => {
+                    let fragment: &[u8; 8] = array_at(packet, offset)?;
+                    flow.protocol = fragment[0];
+                    return Ok(flow);
+                }
+                _ => {
+                    flow.read_ports(packet, offset)?;
+                    return Ok(flow);
+                }
+            }
+        }
+        Err(FlowError::TooManyHeaders)
+    }
+
+    fn read_ports(&mut self, packet: &[u8], offset: usize) -> Result<(), FlowError> {
+        match self.protocol {
+            TCP | UDP | UDP_LITE | SCTP => {
+                let [a, b, c, d] = *array_at(packet, offset)?;
+                self.sport = u16::from_be_bytes([a, b]);
+                self.dport = u16::from_be_bytes([c, d]);
+            }
+            ICMP | ICMPV6 => {
+                let [kind, code] = *array_at(packet, offset)?;
+                self.sport = kind.into();
+                self.dport = code.into();
+            }
+            MOBILITY => {
+                let [_, _, kind] = *array_at(packet, offset)?;
+                self.sport = kind.into();
+            }
+            GRE => {
+                let [flags, version, _, _] = *array_at(packet, offset)?;
+                let has_checksum = flags & 0x80 != 0;
+                let has_routing = flags & 0x40 != 0;
+                let has_key = flags & 0x20 != 0;
+                // RFC 2890. Versions other than 0 (PPTP) and source routing are not looked into.
+                if has_key && !has_routing && version & 0x07 == 0 {
+                    let key = offset + if has_checksum { 8 } else { 4 };
+                    let [a, b, c, d] = *array_at(packet, key)?;
+                    self.sport = u16::from_be_bytes([a, b]);
+                    self.dport = u16::from_be_bytes([c, d]);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn bytes_at(packet: &[u8], offset: usize, len: usize) -> Result<&[u8], FlowError> {
+    let needed = offset.saturating_add(len);
+    packet.get(offset..needed).ok_or(FlowError::Truncated {
+        len: packet.len(),
+        needed,
+    })
+}
+
+fn array_at<const N: usize>(packet: &[u8], offset: usize) -> Result<&[u8; N], FlowError> {
+    bytes_at(packet, offset, N)?
+        .first_chunk()
+        .ok_or(FlowError::Truncated {
+            len: packet.len(),
+            needed: offset.saturating_add(N),
+        })
+}
