@@ -1,1 +1,45 @@
 //! IKEv2 messages: bytes to values and back. No cryptography, no state.
+//!
+//! Implements the message format of RFC 7296, section 3, and of RFC 7383 (fragments), and the framing around it (RFC 3948).
+//! Received messages are looked at through views that borrow the datagram; what policies make and
+//! compare (proposals, traffic selectors) are small owned values; messages are written to the end of a caller's buffer.
+//!
+//! - Read: [`Message::parse`], then [`Message::payloads`]; after decryption [`PayloadChain::new`].
+//! - Write: [`write_message`] and [`PayloadWriter`].
+//! - Numbers of the IANA registry are open newtypes such as [`NotifyType`]: unknown values are kept.
+//! - [`limits`] bound what one message can make a receiver do.
+//!
+//! Nothing here panics, whatever the input. Malformed input is a [`ParseError`], values that have no encoding a [`WriteError`].
+#![forbid(unsafe_code)]
+
+pub mod limits;
+
+mod error;
+mod framing;
+mod header;
+mod message;
+mod payload;
+mod reader;
+mod registry;
+mod spi;
+mod writer;
+
+pub use error::{ParseError, ParseErrorKind, WriteError};
+pub use framing::{EspHeader, NAT_KEEPALIVE, NON_ESP_MARKER, UdpDatagram, classify_natt};
+pub use header::{Flags, Header, Version};
+pub use message::{Message, PayloadChain, Payloads, RawPayload, RawPayloads};
+pub use payload::{
+    Attribute, AttributeValue, AttributeView, Attributes, AuthPayload, CertPayload, CertReqPayload,
+    ConfigAttribute, ConfigAttributes, CpPayload, DeletePayload, DigitalSignature, EapPayload,
+    IdPayload, KePayload, NoncePayload, Notify, Payload, Proposal, ProposalView, Proposals,
+    SaPayload, SelectorEntries, SelectorEntry, SkPayload, SkfPayload, TrafficSelector, Transform,
+    TransformView, Transforms, TsPayload,
+};
+pub use registry::{
+    AttributeType, AuthMethodId, CertEncoding, CfgAttributeType, CfgType, EapCode, EapType, EncrId,
+    EsnId, ExchangeType, GatewayIdType, GroupControllerAuthId, HashAlgorithm, IdType, IntegId,
+    IpcompTransform, KeId, KeyWrapId, NotifyType, PayloadType, PpkIdType, PrfId, ProtocolId,
+    RohcAttributeType, SecurePasswordMethod, TransformType, TsType,
+};
+pub use spi::{IkeSpi, Spi};
+pub use writer::{PayloadWriter, write_message};
