@@ -1,1 +1,54 @@
-//! ESP packet transforms: tunnel and transport mode, extended sequence numbers, replay protection. Pure.
+//! ESP packet transforms: tunnel and transport mode, extended sequence numbers, replay protection (RFC 4303).
+//!
+//! Pure: no sockets, clocks or randomness, and nothing is allocated per packet. A packet lies in a
+//! [`PacketBuffer`], a window on the caller's memory with headroom in front and tailroom behind; it is transformed in
+//! place.
+//!
+//! ```text
+//! outbound:  IP packet    --Outbound::seal-->  ESP packet (SPI..ICV) and Sealed { outer: OuterHeader }
+//!                         --write_outer---->   whole IP packet, where no UDP socket writes the headers
+//! inbound:   ESP packet and OuterHeader  --Inbound::open-->  IP packet
+//! ```
+//!
+//! A batch that shares an SA goes like this:
+//!
+//! ```text
+//! let outbound = Outbound::new(&sa)?;                       // Sync: shared by threads
+//! for (seq, packet) in outbound.reserve(batch.len())?.zip(batch) {
+//!     outbound.check_size(packet.bytes())?;                 // TooBig { mtu } -> icmp::too_big(..)
+//!     let sealed = outbound.seal(seq, packet)?;             // SealError::counter() -> ipsec::Counter
+//!     send(packet.bytes(), sealed.outer.tos, sealed.outer.dont_fragment);
+//! }
+//! let mut inbound = Inbound::new(&sa)?;                     // owns the replay window
+//! let opened = inbound.open(packet, &outer)?;               // OpenError::counter() -> Option<ipsec::Counter>
+//! ```
+//!
+//! | module | what | source |
+//! |---|---|---|
+//! | `outbound`, `inbound` | the transforms | RFC 4303 §3.3, §3.4; K4, K8 |
+//! | `buffer` | [`PacketBuffer`] | |
+//! | `ecn` | ECN and DSCP across a tunnel | RFC 6040, RFC 2983 |
+//! | `overhead` | sizes and MTU | K4 |
+//! | [`icmp`] | "packet too big" to the sender | RFC 1191, RFC 4443 |
+//! | `ip`, `outer` | IP headers | RFC 791, RFC 8200 |
+#![forbid(unsafe_code)]
+
+mod buffer;
+mod ecn;
+mod error;
+pub mod icmp;
+mod inbound;
+mod ip;
+mod outbound;
+mod outer;
+mod overhead;
+mod sa;
+
+pub use buffer::{NoRoom, PacketBuffer, Room};
+pub use ecn::{ECN_MASK, Ecn, TosPolicy};
+pub use error::{OpenError, SaError, SealError};
+pub use inbound::{EspHeader, Inbound, Opened};
+pub use ip::IpError;
+pub use outbound::{Outbound, Sealed, SequenceBlock};
+pub use outer::{DEFAULT_HOP_LIMIT, OuterHeader};
+pub use overhead::Overhead;

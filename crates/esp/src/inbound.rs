@@ -1,0 +1,222 @@
+//! Opening: RFC 4303 §3.4, with the kernel's order of checks (K8) and RFC 6040 for the inner header.
+
+use cygnet_crypto::EspCipher;
+use cygnet_ipsec::{Mode, ReplayWindow, Sa, SaDirection};
+
+use crate::buffer::PacketBuffer;
+use crate::ecn::TosPolicy;
+use crate::error::{OpenError, SaError};
+use crate::ip::{
+    self, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpError, IpHeader, NewHeader, Version, protocol,
+};
+use crate::outer::OuterHeader;
+use crate::overhead::{ESP_HEADER_LEN, ESP_TRAILER_LEN, Overhead};
+use crate::sa::{self, PADDING};
+
+/// SPI and sequence number of an ESP packet, read without any check but for length: for finding the SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EspHeader {
+    /// Security parameters index.
+    pub spi: u32,
+    /// The low 32 bits of the sequence number.
+    pub sequence: u32,
+}
+
+impl EspHeader {
+    /// Reads the first 8 octets; `None` if there are fewer.
+    pub fn parse(packet: &[u8]) -> Option<Self> {
+        let &[a, b, c, d, e, f, g, h] = packet.first_chunk::<ESP_HEADER_LEN>()?;
+        Some(Self {
+            spi: u32::from_be_bytes([a, b, c, d]),
+            sequence: u32::from_be_bytes([e, f, g, h]),
+        })
+    }
+}
+
+/// What opening a packet yielded besides the bytes in the buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The full sequence number.
+    pub sequence: u64,
+    /// What the SA's byte counter and byte lifetime grow by, as the kernel counts it: the decrypted packet, in transport
+    /// mode without an IP header, TFC padding included.
+    pub counted: usize,
+}
+
+/// An inbound SA, ready to open packets. Whoever has it to himself owns its replay window too.
+#[derive(Debug)]
+pub struct Inbound {
+    cipher: EspCipher,
+    esn: bool,
+    mode: Mode,
+    overhead: Overhead,
+    tos: TosPolicy,
+    encapsulated: bool,
+    replay: ReplayWindow,
+}
+
+impl Inbound {
+    /// Takes what it needs from an SA; its lifetime, selector and marks are the caller's to observe.
+    ///
+    /// # Errors
+    ///
+    /// The SA is one that this crate cannot do, or its key does not fit its algorithm.
+    pub fn new(sa: &Sa) -> Result<Self, SaError> {
+        let cipher = sa::cipher(sa, SaDirection::In)?;
+        Ok(Self {
+            overhead: sa::overhead(sa, &cipher),
+            cipher,
+            esn: sa.esn,
+            mode: sa.mode,
+            tos: sa::tos_policy(sa),
+            encapsulated: sa.encap.is_some(),
+            replay: ReplayWindow::new(sa.replay_window, sa.esn)
+                .map_err(|error| SaError::ReplayWindow(error.to_string()))?,
+        })
+    }
+
+    /// The replay window.
+    pub fn replay(&self) -> &ReplayWindow {
+        &self.replay
+    }
+
+    /// Replaces the replay window: for an SA that is taken over with its state.
+    pub fn resume_with(&mut self, replay: ReplayWindow) {
+        self.replay = replay;
+    }
+
+    /// The sizes of what is around a packet.
+    pub fn overhead(&self) -> &Overhead {
+        &self.overhead
+    }
+
+    /// Octets that have to be free in front of the ESP packet for [`open`](Self::open): none in tunnel mode; in
+    /// transport mode a new IP header may be longer than ESP's.
+    pub fn headroom(&self) -> usize {
+        match self.mode {
+            Mode::Transport => IPV6_HEADER_LEN.saturating_sub(self.overhead.esp_front()),
+            _ => 0,
+        }
+    }
+
+    /// Opens the ESP packet in the buffer in place: from SPI to ICV, without IP and UDP headers. Afterwards the buffer
+    /// holds the IP packet that was inside; in transport mode its IP header is made from `outer`, so that IPv4 options and
+    /// IPv6 extension headers in front of ESP are not passed on.
+    ///
+    /// After an error the buffer's content is undefined, and the replay window has moved only if the packet was authentic.
+    ///
+    /// # Errors
+    ///
+    /// Why the packet is to be dropped; [`OpenError::counter`] says where it counts.
+    pub fn open(
+        &mut self,
+        packet: &mut PacketBuffer<'_>,
+        outer: &OuterHeader,
+    ) -> Result<Opened, OpenError> {
+        let len = packet.len();
+        let around = self.overhead.esp_front() + self.overhead.icv;
+        let ciphertext = len.checked_sub(around).ok_or(OpenError::Length(len))?;
+        // The alignment to 4 octets of RFC 4303 §2.4 is asked for as well: whoever does not keep it has not made ESP.
+        if ciphertext < ESP_TRAILER_LEN || !ciphertext.is_multiple_of(self.overhead.alignment) {
+            return Err(OpenError::Length(len));
+        }
+        let header = EspHeader::parse(packet.bytes()).ok_or(OpenError::Length(len))?;
+        //= rfc4303#3.4.3
+        //# If the received packet falls within the window and is not a
+        //# duplicate, or if the packet is to the right of the window, and if a
+        //# separate integrity algorithm is employed, then the receiver proceeds
+        //# to integrity verification.
+        let sequence = self.replay.check(header.sequence)?;
+        self.cipher
+            .open(sequence, self.esn, packet.bytes_mut())
+            .map_err(|_| OpenError::NotAuthentic)?;
+        self.replay.commit(sequence)?;
+
+        packet.trim_front(self.overhead.esp_front());
+        packet.truncate(ciphertext);
+        let next_header = remove_trailer(packet)?;
+        let counted = packet.len();
+        match (self.mode, next_header) {
+            //= rfc4303#2.6
+            //# a receiver MUST be prepared to discard such packets,
+            //# without indicating an error.
+            (_, protocol::NO_NEXT_HEADER) => return Err(OpenError::Dummy),
+            (Mode::Transport, _) => self.restore_header(packet, next_header, outer)?,
+            (_, protocol::IPV4) => self.decapsulate(packet, Version::V4, outer)?,
+            (_, protocol::IPV6) => self.decapsulate(packet, Version::V6, outer)?,
+            (_, other) => return Err(OpenError::NextHeader(other)),
+        }
+        Ok(Opened { sequence, counted })
+    }
+
+    /// Tunnel mode: the payload is a packet, followed by TFC padding perhaps (RFC 4303 §2.7).
+    fn decapsulate(
+        &self,
+        packet: &mut PacketBuffer<'_>,
+        version: Version,
+        outer: &OuterHeader,
+    ) -> Result<(), OpenError> {
+        let header = IpHeader::parse(packet.bytes())?;
+        if header.version != version {
+            return Err(IpError::Version(if header.version == Version::V4 { 4 } else { 6 }).into());
+        }
+        packet.truncate(header.total_len);
+        let tos = self
+            .tos
+            .decapsulate(header.tos, outer.tos)
+            .ok_or(OpenError::Congestion)?;
+        if tos != header.tos {
+            ip::set_tos(packet.bytes_mut(), version, tos);
+        }
+        Ok(())
+    }
+
+    /// Transport mode: the payload belongs behind the IP header that the packet came with.
+    fn restore_header(
+        &self,
+        packet: &mut PacketBuffer<'_>,
+        next_header: u8,
+        outer: &OuterHeader,
+    ) -> Result<(), OpenError> {
+        if self.encapsulated {
+            //= rfc3948#3.1.2
+            //# Depending on local policy, one of the following MUST be done:
+            // The second of them: the checksum is computed anew.
+            ip::rewrite_transport_checksum(packet.bytes_mut(), next_header, outer.src, outer.dst);
+        }
+        let header = NewHeader {
+            src: outer.src,
+            dst: outer.dst,
+            tos: outer.tos,
+            hop_limit: outer.hop_limit,
+            dont_fragment: outer.dont_fragment,
+            identification: 0,
+            flow_label: outer.flow_label,
+            protocol: next_header,
+        };
+        packet.prepend(if outer.dst.is_ipv4() {
+            IPV4_HEADER_LEN
+        } else {
+            IPV6_HEADER_LEN
+        })?;
+        header.write(packet.bytes_mut()).ok_or(OpenError::Header)
+    }
+}
+
+/// Takes padding, pad length and next header off a decrypted payload; gives the next header.
+fn remove_trailer(packet: &mut PacketBuffer<'_>) -> Result<u8, OpenError> {
+    let Some((rest, &[pad_len, next_header])) = packet.bytes().split_last_chunk() else {
+        return Err(OpenError::Padding);
+    };
+    let pad_len = usize::from(pad_len);
+    let payload = rest.len().checked_sub(pad_len).ok_or(OpenError::Padding)?;
+    //= rfc4303#2.4
+    //# When this
+    //# padding scheme is employed, the receiver SHOULD inspect the Padding
+    //# field.
+    if rest.get(payload..) != PADDING.get(..pad_len) {
+        return Err(OpenError::Padding);
+    }
+    packet.truncate(payload);
+    Ok(next_header)
+}

@@ -1,0 +1,74 @@
+//! How many bytes ESP adds, and what MTU that leaves (K4; RFC 4303 §2.4, RFC 3948 §2.1).
+
+use cygnet_ipsec::{Mode, Sa};
+
+use crate::ip::{IPV4_HEADER_LEN, IPV6_HEADER_LEN, UDP_HEADER_LEN};
+
+/// Octets of SPI and sequence number.
+pub(crate) const ESP_HEADER_LEN: usize = 8;
+/// Octets of pad length and next header.
+pub(crate) const ESP_TRAILER_LEN: usize = 2;
+
+/// The sizes of everything that ESP puts around a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overhead {
+    /// New IP header: 0 in transport mode, which keeps the packet's own.
+    pub outer_ip: usize,
+    /// IP header that is kept in front of ESP: 0 in tunnel mode. Options and extension headers come on top of it.
+    pub kept_ip: usize,
+    /// UDP header: 8 or 0.
+    pub encapsulation: usize,
+    /// Initialization vector.
+    pub iv: usize,
+    /// Integrity check value.
+    pub icv: usize,
+    /// The ciphertext is a multiple of this, a power of two and at least 4.
+    pub alignment: usize,
+}
+
+impl Overhead {
+    pub(crate) fn new(sa: &Sa, iv: usize, icv: usize, alignment: usize) -> Self {
+        let ip = if sa.id.dst.is_ipv4() {
+            IPV4_HEADER_LEN
+        } else {
+            IPV6_HEADER_LEN
+        };
+        let (outer_ip, kept_ip) = if sa.mode == Mode::Tunnel {
+            (ip, 0)
+        } else {
+            (0, ip)
+        };
+        Self {
+            outer_ip,
+            kept_ip,
+            encapsulation: if sa.encap.is_some() {
+                UDP_HEADER_LEN
+            } else {
+                0
+            },
+            iv,
+            icv,
+            alignment,
+        }
+    }
+
+    /// Octets from the SPI to the end of the IV.
+    pub(crate) fn esp_front(&self) -> usize {
+        ESP_HEADER_LEN + self.iv
+    }
+
+    /// Octets of padding, 0 to `alignment` - 1, so that payload, padding and trailer fill whole blocks.
+    pub(crate) fn padding(&self, payload: usize) -> usize {
+        (payload + ESP_TRAILER_LEN).wrapping_neg() & (self.alignment - 1)
+    }
+
+    /// The largest packet, IP header included, that fits a path of this MTU; 0 if none does.
+    ///
+    /// The kernel's `xfrm_state_mtu`: ((mtu − headers − ICV − kept IP header) rounded down to whole blocks) + kept IP
+    /// header − 2.
+    pub fn max_inner(&self, outer_mtu: usize) -> usize {
+        let fixed = self.outer_ip + self.encapsulation + self.esp_front() + self.icv + self.kept_ip;
+        let blocks = outer_mtu.saturating_sub(fixed) & !(self.alignment - 1);
+        (blocks + self.kept_ip).saturating_sub(ESP_TRAILER_LEN)
+    }
+}

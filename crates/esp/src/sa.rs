@@ -1,0 +1,67 @@
+//! What the two directions take from an SA in the same way.
+
+use cygnet_crypto::EspCipher;
+use cygnet_ipsec::{EncapKind, Mode, Protocol, Sa, SaDirection};
+
+use crate::ecn::TosPolicy;
+use crate::error::SaError;
+use crate::overhead::Overhead;
+
+/// Padding octets 1, 2, 3 … (RFC 4303 §2.4).
+pub(crate) const PADDING: [u8; 255] = {
+    let mut octets = [0; 255];
+    let mut i = 0;
+    while i < octets.len() {
+        octets[i] = i as u8 + 1;
+        i += 1;
+    }
+    octets
+};
+
+/// SPIs below this one are reserved (RFC 4303 §2.1).
+const FIRST_SPI: u32 = 256;
+
+/// Refuses SAs that this crate cannot do and makes the cipher.
+pub(crate) fn cipher(sa: &Sa, direction: SaDirection) -> Result<EspCipher, SaError> {
+    if sa.direction != direction {
+        return Err(SaError::Direction);
+    }
+    if sa.id.protocol != Protocol::Esp {
+        return Err(SaError::Protocol(sa.id.protocol));
+    }
+    if !matches!(sa.mode, Mode::Tunnel | Mode::Transport) {
+        return Err(SaError::Mode(sa.mode));
+    }
+    if sa.encap.is_some_and(|encap| encap.kind != EncapKind::Udp) {
+        return Err(SaError::TcpEncapsulation);
+    }
+    if sa.src.is_ipv4() != sa.id.dst.is_ipv4() {
+        return Err(SaError::MixedFamilies);
+    }
+    if sa.id.spi < FIRST_SPI {
+        return Err(SaError::ReservedSpi(sa.id.spi));
+    }
+    let (integrity, integrity_key) = match &sa.integrity {
+        Some(integrity) => (Some(integrity.transform), integrity.key.as_bytes()),
+        None => (None, &[][..]),
+    };
+    EspCipher::new(
+        sa.encryption.transform,
+        sa.encryption.key.as_bytes(),
+        integrity,
+        integrity_key,
+    )
+    .map_err(|error| SaError::Keys(error.to_string()))
+}
+
+pub(crate) fn overhead(sa: &Sa, cipher: &EspCipher) -> Overhead {
+    Overhead::new(sa, cipher.iv_len(), cipher.icv_len(), cipher.alignment())
+}
+
+pub(crate) fn tos_policy(sa: &Sa) -> TosPolicy {
+    TosPolicy {
+        no_ecn: sa.flags.no_ecn,
+        dont_encap_dscp: sa.flags.dont_encap_dscp,
+        decap_dscp: sa.flags.decap_dscp,
+    }
+}
