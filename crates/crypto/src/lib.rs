@@ -1,1 +1,50 @@
 //! The algorithms of IKEv2 and ESP by IANA number and by name, and the IKEv2 key schedule.
+//!
+//! This crate knows what an algorithm is called and how it transforms octets. It knows neither messages nor
+//! states: proposals are lists of algorithms, keys are octet strings with a type for each stage of their life.
+//! Randomness comes in through [`Entropy`]; nothing here reads a clock, a file or a socket.
+//!
+//! | topic | items | source |
+//! |---|---|---|
+//! | names and numbers | [`Encryption`], [`Integrity`], [`Prf`], [`KeyExchange`] | IANA registry "IKEv2 Parameters" |
+//! | lists of algorithms | [`IkeProposal`], [`EspProposal`], [`NameError`] | ipsec.conf(5), swanctl.conf(5) |
+//! | Diffie-Hellman | [`KeyExchangeProvider`], [`StandardKeyExchange`] | RFC 3526, 5903, 6989, 7748, 8031 |
+//! | key schedule | [`Skeyseed`], [`SkD`], [`IkeKeys`], [`ChildKeys`] | RFC 7296 §2.13–2.18 |
+//! | authentication | [`psk_auth`], [`AuthKey`] | RFC 7296 §2.15 |
+//! | SK payload | [`Protection`] | RFC 7296 §3.14, RFC 5282 |
+//! | ESP packets | [`EspCipher`] | RFC 4303, 4106, 7634, 3602, 4868 |
+//!
+//! Slots for more: a new cipher is a variant of [`Encryption`] and an arm in the private modules `aead` or `cbc`; a new
+//! MAC is a variant of [`Integrity`] or [`Prf`] and an arm in `mac`; a key encapsulation mechanism implements
+//! [`KeyExchangeProvider::respond`], which is why the responder never calls `generate` and `agree` itself.
+#![forbid(unsafe_code)]
+
+mod aead;
+mod algorithm;
+mod auth;
+mod cbc;
+mod digest;
+mod entropy;
+mod esp;
+mod key_exchange;
+mod key_log;
+mod key_schedule;
+mod mac;
+mod proposal;
+mod protection;
+mod secret;
+pub mod testing;
+
+pub use algorithm::{Encryption, Integrity, KeyExchange, Prf, UnknownAlgorithm};
+pub use auth::{psk_auth, psk_auth_verify, signed_octets};
+pub use digest::{nat_detection_hash, sha1, sha256, sha384, sha512};
+pub use entropy::{Entropy, SystemEntropy};
+pub use esp::{EspCipher, EspKeyError, EspOpenError, EspSealError};
+pub use key_exchange::{
+    KeyExchangeError, KeyExchangeProvider, PrivateKey, SharedSecret, StandardKeyExchange,
+};
+pub use key_log::{EspKeyLine, IkeKeyLine, KeyLog, NoKeyLog};
+pub use key_schedule::{AuthKey, ChildKeys, DirectionKeys, IkeKeys, SkD, Skeyseed};
+pub use proposal::{EspProposal, EspSuite, IkeProposal, IkeSuite, NameError, NameErrorKind};
+pub use protection::{OpenError, Protection, ProtectionError};
+pub use secret::{SecretBytes, constant_time_eq};

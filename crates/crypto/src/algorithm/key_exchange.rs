@@ -1,0 +1,126 @@
+//! Key exchange methods (transform type 4).
+
+use std::fmt;
+
+/// A key exchange method (transform type 4, KE; formerly "Diffie-Hellman group").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum KeyExchange {
+    /// 2048-bit MODP group (RFC 3526).
+    Modp2048 = 14,
+    /// 3072-bit MODP group (RFC 3526).
+    Modp3072 = 15,
+    /// 4096-bit MODP group (RFC 3526).
+    Modp4096 = 16,
+    /// 256-bit random ECP group, NIST P-256 (RFC 5903).
+    Ecp256 = 19,
+    /// 384-bit random ECP group, NIST P-384 (RFC 5903).
+    Ecp384 = 20,
+    /// 521-bit random ECP group, NIST P-521 (RFC 5903).
+    Ecp521 = 21,
+    /// Curve25519 (RFC 8031).
+    X25519 = 31,
+}
+
+impl KeyExchange {
+    /// Every supported method in order of preference.
+    pub const ALL: [KeyExchange; 7] = [
+        KeyExchange::X25519,
+        KeyExchange::Ecp256,
+        KeyExchange::Ecp384,
+        KeyExchange::Ecp521,
+        KeyExchange::Modp3072,
+        KeyExchange::Modp4096,
+        KeyExchange::Modp2048,
+    ];
+
+    /// The IANA transform id.
+    pub const fn iana_id(self) -> u16 {
+        self as u16
+    }
+
+    /// The method of a transform id.
+    pub fn from_iana(id: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|k| k.iana_id() == id)
+    }
+
+    /// Octets of the Key Exchange Data field of a KE payload, the same for both roles.
+    pub const fn public_len(self) -> usize {
+        match self {
+            KeyExchange::Modp2048 => 256,
+            KeyExchange::Modp3072 => 384,
+            KeyExchange::Modp4096 => 512,
+            KeyExchange::Ecp256 => 64,
+            KeyExchange::Ecp384 => 96,
+            KeyExchange::Ecp521 => 132,
+            KeyExchange::X25519 => 32,
+        }
+    }
+
+    /// Octets of the shared secret g^ir as it enters the key schedule.
+    pub const fn shared_len(self) -> usize {
+        match self {
+            KeyExchange::Modp2048 | KeyExchange::Modp3072 | KeyExchange::Modp4096 => {
+                self.public_len()
+            }
+            // The x coordinate alone (RFC 5903 §7).
+            KeyExchange::Ecp256 | KeyExchange::Ecp384 | KeyExchange::Ecp521 => {
+                self.public_len() / 2
+            }
+            KeyExchange::X25519 => 32,
+        }
+    }
+
+    /// The name in the IANA registry.
+    pub const fn iana_name(self) -> &'static str {
+        match self {
+            KeyExchange::Modp2048 => "2048-bit MODP Group",
+            KeyExchange::Modp3072 => "3072-bit MODP Group",
+            KeyExchange::Modp4096 => "4096-bit MODP Group",
+            KeyExchange::Ecp256 => "256-bit random ECP group",
+            KeyExchange::Ecp384 => "384-bit random ECP group",
+            KeyExchange::Ecp521 => "521-bit random ECP group",
+            KeyExchange::X25519 => "Curve25519",
+        }
+    }
+
+    /// The usual name in ipsec.conf.
+    pub const fn ipsec_conf_name(self) -> &'static str {
+        match self {
+            KeyExchange::Modp2048 => "dh14",
+            KeyExchange::Modp3072 => "dh15",
+            KeyExchange::Modp4096 => "dh16",
+            KeyExchange::Ecp256 => "dh19",
+            KeyExchange::Ecp384 => "dh20",
+            KeyExchange::Ecp521 => "dh21",
+            KeyExchange::X25519 => "dh31",
+        }
+    }
+
+    /// The name in swanctl.conf.
+    pub const fn strongswan_name(self) -> &'static str {
+        match self {
+            KeyExchange::Modp2048 => "modp2048",
+            KeyExchange::Modp3072 => "modp3072",
+            KeyExchange::Modp4096 => "modp4096",
+            KeyExchange::Ecp256 => "ecp256",
+            KeyExchange::Ecp384 => "ecp384",
+            KeyExchange::Ecp521 => "ecp521",
+            KeyExchange::X25519 => "x25519",
+        }
+    }
+}
+
+/// The name people know, for logs and status: `MODP2048`, `ECP_256`, `X25519`.
+impl fmt::Display for KeyExchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KeyExchange::Modp2048 => "MODP2048",
+            KeyExchange::Modp3072 => "MODP3072",
+            KeyExchange::Modp4096 => "MODP4096",
+            KeyExchange::Ecp256 => "ECP_256",
+            KeyExchange::Ecp384 => "ECP_384",
+            KeyExchange::Ecp521 => "ECP_521",
+            KeyExchange::X25519 => "X25519",
+        })
+    }
+}

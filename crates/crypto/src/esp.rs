@@ -1,0 +1,383 @@
+//! The cryptography of ESP packets, in place (RFC 4303; AES-GCM: RFC 4106; ChaCha20-Poly1305: RFC 7634; AES-CBC: RFC 3602;
+//! HMAC-SHA-2: RFC 4868).
+//!
+//! ```text
+//! | SPI 4 | sequence number 4 | IV | payload, padding, pad length, next header | ICV |
+//! |<------ ESP header ------>|    |<-------------- encrypted ---------------->|     |
+//! ```
+//!
+//! Padding and the trailer are the caller's: this module sees octets to encrypt. With extended sequence numbers the high
+//! 32 bits do not travel, but the ICV covers them.
+
+use std::fmt;
+use std::ops::Range;
+
+use aws_lc_rs::cipher::{AES_128, EncryptingKey, EncryptionContext, UnboundCipherKey};
+use thiserror::Error;
+
+use crate::aead::{self, AeadKey};
+use crate::algorithm::{Encryption, Integrity, UnknownAlgorithm};
+use crate::cbc::{BLOCK_LEN, CbcDecrypt, CbcEncrypt};
+use crate::digest::sha256;
+use crate::mac::IntegrityKey;
+
+/// Octets of SPI and sequence number.
+const HEADER_LEN: usize = 8;
+
+/// The expanded keys of one ESP SA, for one direction.
+pub struct EspCipher {
+    encryption: Encryption,
+    integrity: Option<Integrity>,
+    kind: Kind,
+}
+
+enum Kind {
+    Aead(AeadKey),
+    /// Boxed: an expanded HMAC key alone is over 1 KiB.
+    Cbc(Box<CbcHmac>),
+}
+
+struct CbcHmac {
+    encrypt: CbcEncrypt,
+    decrypt: CbcDecrypt,
+    iv: CbcIv,
+    integrity: IntegrityKey,
+}
+
+/// Why an [`EspCipher`] cannot be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum EspKeyError {
+    /// No such algorithm here.
+    #[error(transparent)]
+    Unknown(#[from] UnknownAlgorithm),
+    /// The integrity key has not the length that its algorithm needs.
+    #[error("integrity key of {got} octets where {} needs {}", .algorithm.iana_name(), .algorithm.key_len())]
+    IntegrityKeyLength {
+        /// The algorithm.
+        algorithm: Integrity,
+        /// Octets given.
+        got: usize,
+    },
+    /// A cipher that does not authenticate without an integrity algorithm.
+    //= rfc8221#4
+    //# Encryption without authentication MUST NOT be used.
+    #[error("{} needs an integrity algorithm", .0.iana_name())]
+    IntegrityMissing(Encryption),
+    /// An AEAD cipher with an integrity algorithm besides.
+    #[error("{} takes no integrity algorithm", .0.iana_name())]
+    IntegrityNotAllowed(Encryption),
+}
+
+/// Why a packet cannot be sealed: the caller made a wrong buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum EspSealError {
+    /// The buffer has no room for header, IV and ICV, or the plaintext is not whole blocks.
+    #[error("packet buffer has an impossible length")]
+    Length,
+    /// The sequence number does not fit into 32 bits and the SA has no extended ones.
+    #[error("sequence number overflow")]
+    SequenceOverflow,
+}
+
+/// Why a packet was not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum EspOpenError {
+    /// Too short for header, IV and ICV, or ciphertext that is not whole blocks.
+    #[error("packet has an impossible length")]
+    Length,
+    /// The ICV is wrong.
+    #[error("integrity check failed")]
+    AuthenticationFailed,
+}
+
+impl EspCipher {
+    /// Expands keys. `encryption_id` and `integrity_id` are IANA transform ids; the length of `key` (which has the
+    /// AEAD ciphers' salt at its end) tells the key size.
+    ///
+    /// # Errors
+    ///
+    /// See [`EspKeyError`].
+    pub fn new(
+        encryption_id: u16,
+        key: &[u8],
+        integrity_id: Option<u16>,
+        integrity_key: &[u8],
+    ) -> Result<Self, EspKeyError> {
+        let key_bits = u16::try_from(key.len().saturating_mul(8)).ok();
+        let unknown = UnknownAlgorithm::Encryption {
+            id: encryption_id,
+            key_bits,
+        };
+        let encryption = Encryption::from_key_len(encryption_id, key.len()).ok_or(unknown)?;
+        let integrity = integrity_id
+            .map(|id| Integrity::from_iana(id).ok_or(UnknownAlgorithm::Integrity(id)))
+            .transpose()?;
+        let kind = match integrity {
+            None if encryption.is_aead() => {
+                Kind::Aead(AeadKey::new(encryption, key).ok_or(unknown)?)
+            }
+            None => return Err(EspKeyError::IntegrityMissing(encryption)),
+            Some(_) if encryption.is_aead() => {
+                return Err(EspKeyError::IntegrityNotAllowed(encryption));
+            }
+            Some(algorithm) => Kind::Cbc(Box::new(CbcHmac {
+                encrypt: CbcEncrypt::new(encryption, key).ok_or(unknown)?,
+                decrypt: CbcDecrypt::new(encryption, key).ok_or(unknown)?,
+                iv: CbcIv::new(key).ok_or(unknown)?,
+                integrity: IntegrityKey::new(algorithm, integrity_key).ok_or(
+                    EspKeyError::IntegrityKeyLength {
+                        algorithm,
+                        got: integrity_key.len(),
+                    },
+                )?,
+            })),
+        };
+        Ok(EspCipher {
+            encryption,
+            integrity,
+            kind,
+        })
+    }
+
+    /// The cipher.
+    pub fn encryption(&self) -> Encryption {
+        self.encryption
+    }
+
+    /// The integrity algorithm; `None` with an AEAD cipher.
+    pub fn integrity(&self) -> Option<Integrity> {
+        self.integrity
+    }
+
+    /// Octets of the IV: 8 or 16.
+    pub fn iv_len(&self) -> usize {
+        self.encryption.iv_len()
+    }
+
+    /// Octets of the ICV.
+    pub fn icv_len(&self) -> usize {
+        self.integrity
+            .map_or(self.encryption.icv_len(), Integrity::icv_len)
+    }
+
+    /// What the octets to encrypt, trailer included, must be a multiple of: the cipher's block, and at least 4 so that
+    /// the ICV is aligned (RFC 4303 §2.4).
+    pub fn alignment(&self) -> usize {
+        self.encryption.block_len().max(4)
+    }
+
+    /// Octets in front of the plaintext: ESP header and IV.
+    pub fn header_len(&self) -> usize {
+        HEADER_LEN + self.iv_len()
+    }
+
+    /// Makes an ESP packet in place. Before: `packet` is [`Self::header_len`] octets of room, the plaintext (payload,
+    /// padding, pad length, next header), and [`Self::icv_len`] octets of room. After: the whole ESP packet.
+    ///
+    /// `sequence` is the full number; with `esn` its high half goes into the ICV, without it must be zero. The IV
+    /// follows from `sequence`: **never seal two packets with one number under one key.**
+    ///
+    /// # Errors
+    ///
+    /// See [`EspSealError`].
+    pub fn seal(
+        &self,
+        sequence: u64,
+        esn: bool,
+        spi: u32,
+        packet: &mut [u8],
+    ) -> Result<(), EspSealError> {
+        match &self.kind {
+            // The IV need only be unique, and the sequence number is (RFC 4106 §3.1, RFC 7634 §2).
+            Kind::Aead(_) => self.seal_with_iv(sequence, esn, spi, &sequence.to_be_bytes(), packet),
+            Kind::Cbc(cbc) => {
+                let iv = cbc.iv.of(sequence).ok_or(EspSealError::Length)?;
+                self.seal_with_iv(sequence, esn, spi, &iv, packet)
+            }
+        }
+    }
+
+    /// [`Self::seal`] with an IV of the caller's choice, for vectors that were made with another one.
+    pub(crate) fn seal_with_iv(
+        &self,
+        sequence: u64,
+        esn: bool,
+        spi: u32,
+        iv: &[u8],
+        packet: &mut [u8],
+    ) -> Result<(), EspSealError> {
+        let (high, low) = halves(sequence);
+        //= rfc4303#3.3.3
+        //# the sender MUST NOT send a packet on an SA if doing so would cause the sequence number to cycle.
+        if !esn && high != 0 {
+            return Err(EspSealError::SequenceOverflow);
+        }
+        let length = EspSealError::Length;
+        let (header, rest) = packet.split_first_chunk_mut::<HEADER_LEN>().ok_or(length)?;
+        let (spi_field, sequence_field) = header.split_at_mut(4);
+        spi_field.copy_from_slice(&spi.to_be_bytes());
+        sequence_field.copy_from_slice(&low.to_be_bytes());
+        let (iv_field, rest) = rest.split_at_mut_checked(self.iv_len()).ok_or(length)?;
+        if iv.len() != iv_field.len() {
+            return Err(length);
+        }
+        iv_field.copy_from_slice(iv);
+        let icv_at = rest.len().checked_sub(self.icv_len()).ok_or(length)?;
+        let (data, icv) = rest.split_at_mut(icv_at);
+        match &self.kind {
+            Kind::Aead(key) => {
+                let iv = iv.try_into().map_err(|_| length)?;
+                let aad = Aad::new(spi, high, low, esn);
+                let tag = key.seal(iv, aad.as_ref(), data).ok_or(length)?;
+                icv.copy_from_slice(&tag);
+            }
+            Kind::Cbc(cbc) => {
+                let iv = iv.try_into().map_err(|_| length)?;
+                cbc.encrypt.encrypt(iv, data).ok_or(length)?;
+                let high = high.to_be_bytes();
+                let high = if esn { &high[..] } else { &[] };
+                if !cbc.integrity.sign(&[header, iv_field, data, high], icv) {
+                    return Err(length);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks and decrypts an ESP packet (SPI to ICV) in place and returns where the plaintext (payload, padding, pad
+    /// length, next header) stands.
+    ///
+    /// `sequence` is the full number that the replay window reconstructed; without `esn` only its low half matters.
+    /// The low half is taken from the packet, which the ICV covers.
+    ///
+    /// On an error nothing of `packet` may be believed; it may have been overwritten.
+    ///
+    /// # Errors
+    ///
+    /// See [`EspOpenError`].
+    pub fn open(
+        &self,
+        sequence: u64,
+        esn: bool,
+        packet: &mut [u8],
+    ) -> Result<Range<usize>, EspOpenError> {
+        let length = EspOpenError::Length;
+        let start = self.header_len();
+        let end = packet
+            .len()
+            .checked_sub(self.icv_len())
+            .filter(|end| *end >= start)
+            .ok_or(length)?;
+        // What cannot be whole blocks is refused before any work is done for it.
+        if !(end - start).is_multiple_of(self.encryption.block_len()) {
+            return Err(length);
+        }
+        let (high, _) = halves(sequence);
+        match &self.kind {
+            Kind::Aead(key) => {
+                let (header, rest) = packet.split_first_chunk_mut::<HEADER_LEN>().ok_or(length)?;
+                let (iv, data) = rest
+                    .split_first_chunk_mut::<{ aead::IV_LEN }>()
+                    .ok_or(length)?;
+                let aad = Aad::of_header(header, high, esn);
+                key.open(*iv, aad.as_ref(), data)
+                    .ok_or(EspOpenError::AuthenticationFailed)?;
+            }
+            Kind::Cbc(cbc) => {
+                let (covered, icv) = packet.split_at_mut(end);
+                let high = high.to_be_bytes();
+                let high = if esn { &high[..] } else { &[] };
+                if !cbc.integrity.verify(&[covered, high], icv) {
+                    return Err(EspOpenError::AuthenticationFailed);
+                }
+                let (_, rest) = covered
+                    .split_first_chunk_mut::<HEADER_LEN>()
+                    .ok_or(length)?;
+                let (iv, data) = rest.split_first_chunk_mut::<BLOCK_LEN>().ok_or(length)?;
+                cbc.decrypt.decrypt(*iv, data).ok_or(length)?;
+            }
+        }
+        Ok(start..end)
+    }
+}
+
+impl fmt::Debug for EspCipher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EspCipher")
+            .field("encryption", &self.encryption)
+            .field("integrity", &self.integrity)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The high and the low half of a sequence number.
+fn halves(sequence: u64) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = sequence.to_be_bytes();
+    (
+        u32::from_be_bytes([a, b, c, d]),
+        u32::from_be_bytes([e, f, g, h]),
+    )
+}
+
+/// The associated data of AEAD ciphers in ESP (RFC 4106 §5): SPI and sequence number, the latter in full with ESN.
+struct Aad {
+    bytes: [u8; 12],
+    len: usize,
+}
+
+impl Aad {
+    fn new(spi: u32, high: u32, low: u32, esn: bool) -> Self {
+        let mut header = [0; HEADER_LEN];
+        let (spi_field, low_field) = header.split_at_mut(4);
+        spi_field.copy_from_slice(&spi.to_be_bytes());
+        low_field.copy_from_slice(&low.to_be_bytes());
+        Self::of_header(&header, high, esn)
+    }
+
+    fn of_header(header: &[u8; HEADER_LEN], high: u32, esn: bool) -> Self {
+        let [s0, s1, s2, s3, l0, l1, l2, l3] = *header;
+        let [h0, h1, h2, h3] = high.to_be_bytes();
+        if esn {
+            Aad {
+                bytes: [s0, s1, s2, s3, h0, h1, h2, h3, l0, l1, l2, l3],
+                len: 12,
+            }
+        } else {
+            Aad {
+                bytes: [s0, s1, s2, s3, l0, l1, l2, l3, 0, 0, 0, 0],
+                len: 8,
+            }
+        }
+    }
+}
+
+impl AsRef<[u8]> for Aad {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&self.bytes)
+    }
+}
+
+/// IVs for CBC from sequence numbers.
+///
+/// A CBC IV must be unpredictable (RFC 3602 §3), so the number itself will not do. Encrypting it under a key of its own
+/// makes it so without asking for randomness per packet. The key is derived from the cipher key and not the same:
+/// with the same key, somebody who chooses plaintext could have coming IVs computed for him.
+struct CbcIv(EncryptingKey);
+
+impl CbcIv {
+    fn new(cipher_key: &[u8]) -> Option<Self> {
+        let derived = zeroize::Zeroizing::new(sha256(&[b"cygnet ESP CBC IV", cipher_key]));
+        let key = UnboundCipherKey::new(&AES_128, derived.get(..16)?).ok()?;
+        EncryptingKey::ecb(key).ok().map(CbcIv)
+    }
+
+    fn of(&self, sequence: u64) -> Option<[u8; BLOCK_LEN]> {
+        let mut block = [0; BLOCK_LEN];
+        let (number, _) = block.split_first_chunk_mut::<8>()?;
+        *number = sequence.to_be_bytes();
+        self.0
+            .less_safe_encrypt(&mut block, EncryptionContext::None)
+            .ok()?;
+        Some(block)
+    }
+}

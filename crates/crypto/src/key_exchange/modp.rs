@@ -1,0 +1,180 @@
+//! The MODP groups of RFC 3526.
+//!
+//! Exponents are short, as RFC 3526 §8 and RFC 7919 §5.2 allow for safe primes: twice the strength that RFC 3526 §8 gives
+//! to the group in its larger estimate, and exponentiation takes the same time for every exponent.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use crypto_bigint::modular::{FixedMontyForm, FixedMontyParams};
+use crypto_bigint::{Odd, Uint};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{KeyExchangeError, PrivateKey, SharedSecret, check_len, primes};
+use crate::algorithm::KeyExchange;
+use crate::entropy::Entropy;
+use crate::secret::SecretBytes;
+
+/// Limbs of a number of so many bits.
+const fn limbs(bits: u32) -> usize {
+    bits.div_ceil(crypto_bigint::Limb::BITS) as usize
+}
+
+const L2048: usize = limbs(2048);
+const L3072: usize = limbs(3072);
+const L4096: usize = limbs(4096);
+// RFC 3526 §8, second estimate: 320, 420 and 480 bits, rounded up to whole limbs of 64 bits.
+const E2048: usize = limbs(320);
+const E3072: usize = limbs(448);
+const E4096: usize = limbs(512);
+
+static MODP_2048: LazyLock<Group<L2048>> = LazyLock::new(|| Group::new(primes::MODP_2048));
+static MODP_3072: LazyLock<Group<L3072>> = LazyLock::new(|| Group::new(primes::MODP_3072));
+static MODP_4096: LazyLock<Group<L4096>> = LazyLock::new(|| Group::new(primes::MODP_4096));
+
+struct Group<const L: usize> {
+    params: FixedMontyParams<L>,
+    generator: FixedMontyForm<L>,
+    /// The largest public value that is allowed: p - 2.
+    max_public: Uint<L>,
+}
+
+impl<const L: usize> Group<L> {
+    fn new(prime: &str) -> Self {
+        let prime = Odd::<Uint<L>>::from_be_hex(prime);
+        let params = FixedMontyParams::new_vartime(prime);
+        Group {
+            generator: FixedMontyForm::new(&Uint::from(2u8), &params),
+            max_public: prime.get().wrapping_sub(&Uint::from(2u8)),
+            params,
+        }
+    }
+
+    /// The peer's public value as a number, if it is allowed.
+    fn validate(&self, bytes: &[u8]) -> Option<Uint<L>> {
+        if bytes.len() != Uint::<L>::BYTES {
+            return None;
+        }
+        let public = Uint::from_be_slice(bytes);
+        //= rfc6989#2.1
+        //# IKEv2 implementations using these groups need to check that the peer's public value r is in the legal range, 1 < r < p-1
+        (public > Uint::ONE && public <= self.max_public).then_some(public)
+    }
+}
+
+/// A private exponent of `E` limbs.
+struct ModpKey<const L: usize, const E: usize> {
+    method: KeyExchange,
+    group: &'static Group<L>,
+    exponent: Zeroizing<Uint<E>>,
+    public: Vec<u8>,
+}
+
+pub(super) fn generate(
+    method: KeyExchange,
+    entropy: &mut dyn Entropy,
+) -> Result<Box<dyn PrivateKey>, KeyExchangeError> {
+    Ok(match method {
+        KeyExchange::Modp2048 => Box::new(draw::<L2048, E2048>(method, &MODP_2048, entropy)),
+        KeyExchange::Modp3072 => Box::new(draw::<L3072, E3072>(method, &MODP_3072, entropy)),
+        KeyExchange::Modp4096 => Box::new(draw::<L4096, E4096>(method, &MODP_4096, entropy)),
+        KeyExchange::Ecp256 | KeyExchange::Ecp384 | KeyExchange::Ecp521 | KeyExchange::X25519 => {
+            return Err(KeyExchangeError::Unsupported(method));
+        }
+    })
+}
+
+fn draw<const L: usize, const E: usize>(
+    method: KeyExchange,
+    group: &'static Group<L>,
+    entropy: &mut dyn Entropy,
+) -> ModpKey<L, E> {
+    let mut bytes = Zeroizing::new(vec![0; Uint::<E>::BYTES]);
+    entropy.fill(&mut bytes);
+    // The top bit keeps the exponent, and with it the public value, away from the small numbers that peers refuse.
+    if let Some(first) = bytes.first_mut() {
+        *first |= 0x80;
+    }
+    ModpKey::new(method, group, Uint::from_be_slice(&bytes))
+}
+
+impl<const L: usize, const E: usize> ModpKey<L, E> {
+    fn new(method: KeyExchange, group: &'static Group<L>, exponent: Uint<E>) -> Self {
+        let exponent = Zeroizing::new(exponent);
+        let public = group.generator.pow(&*exponent).retrieve();
+        ModpKey {
+            method,
+            group,
+            public: to_octets(&public),
+            exponent,
+        }
+    }
+}
+
+/// All octets of a number, the leading zeros too.
+fn to_octets<const L: usize>(number: &Uint<L>) -> Vec<u8> {
+    number
+        .as_words()
+        .iter()
+        .rev()
+        .flat_map(|word| word.to_be_bytes())
+        .collect()
+}
+
+impl<const L: usize, const E: usize> PrivateKey for ModpKey<L, E> {
+    fn public(&self) -> &[u8] {
+        &self.public
+    }
+
+    fn agree(self: Box<Self>, peer_public: &[u8]) -> Result<SharedSecret, KeyExchangeError> {
+        //= rfc7296#3.4
+        //# The length of the Diffie-Hellman public value for MODP groups MUST be equal to the length of the prime modulus over which the exponentiation was performed, prepending zero bits to the value if necessary.
+        check_len(self.method, peer_public)?;
+        let public = self
+            .group
+            .validate(peer_public)
+            .ok_or(KeyExchangeError::PublicInvalid(self.method))?;
+        let mut shared = FixedMontyForm::new(&public, &self.group.params)
+            .pow(&*self.exponent)
+            .retrieve();
+        //= rfc7296#2.14
+        //# g^ir is represented as a string of octets in big endian order padded with zeros if necessary to make it the length of the modulus.
+        let secret = SharedSecret(SecretBytes::new(to_octets(&shared)));
+        shared.zeroize();
+        Ok(secret)
+    }
+
+    fn method(&self) -> KeyExchange {
+        self.method
+    }
+}
+
+impl<const L: usize, const E: usize> fmt::Debug for ModpKey<L, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModpKey")
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A key with a given exponent in octets, for vectors.
+#[cfg(test)]
+pub(super) fn from_exponent_for_test(method: KeyExchange, exponent: &[u8]) -> Box<dyn PrivateKey> {
+    match method {
+        KeyExchange::Modp2048 => Box::new(ModpKey::<L2048, E2048>::new(
+            method,
+            &MODP_2048,
+            Uint::from_be_slice(exponent),
+        )),
+        KeyExchange::Modp3072 => Box::new(ModpKey::<L3072, E3072>::new(
+            method,
+            &MODP_3072,
+            Uint::from_be_slice(exponent),
+        )),
+        _ => Box::new(ModpKey::<L4096, E4096>::new(
+            method,
+            &MODP_4096,
+            Uint::from_be_slice(exponent),
+        )),
+    }
+}

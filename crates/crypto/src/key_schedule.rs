@@ -1,0 +1,285 @@
+//! The key schedule of IKEv2 as one type per stage (RFC 7296 §2.13–2.14, 2.17–2.18).
+//!
+//! ```text
+//! g^ir, Ni, Nr ──► Skeyseed ──expand──► IkeKeys { sk_d, sk_ai, sk_ar, sk_ei, sk_er, sk_pi, sk_pr }
+//!                     ▲                           │
+//!                     └──────── rekeyed ◄──────── SkD ──child_keys──► ChildKeys { initiator, responder }
+//! ```
+//!
+//! A stage can only be made from the one before it, and [`Skeyseed::expand`] consumes it, so that a secret can be
+//! neither skipped nor used twice.
+
+use crate::algorithm::{Integrity, Prf};
+use crate::key_exchange::SharedSecret;
+use crate::proposal::{EspSuite, IkeSuite};
+use crate::protection::{Protection, ProtectionError};
+use crate::secret::SecretBytes;
+
+/// SKEYSEED, from which all keys of an IKE SA are expanded.
+#[derive(Debug)]
+pub struct Skeyseed(SecretBytes);
+
+impl Skeyseed {
+    /// The SKEYSEED of an IKE SA made by IKE_SA_INIT: `prf(Ni | Nr, g^ir)`.
+    ///
+    /// `ni` and `nr` are the nonces without payload headers. `prf` is the one just negotiated.
+    pub fn initial(prf: Prf, ni: &[u8], nr: &[u8], shared: &SharedSecret) -> Self {
+        // All PRFs here take keys of any length; one with a fixed key length (AES-XCBC, AES-CMAC) takes the first half of
+        // its key from each nonce (RFC 7296 §2.14).
+        let key = SecretBytes::new([ni, nr].concat());
+        Skeyseed(prf.compute(key.as_ref(), &[shared.as_ref()]))
+    }
+
+    /// The SKEYSEED of an IKE SA made by rekeying: `prf(SK_d (old), g^ir (new) | Ni | Nr)`.
+    ///
+    /// The PRF is the *old* SA's, which [`SkD`] carries; the nonces are those of the CREATE_CHILD_SA exchange.
+    pub fn rekeyed(old: &SkD, ni: &[u8], nr: &[u8], shared: &SharedSecret) -> Self {
+        //= rfc7296#2.18
+        //# The old and new IKE SA may have selected a different PRF.  Because
+        //# the rekeying exchange belongs to the old IKE SA, it is the old IKE
+        //# SA's PRF that is used to generate SKEYSEED.
+        Skeyseed(
+            old.prf
+                .compute(old.key.as_ref(), &[shared.as_ref(), ni, nr]),
+        )
+    }
+
+    /// All keys of the IKE SA: `prf+(SKEYSEED, Ni | Nr | SPIi | SPIr)` cut into SK_d, SK_ai, SK_ar, SK_ei, SK_er, SK_pi
+    /// and SK_pr, with the PRF of `suite`.
+    ///
+    /// The SPIs are those of this IKE SA (the new ones when rekeying).
+    pub fn expand(self, suite: &IkeSuite, ni: &[u8], nr: &[u8], spi_i: u64, spi_r: u64) -> IkeKeys {
+        let prf = suite.prf;
+        let integrity_len = suite.integrity.map_or(0, Integrity::key_len);
+        let encryption_len = suite.encryption.key_len();
+        let len = 3 * prf.output_len() + 2 * integrity_len + 2 * encryption_len;
+        let mut stream = KeyStream::new(
+            prf,
+            &self.0,
+            &[ni, nr, &spi_i.to_be_bytes(), &spi_r.to_be_bytes()],
+            len,
+        );
+        //= rfc7296#2.14
+        //# The lengths of SK_d, SK_pi, and SK_pr MUST be the preferred key length of the PRF agreed upon.
+        IkeKeys {
+            sk_d: SkD {
+                prf,
+                key: stream.take(prf.output_len()),
+            },
+            sk_ai: stream.take(integrity_len),
+            sk_ar: stream.take(integrity_len),
+            sk_ei: stream.take(encryption_len),
+            sk_er: stream.take(encryption_len),
+            sk_pi: AuthKey {
+                prf,
+                key: stream.take(prf.output_len()),
+            },
+            sk_pr: AuthKey {
+                prf,
+                key: stream.take(prf.output_len()),
+            },
+        }
+    }
+
+    /// The octets, for known-answer tests.
+    #[cfg(test)]
+    pub(crate) fn expose(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+
+    /// A SKEYSEED from octets, for known-answer tests that start in the middle.
+    #[cfg(test)]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        Skeyseed(SecretBytes::copy_from(bytes))
+    }
+}
+
+/// The keys of one IKE SA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IkeKeys {
+    /// SK_d, from which the keys of Child SAs and of the next IKE SA are derived.
+    pub sk_d: SkD,
+    /// SK_ai: integrity key for messages of the original initiator; empty with an AEAD cipher.
+    pub sk_ai: SecretBytes,
+    /// SK_ar: integrity key for messages of the original responder; empty with an AEAD cipher.
+    pub sk_ar: SecretBytes,
+    /// SK_ei: encryption key (salt included) for messages of the original initiator.
+    pub sk_ei: SecretBytes,
+    /// SK_er: encryption key (salt included) for messages of the original responder.
+    pub sk_er: SecretBytes,
+    /// SK_pi, which goes into the AUTH payload of the initiator.
+    pub sk_pi: AuthKey,
+    /// SK_pr, which goes into the AUTH payload of the responder.
+    pub sk_pr: AuthKey,
+}
+
+impl IkeKeys {
+    /// The protection of messages that the original initiator of the IKE SA sends.
+    ///
+    /// # Errors
+    ///
+    /// If `suite` is not the one that these keys were expanded for.
+    pub fn initiator_protection(&self, suite: &IkeSuite) -> Result<Protection, ProtectionError> {
+        Protection::new(
+            suite.encryption,
+            suite.integrity,
+            self.sk_ei.as_ref(),
+            self.sk_ai.as_ref(),
+        )
+    }
+
+    /// The protection of messages that the original responder of the IKE SA sends.
+    ///
+    /// # Errors
+    ///
+    /// If `suite` is not the one that these keys were expanded for.
+    pub fn responder_protection(&self, suite: &IkeSuite) -> Result<Protection, ProtectionError> {
+        Protection::new(
+            suite.encryption,
+            suite.integrity,
+            self.sk_er.as_ref(),
+            self.sk_ar.as_ref(),
+        )
+    }
+}
+
+/// SK_d with the PRF that it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkD {
+    prf: Prf,
+    key: SecretBytes,
+}
+
+impl SkD {
+    /// The PRF of the IKE SA.
+    pub fn prf(&self) -> Prf {
+        self.prf
+    }
+
+    /// The keys of a Child SA: `KEYMAT = prf+(SK_d, [g^ir (new)] | Ni | Nr)` (RFC 7296 §2.17).
+    ///
+    /// The nonces are those of the exchange that makes the Child SA: IKE_SA_INIT's for the first one. "Initiator" and
+    /// "responder" in the result are the roles in that exchange, whoever began the IKE SA.
+    pub fn child_keys(
+        &self,
+        suite: &EspSuite,
+        new_secret: Option<&SharedSecret>,
+        ni: &[u8],
+        nr: &[u8],
+    ) -> ChildKeys {
+        let encryption_len = suite.encryption.key_len();
+        let integrity_len = suite.integrity.map_or(0, Integrity::key_len);
+        let new_secret = new_secret.map_or(&[][..], AsRef::as_ref);
+        let mut stream = KeyStream::new(
+            self.prf,
+            &self.key,
+            &[new_secret, ni, nr],
+            2 * (encryption_len + integrity_len),
+        );
+        //= rfc7296#2.17
+        //# All keys for SAs carrying data from the initiator to the responder
+        //# are taken before SAs going from the responder to the initiator.
+        //= rfc7296#2.17
+        //# If an SA requires both encryption and authentication keys, the encryption key is taken from the first
+        //# bits of KEYMAT and the authentication key is taken from the next bits.
+        let mut direction = || DirectionKeys {
+            encryption: stream.take(encryption_len),
+            integrity: stream.take(integrity_len),
+        };
+        ChildKeys {
+            initiator: direction(),
+            responder: direction(),
+        }
+    }
+
+    /// An SK_d from octets, for known-answer tests that start in the middle.
+    #[cfg(test)]
+    pub(crate) fn from_bytes(prf: Prf, bytes: &[u8]) -> Self {
+        SkD {
+            prf,
+            key: SecretBytes::copy_from(bytes),
+        }
+    }
+
+    /// The octets, for known-answer tests.
+    #[cfg(test)]
+    pub(crate) fn expose(&self) -> &[u8] {
+        self.key.as_ref()
+    }
+}
+
+/// SK_pi or SK_pr with the PRF that it belongs to: the key that binds an identity to the IKE SA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthKey {
+    prf: Prf,
+    key: SecretBytes,
+}
+
+impl AuthKey {
+    /// An AUTH key from its octets: the MSK of an EAP method, or a test vector.
+    pub fn new(prf: Prf, key: SecretBytes) -> Self {
+        AuthKey { prf, key }
+    }
+
+    /// `prf(SK_p, parts…)`.
+    pub fn mac(&self, parts: &[&[u8]]) -> SecretBytes {
+        self.prf.compute(self.key.as_ref(), parts)
+    }
+
+    /// The PRF of the IKE SA.
+    pub fn prf(&self) -> Prf {
+        self.prf
+    }
+
+    /// The octets, for known-answer tests.
+    #[cfg(test)]
+    pub(crate) fn expose(&self) -> &[u8] {
+        self.key.as_ref()
+    }
+}
+
+/// The keys of a Child SA pair, by the role in the exchange that made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildKeys {
+    /// For packets from the initiator of the exchange to its responder.
+    pub initiator: DirectionKeys,
+    /// For packets from the responder of the exchange to its initiator.
+    pub responder: DirectionKeys,
+}
+
+/// The keys of one direction of a Child SA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectionKeys {
+    /// Key of the cipher, with the salt at its end for AEAD ciphers.
+    pub encryption: SecretBytes,
+    /// Key of the integrity algorithm; empty with an AEAD cipher.
+    pub integrity: SecretBytes,
+}
+
+/// The output of prf+, taken piece by piece.
+struct KeyStream {
+    bytes: SecretBytes,
+    taken: usize,
+}
+
+impl KeyStream {
+    fn new(prf: Prf, key: &SecretBytes, seed: &[&[u8]], len: usize) -> Self {
+        let bytes = prf
+            .expand(key.as_ref(), seed, len)
+            .expect("keys of any suite are far shorter than 255 PRF outputs");
+        KeyStream { bytes, taken: 0 }
+    }
+
+    /// The next `len` octets; what `new` was asked for is exactly what its callers take.
+    fn take(&mut self, len: usize) -> SecretBytes {
+        let rest = self.bytes.as_ref().get(self.taken..).unwrap_or_default();
+        let piece = rest.get(..len).unwrap_or_default();
+        debug_assert_eq!(
+            piece.len(),
+            len,
+            "keymat is as long as what is taken from it"
+        );
+        self.taken += piece.len();
+        SecretBytes::copy_from(piece)
+    }
+}

@@ -1,0 +1,111 @@
+//! Proposals for ESP SAs.
+
+use std::fmt;
+
+use super::{AEAD_CIPHERS, CBC_CIPHERS, NameError, ipsec_conf, join, strongswan};
+use crate::algorithm::{Encryption, Integrity, KeyExchange};
+
+/// One proposal for a pair of ESP SAs: of each list the peer takes one. Most preferred first.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EspProposal {
+    /// Ciphers, either all AEAD or none.
+    pub encryption: Vec<Encryption>,
+    /// Integrity algorithms; empty if the ciphers are AEAD.
+    pub integrity: Vec<Integrity>,
+    /// Key exchange methods for CREATE_CHILD_SA; empty if none was named. (The Child SA of IKE_AUTH has no key exchange
+    /// of its own in any case.)
+    pub key_exchange: Vec<KeyExchange>,
+    /// Acceptable kinds of sequence numbers: `true` is extended (64 bits). Never empty.
+    pub esn: Vec<bool>,
+}
+
+impl EspProposal {
+    /// Parses the value of `esp=` (or `phase2alg=`) in ipsec.conf: `aes_gcm_16_256-dh31, aes256-sha2_256;modp2048`.
+    ///
+    /// What a proposal leaves out is filled in: key lengths (256, then 128), integrity (SHA-2 512, 384, 256), sequence
+    /// numbers (extended, then not, which `esn=` may narrow). The key exchange stays empty if it is not given, which
+    /// with `pfs=yes` stands for that of the IKE SA.
+    ///
+    /// # Errors
+    ///
+    /// At the first name that is wrong, unknown, or known but not supported.
+    pub fn parse_ipsec_conf(text: &str) -> Result<Vec<Self>, NameError> {
+        ipsec_conf::parse_esp(text)
+    }
+
+    /// Parses the value of `esp_proposals` in swanctl.conf: `aes256gcm16-x25519, aes256-sha256-noesn`, or `default`.
+    /// Sequence numbers are not extended unless `esn` is given.
+    ///
+    /// # Errors
+    ///
+    /// At the first name that is wrong, unknown, or known but not supported.
+    pub fn parse_strongswan(text: &str) -> Result<Vec<Self>, NameError> {
+        strongswan::parse_esp(text)
+    }
+
+    /// What is proposed when nothing is configured: the AEAD ciphers, then AES-CBC with HMAC.
+    pub fn default_list() -> Vec<Self> {
+        vec![
+            EspProposal {
+                encryption: AEAD_CIPHERS.to_vec(),
+                integrity: Vec::new(),
+                key_exchange: Vec::new(),
+                esn: vec![true, false],
+            },
+            EspProposal {
+                encryption: CBC_CIPHERS.to_vec(),
+                integrity: Integrity::ALL.to_vec(),
+                key_exchange: Vec::new(),
+                esn: vec![true, false],
+            },
+        ]
+    }
+
+    /// In the notation of swanctl.conf.
+    pub fn to_strongswan(&self) -> String {
+        let mut parts = vec![join(&self.encryption, "-", Encryption::strongswan_name)];
+        if !self.integrity.is_empty() {
+            parts.push(join(&self.integrity, "-", Integrity::strongswan_name));
+        }
+        if !self.key_exchange.is_empty() {
+            parts.push(join(&self.key_exchange, "-", KeyExchange::strongswan_name));
+        }
+        if self.esn != [false] {
+            parts.push(join(
+                &self.esn,
+                "-",
+                |esn| if esn { "esn" } else { "noesn" },
+            ));
+        }
+        parts.join("-")
+    }
+}
+
+/// In the notation of ipsec.conf.
+impl fmt::Display for EspProposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&join(&self.encryption, "+", Encryption::ipsec_conf_name))?;
+        if !self.integrity.is_empty() {
+            write!(
+                f,
+                "-{}",
+                join(&self.integrity, "+", Integrity::ipsec_conf_name)
+            )?;
+        }
+        if !self.key_exchange.is_empty() {
+            write!(
+                f,
+                "-{}",
+                join(&self.key_exchange, "+", KeyExchange::ipsec_conf_name)
+            )?;
+        }
+        if self.esn != [true, false] {
+            write!(
+                f,
+                ";sn={}",
+                join(&self.esn, "+", |esn| if esn { "yes" } else { "no" })
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! Proposals: lists of algorithms in order of preference, without wire format.
+//!
+//! ipsec.conf and swanctl.conf write them as names; the `ike` protocol turns them into SA payloads.
+
+mod error;
+mod esp;
+mod ike;
+mod ipsec_conf;
+mod strongswan;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+pub use error::{NameError, NameErrorKind};
+pub use esp::EspProposal;
+pub use ike::IkeProposal;
+
+use crate::algorithm::{Encryption, Integrity, KeyExchange, Prf};
+
+/// The algorithms that the ends of an IKE SA agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct IkeSuite {
+    /// The cipher.
+    pub encryption: Encryption,
+    /// The integrity algorithm; `None` with an AEAD cipher.
+    pub integrity: Option<Integrity>,
+    /// The pseudorandom function.
+    pub prf: Prf,
+    /// The key exchange method.
+    pub key_exchange: KeyExchange,
+}
+
+/// As libreswan's status shows it: `AES_GCM_16_256-HMAC_SHA2_512-X25519`.
+impl fmt::Display for IkeSuite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-", self.encryption)?;
+        if let Some(integrity) = self.integrity {
+            write!(f, "{integrity}-")?;
+        }
+        write!(f, "{}-{}", self.prf, self.key_exchange)
+    }
+}
+
+/// The algorithms that the ends of a pair of ESP SAs agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EspSuite {
+    /// The cipher.
+    pub encryption: Encryption,
+    /// The integrity algorithm; `None` with an AEAD cipher.
+    pub integrity: Option<Integrity>,
+    /// The key exchange method of CREATE_CHILD_SA; `None` where keys come from SK_d and the nonces alone.
+    pub key_exchange: Option<KeyExchange>,
+    /// Whether sequence numbers have 64 bits.
+    pub esn: bool,
+}
+
+/// `AES_GCM_16_256-X25519-ESN`.
+impl fmt::Display for EspSuite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.encryption)?;
+        if let Some(integrity) = self.integrity {
+            write!(f, "-{integrity}")?;
+        }
+        if let Some(key_exchange) = self.key_exchange {
+            write!(f, "-{key_exchange}")?;
+        }
+        if self.esn {
+            f.write_str("-ESN")?;
+        }
+        Ok(())
+    }
+}
+
+/// AEAD ciphers in order of preference.
+const AEAD_CIPHERS: [Encryption; 3] = [
+    Encryption::Aes256Gcm16,
+    Encryption::Aes128Gcm16,
+    Encryption::Chacha20Poly1305,
+];
+
+/// Other ciphers in order of preference.
+const CBC_CIPHERS: [Encryption; 2] = [Encryption::Aes256Cbc, Encryption::Aes128Cbc];
+
+/// Appends `value` unless it is there: a list of transforms has no repetitions.
+fn push_unique<T: PartialEq>(list: &mut Vec<T>, value: T) {
+    if !list.contains(&value) {
+        list.push(value);
+    }
+}
+
+/// Joins names with `separator`.
+fn join<T: Copy>(list: &[T], separator: &str, name: impl Fn(T) -> &'static str) -> String {
+    list.iter()
+        .map(|item| name(*item))
+        .collect::<Vec<_>>()
+        .join(separator)
+}

@@ -1,0 +1,136 @@
+//! **Insecure.** Deterministic stand-ins for simulations and tests. Nothing here protects anything.
+
+use std::fmt;
+
+use crate::algorithm::KeyExchange;
+use crate::digest::sha256;
+use crate::entropy::Entropy;
+use crate::key_exchange::{
+    KeyExchangeError, KeyExchangeProvider, PrivateKey, SharedSecret, check_len,
+};
+use crate::secret::SecretBytes;
+
+/// **Insecure.** A generator whose whole output follows from a 64-bit seed (SplitMix64).
+#[derive(Debug, Clone)]
+pub struct InsecureEntropy {
+    state: u64,
+}
+
+impl InsecureEntropy {
+    /// The generator of a seed.
+    pub fn from_seed(seed: u64) -> Self {
+        InsecureEntropy { state: seed }
+    }
+
+    /// The next 64 bits.
+    pub fn next_u64(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+impl Entropy for InsecureEntropy {
+    fn fill(&mut self, buf: &mut [u8]) {
+        for chunk in buf.chunks_mut(8) {
+            let word = self.next_u64().to_le_bytes();
+            for (to, from) in chunk.iter_mut().zip(word) {
+                *to = from;
+            }
+        }
+    }
+}
+
+/// **Insecure.** A key exchange that costs two hashes. Public values have the real lengths, both ends get the same
+/// secret, and anybody who sees the public values can compute it.
+///
+/// The first 16 octets of a public value are the key; the rest repeats them and is checked, so that a damaged value is
+/// noticed as with the real methods.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InsecureKeyExchange;
+
+struct InsecureKey {
+    method: KeyExchange,
+    public: Vec<u8>,
+}
+
+const ID_LEN: usize = 16;
+
+impl KeyExchangeProvider for InsecureKeyExchange {
+    fn generate(
+        &self,
+        method: KeyExchange,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Box<dyn PrivateKey>, KeyExchangeError> {
+        let mut id = [0; ID_LEN];
+        entropy.fill(&mut id);
+        let public = id.into_iter().cycle().take(method.public_len()).collect();
+        Ok(Box::new(InsecureKey { method, public }))
+    }
+}
+
+impl PrivateKey for InsecureKey {
+    fn public(&self) -> &[u8] {
+        &self.public
+    }
+
+    fn agree(self: Box<Self>, peer_public: &[u8]) -> Result<SharedSecret, KeyExchangeError> {
+        check_len(self.method, peer_public)?;
+        let theirs = peer_public.get(..ID_LEN).unwrap_or_default();
+        if !theirs.iter().cycle().zip(peer_public).all(|(a, b)| a == b) {
+            return Err(KeyExchangeError::PublicInvalid(self.method));
+        }
+        let ours = self.public.get(..ID_LEN).unwrap_or_default();
+        let (low, high) = if ours < theirs {
+            (ours, theirs)
+        } else {
+            (theirs, ours)
+        };
+        let id = self.method.iana_id().to_be_bytes();
+        let secret = sha256(&[b"insecure", &id, low, high])
+            .into_iter()
+            .cycle()
+            .take(self.method.shared_len())
+            .collect();
+        Ok(SharedSecret::new(SecretBytes::new(secret)))
+    }
+
+    fn method(&self) -> KeyExchange {
+        self.method
+    }
+}
+
+impl fmt::Debug for InsecureKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InsecureKey")
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_agree_and_a_seed_reproduces() {
+        for method in KeyExchange::ALL {
+            let run = |seed| {
+                let mut entropy = InsecureEntropy::from_seed(seed);
+                let initiator = InsecureKeyExchange.generate(method, &mut entropy).unwrap();
+                let (public, theirs) = InsecureKeyExchange
+                    .respond(method, initiator.public(), &mut entropy)
+                    .unwrap();
+                assert_eq!(public.len(), method.public_len());
+                let ours = initiator.agree(&public).unwrap();
+                assert_eq!(ours, theirs);
+                assert_eq!(ours.as_ref().len(), method.shared_len());
+                (public, ours)
+            };
+            assert_eq!(run(7), run(7));
+            assert_ne!(run(7), run(8));
+        }
+    }
+}
