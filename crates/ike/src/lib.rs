@@ -1,1 +1,45 @@
 //! The IKEv2 protocol without I/O: endpoint, IKE SA, child SA, one module per exchange.
+//!
+//! An [`Endpoint`] is everything that one IKE daemon knows of the protocol (RFC 7296). Datagrams, the time, the
+//! answers to its requests and user's wishes go in; datagrams, requests and events come out. It opens no
+//! socket, reads no clock and draws no random numbers but from the [`Entropy`](cygnet_crypto::Entropy) it is given,
+//! so that a whole network of endpoints runs in one test.
+//!
+//! After every call of [`Endpoint::handle`] or of a method that changes something, drain [`Endpoint::poll_output`], and
+//! call [`Endpoint::handle`] with [`Input::Timeout`] when the time of [`Endpoint::next_timeout`] has come. Time must not
+//! run backwards from one call to the next.
+//!
+//! * In and out: [`Input`], [`Output`], [`Request`], [`Answer`], [`Event`].
+//! * Configuration: [`PeerConfig`], [`ChildConfig`], [`Directory`], [`EndpointConfig`], [`Identity`].
+//! * Why: [`FailureReason`], [`CloseReason`], [`ChildFailure`], [`ChildCloseReason`], [`RejectReason`], [`DropReason`].
+#![forbid(unsafe_code)]
+
+mod config;
+mod cookie;
+mod describe;
+mod endpoint;
+mod identity;
+mod info;
+mod io;
+mod nat;
+mod proposal;
+mod reason;
+mod selectors;
+mod stats;
+mod window;
+
+pub use config::{
+    AuthMethod, ChildConfig, Directory, Encapsulation, EndpointConfig, PeerConfig, RetransmitPolicy,
+};
+pub use endpoint::Endpoint;
+pub use identity::{Identity, IdentityError, ParseIdentityError, PeerIdentity};
+pub use info::{ChildSaInfo, IkeSaInfo, IkeSaState, NatSituation, Role};
+pub use io::{
+    AcquireHint, Answer, ChildInstall, ChildRequest, ChildSaId, Event, IkeKeyLog, IkeSaId, Input,
+    Output, Refusal, RefusalKind, Request, RequestId, Transmit,
+};
+pub use reason::{
+    AuthFailure, ChildCloseReason, ChildFailure, CloseReason, FailureReason, Party, RejectReason,
+};
+pub use selectors::{TsAddresses, TsTemplate};
+pub use stats::{DropReason, Stats};

@@ -1,0 +1,251 @@
+//! Configuration as the protocol needs it.
+//!
+//! The values are built above this crate and shared by reference count. Nothing here reads files.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cygnet_crypto::{EspProposal, IkeProposal, SecretBytes};
+use cygnet_ipsec::{Lifetime, Mode};
+
+use crate::identity::{Identity, PeerIdentity};
+use crate::selectors::TsTemplate;
+
+/// What is agreed with one peer: everything of a connection that belongs to the IKE SA.
+///
+/// Two connections with equal `PeerConfig`s may share an IKE SA.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerConfig {
+    /// Its name for people.
+    pub name: String,
+    /// Who we say we are.
+    pub local_id: Identity,
+    /// Who the peer must prove to be.
+    pub remote_id: PeerIdentity,
+    /// What is offered and accepted for the IKE SA, best first.
+    pub proposals: Vec<IkeProposal>,
+    /// How both ends authenticate.
+    pub auth: AuthMethod,
+    /// Local addresses the configuration is for; empty: any.
+    pub local: Vec<IpAddr>,
+    /// Remote addresses the configuration is for; empty: any.
+    pub remote: Vec<IpAddr>,
+    /// Our UDP port (500).
+    pub local_port: u16,
+    /// The peer's UDP port (500).
+    pub remote_port: u16,
+    /// How often and how long requests are repeated.
+    pub retransmit: RetransmitPolicy,
+    /// Time without an authenticated message from the peer after which it is probed; `None`: never.
+    pub liveness: Option<Duration>,
+    /// Whether ESP goes into UDP.
+    pub force_encapsulation: Encapsulation,
+    /// The child SAs that may be made under the IKE SA, best first.
+    pub children: Vec<Arc<ChildConfig>>,
+    /// Hard lifetime of the IKE SA; kept for the layer above, which acts on it.
+    pub lifetime: Option<Duration>,
+}
+
+impl PeerConfig {
+    /// A configuration with pre-shared keys, the default proposals and usual values for the rest.
+    pub fn new(name: impl Into<String>, local_id: Identity, remote_id: PeerIdentity) -> Self {
+        Self {
+            name: name.into(),
+            local_id,
+            remote_id,
+            proposals: IkeProposal::default_list(),
+            auth: AuthMethod::Psk,
+            local: Vec::new(),
+            remote: Vec::new(),
+            local_port: 500,
+            remote_port: 500,
+            retransmit: RetransmitPolicy::default(),
+            liveness: None,
+            force_encapsulation: Encapsulation::Auto,
+            children: Vec::new(),
+            lifetime: None,
+        }
+    }
+}
+
+/// How both ends prove who they are (RFC 7296 §2.15).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AuthMethod {
+    /// A pre-shared key on both sides (Auth Method 2).
+    #[default]
+    Psk,
+}
+
+/// Whether ESP is put into UDP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Encapsulation {
+    /// When a NAT is found on the way.
+    #[default]
+    Auto,
+    /// Always: the peer is made to believe in a NAT.
+    Yes,
+    /// Never: NAT detection is neither offered nor heeded.
+    No,
+}
+
+/// How a request is repeated until its response comes (RFC 7296 §2.1, §2.4).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RetransmitPolicy {
+    /// Wait before the first repetition.
+    pub initial: Duration,
+    /// Growth of the wait from one repetition to the next, in tenths: 20 doubles it.
+    pub factor_tenths: u32,
+    /// The wait does not grow beyond this.
+    pub max_interval: Duration,
+    /// Time since the first transmission after which the peer counts as dead.
+    pub timeout: Duration,
+    /// Each wait is shortened by a random part of up to so many percent of it.
+    pub jitter_percent: u8,
+}
+
+impl Default for RetransmitPolicy {
+    /// Half a second, doubling up to 16 s, for a minute.
+    fn default() -> Self {
+        Self {
+            initial: Duration::from_millis(500),
+            factor_tenths: 20,
+            max_interval: Duration::from_secs(16),
+            timeout: Duration::from_secs(60),
+            jitter_percent: 0,
+        }
+    }
+}
+
+impl RetransmitPolicy {
+    /// The wait after transmission number `attempt` (0 is the original one), without jitter.
+    pub fn interval(&self, attempt: u32) -> Duration {
+        let mut wait = self.initial;
+        for _ in 0..attempt {
+            wait = wait
+                .checked_mul(self.factor_tenths.max(10))
+                .map_or(self.max_interval, |grown| grown / 10);
+            if wait >= self.max_interval {
+                return self.max_interval;
+            }
+        }
+        wait.min(self.max_interval)
+    }
+}
+
+/// One child SA as configured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChildConfig {
+    /// Its name for people.
+    pub name: String,
+    /// What is offered and accepted, best first.
+    pub proposals: Vec<EspProposal>,
+    /// Tunnel or transport mode.
+    pub mode: Mode,
+    /// The traffic selectors of our side.
+    pub local_ts: Vec<TsTemplate>,
+    /// The traffic selectors of the peer's side.
+    pub remote_ts: Vec<TsTemplate>,
+    /// Each child SA must serve one pair of addresses only (RFC 7296 §2.9, SINGLE_PAIR_REQUIRED).
+    pub single_pair: bool,
+    /// Replay window in packets; 0: no replay check. Passed through.
+    pub replay_window: u32,
+    /// Limits on the life of the installed SAs. Passed through.
+    pub lifetimes: Lifetime,
+    /// The key under which the layer above knows this child. Passed through.
+    pub tag: u64,
+}
+
+impl ChildConfig {
+    /// A tunnel between two sets of selectors with the default proposals.
+    pub fn new(
+        name: impl Into<String>,
+        local_ts: Vec<TsTemplate>,
+        remote_ts: Vec<TsTemplate>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            proposals: EspProposal::default_list(),
+            mode: Mode::Tunnel,
+            local_ts,
+            remote_ts,
+            single_pair: false,
+            replay_window: 128,
+            lifetimes: Lifetime::UNLIMITED,
+            tag: 0,
+        }
+    }
+}
+
+/// The configuration as a responder sees it.
+///
+/// Lookups must be pure: they are made in the middle of handling a message.
+pub trait Directory: Send + Sync {
+    /// The configurations that a peer at `remote` may use when it calls `local`, best first.
+    fn candidates(&self, local: SocketAddr, remote: SocketAddr) -> Vec<Arc<PeerConfig>>;
+
+    /// The pre-shared key between two identities.
+    fn psk(
+        &self,
+        local: &Identity,
+        remote: &Identity,
+        local_addr: IpAddr,
+        remote_addr: IpAddr,
+    ) -> Option<SecretBytes>;
+}
+
+/// Settings of one endpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointConfig {
+    /// UDP port of IKE (500).
+    pub ike_port: u16,
+    /// UDP port of IKE and ESP behind NAT (4500). What is sent from it carries the non-ESP marker.
+    pub nat_port: u16,
+    /// Half-open IKE SAs above which a cookie is asked for before any state is made.
+    pub cookie_threshold: usize,
+    /// Half-open IKE SAs above which no new one is accepted, cookie or not.
+    pub max_half_open: usize,
+    /// The same, of one source address.
+    pub max_half_open_per_address: usize,
+    /// Time a responder waits for the end of IKE_AUTH.
+    pub half_open_timeout: Duration,
+    /// A cookie secret is replaced after this time and accepted for as long again.
+    pub cookie_lifetime: Duration,
+    /// Time for which an unauthenticated error in answer to IKE_SA_INIT is held back in the hope of a
+    /// better answer (RFC 7296 §2.21.1).
+    pub error_grace: Duration,
+    /// Time for which a closed SA still answers repetitions of the peer's last request.
+    pub linger: Duration,
+    /// Replies to unprotected messages without an SA, and INVALID_MESSAGE_ID notifications, per second.
+    pub unprotected_replies_per_second: u32,
+    /// Vendor IDs to send in IKE_SA_INIT.
+    pub vendor_ids: Vec<Vec<u8>>,
+    /// Datagrams longer than this are dropped unread.
+    pub max_datagram: usize,
+    /// Child SAs of one IKE SA.
+    pub max_children: usize,
+    /// [`Event::IkeEstablished`](crate::Event::IkeEstablished) carries the keys of the IKE SA.
+    pub key_log: bool,
+}
+
+impl Default for EndpointConfig {
+    fn default() -> Self {
+        Self {
+            ike_port: 500,
+            nat_port: 4500,
+            cookie_threshold: 100,
+            max_half_open: 5000,
+            max_half_open_per_address: 50,
+            half_open_timeout: Duration::from_secs(30),
+            cookie_lifetime: Duration::from_secs(60),
+            error_grace: Duration::from_secs(1),
+            linger: Duration::from_secs(60),
+            unprotected_replies_per_second: 20,
+            vendor_ids: Vec::new(),
+            max_datagram: 65_535,
+            max_children: 1000,
+            key_log: false,
+        }
+    }
+}

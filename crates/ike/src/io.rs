@@ -1,0 +1,400 @@
+//! What enters and leaves an [`Endpoint`](crate::Endpoint).
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use cygnet_crypto::{DirectionKeys, EspSuite, IkeSuite, SecretBytes};
+use cygnet_ipsec::{Mode, Protocol};
+use cygnet_wire::{IkeSpi, NotifyType, TrafficSelector};
+use thiserror::Error;
+
+use crate::config::ChildConfig;
+use crate::info::{ChildSaInfo, IkeSaInfo};
+use crate::reason::{ChildCloseReason, ChildFailure, CloseReason, FailureReason, RejectReason};
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}"), self.0)
+            }
+        }
+    };
+}
+
+id! {
+    /// Names an IKE SA. Never used twice within an endpoint.
+    IkeSaId, "#"
+}
+id! {
+    /// Names a child SA, a pair of ESP SAs. Never used twice within an endpoint.
+    ChildSaId, "$"
+}
+id! {
+    /// Names a [`Request`] whose [`Answer`] is awaited. Never used twice within an endpoint.
+    RequestId, "?"
+}
+
+/// Something that happened outside.
+#[derive(Clone, Debug)]
+pub enum Input<'a> {
+    /// A datagram came in.
+    Datagram {
+        /// Where it came in: one of our addresses and ports.
+        local: SocketAddr,
+        /// Where it came from.
+        remote: SocketAddr,
+        /// The IKE message; a non-ESP marker has been removed.
+        bytes: &'a [u8],
+        /// It carried the non-ESP marker.
+        encapsulated: bool,
+    },
+    /// The time of [`Endpoint::next_timeout`](crate::Endpoint::next_timeout) has come. Too early or too
+    /// often does no harm.
+    Timeout,
+    /// A request has been carried out, or not.
+    Answer {
+        /// Which request.
+        id: RequestId,
+        /// What came of it.
+        answer: Answer,
+    },
+}
+
+/// What came of a [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Request::AllocateSpi`].
+    Spi(u32),
+    /// It is done.
+    Done,
+    /// It cannot be done.
+    Failed(Refusal),
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{text}")]
+pub struct Refusal {
+    /// What sort of obstacle.
+    pub kind: RefusalKind,
+    /// For people: what was refused and why.
+    pub text: String,
+}
+
+impl Refusal {
+    /// A refusal by its kind and text.
+    pub fn new(kind: RefusalKind, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+        }
+    }
+}
+
+/// Sorts of refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusalKind {
+    /// The data plane lacks what was asked for.
+    Unsupported,
+    /// The data plane says that the request is wrong.
+    Invalid,
+    /// Not permitted.
+    NoPermission,
+    /// Memory, SPIs or a limit are used up.
+    OutOfResources,
+    /// Something else.
+    Failed,
+}
+
+/// Something to be done outside.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Send a datagram.
+    Transmit(Transmit),
+    /// Do something and answer with [`Input::Answer`] under the same id.
+    Request {
+        /// The id to answer under.
+        id: RequestId,
+        /// What to do.
+        request: Request,
+    },
+    /// Take notice.
+    Event(Event),
+}
+
+/// A datagram to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// From which of our addresses and ports.
+    pub local: SocketAddr,
+    /// To where.
+    pub remote: SocketAddr,
+    /// Prefix the four zero octets of the non-ESP marker.
+    pub marker: bool,
+    /// The IKE message.
+    pub bytes: Vec<u8>,
+}
+
+/// Something to do with the SA database.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Reserve an inbound SPI. Answered with [`Answer::Spi`] or [`Answer::Failed`].
+    AllocateSpi {
+        /// The IKE SA it is for.
+        ike: IkeSaId,
+        /// The child SA it is for.
+        child: ChildSaId,
+        /// Its configuration.
+        config: Arc<ChildConfig>,
+        /// Our address: the destination of the inbound SA.
+        local: IpAddr,
+        /// The peer's address.
+        remote: IpAddr,
+        /// ESP.
+        protocol: Protocol,
+        /// Sequence number of the ACQUIRE that asked for it; 0: none.
+        acquire_seq: u32,
+    },
+    /// Install both SAs and what belongs to them. Answered with [`Answer::Done`] or [`Answer::Failed`].
+    /// A failure has undone whatever it did, the SPI included.
+    InstallChild(Box<ChildInstall>),
+    /// Remove both SAs. The answer is noted only.
+    RemoveChild {
+        /// The IKE SA it belongs to.
+        ike: IkeSaId,
+        /// Which child SA.
+        child: ChildSaId,
+        /// Our address.
+        local: IpAddr,
+        /// The peer's address.
+        remote: IpAddr,
+        /// SPI of what comes in.
+        spi_in: u32,
+        /// SPI of what goes out.
+        spi_out: u32,
+        /// ESP.
+        protocol: Protocol,
+    },
+    /// Give back an SPI that was allocated and will not be used. The answer is noted only.
+    ReleaseSpi {
+        /// The child SA it was for.
+        child: ChildSaId,
+        /// Our address.
+        local: IpAddr,
+        /// The peer's address.
+        remote: IpAddr,
+        /// The SPI.
+        spi: u32,
+        /// ESP.
+        protocol: Protocol,
+    },
+}
+
+/// A negotiated child SA, ready for the data plane.
+#[derive(Clone, Debug)]
+pub struct ChildInstall {
+    /// The IKE SA it belongs to.
+    pub ike: IkeSaId,
+    /// Which child SA.
+    pub child: ChildSaId,
+    /// Its configuration.
+    pub config: Arc<ChildConfig>,
+    /// We were the initiator of the exchange that made it.
+    pub initiator: bool,
+    /// Our address and IKE port.
+    pub local: SocketAddr,
+    /// The peer's address and IKE port.
+    pub remote: SocketAddr,
+    /// ESP goes into UDP between these ports.
+    pub encapsulated: bool,
+    /// Tunnel or transport mode, as negotiated.
+    pub mode: Mode,
+    /// ESP.
+    pub protocol: Protocol,
+    /// The algorithms.
+    pub suite: EspSuite,
+    /// SPI of what comes in; ours.
+    pub spi_in: u32,
+    /// SPI of what goes out; the peer's.
+    pub spi_out: u32,
+    /// Keys of what comes in.
+    pub keys_in: DirectionKeys,
+    /// Keys of what goes out.
+    pub keys_out: DirectionKeys,
+    /// Negotiated selectors of our side.
+    pub ts_local: Vec<TrafficSelector>,
+    /// Negotiated selectors of the peer's side.
+    pub ts_remote: Vec<TrafficSelector>,
+    /// The peer does not want traffic flow confidentiality padding (RFC 7296 §1.3.1).
+    pub peer_refuses_tfc: bool,
+    /// Sequence number of the ACQUIRE that asked for it; 0: none.
+    pub acquire_seq: u32,
+}
+
+/// What to negotiate as the first child SA.
+#[derive(Clone, Debug)]
+pub struct ChildRequest {
+    /// Its configuration.
+    pub config: Arc<ChildConfig>,
+    /// The packet that asks for it, if it is one.
+    pub acquire: Option<AcquireHint>,
+}
+
+/// The packet that asked for a child SA.
+#[derive(Clone, Debug)]
+pub struct AcquireHint {
+    /// Sequence number of the ACQUIRE.
+    pub seq: u32,
+    /// Its source as a selector of one address.
+    pub local: TrafficSelector,
+    /// Its destination as a selector of one address.
+    pub remote: TrafficSelector,
+}
+
+/// Something that happened inside.
+///
+/// Every IKE SA ends with exactly one of [`Event::IkeFailed`] and [`Event::IkeClosed`], every child SA with
+/// exactly one of [`Event::ChildFailed`] and [`Event::ChildClosed`], and the children of an IKE SA before it.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// An IKE SA is authenticated.
+    IkeEstablished {
+        /// Which.
+        ike: IkeSaId,
+        /// What was agreed.
+        info: Box<IkeSaInfo>,
+        /// Its keys; only with [`EndpointConfig::key_log`](crate::EndpointConfig::key_log).
+        keys: Option<Box<IkeKeyLog>>,
+    },
+    /// An IKE SA did not come about.
+    IkeFailed {
+        /// Which.
+        ike: IkeSaId,
+        /// What was known of it.
+        info: Box<IkeSaInfo>,
+        /// Why.
+        reason: FailureReason,
+    },
+    /// An established IKE SA is gone.
+    IkeClosed {
+        /// Which.
+        ike: IkeSaId,
+        /// What was known of it.
+        info: Box<IkeSaInfo>,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// A child SA is installed.
+    ChildEstablished {
+        /// Its IKE SA.
+        ike: IkeSaId,
+        /// Which.
+        child: ChildSaId,
+        /// What was agreed.
+        info: Box<ChildSaInfo>,
+    },
+    /// A child SA did not come about.
+    ChildFailed {
+        /// Its IKE SA.
+        ike: IkeSaId,
+        /// Which.
+        child: ChildSaId,
+        /// Its configuration, if it got so far that one was chosen.
+        config: Option<Arc<ChildConfig>>,
+        /// Why.
+        reason: ChildFailure,
+    },
+    /// An installed child SA is gone.
+    ChildClosed {
+        /// Its IKE SA.
+        ike: IkeSaId,
+        /// Which.
+        child: ChildSaId,
+        /// What it was.
+        info: Box<ChildSaInfo>,
+        /// Why.
+        reason: ChildCloseReason,
+    },
+    /// A request was sent again.
+    Retransmitting {
+        /// Which IKE SA.
+        ike: IkeSaId,
+        /// The request's Message ID.
+        message_id: u32,
+        /// How many times it has been sent again.
+        attempt: u32,
+    },
+    /// The peer, behind a NAT, or its NAT's mapping, has moved (RFC 7296 §2.23). The child SAs must follow.
+    PeerMoved {
+        /// Which IKE SA.
+        ike: IkeSaId,
+        /// Our address and port.
+        local: SocketAddr,
+        /// Where the peer was.
+        old: SocketAddr,
+        /// Where it is now.
+        new: SocketAddr,
+    },
+    /// The peer notified us of a problem that changes nothing by itself (INVALID_SELECTORS,
+    /// INVALID_MESSAGE_ID, an unknown error).
+    PeerComplaint {
+        /// Which IKE SA.
+        ike: IkeSaId,
+        /// The child SA that the complaint is about.
+        child: Option<ChildSaId>,
+        /// The complaint.
+        notify: NotifyType,
+    },
+    /// A request was refused before there was an IKE SA.
+    Rejected {
+        /// Our address and port.
+        local: SocketAddr,
+        /// Whose request it was.
+        remote: SocketAddr,
+        /// Why.
+        reason: RejectReason,
+    },
+}
+
+impl Event {
+    /// The stable name of the event in logs, status and metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::IkeEstablished { .. } => "ike_established",
+            Self::IkeFailed { .. } => "ike_failed",
+            Self::IkeClosed { .. } => "ike_closed",
+            Self::ChildEstablished { .. } => "child_established",
+            Self::ChildFailed { .. } => "child_failed",
+            Self::ChildClosed { .. } => "child_closed",
+            Self::Retransmitting { .. } => "retransmitting",
+            Self::PeerMoved { .. } => "peer_moved",
+            Self::PeerComplaint { .. } => "peer_complaint",
+            Self::Rejected { .. } => "rejected",
+        }
+    }
+}
+
+/// The keys that decrypt the messages of an IKE SA: a row of Wireshark's `ikev2_decryption_table`.
+#[derive(Clone, Debug)]
+pub struct IkeKeyLog {
+    /// The initiator's SPI.
+    pub initiator_spi: IkeSpi,
+    /// The responder's SPI.
+    pub responder_spi: IkeSpi,
+    /// SK_ei.
+    pub sk_ei: SecretBytes,
+    /// SK_er.
+    pub sk_er: SecretBytes,
+    /// SK_ai; empty with an AEAD.
+    pub sk_ai: SecretBytes,
+    /// SK_ar; empty with an AEAD.
+    pub sk_ar: SecretBytes,
+    /// The algorithms.
+    pub suite: IkeSuite,
+}

@@ -1,0 +1,337 @@
+//! Negotiation of algorithms: what is offered, what is chosen, and whether an answer is within the offer
+//! (RFC 7296 §2.7, §3.3).
+//!
+//! A responder follows the initiator's order: its first acceptable proposal, and in it the first acceptable
+//! transform of each type. Ciphers with and without integrity of their own never share a proposal of ours
+//! (RFC 7296 §2.7); the types of `cygnet_crypto` see to that.
+
+use cygnet_crypto::{
+    Encryption, EspProposal, EspSuite, IkeProposal, IkeSuite, Integrity, KeyExchange, Prf,
+};
+use cygnet_wire::{
+    EncrId, EsnId, IntegId, KeId, PrfId, Proposal, ProtocolId, Spi, Transform, TransformType,
+};
+
+/// INTEG "NONE", which some peers send beside an AEAD.
+const INTEG_NONE: u16 = 0;
+
+/// The wire form of what we offer for an IKE SA.
+pub(crate) fn ike_offer(ours: &[IkeProposal]) -> Vec<Proposal> {
+    number(ours.iter().map(|p| {
+        let encryption = p.encryption.iter().map(|e| encr(*e));
+        let integrity = p
+            .integrity
+            .iter()
+            .map(|i| Transform::integ(IntegId(i.iana_id())));
+        let prf = p.prf.iter().map(|prf| Transform::prf(PrfId(prf.iana_id())));
+        let key_exchange = p
+            .key_exchange
+            .iter()
+            .map(|k| Transform::ke(KeId(k.iana_id())));
+        Proposal::ike(
+            0,
+            encryption
+                .chain(integrity)
+                .chain(prf)
+                .chain(key_exchange)
+                .collect(),
+        )
+    }))
+}
+
+/// The wire form of what we offer for the child SA of IKE_AUTH, where there is no key exchange.
+pub(crate) fn esp_offer(ours: &[EspProposal], spi: u32) -> Vec<Proposal> {
+    number(ours.iter().map(|p| {
+        let encryption = p.encryption.iter().map(|e| encr(*e));
+        let integrity = p
+            .integrity
+            .iter()
+            .map(|i| Transform::integ(IntegId(i.iana_id())));
+        let esn = p.esn.iter().map(|esn| Transform::esn(esn_id(*esn)));
+        Proposal::esp(
+            0,
+            Spi(spi),
+            encryption.chain(integrity).chain(esn).collect(),
+        )
+    }))
+}
+
+//= rfc7296#3.3.1
+//# When a proposal is made, the first
+//# proposal in an SA payload MUST be 1, and subsequent proposals MUST
+//# be one more than the previous proposal (indicating an OR of the
+//# two proposals).
+fn number(proposals: impl Iterator<Item = Proposal>) -> Vec<Proposal> {
+    (1..=u8::MAX)
+        .zip(proposals)
+        .map(|(number, proposal)| Proposal { number, ..proposal })
+        .collect()
+}
+
+fn encr(encryption: Encryption) -> Transform {
+    Transform::encr(EncrId(encryption.iana_id()), encryption.key_bits())
+}
+
+fn esn_id(esn: bool) -> EsnId {
+    EsnId(u16::from(esn))
+}
+
+/// A proposal reduced to what we know. Transforms that we do not know, or that have attributes which we do
+/// not know, are left out.
+struct Known {
+    encryption: Vec<Encryption>,
+    /// `None` among them is INTEG "NONE".
+    integrity: Vec<Option<Integrity>>,
+    prf: Vec<Prf>,
+    key_exchange: Vec<KeyExchange>,
+    esn: Vec<bool>,
+}
+
+impl Known {
+    /// `None` if the proposal holds a transform type that we do not know or that does not belong to
+    /// the protocol.
+    fn new(proposal: &Proposal) -> Option<Self> {
+        let mut known = Self {
+            encryption: Vec::new(),
+            integrity: Vec::new(),
+            prf: Vec::new(),
+            key_exchange: Vec::new(),
+            esn: Vec::new(),
+        };
+        for transform in &proposal.transforms {
+            //= rfc7296#3.3.6
+            //# If the responder receives a proposal that contains a Transform Type it
+            //# does not understand, or a proposal that is missing a mandatory
+            //# Transform Type, it MUST consider this proposal unacceptable;
+            //# however, other proposals in the same SA payload are processed as
+            //# usual.
+            let ike = proposal.protocol == ProtocolId::IKE;
+            match transform.kind {
+                TransformType::ENCR | TransformType::INTEG | TransformType::KE => {}
+                TransformType::PRF if ike => {}
+                TransformType::ESN if !ike => {}
+                _ => return None,
+            }
+            //= rfc7296#3.3.6
+            //# Similarly, if the responder receives a transform that
+            //# it does not understand, or one that contains a Transform Attribute it
+            //# does not understand, it MUST consider this transform unacceptable;
+            //# other transforms with the same Transform Type are processed as usual.
+            if !transform.attributes_understood() {
+                continue;
+            }
+            match transform.kind {
+                TransformType::ENCR => known
+                    .encryption
+                    .extend(Encryption::from_iana(transform.id, transform.key_length())),
+                TransformType::INTEG if transform.id == INTEG_NONE => known.integrity.push(None),
+                TransformType::INTEG => {
+                    known
+                        .integrity
+                        .extend(Integrity::from_iana(transform.id).map(Some));
+                }
+                TransformType::PRF => known.prf.extend(Prf::from_iana(transform.id)),
+                TransformType::KE => {
+                    known
+                        .key_exchange
+                        .extend(KeyExchange::from_iana(transform.id));
+                }
+                _ => match EsnId(transform.id) {
+                    EsnId(0) => known.esn.push(false),
+                    EsnId(1) => known.esn.push(true),
+                    _ => {}
+                },
+            }
+        }
+        Some(known)
+    }
+
+    /// The first cipher that both have, with its integrity algorithm if it needs one.
+    fn encryption(
+        &self,
+        encryption: &[Encryption],
+        integrity: &[Integrity],
+    ) -> Option<(Encryption, Option<Integrity>)> {
+        let chosen = first_common(&self.encryption, encryption)?;
+        if chosen.is_aead() {
+            //= rfc7296#3.3
+            //# Combined-mode ciphers include both integrity and
+            //# encryption in a single encryption algorithm, and MUST either offer no
+            //# integrity algorithm or a single integrity algorithm of "NONE", with
+            //# no integrity algorithm being the RECOMMENDED method.
+            let none = self.integrity.iter().all(Option::is_none);
+            return none.then_some((chosen, None));
+        }
+        let theirs: Vec<_> = self.integrity.iter().copied().flatten().collect();
+        Some((chosen, Some(first_common(&theirs, integrity)?)))
+    }
+}
+
+fn first_common<T: Copy + PartialEq>(theirs: &[T], ours: &[T]) -> Option<T> {
+    theirs.iter().copied().find(|t| ours.contains(t))
+}
+
+fn ike_match(ours: &IkeProposal, theirs: &Known) -> Option<IkeSuite> {
+    let (encryption, integrity) = theirs.encryption(&ours.encryption, &ours.integrity)?;
+    Some(IkeSuite {
+        encryption,
+        integrity,
+        prf: first_common(&theirs.prf, &ours.prf)?,
+        key_exchange: first_common(&theirs.key_exchange, &ours.key_exchange)?,
+    })
+}
+
+fn esp_match(ours: &EspProposal, theirs: &Known) -> Option<EspSuite> {
+    let (encryption, integrity) = theirs.encryption(&ours.encryption, &ours.integrity)?;
+    Some(EspSuite {
+        encryption,
+        integrity,
+        key_exchange: None,
+        //= rfc7296#3.3.3
+        //# ESP             ENCR, ESN
+        esn: first_common(&theirs.esn, &ours.esn)?,
+    })
+}
+
+/// The responder's choice for an IKE SA, and the proposal to answer with.
+pub(crate) fn select_ike(
+    ours: &[IkeProposal],
+    theirs: &[Proposal],
+) -> Option<(IkeSuite, Proposal)> {
+    theirs
+        .iter()
+        .filter(|p| p.protocol == ProtocolId::IKE && p.spi.is_empty())
+        .find_map(|p| {
+            let known = Known::new(p)?;
+            let suite = ours.iter().find_map(|our| ike_match(our, &known))?;
+            //= rfc7296#3.3.1
+            //# When a proposal is accepted, the proposal number
+            //# in the SA payload MUST match the number on the proposal sent that
+            //# was accepted.
+            Some((
+                suite,
+                Proposal::ike(p.number, with_none(ike_transforms(&suite), p)),
+            ))
+        })
+}
+
+/// The responder's choice for a child SA, the peer's SPI, and the number of the proposal.
+pub(crate) fn select_esp(ours: &[EspProposal], theirs: &[Proposal]) -> Option<EspChoice> {
+    theirs
+        .iter()
+        .filter(|p| p.protocol == ProtocolId::ESP)
+        .find_map(|p| {
+            let peer_spi = usable_spi(p)?;
+            let known = Known::new(p)?;
+            let suite = ours.iter().find_map(|our| esp_match(our, &known))?;
+            let transforms = with_none(esp_transforms(&suite), p);
+            Some(EspChoice {
+                suite,
+                peer_spi,
+                number: p.number,
+                transforms,
+            })
+        })
+}
+
+/// A chosen ESP proposal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EspChoice {
+    pub(crate) suite: EspSuite,
+    pub(crate) peer_spi: u32,
+    number: u8,
+    transforms: Vec<Transform>,
+}
+
+impl EspChoice {
+    /// The proposal to answer with.
+    pub(crate) fn answer(&self, spi: u32) -> Proposal {
+        Proposal::esp(self.number, Spi(spi), self.transforms.clone())
+    }
+}
+
+/// SPIs 1 to 255 are reserved and zero means none (RFC 4303 §2.1).
+fn usable_spi(proposal: &Proposal) -> Option<u32> {
+    proposal.esp_spi().map(|spi| spi.0).filter(|spi| *spi > 255)
+}
+
+/// What the responder chose for an IKE SA, if it is something that we offered.
+pub(crate) fn accept_ike(ours: &[IkeProposal], answer: &[Proposal]) -> Option<IkeSuite> {
+    let [answer] = answer else { return None };
+    let offered = chosen_of(ours, answer, ProtocolId::IKE)?;
+    let suite = ike_match(offered, &Known::new(answer)?)?;
+    exactly(answer, &ike_transforms(&suite)).then_some(suite)
+}
+
+/// What the responder chose for a child SA, if it is something that we offered.
+pub(crate) fn accept_esp(ours: &[EspProposal], answer: &[Proposal]) -> Option<EspChoice> {
+    let [answer] = answer else { return None };
+    let offered = chosen_of(ours, answer, ProtocolId::ESP)?;
+    let suite = esp_match(offered, &Known::new(answer)?)?;
+    let peer_spi = usable_spi(answer)?;
+    let transforms = esp_transforms(&suite);
+    exactly(answer, &transforms).then_some(EspChoice {
+        suite,
+        peer_spi,
+        number: answer.number,
+        transforms,
+    })
+}
+
+/// The offered proposal that an answer is about.
+//= rfc7296#3.3.6
+//# The initiator of an exchange MUST check that the
+//# accepted offer is consistent with one of its proposals, and if not
+//# MUST terminate the exchange.
+fn chosen_of<'a, T>(ours: &'a [T], answer: &Proposal, protocol: ProtocolId) -> Option<&'a T> {
+    if answer.protocol != protocol {
+        return None;
+    }
+    ours.get(usize::from(answer.number).checked_sub(1)?)
+}
+
+/// Whether an answer consists of one transform of each kind and nothing else. INTEG and KE "NONE" say the
+/// same as their absence.
+fn exactly(answer: &Proposal, expected: &[Transform]) -> bool {
+    let none =
+        |t: &&Transform| !(t.id == 0 && matches!(t.kind, TransformType::INTEG | TransformType::KE));
+    let given: Vec<_> = answer.transforms.iter().filter(none).collect();
+    given.len() == expected.len() && expected.iter().all(|t| given.contains(&t))
+}
+
+/// The chosen transforms and the "NONE" of those types of which the offer has nothing else for us.
+//= rfc7296#2.7
+//# The accepted cryptographic
+//# suite MUST contain exactly one transform of each type included in the
+//# proposal.
+fn with_none(mut transforms: Vec<Transform>, offer: &Proposal) -> Vec<Transform> {
+    for kind in [TransformType::INTEG, TransformType::KE] {
+        if offer.of_kind(kind).any(|t| t.id == 0) && !transforms.iter().any(|t| t.kind == kind) {
+            transforms.push(Transform::new(kind, 0));
+        }
+    }
+    transforms
+}
+
+fn ike_transforms(suite: &IkeSuite) -> Vec<Transform> {
+    let mut transforms = vec![encr(suite.encryption)];
+    transforms.extend(
+        suite
+            .integrity
+            .map(|i| Transform::integ(IntegId(i.iana_id()))),
+    );
+    transforms.push(Transform::prf(PrfId(suite.prf.iana_id())));
+    transforms.push(Transform::ke(KeId(suite.key_exchange.iana_id())));
+    transforms
+}
+
+fn esp_transforms(suite: &EspSuite) -> Vec<Transform> {
+    let mut transforms = vec![encr(suite.encryption)];
+    transforms.extend(
+        suite
+            .integrity
+            .map(|i| Transform::integ(IntegId(i.iana_id()))),
+    );
+    transforms.push(Transform::esn(esn_id(suite.esn)));
+    transforms
+}

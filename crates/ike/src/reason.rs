@@ -1,0 +1,400 @@
+//! Why something failed, ended or was refused: typed, with a stable name for machines and a sentence for people.
+//!
+//! Each enum says who is to blame: `by` tells whether we or the peer decided, and the names separate what is
+//! wrong with the configuration from what is wrong with the peer.
+
+use std::net::IpAddr;
+
+use cygnet_crypto::{EspProposal, IkeProposal};
+use cygnet_wire::{ExchangeType, NotifyType, PayloadType, Proposal, TrafficSelector};
+use thiserror::Error;
+
+use crate::describe::{list, proposals};
+use crate::identity::{Identity, IdentityError};
+use crate::io::Refusal;
+
+/// Who found the fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Party {
+    /// We did.
+    Us,
+    /// The peer did and told us.
+    Peer,
+}
+
+impl std::fmt::Display for Party {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Us => "we",
+            Self::Peer => "the peer",
+        })
+    }
+}
+
+macro_rules! names {
+    ($type:ident { $($variant:ident => $name:literal),* $(,)? }) => {
+        impl $type {
+            /// The stable name in logs, status and metrics.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant { .. } => $name),* }
+            }
+        }
+    };
+}
+
+/// Why an IKE SA did not come about.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum FailureReason {
+    /// The peer is silent.
+    #[error("no response to {exchange} after {sent} transmissions")]
+    NoResponse {
+        /// The exchange.
+        exchange: ExchangeType,
+        /// How many times the request was sent.
+        sent: u32,
+    },
+    /// The two ends have no algorithms in common.
+    #[error("no proposal chosen: ours {}; the peer's {}", list(ours), theirs.as_deref().map_or("unknown".into(), proposals))]
+    NoProposalChosen {
+        /// Who refused.
+        by: Party,
+        /// What we offer or accept.
+        ours: Vec<IkeProposal>,
+        /// What the peer offers, if it said so.
+        theirs: Option<Vec<Proposal>>,
+    },
+    /// The proof of an identity is wrong.
+    #[error("authentication failed: {cause}")]
+    AuthenticationFailed {
+        /// Who refused.
+        by: Party,
+        /// What was wrong.
+        cause: AuthFailure,
+    },
+    /// The peer is not who it should be.
+    #[error("the peer's identity is {got}, expected {expected}")]
+    WrongIdentity {
+        /// Whom we expected.
+        expected: String,
+        /// Who it says it is.
+        got: Identity,
+    },
+    /// The peer asks for an identity that is not ours.
+    #[error("the peer wants to talk to {wanted}, we are {ours}")]
+    WrongLocalIdentity {
+        /// Whom the peer wants.
+        wanted: Identity,
+        /// Who we are.
+        ours: String,
+    },
+    /// The peer's identity cannot be read.
+    #[error("the peer's {0}")]
+    BadIdentity(IdentityError),
+    /// There is no pre-shared key for the pair.
+    #[error("no pre-shared key between {local} and {remote}")]
+    NoPsk {
+        /// Our identity.
+        local: Identity,
+        /// The peer's identity.
+        remote: Identity,
+    },
+    /// No configuration fits the authenticated peer.
+    #[error("no configuration for peer {remote}")]
+    NoConfiguration {
+        /// The peer's identity.
+        remote: Identity,
+    },
+    /// The key exchange itself failed.
+    #[error("key exchange failed: {0}")]
+    KeyExchange(String),
+    /// The peer asks for a key exchange method that we did not offer, or again and again for another one.
+    #[error("the peer insists on key exchange method {0}")]
+    KeyExchangeMethod(u16),
+    /// The peer asks for one cookie after the other.
+    #[error("the peer asked for a cookie {0} times")]
+    CookieLoop(u32),
+    /// The peer speaks another major version of IKE.
+    #[error("the peer speaks IKE version {0}")]
+    MajorVersion(u8),
+    /// A payload that must be understood is not.
+    #[error("{by} did not understand critical payload {payload}")]
+    UnsupportedCriticalPayload {
+        /// Who did not understand.
+        by: Party,
+        /// The payload.
+        payload: PayloadType,
+    },
+    /// A message is malformed.
+    #[error("{by} found a malformed message{}{detail}", if detail.is_empty() { "" } else { ": " })]
+    InvalidSyntax {
+        /// Who found it so.
+        by: Party,
+        /// What is wrong, if known.
+        detail: String,
+    },
+    /// The peer refuses for another reason.
+    #[error("the peer refuses: {0}")]
+    PeerNotify(NotifyType),
+    /// A responder waited in vain for IKE_AUTH.
+    #[error("the peer did not finish the exchange in time")]
+    HalfOpenTimeout,
+    /// No child SA was asked for, and the peer cannot do without.
+    #[error("the peer cannot make an IKE SA without a child SA")]
+    ChildlessUnsupported,
+    /// We gave it up ourselves.
+    #[error("cancelled")]
+    Cancelled,
+    /// Something outside refused.
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+names!(FailureReason {
+    NoResponse => "no_response",
+    NoProposalChosen => "no_proposal_chosen",
+    AuthenticationFailed => "authentication_failed",
+    WrongIdentity => "wrong_identity",
+    WrongLocalIdentity => "wrong_local_identity",
+    BadIdentity => "bad_identity",
+    NoPsk => "no_psk",
+    NoConfiguration => "no_configuration",
+    KeyExchange => "key_exchange_failed",
+    KeyExchangeMethod => "key_exchange_method",
+    CookieLoop => "cookie_loop",
+    MajorVersion => "major_version",
+    UnsupportedCriticalPayload => "unsupported_critical_payload",
+    InvalidSyntax => "invalid_syntax",
+    PeerNotify => "peer_notify",
+    HalfOpenTimeout => "half_open_timeout",
+    ChildlessUnsupported => "childless_unsupported",
+    Cancelled => "cancelled",
+    Refused => "refused",
+});
+
+/// What is wrong with an authentication.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AuthFailure {
+    /// The AUTH data is not what the pre-shared key gives.
+    #[error("the AUTH payload does not verify: the pre-shared keys differ")]
+    WrongPsk,
+    /// The AUTH payload is of a method that the configuration does not allow.
+    #[error("the peer uses authentication method {0}")]
+    Method(u8),
+    /// A payload of the authentication is missing.
+    #[error("the peer did not send {0}")]
+    Missing(PayloadType),
+    /// The peer refused us and does not say why.
+    #[error("the peer refused our identity or key")]
+    ByPeer,
+}
+
+/// Why an established IKE SA is gone.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum CloseReason {
+    /// We deleted it.
+    #[error("deleted by us")]
+    DeletedByUs,
+    /// The peer deleted it.
+    #[error("deleted by the peer")]
+    DeletedByPeer,
+    /// The peer is silent.
+    #[error("no response to {exchange} after {sent} transmissions")]
+    PeerUnresponsive {
+        /// The exchange.
+        exchange: ExchangeType,
+        /// How many times the request was sent.
+        sent: u32,
+    },
+    /// The peer began anew and says that it has no other SA with us.
+    #[error("replaced by a new IKE SA: the peer has lost this one")]
+    ReplacedByInitialContact,
+    /// The peer says that we failed to authenticate ourselves.
+    #[error("the peer reports {0}")]
+    PeerNotify(NotifyType),
+    /// A message is malformed.
+    #[error("{by} found a malformed message{}{detail}", if detail.is_empty() { "" } else { ": " })]
+    InvalidSyntax {
+        /// Who found it so.
+        by: Party,
+        /// What is wrong, if known.
+        detail: String,
+    },
+}
+
+names!(CloseReason {
+    DeletedByUs => "deleted_by_us",
+    DeletedByPeer => "deleted_by_peer",
+    PeerUnresponsive => "peer_unresponsive",
+    ReplacedByInitialContact => "replaced_by_initial_contact",
+    PeerNotify => "peer_notify",
+    InvalidSyntax => "invalid_syntax",
+});
+
+/// Why a child SA did not come about.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum ChildFailure {
+    /// The two ends have no algorithms in common.
+    #[error("no proposal chosen: ours {}; the peer's {}", list(ours), theirs.as_deref().map_or("unknown".into(), proposals))]
+    NoProposalChosen {
+        /// Who refused.
+        by: Party,
+        /// What we offer or accept.
+        ours: Vec<EspProposal>,
+        /// What the peer offers, if it said so.
+        theirs: Option<Vec<Proposal>>,
+    },
+    /// The two ends have no traffic in common.
+    #[error(
+        "traffic selectors unacceptable: ours {} === {}{}",
+        list(ours_local),
+        list(ours_remote),
+        theirs_text(theirs)
+    )]
+    TsUnacceptable {
+        /// Who refused.
+        by: Party,
+        /// Our selectors of our side.
+        ours_local: Vec<TrafficSelector>,
+        /// Our selectors of the peer's side.
+        ours_remote: Vec<TrafficSelector>,
+        /// What the peer sent: of our side, of its side.
+        theirs: Option<(Vec<TrafficSelector>, Vec<TrafficSelector>)>,
+    },
+    /// Only single pairs of addresses are accepted, and more was asked for.
+    #[error("{0} accept only a single pair of addresses per child SA")]
+    SinglePairRequired(Party),
+    /// One end wants transport mode, the other tunnel mode.
+    #[error("the peer did not agree to {0} mode")]
+    ModeMismatch(&'static str),
+    /// The peer answered with something that was not offered.
+    #[error("the peer's answer is not within our offer: {0}")]
+    NotOffered(String),
+    /// The answer lacks a payload.
+    #[error("the peer did not send {0}")]
+    Missing(PayloadType),
+    /// No inbound SPI could be had.
+    #[error("no SPI: {0}")]
+    SpiRefused(Refusal),
+    /// The data plane did not take the SAs.
+    #[error("installation failed: {0}")]
+    InstallFailed(Refusal),
+    /// The peer could not assign an inner address.
+    #[error("the peer could not assign an inner address")]
+    InternalAddressFailure(Party),
+    /// The peer wants us to ask for an inner address first.
+    #[error("the peer requires a configuration request")]
+    FailedCpRequired,
+    /// The peer wants no more child SAs under this IKE SA.
+    #[error("the peer accepts no more child SAs under this IKE SA")]
+    NoAdditionalSas,
+    /// The peer refuses for another reason.
+    #[error("the peer refuses: {0}")]
+    PeerNotify(NotifyType),
+    /// The IKE SA failed or was closed before.
+    #[error("the IKE SA ended before")]
+    IkeSaEnded,
+    /// Our limit on child SAs of one IKE SA is reached.
+    #[error("too many child SAs under one IKE SA")]
+    TooMany,
+}
+
+fn theirs_text(theirs: &Option<(Vec<TrafficSelector>, Vec<TrafficSelector>)>) -> String {
+    theirs.as_ref().map_or_else(String::new, |(local, remote)| {
+        format!("; the peer's {} === {}", list(local), list(remote))
+    })
+}
+
+names!(ChildFailure {
+    NoProposalChosen => "no_proposal_chosen",
+    TsUnacceptable => "ts_unacceptable",
+    SinglePairRequired => "single_pair_required",
+    ModeMismatch => "mode_mismatch",
+    NotOffered => "not_offered",
+    Missing => "missing_payload",
+    SpiRefused => "spi_refused",
+    InstallFailed => "install_failed",
+    InternalAddressFailure => "internal_address_failure",
+    FailedCpRequired => "failed_cp_required",
+    NoAdditionalSas => "no_additional_sas",
+    PeerNotify => "peer_notify",
+    IkeSaEnded => "ike_sa_ended",
+    TooMany => "too_many_children",
+});
+
+/// Why an installed child SA is gone.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum ChildCloseReason {
+    /// We deleted it.
+    #[error("deleted by us")]
+    DeletedByUs,
+    /// The peer deleted it.
+    #[error("deleted by the peer")]
+    DeletedByPeer,
+    /// The peer does not know its SPI any more.
+    #[error("the peer has lost it")]
+    LostByPeer,
+    /// Its IKE SA is gone.
+    #[error("the IKE SA is gone: {0}")]
+    IkeSaClosed(CloseReason),
+}
+
+names!(ChildCloseReason {
+    DeletedByUs => "deleted_by_us",
+    DeletedByPeer => "deleted_by_peer",
+    LostByPeer => "lost_by_peer",
+    IkeSaClosed => "ike_sa_closed",
+});
+
+/// Why a request was refused before there was an IKE SA.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum RejectReason {
+    /// No configuration is for such a peer.
+    #[error("no configuration for this pair of addresses")]
+    NoConfiguration,
+    /// The two ends have no algorithms in common.
+    #[error(
+        "no proposal chosen: ours {}; the peer's {}",
+        list(ours),
+        proposals(theirs)
+    )]
+    NoProposalChosen {
+        /// What we accept.
+        ours: Vec<IkeProposal>,
+        /// What the peer offers.
+        theirs: Vec<Proposal>,
+    },
+    /// The peer's key exchange value is unacceptable.
+    #[error("key exchange failed: {0}")]
+    KeyExchange(String),
+    /// The message is malformed.
+    #[error("malformed IKE_SA_INIT: {0}")]
+    InvalidSyntax(String),
+    /// A payload that must be understood is not.
+    #[error("critical payload {0} is not understood")]
+    UnsupportedCriticalPayload(PayloadType),
+    /// Another major version of IKE.
+    #[error("IKE version {0} is not spoken here")]
+    MajorVersion(u8),
+    /// Too many half-open SAs.
+    #[error("{0} IKE SAs are half open")]
+    HalfOpenLimit(usize),
+    /// Too many half-open SAs from this address.
+    #[error("{count} IKE SAs from {address} are half open")]
+    HalfOpenLimitOfAddress {
+        /// The address.
+        address: IpAddr,
+        /// How many.
+        count: usize,
+    },
+}
+
+names!(RejectReason {
+    NoConfiguration => "no_configuration",
+    NoProposalChosen => "no_proposal_chosen",
+    KeyExchange => "key_exchange_failed",
+    InvalidSyntax => "invalid_syntax",
+    UnsupportedCriticalPayload => "unsupported_critical_payload",
+    MajorVersion => "major_version",
+    HalfOpenLimit => "half_open_limit",
+    HalfOpenLimitOfAddress => "half_open_limit_of_address",
+});

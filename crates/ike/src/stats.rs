@@ -1,0 +1,137 @@
+//! Counters of an endpoint, by typed reason.
+
+/// Why a datagram, or what it asked for, was dropped without an answer that a peer could rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// Not an IKE message.
+    Malformed,
+    /// Longer than the limit.
+    TooLong,
+    /// Another major version of IKE.
+    MajorVersion,
+    /// A message for an IKE SA that is not here.
+    UnknownSpi,
+    /// A message that must be protected and is not, or the other way round.
+    Unprotected,
+    /// The integrity check failed.
+    IntegrityCheck,
+    /// The Message ID is not the expected one.
+    MessageId,
+    /// A response to nothing that we asked.
+    UnexpectedResponse,
+    /// A request of a type that does not fit the state.
+    UnexpectedExchange,
+    /// A repetition of a request that is still being worked on.
+    InProgress,
+    /// Half-open limit, all addresses together.
+    HalfOpenLimit,
+    /// Half-open limit of one address.
+    HalfOpenLimitOfAddress,
+    /// An IKE_SA_INIT request with impossible SPIs or flags.
+    BadInit,
+    /// A response whose content cannot be used.
+    BadResponse,
+    /// A reply that would have exceeded the rate of replies without SA.
+    RateLimited,
+    /// An answer to a request that is not open.
+    UnknownAnswer,
+}
+
+impl DropReason {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 16] = [
+        Self::Malformed,
+        Self::TooLong,
+        Self::MajorVersion,
+        Self::UnknownSpi,
+        Self::Unprotected,
+        Self::IntegrityCheck,
+        Self::MessageId,
+        Self::UnexpectedResponse,
+        Self::UnexpectedExchange,
+        Self::InProgress,
+        Self::HalfOpenLimit,
+        Self::HalfOpenLimitOfAddress,
+        Self::BadInit,
+        Self::BadResponse,
+        Self::RateLimited,
+        Self::UnknownAnswer,
+    ];
+
+    /// The stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::TooLong => "too_long",
+            Self::MajorVersion => "major_version",
+            Self::UnknownSpi => "unknown_spi",
+            Self::Unprotected => "unprotected",
+            Self::IntegrityCheck => "integrity_check",
+            Self::MessageId => "message_id",
+            Self::UnexpectedResponse => "unexpected_response",
+            Self::UnexpectedExchange => "unexpected_exchange",
+            Self::InProgress => "in_progress",
+            Self::HalfOpenLimit => "half_open_limit",
+            Self::HalfOpenLimitOfAddress => "half_open_limit_of_address",
+            Self::BadInit => "bad_init",
+            Self::BadResponse => "bad_response",
+            Self::RateLimited => "rate_limited",
+            Self::UnknownAnswer => "unknown_answer",
+        }
+    }
+}
+
+/// What an endpoint has counted since it was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Datagrams that came in.
+    pub datagrams_in: u64,
+    /// Datagrams that went out.
+    pub datagrams_out: u64,
+    /// Octets that came in.
+    pub bytes_in: u64,
+    /// Octets that went out.
+    pub bytes_out: u64,
+    /// Requests sent again.
+    pub retransmissions: u64,
+    /// Repeated requests answered from the cache.
+    pub responses_repeated: u64,
+    /// Cookies asked for.
+    pub cookies_sent: u64,
+    /// IKE_SA_INIT requests that brought a valid cookie.
+    pub cookies_accepted: u64,
+    /// INVALID_KE_PAYLOAD sent.
+    pub invalid_ke_sent: u64,
+    /// IKE SAs that we began.
+    pub initiated: u64,
+    /// IKE SAs that peers began.
+    pub responded: u64,
+    /// IKE SAs established.
+    pub established: u64,
+    /// IKE SAs that failed.
+    pub failed: u64,
+    /// Established IKE SAs that ended.
+    pub closed: u64,
+    dropped: [u64; DropReason::ALL.len()],
+}
+
+impl Stats {
+    /// How many drops there were for a reason.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped.get(reason as usize).copied().unwrap_or(0)
+    }
+
+    /// All drops, each with its reason.
+    pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL
+            .into_iter()
+            .map(|reason| (reason, self.dropped(reason)))
+    }
+
+    /// Counts a drop.
+    pub(crate) fn count(&mut self, reason: DropReason) {
+        if let Some(count) = self.dropped.get_mut(reason as usize) {
+            *count = count.saturating_add(1);
+        }
+    }
+}
