@@ -1,0 +1,398 @@
+//! Between the protocol and the planes: SPIs, installation and removal of
+//! child SAs, and what the endpoint tells.
+
+use std::time::{Duration, Instant};
+
+use cygnet_ike::{ChildInstall, ChildSaId, IkeSaId, Output as IkeOutput, Refusal, RefusalKind};
+use cygnet_ipsec::{AllocateSpi, Command, CommandError, Mark, Reply, SaId};
+
+use crate::commands::{Path, PolicyPlan, lifetimes, rekey_margin, security_associations};
+use crate::connection_state::ConnectionId;
+use crate::engine::{Child, Engine, Ike, KERNEL_SPIS, Timer, USERSPACE_SPIS, Waiting};
+use crate::event::Event;
+use crate::io::{Answer, Output, Plane, Request};
+use crate::selectors::outbound_selectors;
+use crate::shared_policies::OwnerId;
+use crate::transaction::{Completion, Outcome, Step, Transaction};
+
+impl Engine {
+    /// Carries the endpoint's outputs on until it has none.
+    pub(crate) fn drain_endpoint(&mut self, now: Instant) {
+        while let Some(output) = self.endpoint.poll_output() {
+            match output {
+                IkeOutput::Transmit(transmit) => self.outputs.push_back(Output::Transmit(transmit)),
+                IkeOutput::Request { id, request } => self.on_ike_request(now, id, request),
+                IkeOutput::Event(event) => self.on_ike_event(now, event),
+            }
+        }
+    }
+
+    fn connection_of(&self, config: &cygnet_ike::ChildConfig) -> Option<ConnectionId> {
+        let id = ConnectionId(config.tag);
+        self.connections.contains_key(&id).then_some(id)
+    }
+
+    fn refuse(&mut self, now: Instant, id: cygnet_ike::RequestId, kind: RefusalKind, text: &str) {
+        let answer = cygnet_ike::Answer::Failed(Refusal::new(kind, text));
+        self.endpoint.handle(now, cygnet_ike::Input::Answer { id, answer });
+    }
+
+    fn on_ike_request(&mut self, now: Instant, id: cygnet_ike::RequestId, request: cygnet_ike::Request) {
+        use cygnet_ike::Request as R;
+        match request {
+            R::AllocateSpi { ike, config, local, remote, protocol, acquire_seq, .. } => {
+                let Some(connection) = self.connection_of(&config) else {
+                    return self.refuse(now, id, RefusalKind::Failed, "the connection is not loaded any more");
+                };
+                self.ikes.entry(ike).or_insert(Ike { connection: Some(connection), initiator: false });
+                let Some(c) = self.connections.get(&connection) else { return };
+                let range = if c.plane == Plane::Kernel { KERNEL_SPIS } else { USERSPACE_SPIS };
+                let command = Command::AllocateSpi(AllocateSpi {
+                    src: remote,
+                    dst: local,
+                    protocol,
+                    mode: config.mode,
+                    reqid: c.reqid,
+                    if_id: 0,
+                    mark: Mark::ANY,
+                    min: *range.start(),
+                    max: *range.end(),
+                    acquire_seq,
+                });
+                let request = Request::Execute { plane: c.plane, commands: vec![command] };
+                self.ask(request, Waiting::Spi { request: id });
+            }
+            R::InstallChild(install) => self.install_child(now, id, &install),
+            R::RemoveChild { child, .. } => self.remove_child(now, Some(id), child),
+            R::ReleaseSpi { local, spi, protocol, .. } => {
+                let plane = if USERSPACE_SPIS.contains(&spi) { Plane::Userspace } else { Plane::Kernel };
+                let sa = SaId { dst: local, spi, protocol, mark: Mark::ANY };
+                self.execute(plane, vec![Command::RemoveSa(sa)], "releasing an SPI");
+                self.endpoint.handle(now, cygnet_ike::Input::Answer { id, answer: cygnet_ike::Answer::Done });
+            }
+        }
+    }
+
+    pub(crate) fn on_spi(&mut self, now: Instant, id: cygnet_ike::RequestId, answer: Answer) {
+        let answer = match answer {
+            Answer::Executed(mut results) => match results.pop() {
+                Some(Ok(Reply::Spi(spi))) => cygnet_ike::Answer::Spi(spi),
+                Some(Err(e)) => cygnet_ike::Answer::Failed(refusal(&e)),
+                other => cygnet_ike::Answer::Failed(Refusal::new(
+                    RefusalKind::Failed,
+                    format!("no SPI in the answer: {other:?}"),
+                )),
+            },
+            Answer::Failed(text) => cygnet_ike::Answer::Failed(Refusal::new(RefusalKind::Failed, text)),
+            other => cygnet_ike::Answer::Failed(Refusal::new(
+                RefusalKind::Failed,
+                format!("unexpected answer {other:?}"),
+            )),
+        };
+        self.endpoint.handle(now, cygnet_ike::Input::Answer { id, answer });
+    }
+
+    fn install_child(&mut self, now: Instant, request: cygnet_ike::RequestId, install: &ChildInstall) {
+        let Some(connection) = self.connection_of(&install.config) else {
+            return self.refuse(now, request, RefusalKind::Failed, "the connection is not loaded any more");
+        };
+        let selectors = match outbound_selectors(&install.ts_local, &install.ts_remote) {
+            Ok(selectors) if !selectors.is_empty() => selectors,
+            Ok(_) => return self.refuse(now, request, RefusalKind::Invalid, "the traffic selectors select nothing"),
+            Err(e) => return self.refuse(now, request, RefusalKind::OutOfResources, &e.to_string()),
+        };
+        let owner = OwnerId(self.fresh_id());
+        let fuzz = self.random();
+        let Some(c) = self.connections.get(&connection) else { return };
+        let (plane, config) = (c.plane, c.config.clone());
+        // Several peers may use a connection to %any at once: each child then needs a reqid of its own.
+        let shared_reqid = c.reqid;
+        let many_peers = c.oriented.as_ref().is_ok_and(|o| o.orientation.remote.is_none());
+        let reqid = if many_peers && config.child.reqid.is_none() { self.allocate_reqid() } else { shared_reqid };
+
+        let lifetimes = lifetimes(&config.child, install.initiator, fuzz);
+        let (inbound, outbound) = security_associations(install, &config.child, reqid, lifetimes);
+        let policies = PolicyPlan {
+            selectors: &selectors,
+            path: Path { local: install.local.ip(), remote: install.remote.ip() },
+            mode: install.mode,
+            protocol: install.protocol,
+            reqid,
+            options: &config.child,
+        }
+        .protecting();
+
+        let mut steps = Vec::new();
+        let mut protection_id = None;
+        if plane == Plane::Userspace {
+            let protection = self.protection(&config, &selectors, install.local.ip());
+            protection_id = Some(protection.id);
+            steps.push(Step::Protect(protection));
+        }
+        let child = Child {
+            connection,
+            plane,
+            owner,
+            reqid,
+            inbound: inbound.id,
+            outbound: outbound.id,
+            installed_sas: 0,
+            policies: policies.iter().map(|p| p.key).collect(),
+            protection: protection_id,
+        };
+        // Inbound first: the peer may use its SA as soon as it has our answer.
+        let mut commands = vec![Command::InstallSa(Box::new(inbound)), Command::InstallSa(Box::new(outbound))];
+        let shared = self.policies.entry(plane).or_default();
+        commands.extend(policies.into_iter().map(|p| shared.add(owner, p)));
+        steps.push(Step::Execute { plane, commands });
+        self.children.insert(install.child, child);
+        let then = Completion::ChildInstalled { request, child: install.child };
+        self.run(now, Transaction::building(steps, then));
+    }
+
+    pub(crate) fn on_child_installed(
+        &mut self,
+        now: Instant,
+        request: cygnet_ike::RequestId,
+        child: ChildSaId,
+        outcome: Outcome,
+    ) {
+        let answer = match outcome {
+            Outcome::Done => {
+                if let Some(c) = self.children.get_mut(&child) {
+                    c.installed_sas = 2;
+                }
+                cygnet_ike::Answer::Done
+            }
+            Outcome::Failed { text, installed_sas } => {
+                if let Some(c) = self.children.get_mut(&child) {
+                    // The larval state of the inbound SPI is to go even if nothing was installed.
+                    c.installed_sas = installed_sas.max(1);
+                }
+                self.remove_child(now, None, child);
+                cygnet_ike::Answer::Failed(Refusal::new(RefusalKind::Failed, text))
+            }
+        };
+        self.endpoint.handle(now, cygnet_ike::Input::Answer { id: request, answer });
+        self.drain_endpoint(now);
+    }
+
+    fn remove_child(&mut self, now: Instant, request: Option<cygnet_ike::RequestId>, child: ChildSaId) {
+        let Some(record) = self.children.remove(&child) else {
+            if let Some(id) = request {
+                let answer = cygnet_ike::Answer::Done;
+                self.endpoint.handle(now, cygnet_ike::Input::Answer { id, answer });
+            }
+            return;
+        };
+        let connection_reqid = self.connections.get(&record.connection).map(|c| c.reqid);
+        if connection_reqid != Some(record.reqid) {
+            self.reqids.remove(&record.reqid);
+        }
+        // The peer chose the outbound SPI: one that we did not install may be somebody else's.
+        let mut sas = vec![record.inbound];
+        if record.installed_sas >= 2 {
+            sas.insert(0, record.outbound);
+        }
+        let steps = self.removal_steps(record.plane, record.owner, record.policies, sas, record.protection);
+        self.run(now, Transaction::tearing_down(steps, Completion::ChildRemoved { request }));
+    }
+
+    fn on_ike_event(&mut self, now: Instant, event: cygnet_ike::Event) {
+        use cygnet_ike::Event as E;
+        match &event {
+            E::IkeEstablished { ike, info, .. } => {
+                let (ike, role) = (*ike, info.role);
+                self.ikes.entry(ike).or_insert(Ike {
+                    connection: None,
+                    initiator: role == cygnet_ike::Role::Initiator,
+                });
+                self.note(event);
+                self.plan_ike_lifetime(now, ike);
+            }
+            E::IkeFailed { ike, reason, info } => {
+                let (ike, name, text) = (*ike, reason.name(), reason.to_string());
+                let by_name = info.config.as_ref().map(|c| c.name.clone());
+                self.note(event);
+                self.on_ike_failed(now, ike, name, text, by_name);
+            }
+            E::IkeClosed { ike, .. } => {
+                let ike = *ike;
+                self.note(event);
+                self.forget_ike(ike);
+                let stuck = self.connections.iter().find(|(_, c)| c.negotiating == Some(ike));
+                if let Some((&id, _)) = stuck {
+                    let text = "the IKE SA was closed before a child SA stood".to_owned();
+                    self.attempt_failed(now, id, "closed_early", text, true);
+                }
+            }
+            E::ChildEstablished { ike, child, .. } => {
+                let (ike, child) = (*ike, *child);
+                self.note(event);
+                self.on_child_established(now, ike, child);
+            }
+            E::ChildFailed { ike, reason, config, .. } => {
+                let (ike, name, text) = (*ike, reason.name(), reason.to_string());
+                let config = config.clone();
+                self.note(event);
+                self.on_child_failed(now, ike, config.as_deref(), name, text);
+            }
+            E::ChildClosed { ike, child, info, .. } => {
+                let (ike, child) = (*ike, *child);
+                let stood = info.established.map(|at| now.saturating_duration_since(at));
+                self.note(event);
+                self.on_child_closed(now, ike, child, stood);
+            }
+            E::Retransmitting { .. } | E::PeerMoved { .. } | E::PeerComplaint { .. } | E::Rejected { .. } => {
+                self.note(event);
+            }
+        }
+    }
+
+    /// Passes an event on with the name of its connection.
+    fn note(&mut self, event: cygnet_ike::Event) {
+        use cygnet_ike::Event as E;
+        let ike = match &event {
+            E::IkeEstablished { ike, .. }
+            | E::IkeFailed { ike, .. }
+            | E::IkeClosed { ike, .. }
+            | E::ChildEstablished { ike, .. }
+            | E::ChildFailed { ike, .. }
+            | E::ChildClosed { ike, .. }
+            | E::Retransmitting { ike, .. }
+            | E::PeerMoved { ike, .. }
+            | E::PeerComplaint { ike, .. } => Some(*ike),
+            E::Rejected { .. } => None,
+        };
+        let connection = ike
+            .and_then(|ike| self.ikes.get(&ike))
+            .and_then(|ike| ike.connection)
+            .and_then(|id| self.connections.get(&id))
+            .map(|c| c.name.clone());
+        self.tell(Event::Ike { connection, event });
+    }
+
+    fn forget_ike(&mut self, ike: IkeSaId) {
+        self.ikes.remove(&ike);
+        self.clear_timers(|t| *t == Timer::ReplaceIke(ike) || *t == Timer::ExpireIke(ike));
+        for c in self.connections.values_mut() {
+            if c.replacing == Some(ike) {
+                c.replacing = None;
+            }
+        }
+    }
+
+    fn on_ike_failed(
+        &mut self,
+        now: Instant,
+        ike: IkeSaId,
+        name: &'static str,
+        text: String,
+        config: Option<String>,
+    ) {
+        self.forget_ike(ike);
+        let ours = self.connections.iter().find(|(_, c)| c.negotiating == Some(ike)).map(|(id, _)| *id);
+        if let Some(id) = ours {
+            return self.attempt_failed(now, id, name, text, true);
+        }
+        // As responder: keep the reason where the person who looks for it will look.
+        let by_name = config.and_then(|name| self.find(&name).ok());
+        if let Some(c) = by_name.and_then(|id| self.connections.get_mut(&id)) {
+            c.last_failure = Some(crate::connection_state::LastFailure { name, text, at: now });
+        }
+    }
+
+    fn on_child_established(&mut self, now: Instant, ike: IkeSaId, child: ChildSaId) {
+        let Some(id) = self.children.get(&child).map(|c| c.connection) else { return };
+        if let Some(known) = self.ikes.get_mut(&ike) {
+            known.connection.get_or_insert(id);
+        }
+        let Some(c) = self.connections.get_mut(&id) else { return };
+        c.children.push(child);
+        c.last_failure = None;
+        let mut old = None;
+        if c.negotiating == Some(ike) {
+            c.negotiating = None;
+            old = c.replacing.take();
+        }
+        c.retry_at = None;
+        if c.config.start == crate::connection::StartAction::Keep && c.intent == crate::Intent::Down {
+            c.intent = crate::Intent::Up;
+        }
+        let connection = c.name.clone();
+        self.clear_timers(|t| *t == Timer::Retry(id));
+        self.tell(Event::ConnectionUp { connection, ike, child });
+        if let Some(old) = old {
+            self.endpoint.delete_ike(now, old);
+        }
+        self.plan_ike_lifetime(now, ike);
+        self.reconcile(now, id);
+    }
+
+    fn on_child_failed(
+        &mut self,
+        now: Instant,
+        ike: IkeSaId,
+        config: Option<&cygnet_ike::ChildConfig>,
+        name: &'static str,
+        text: String,
+    ) {
+        let ours = self.connections.iter().find(|(_, c)| c.negotiating == Some(ike)).map(|(id, _)| *id);
+        match ours {
+            Some(id) => {
+                // An IKE SA without a child serves nobody here; the next attempt makes a new one.
+                self.endpoint.delete_ike(now, ike);
+                self.attempt_failed(now, id, name, text, true);
+            }
+            None => {
+                let id = config.and_then(|c| self.connection_of(c));
+                if let Some(c) = id.and_then(|id| self.connections.get_mut(&id)) {
+                    c.last_failure = Some(crate::connection_state::LastFailure { name, text, at: now });
+                }
+            }
+        }
+    }
+
+    fn on_child_closed(&mut self, now: Instant, ike: IkeSaId, child: ChildSaId, stood: Option<Duration>) {
+        let mut owner = None;
+        for (id, c) in &mut self.connections {
+            if c.children.contains(&child) {
+                c.children.retain(|k| *k != child);
+                owner = Some(*id);
+            }
+        }
+        if self.endpoint.ike_sa(ike).is_some_and(|info| info.children.is_empty()) {
+            self.endpoint.delete_ike(now, ike);
+        }
+        if let Some(id) = owner {
+            self.child_gone(now, id, stood);
+        }
+    }
+
+    /// Sets the timers of an established IKE SA, once its connection is known.
+    fn plan_ike_lifetime(&mut self, now: Instant, ike: IkeSaId) {
+        let Some(record) = self.ikes.get(&ike).copied() else { return };
+        let Some(c) = record.connection.and_then(|id| self.connections.get(&id)) else { return };
+        let config = c.config.clone();
+        let fuzz = self.random();
+        self.clear_timers(|t| *t == Timer::ReplaceIke(ike) || *t == Timer::ExpireIke(ike));
+        let end = now + config.ike.lifetime;
+        self.set_timer(end, Timer::ExpireIke(ike));
+        if let Some(margin) = rekey_margin(&config.child, record.initiator, fuzz) {
+            if let Some(at) = end.checked_sub(margin).filter(|at| *at > now) {
+                self.set_timer(at, Timer::ReplaceIke(ike));
+            }
+        }
+    }
+}
+
+fn refusal(error: &CommandError) -> Refusal {
+    let kind = match error {
+        CommandError::Unsupported(_) => RefusalKind::Unsupported,
+        CommandError::Invalid(_) | CommandError::Exists | CommandError::NotFound => RefusalKind::Invalid,
+        CommandError::NoPermission => RefusalKind::NoPermission,
+        CommandError::OutOfResources => RefusalKind::OutOfResources,
+        CommandError::Failed { .. } => RefusalKind::Failed,
+    };
+    Refusal::new(kind, error.to_string())
+}

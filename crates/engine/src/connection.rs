@@ -1,0 +1,244 @@
+//! A connection as the user wrote it: two ends, how to protect, when to start.
+//!
+//! The vocabulary is ipsec.conf's: a connection has a left and a right end and
+//! does not say which of them is this host. [`crate::orient`] decides that.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use cygnet_crypto::{EspProposal, IkeProposal};
+use cygnet_ike::{AuthMethod, Encapsulation, Identity, RetransmitPolicy, TsTemplate};
+use cygnet_ipsec::Mark;
+use ipnet::IpNet;
+
+use crate::origin::{Origin, Sourced};
+use crate::secrets::Secrets;
+
+/// Everything one load of the configuration yields.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConnectionSet {
+    /// Settings of the whole daemon.
+    pub setup: Setup,
+    /// The connections in the order of the files.
+    pub connections: Vec<Connection>,
+    /// The shared secrets.
+    pub secrets: Secrets,
+}
+
+/// `config setup`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setup {
+    /// Addresses that IKE binds to; empty: every address of this host.
+    pub listen: Vec<IpAddr>,
+    /// UDP port of IKE (500).
+    pub ike_port: u16,
+    /// UDP port of IKE and ESP behind NAT (4500).
+    pub nat_port: u16,
+    /// Half-open IKE SAs above which new ones are refused (`max-halfopen-ike`).
+    pub max_half_open: u32,
+    /// Half-open IKE SAs above which cookies are asked for (`ddos-ike-threshold`).
+    pub cookie_threshold: u32,
+    /// Time between NAT keepalives (`keep-alive`).
+    pub keep_alive: Duration,
+    /// A new SA with the same peer identity replaces the old one (`uniqueids`).
+    pub unique_ids: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            ike_port: 500,
+            nat_port: 4500,
+            max_half_open: 50_000,
+            cookie_threshold: 25_000,
+            keep_alive: Duration::from_secs(20),
+            unique_ids: true,
+        }
+    }
+}
+
+/// One `conn` section after `also=` and `%default` were merged into it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Connection {
+    /// Its name, unique within the configuration.
+    pub name: String,
+    /// The section's header. Not part of what makes two connections differ.
+    pub origin: Sourced<()>,
+    /// The end called left.
+    pub left: HostEnd,
+    /// The end called right.
+    pub right: HostEnd,
+    /// What is negotiated for the IKE SA.
+    pub ike: IkeOptions,
+    /// What is negotiated for the child SA, and how it is installed.
+    pub child: ChildOptions,
+    /// What happens to matching packets.
+    pub kind: ConnectionKind,
+    /// What to do when it is loaded.
+    pub start: StartAction,
+    /// Who transforms its packets.
+    pub plane: PlaneChoice,
+}
+
+/// One end of a connection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostEnd {
+    /// Where it is reached.
+    pub host: Sourced<HostSpec>,
+    /// Its identity; `None`: its address.
+    pub id: Option<Sourced<Identity>>,
+    /// Its own IKE port (`leftikeport`), 500 unless set.
+    pub ike_port: u16,
+    /// Gateway toward the other end, where the routing table is not to be asked.
+    pub next_hop: Option<IpAddr>,
+    /// Preferred inner source addresses (`leftsourceip`).
+    pub source_ips: Vec<IpAddr>,
+    /// Address for the ipsec device (`leftinterface-ip`).
+    pub interface_ip: Option<IpNet>,
+    /// Traffic selectors (`leftsubnet`); the host itself is [`TsTemplate::Dynamic`].
+    pub subnets: Vec<TsTemplate>,
+}
+
+/// How a host is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostSpec {
+    /// A literal address.
+    Address(IpAddr),
+    /// `%defaultroute`: the source address of the default route.
+    DefaultRoute,
+    /// `%eth1`: the first address of an interface.
+    Interface(String),
+    /// `%any`: whoever calls.
+    Any,
+    /// A name for the resolver.
+    Name(String),
+}
+
+/// The IKE half of a connection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IkeOptions {
+    /// What is offered and accepted, best first.
+    pub proposals: Sourced<Vec<IkeProposal>>,
+    /// How both ends prove who they are.
+    pub auth: AuthMethod,
+    /// How often and how long requests are repeated.
+    pub retransmit: RetransmitPolicy,
+    /// Idle time after which the peer is probed (`dpddelay`).
+    pub liveness: Option<Duration>,
+    /// Whether ESP is put into UDP.
+    pub encapsulation: Encapsulation,
+    /// Hard lifetime of the IKE SA (`ikelifetime`).
+    pub lifetime: Duration,
+}
+
+/// The child half of a connection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChildOptions {
+    /// What is offered and accepted, best first.
+    pub proposals: Sourced<Vec<EspProposal>>,
+    /// Hard lifetime (`ipsec-lifetime`).
+    pub lifetime: Duration,
+    /// Hard limit in octets per SA.
+    pub max_bytes: Option<u64>,
+    /// Hard limit in packets per SA.
+    pub max_packets: Option<u64>,
+    /// Replaced ahead of its end at all (`rekey=`), of both SAs.
+    pub rekey: bool,
+    /// Time before the hard limit at which the replacement starts (`rekeymargin`).
+    pub rekey_margin: Duration,
+    /// The margin is enlarged by a random part of up to so many percent of it (`rekeyfuzz`).
+    pub rekey_fuzz: u32,
+    /// Replay window in packets; 0: none.
+    pub replay_window: u32,
+    /// Fixed reqid; otherwise one is allocated.
+    pub reqid: Option<u32>,
+    /// Fixed policy priority; otherwise computed from the selectors.
+    pub priority: Option<u32>,
+    /// Lookup mark of the inbound policies (`mark-in`).
+    pub mark_in: Mark,
+    /// Lookup mark of the outbound policies (`mark-out`).
+    pub mark_out: Mark,
+    /// Clear packets while there is no SA yet (`negotiationshunt`).
+    pub negotiation_shunt: Shunt,
+    /// Clear packets after negotiation failed (`failureshunt`).
+    pub failure_shunt: Shunt,
+    /// Copy the inner DSCP outwards (`encap-dscp`).
+    pub encap_dscp: bool,
+    /// Copy the outer DSCP inwards (`decap-dscp`).
+    pub decap_dscp: bool,
+    /// Leave the outer DF bit clear (`nopmtudisc`).
+    pub no_pmtu_disc: bool,
+    /// MTU of the routes into the tunnel.
+    pub mtu: Option<u32>,
+    /// Routing table for the user-space plane and ipsec devices.
+    pub routing_table: Option<u32>,
+    /// Priority of the rule that leads to it.
+    pub rule_priority: Option<u32>,
+}
+
+/// What a connection does to matching packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectionKind {
+    /// Protect them in tunnel mode.
+    #[default]
+    Tunnel,
+    /// Protect them in transport mode.
+    Transport,
+    /// Let them pass in clear.
+    Passthrough,
+    /// Drop them.
+    Drop,
+}
+
+/// What `auto=` asks for when a connection is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartAction {
+    /// It is not even loaded.
+    #[default]
+    Ignore,
+    /// It waits for a command or for the peer.
+    Add,
+    /// A trap negotiates it when the first packet comes.
+    OnDemand,
+    /// It is brought up.
+    Start,
+    /// The peer brings it up; once up it is kept up.
+    Keep,
+}
+
+/// Who transforms the packets of a connection (`dataplane=`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlaneChoice {
+    /// The kernel where it can, user space where it cannot.
+    #[default]
+    Auto,
+    /// The kernel's XFRM.
+    Kernel,
+    /// Cygnet's own data plane.
+    Userspace,
+}
+
+/// What happens to clear packets in a phase without SA.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shunt {
+    /// Nothing is installed.
+    #[default]
+    None,
+    /// They are dropped.
+    Drop,
+    /// They pass in clear.
+    Passthrough,
+}
+
+impl Connection {
+    /// Where the connection was written.
+    pub fn origin(&self) -> &Origin {
+        &self.origin.origin
+    }
+
+    /// Whether it takes part in IKE at all; passthrough and drop do not.
+    pub fn negotiates(&self) -> bool {
+        matches!(self.kind, ConnectionKind::Tunnel | ConnectionKind::Transport)
+    }
+}

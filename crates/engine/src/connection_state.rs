@@ -1,0 +1,136 @@
+//! What the engine remembers about one connection at run time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cygnet_ike::{ChildConfig, ChildSaId, IkeSaId, PeerConfig};
+use cygnet_ipsec::{PolicyKey, Selector};
+
+use crate::connection::Connection;
+use crate::io::{Plane, ProtectionId};
+use crate::orient::{Orientation, Unoriented};
+use crate::shared_policies::OwnerId;
+
+/// Names a loaded connection. A changed connection gets a new one, so that
+/// what still belongs to the old text is never confused with the new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ConnectionId(pub(crate) u64);
+
+/// What the user wants of a connection. Reality is worked toward it until it
+/// is true.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Intent {
+    /// Nothing; the peer may still bring it up.
+    #[default]
+    Down,
+    /// A trap, and an SA once a packet meets it.
+    OnDemand,
+    /// An SA, always.
+    Up,
+}
+
+/// The trap, shunt or fence of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Trap {
+    #[default]
+    None,
+    Installing,
+    Installed,
+    Removing,
+    /// It could not be installed; tried again when something changes.
+    Failed(String),
+}
+
+/// Time between attempts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    /// The wait after one more failure, up to a quarter of it random.
+    pub(crate) fn after_failure(&mut self, random: u32) -> Duration {
+        let doubled = Self::FIRST.saturating_mul(1 << self.failures.min(6)).min(Self::LONGEST);
+        self.failures = self.failures.saturating_add(1);
+        doubled + (doubled / 4).mul_f64(f64::from(random) / f64::from(u32::MAX))
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+}
+
+/// Why the last attempt failed.
+#[derive(Clone, Debug)]
+pub(crate) struct LastFailure {
+    pub(crate) name: &'static str,
+    pub(crate) text: String,
+    pub(crate) at: Instant,
+}
+
+/// What a connection is when its ends are known.
+#[derive(Clone, Debug)]
+pub(crate) struct Oriented {
+    pub(crate) orientation: Orientation,
+    pub(crate) peer: Arc<PeerConfig>,
+    pub(crate) child: Arc<ChildConfig>,
+    /// Outbound selectors as configured; empty while the peer is `%any`.
+    pub(crate) selectors: Vec<Selector>,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) name: Arc<str>,
+    pub(crate) config: Arc<Connection>,
+    pub(crate) plane: Plane,
+    pub(crate) reqid: u32,
+    pub(crate) oriented: Result<Oriented, Unoriented>,
+    pub(crate) intent: Intent,
+    pub(crate) trap: Trap,
+    pub(crate) trap_owner: OwnerId,
+    pub(crate) trap_policies: Vec<PolicyKey>,
+    pub(crate) trap_protection: Option<ProtectionId>,
+    /// The IKE SA with which we are trying to bring it up.
+    pub(crate) negotiating: Option<IkeSaId>,
+    /// The IKE SA that the negotiation will replace.
+    pub(crate) replacing: Option<IkeSaId>,
+    pub(crate) children: Vec<ChildSaId>,
+    pub(crate) backoff: Backoff,
+    pub(crate) retry_at: Option<Instant>,
+    pub(crate) last_failure: Option<LastFailure>,
+    /// No longer in the configuration; forgotten when nothing of it is left.
+    pub(crate) unloaded: bool,
+}
+
+impl State {
+    /// Whether nothing of it is left anywhere.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.children.is_empty()
+            && self.negotiating.is_none()
+            && matches!(self.trap, Trap::None | Trap::Failed(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_minute() {
+        let mut backoff = Backoff::default();
+        let waits: Vec<u64> = (0..9).map(|_| backoff.after_failure(0).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert!(backoff.after_failure(u32::MAX) <= Duration::from_secs(75));
+        backoff.reset();
+        assert_eq!(backoff.after_failure(0), Duration::from_secs(1));
+    }
+}

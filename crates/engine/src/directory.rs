@@ -1,0 +1,121 @@
+//! The configuration as the IKE responder sees it: a snapshot that answers
+//! "who could this be" and "which key".
+//!
+//! An ipsec.conf connection is one IKE half and one child half. Connections
+//! whose IKE halves say the same are one peer with several children here, so
+//! that whichever traffic selectors the peer asks for find their child.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use cygnet_crypto::SecretBytes;
+use cygnet_ike::{ChildConfig, Directory, Identity, PeerConfig, PeerIdentity};
+
+use crate::connection::{Connection, ConnectionKind, HostEnd};
+use crate::connection_state::ConnectionId;
+use crate::orient::Orientation;
+use crate::secrets::Secrets;
+
+/// One load's worth of answers.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    peers: Vec<Arc<PeerConfig>>,
+    secrets: Arc<Secrets>,
+}
+
+impl Snapshot {
+    pub(crate) fn new<'a>(
+        peers: impl IntoIterator<Item = &'a Arc<PeerConfig>>,
+        secrets: Arc<Secrets>,
+    ) -> Self {
+        let mut merged: Vec<Arc<PeerConfig>> = Vec::new();
+        for peer in peers {
+            match merged.iter_mut().find(|m| same_peer(m, peer)) {
+                Some(known) => Arc::make_mut(known).children.extend(peer.children.iter().cloned()),
+                None => merged.push(peer.clone()),
+            }
+        }
+        Self { peers: merged, secrets }
+    }
+}
+
+/// Whether two configurations differ in nothing but name and children.
+fn same_peer(a: &PeerConfig, b: &PeerConfig) -> bool {
+    let bare = |p: &PeerConfig| PeerConfig { name: String::new(), children: Vec::new(), ..p.clone() };
+    bare(a) == bare(b)
+}
+
+impl Directory for Snapshot {
+    fn candidates(&self, local: SocketAddr, remote: SocketAddr) -> Vec<Arc<PeerConfig>> {
+        // An address counts more than any address; the order of the files decides among equals.
+        let covers = |list: &[IpAddr], address: IpAddr| {
+            if list.is_empty() { Some(0u8) } else { list.contains(&address).then_some(1) }
+        };
+        let mut found: Vec<(u8, &Arc<PeerConfig>)> = self
+            .peers
+            .iter()
+            .filter_map(|p| Some((covers(&p.remote, remote.ip())? * 2 + covers(&p.local, local.ip())?, p)))
+            .collect();
+        found.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+        found.into_iter().map(|(_, p)| p.clone()).collect()
+    }
+
+    fn psk(
+        &self,
+        local: &Identity,
+        remote: &Identity,
+        local_address: IpAddr,
+        remote_address: IpAddr,
+    ) -> Option<SecretBytes> {
+        self.secrets.psk(local, remote, local_address, remote_address).ok().map(|e| e.secret.clone())
+    }
+}
+
+/// The two halves of a connection as `ike` wants them.
+pub(crate) fn build(
+    id: ConnectionId,
+    connection: &Connection,
+    orientation: &Orientation,
+) -> (Arc<PeerConfig>, Arc<ChildConfig>) {
+    let (local, remote) = orientation.ends(connection);
+    let child = Arc::new(ChildConfig {
+        name: connection.name.clone(),
+        proposals: connection.child.proposals.value.clone(),
+        mode: match connection.kind {
+            ConnectionKind::Transport => cygnet_ipsec::Mode::Transport,
+            _ => cygnet_ipsec::Mode::Tunnel,
+        },
+        local_ts: local.subnets.clone(),
+        remote_ts: remote.subnets.clone(),
+        single_pair: false,
+        replay_window: connection.child.replay_window,
+        // The engine draws the soft limits anew for each SA.
+        lifetimes: cygnet_ipsec::Lifetime::UNLIMITED,
+        tag: id.0,
+    });
+    let peer = Arc::new(PeerConfig {
+        name: connection.name.clone(),
+        local_id: identity(local, Some(orientation.local))
+            .unwrap_or_else(|| Identity::from(orientation.local)),
+        remote_id: match identity(remote, orientation.remote) {
+            Some(id) => PeerIdentity::Exactly(id),
+            None => PeerIdentity::Any,
+        },
+        proposals: connection.ike.proposals.value.clone(),
+        auth: connection.ike.auth,
+        local: vec![orientation.local],
+        remote: orientation.remote.into_iter().collect(),
+        local_port: local.ike_port,
+        remote_port: remote.ike_port,
+        retransmit: connection.ike.retransmit.clone(),
+        liveness: connection.ike.liveness,
+        force_encapsulation: connection.ike.encapsulation,
+        children: vec![child.clone()],
+        lifetime: Some(connection.ike.lifetime),
+    });
+    (peer, child)
+}
+
+fn identity(end: &HostEnd, address: Option<IpAddr>) -> Option<Identity> {
+    end.id.as_ref().map(|id| id.value.clone()).or_else(|| address.map(Identity::from))
+}

@@ -1,0 +1,457 @@
+//! The engine: endpoint, connections, planes and timers put together.
+//!
+//! Call order: feed it with [`Engine::handle`] or one of the user's commands,
+//! then drain [`Engine::poll_output`] until it is empty, then sleep until
+//! [`Engine::next_timeout`]. Time only moves forward.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use cygnet_crypto::{Entropy, KeyExchangeProvider};
+use cygnet_ike::{ChildSaId, Endpoint, EndpointConfig, IkeSaId};
+use cygnet_ipsec::{PolicyKey, SaId};
+
+use crate::connection::{Connection, ConnectionSet, PlaneChoice, Setup, StartAction};
+use crate::connection_state::{ConnectionId, Intent, State, Trap};
+use crate::directory::Snapshot;
+use crate::event::Event;
+use crate::io::{Answer, Input, Output, Plane, ProtectionId, Request, RequestId, ResolveQuery};
+use crate::orient::KnownAddresses;
+use crate::secrets::Secrets;
+use crate::shared_policies::{OwnerId, SharedPolicies};
+use crate::transaction::{Completion, Outcome, Transaction};
+
+/// What the machine can do; decides where `dataplane=auto` goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The kernel transforms ESP.
+    pub kernel_esp: bool,
+    /// The user-space plane is running.
+    pub userspace: bool,
+}
+
+/// Settings that are not configuration.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// What the machine can do.
+    pub capabilities: Capabilities,
+    /// Put the keys of IKE SAs into the events, for a key log.
+    pub key_log: bool,
+    /// Vendor IDs to send.
+    pub vendor_ids: Vec<Vec<u8>>,
+}
+
+/// A connection of that name is not loaded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no connection named \"{0}\"")]
+pub struct UnknownConnection(pub String);
+
+/// SPIs of the two planes never meet: raw sockets filter by them.
+pub const KERNEL_SPIS: std::ops::RangeInclusive<u32> = 0xc000_0000..=0xcfff_ffff;
+/// See [`KERNEL_SPIS`].
+pub const USERSPACE_SPIS: std::ops::RangeInclusive<u32> = 0xd000_0000..=0xdfff_ffff;
+
+/// First reqid that is given out; smaller ones are the user's (`reqid=`).
+const FIRST_REQID: u32 = 16384;
+
+/// What waits for an answer.
+#[derive(Debug)]
+pub(crate) enum Waiting {
+    Transaction(Transaction),
+    /// An SPI for an IKE SA; remembers the plane and what to free if nobody wants it any more.
+    Spi { request: cygnet_ike::RequestId },
+    /// Addresses.
+    Resolve(ResolveQuery),
+    /// Nobody waits; failures are only told.
+    Nothing { plane: Plane, what: &'static str },
+}
+
+/// An installed or half installed child SA.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) connection: ConnectionId,
+    pub(crate) plane: Plane,
+    pub(crate) owner: OwnerId,
+    pub(crate) reqid: u32,
+    pub(crate) inbound: SaId,
+    pub(crate) outbound: SaId,
+    /// How many of the two stand, inbound first.
+    pub(crate) installed_sas: usize,
+    pub(crate) policies: Vec<PolicyKey>,
+    pub(crate) protection: Option<ProtectionId>,
+}
+
+/// What the engine knows of an IKE SA.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ike {
+    /// The connection that it was made for or that its first child belongs to.
+    pub(crate) connection: Option<ConnectionId>,
+    pub(crate) initiator: bool,
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// Try the connection again.
+    Retry(ConnectionId),
+    /// Make a successor of the IKE SA.
+    ReplaceIke(IkeSaId),
+    /// The IKE SA has reached the end of its life.
+    ExpireIke(IkeSaId),
+}
+
+/// See the module's text.
+pub struct Engine {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) entropy: Box<dyn Entropy + Send>,
+    pub(crate) options: EngineOptions,
+    pub(crate) setup: Setup,
+    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) known: KnownAddresses,
+    pub(crate) asked: HashMap<ResolveQuery, RequestId>,
+    pub(crate) connections: BTreeMap<ConnectionId, State>,
+    pub(crate) children: HashMap<ChildSaId, Child>,
+    pub(crate) ikes: HashMap<IkeSaId, Ike>,
+    pub(crate) policies: HashMap<Plane, SharedPolicies>,
+    pub(crate) waiting: HashMap<RequestId, Waiting>,
+    pub(crate) timers: BTreeMap<(Instant, Timer), ()>,
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) reqids: std::collections::BTreeSet<u32>,
+    pub(crate) shutting_down: bool,
+    next_id: u64,
+}
+
+impl Engine {
+    /// An engine without connections; [`Engine::load`] brings them.
+    pub fn new(
+        options: EngineOptions,
+        setup: Setup,
+        key_exchange: Arc<dyn KeyExchangeProvider>,
+        entropy: Box<dyn Entropy + Send>,
+        endpoint_entropy: Box<dyn Entropy + Send>,
+    ) -> Self {
+        let endpoint = Endpoint::new(
+            endpoint_config(&options, &setup),
+            Arc::new(Snapshot::default()),
+            key_exchange,
+            endpoint_entropy,
+        );
+        Self {
+            endpoint,
+            entropy,
+            options,
+            setup,
+            secrets: Arc::default(),
+            known: KnownAddresses::default(),
+            asked: HashMap::new(),
+            connections: BTreeMap::new(),
+            children: HashMap::new(),
+            ikes: HashMap::new(),
+            policies: HashMap::from([(Plane::Kernel, SharedPolicies::default()), (Plane::Userspace, SharedPolicies::default())]),
+            waiting: HashMap::new(),
+            timers: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            reqids: std::collections::BTreeSet::new(),
+            shutting_down: false,
+            next_id: 1,
+        }
+    }
+
+    /// Takes in what happened outside.
+    pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        match input {
+            Input::Datagram { local, remote, bytes, encapsulated } => {
+                let datagram = cygnet_ike::Input::Datagram { local, remote, bytes, encapsulated };
+                self.endpoint.handle(now, datagram);
+            }
+            Input::Timeout => self.on_timeout(now),
+            Input::Answer { id, answer } => self.on_answer(now, id, answer),
+            Input::PlaneEvent { plane, event } => self.on_plane_event(now, plane, event),
+            Input::Addresses(addresses) => self.on_addresses(now, addresses),
+            Input::RoutesChanged => self.on_routes_changed(now),
+        }
+        self.drain_endpoint(now);
+    }
+
+    /// The next effect; `None` when there is nothing more to do for now.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Timeout`] is due; `None`: not until something else happens.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let own = self.timers.keys().next().map(|(at, _)| *at);
+        [own, self.endpoint.next_timeout()].into_iter().flatten().min()
+    }
+
+    /// The protocol engine, for status and statistics.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    fn on_timeout(&mut self, now: Instant) {
+        while let Some((&(at, timer), ())) = self.timers.first_key_value() {
+            if at > now {
+                break;
+            }
+            self.timers.remove(&(at, timer));
+            match timer {
+                Timer::Retry(id) => {
+                    if let Some(c) = self.connections.get_mut(&id) {
+                        c.retry_at = None;
+                    }
+                    self.reconcile(now, id);
+                }
+                Timer::ReplaceIke(ike) => self.replace(now, ike),
+                Timer::ExpireIke(ike) => self.endpoint.delete_ike(now, ike),
+            }
+        }
+        self.endpoint.handle(now, cygnet_ike::Input::Timeout);
+    }
+
+    fn on_answer(&mut self, now: Instant, id: RequestId, answer: Answer) {
+        match self.waiting.remove(&id) {
+            None => {}
+            Some(Waiting::Transaction(transaction)) => self.advance(now, transaction, Some(answer)),
+            Some(Waiting::Spi { request }) => self.on_spi(now, request, answer),
+            Some(Waiting::Resolve(query)) => self.on_resolved(now, query, answer),
+            Some(Waiting::Nothing { plane, what }) => {
+                let text = match answer {
+                    Answer::Failed(text) => Some(text),
+                    Answer::Executed(results) => results.into_iter().find_map(|r| match r {
+                        Err(cygnet_ipsec::CommandError::NotFound) | Ok(_) => None,
+                        Err(e) => Some(e.to_string()),
+                    }),
+                    Answer::Done | Answer::Addresses(_) => None,
+                };
+                if let Some(text) = text {
+                    self.tell(Event::CleanupFailed { plane, text: format!("{what}: {text}") });
+                }
+            }
+        }
+    }
+
+    /// Starts a transaction.
+    pub(crate) fn run(&mut self, now: Instant, transaction: Transaction) {
+        self.advance(now, transaction, None);
+    }
+
+    fn advance(&mut self, now: Instant, mut transaction: Transaction, answer: Option<Answer>) {
+        if let Some(outcome) = answer.and_then(|a| transaction.answer(a)) {
+            return self.complete(now, transaction, outcome);
+        }
+        match transaction.next() {
+            Some(request) => {
+                self.ask(request, Waiting::Transaction(transaction));
+            }
+            None => self.complete(now, transaction, Outcome::Done),
+        }
+    }
+
+    fn complete(&mut self, now: Instant, transaction: Transaction, outcome: Outcome) {
+        for (plane, text) in transaction.complaints {
+            self.tell(Event::CleanupFailed { plane, text });
+        }
+        match transaction.then {
+            Completion::ChildInstalled { request, child } => {
+                self.on_child_installed(now, request, child, outcome);
+            }
+            Completion::ChildRemoved { request } => {
+                if let Some(id) = request {
+                    let answer = cygnet_ike::Answer::Done;
+                    self.endpoint.handle(now, cygnet_ike::Input::Answer { id, answer });
+                }
+            }
+            Completion::Trapped(id) => self.on_trapped(now, id, outcome),
+            Completion::Untrapped(id) => self.on_untrapped(now, id),
+        }
+    }
+
+    /// Emits a request and remembers what its answer is for.
+    pub(crate) fn ask(&mut self, request: Request, waiting: Waiting) -> RequestId {
+        let id = RequestId(self.fresh_id());
+        self.waiting.insert(id, waiting);
+        self.outputs.push_back(Output::Request { id, request });
+        id
+    }
+
+    /// Emits an event.
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// A number never used before.
+    pub(crate) fn fresh_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    /// A random number.
+    pub(crate) fn random(&mut self) -> u32 {
+        let mut bytes = [0; 4];
+        self.entropy.fill(&mut bytes);
+        u32::from_be_bytes(bytes)
+    }
+
+    pub(crate) fn set_timer(&mut self, at: Instant, timer: Timer) {
+        self.timers.insert((at, timer), ());
+    }
+
+    pub(crate) fn clear_timers(&mut self, matches: impl Fn(&Timer) -> bool) {
+        self.timers.retain(|(_, timer), ()| !matches(timer));
+    }
+
+    /// The smallest free reqid.
+    pub(crate) fn allocate_reqid(&mut self) -> u32 {
+        let mut reqid = FIRST_REQID;
+        for &used in self.reqids.range(FIRST_REQID..) {
+            if used != reqid {
+                break;
+            }
+            reqid += 1;
+        }
+        self.reqids.insert(reqid);
+        reqid
+    }
+
+    /// Where a connection's packets are transformed.
+    pub(crate) fn plane_of(&self, choice: PlaneChoice) -> Plane {
+        match choice {
+            PlaneChoice::Kernel => Plane::Kernel,
+            PlaneChoice::Userspace => Plane::Userspace,
+            PlaneChoice::Auto if self.options.capabilities.kernel_esp => Plane::Kernel,
+            PlaneChoice::Auto if self.options.capabilities.userspace => Plane::Userspace,
+            // Neither can: the kernel's refusal is the better message.
+            PlaneChoice::Auto => Plane::Kernel,
+        }
+    }
+
+    pub(crate) fn execute(&mut self, plane: Plane, commands: Vec<cygnet_ipsec::Command>, what: &'static str) {
+        if !commands.is_empty() {
+            self.ask(Request::Execute { plane, commands }, Waiting::Nothing { plane, what });
+        }
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Result<ConnectionId, UnknownConnection> {
+        self.connections
+            .iter()
+            .find(|(_, c)| !c.unloaded && &*c.name == name)
+            .map(|(id, _)| *id)
+            .ok_or_else(|| UnknownConnection(name.to_owned()))
+    }
+
+    /// "This connection should be up": worked at until it is, through failures.
+    ///
+    /// # Errors
+    /// [`UnknownConnection`].
+    pub fn up(&mut self, now: Instant, name: &str) -> Result<(), UnknownConnection> {
+        let id = self.find(name)?;
+        if let Some(c) = self.connections.get_mut(&id) {
+            // Asked by a person: now, not when the wait is over.
+            c.retry_at = None;
+            c.backoff.reset();
+            if let Trap::Failed(_) = c.trap {
+                c.trap = Trap::None;
+            }
+        }
+        self.clear_timers(|t| *t == Timer::Retry(id));
+        self.want(now, id, Intent::Up);
+        Ok(())
+    }
+
+    /// "This connection should be down": its SAs and its trap go.
+    ///
+    /// # Errors
+    /// [`UnknownConnection`].
+    pub fn down(&mut self, now: Instant, name: &str) -> Result<(), UnknownConnection> {
+        let id = self.find(name)?;
+        // A trap that the configuration or the user asked for outlives the SA.
+        let to = match self.connections.get(&id).map(|c| c.config.start) {
+            Some(StartAction::OnDemand) => Intent::OnDemand,
+            _ => Intent::Down,
+        };
+        self.take_down(now, id, to);
+        Ok(())
+    }
+
+    /// Sets a trap: an SA is made once a packet wants it.
+    ///
+    /// # Errors
+    /// [`UnknownConnection`].
+    pub fn route(&mut self, now: Instant, name: &str) -> Result<(), UnknownConnection> {
+        let id = self.find(name)?;
+        let already = self.connections.get(&id).map_or(Intent::Down, |c| c.intent);
+        self.want(now, id, already.max(Intent::OnDemand));
+        Ok(())
+    }
+
+    /// Takes the trap away; an SA that is up stays but is not renewed.
+    ///
+    /// # Errors
+    /// [`UnknownConnection`].
+    pub fn unroute(&mut self, now: Instant, name: &str) -> Result<(), UnknownConnection> {
+        let id = self.find(name)?;
+        self.want(now, id, Intent::Down);
+        Ok(())
+    }
+
+    /// Makes the loaded connections those of `set`. What did not change is not
+    /// touched, what changed is taken down and started anew, what vanished goes.
+    pub fn load(&mut self, now: Instant, set: ConnectionSet) {
+        self.setup = set.setup;
+        self.secrets = Arc::new(set.secrets);
+        let old: Vec<(ConnectionId, Arc<Connection>)> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| !c.unloaded)
+            .map(|(id, c)| (*id, c.config.clone()))
+            .collect();
+        for (id, known) in &old {
+            if !set.connections.iter().any(|c| c == &**known && c.start != StartAction::Ignore) {
+                self.unload(now, *id);
+            }
+        }
+        for connection in set.connections {
+            let known = old.iter().any(|(_, k)| **k == connection);
+            if !known && connection.start != StartAction::Ignore {
+                self.add(now, connection);
+            }
+        }
+        self.refresh_directory();
+        self.drain_endpoint(now);
+    }
+
+    /// Ends everything politely: peers are told, traps and fences go. Done
+    /// when [`Engine::is_drained`].
+    pub fn shutdown(&mut self, now: Instant) {
+        self.shutting_down = true;
+        let ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        for id in ids {
+            self.take_down(now, id, Intent::Down);
+        }
+        let ikes: Vec<IkeSaId> = self.ikes.keys().copied().collect();
+        for ike in ikes {
+            self.endpoint.delete_ike(now, ike);
+        }
+        self.drain_endpoint(now);
+    }
+
+    /// Whether nothing is installed and nothing is under way any more.
+    pub fn is_drained(&self) -> bool {
+        self.waiting.is_empty() && self.children.is_empty() && self.ikes.is_empty()
+    }
+}
+
+fn endpoint_config(options: &EngineOptions, setup: &Setup) -> EndpointConfig {
+    EndpointConfig {
+        ike_port: setup.ike_port,
+        nat_port: setup.nat_port,
+        cookie_threshold: setup.cookie_threshold as usize,
+        max_half_open: setup.max_half_open as usize,
+        vendor_ids: options.vendor_ids.clone(),
+        key_log: options.key_log,
+        ..EndpointConfig::default()
+    }
+}

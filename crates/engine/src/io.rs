@@ -1,0 +1,151 @@
+//! What goes into the engine and what comes out of it.
+//!
+//! Everything outside is a value: packets and events enter as [`Input`],
+//! effects leave as [`Output`]. An effect whose outcome matters is a
+//! [`Request`] with an id; its [`Answer`] comes back as an input whenever it
+//! is ready, and only what waits for it waits.
+
+use std::net::{IpAddr, SocketAddr};
+
+use cygnet_ike::Transmit;
+use cygnet_ipsec::{Command, CommandError, Reply, Selector};
+use ipnet::IpNet;
+
+use crate::event::Event;
+
+/// Names a request until it is answered. Never used twice by one engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// Which databases a command is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Plane {
+    /// The kernel's XFRM.
+    Kernel,
+    /// Cygnet's own data plane.
+    Userspace,
+}
+
+/// What reaches the engine from outside.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A datagram on an IKE socket, the non-ESP marker already removed.
+    Datagram {
+        /// Address and port it was sent to.
+        local: SocketAddr,
+        /// Where it came from.
+        remote: SocketAddr,
+        /// The IKE message.
+        bytes: &'a [u8],
+        /// It carried a non-ESP marker (RFC 3948 section 2.2).
+        encapsulated: bool,
+    },
+    /// The time that [`crate::Engine::next_timeout`] named has come.
+    Timeout,
+    /// The outcome of a request.
+    Answer {
+        /// Which request.
+        id: RequestId,
+        /// Its outcome.
+        answer: Answer,
+    },
+    /// A plane speaks up: ACQUIRE, EXPIRE, MAPPING.
+    PlaneEvent {
+        /// Which one.
+        plane: Plane,
+        /// What happened.
+        event: cygnet_ipsec::Event,
+    },
+    /// The addresses of this host, all of them, at start and after each change.
+    Addresses(Vec<IpAddr>),
+    /// The routes changed: what had no route may have one now (S3.9).
+    RoutesChanged,
+}
+
+/// What the engine wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Send an IKE message.
+    Transmit(Transmit),
+    /// Do something and answer.
+    Request {
+        /// To be named in the answer.
+        id: RequestId,
+        /// What to do.
+        request: Request,
+    },
+    /// Something worth telling; nothing needs to be done.
+    Event(Event),
+}
+
+/// Something only the outside can do.
+#[derive(Debug)]
+pub enum Request {
+    /// Run commands on a plane, in order, up to the first that fails.
+    /// Answered by [`Answer::Executed`].
+    Execute {
+        /// Where.
+        plane: Plane,
+        /// What.
+        commands: Vec<Command>,
+    },
+    /// Fence the traffic of a user-space connection in the kernel's SPD and
+    /// lead it into the TUN device. Answered by [`Answer::Done`].
+    Protect(Protection),
+    /// Take such a protection away again. Answered by [`Answer::Done`].
+    Unprotect(ProtectionId),
+    /// Find addresses. Answered by [`Answer::Addresses`].
+    Resolve(ResolveQuery),
+}
+
+/// The outcome of a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// One result per command that was tried; only the last can be an error.
+    Executed(Vec<Result<Reply, CommandError>>),
+    /// It is done.
+    Done,
+    /// The addresses asked for, best first; empty if there are none.
+    Addresses(Vec<IpAddr>),
+    /// It could not be done; the text is for people.
+    Failed(String),
+}
+
+/// Names a [`Protection`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProtectionId(pub u64);
+
+/// The fence of one user-space connection: what it protects never passes in
+/// clear, and what it sends goes to the TUN device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protection {
+    /// Its name.
+    pub id: ProtectionId,
+    /// Outbound selectors (source is ours); the inbound ones mirror them.
+    pub selectors: Vec<Selector>,
+    /// Networks reached through the TUN device.
+    pub routes: Vec<IpNet>,
+    /// Our side's networks, from which the preferred source address is chosen.
+    pub local: Vec<IpNet>,
+    /// Source addresses the user asked for; first of each family wins.
+    pub source_ips: Vec<IpAddr>,
+    /// Priority of the blocking policies.
+    pub priority: u32,
+    /// MTU of the routes.
+    pub mtu: Option<u32>,
+}
+
+/// A question about addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ResolveQuery {
+    /// Our source address toward a peer, or of the default route.
+    DefaultRoute {
+        /// The peer, if it has a literal address.
+        toward: Option<IpAddr>,
+    },
+    /// The addresses of an interface.
+    Interface(String),
+    /// The addresses of a name.
+    Name(String),
+}

@@ -1,0 +1,539 @@
+//! Working toward what the user wants: orientation, traps, attempts, retries.
+//!
+//! [`Engine::reconcile`] looks at one connection and takes the next step from
+//! what is to what should be. It is called after everything that could have
+//! changed either, and calling it once too often does nothing.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cygnet_ike::{AcquireHint, ChildRequest, IkeSaId};
+use cygnet_ipsec::{Action, Mode, Policy, Protocol, Selector};
+use cygnet_wire::TrafficSelector;
+
+use crate::commands::{Path, PolicyPlan, shunt_policies};
+use crate::connection::{Connection, ConnectionKind, HostSpec, Shunt, StartAction};
+use crate::connection_state::{Backoff, ConnectionId, Intent, LastFailure, Oriented, State, Trap};
+use crate::directory::{self, Snapshot};
+use crate::engine::{Engine, Ike, Timer, Waiting};
+use crate::event::Event;
+use crate::io::{Answer, Plane, Protection, ProtectionId, Request, ResolveQuery};
+use crate::orient::{Unoriented, orient};
+use crate::selectors::{PriorityClass, outbound_selectors, priority};
+use crate::shared_policies::OwnerId;
+use crate::transaction::{Completion, Outcome, Step, Transaction};
+
+/// A connection that stood this long has shown that it works: the next failure
+/// waits as short as the first.
+const PROVEN: Duration = Duration::from_secs(60);
+
+impl Engine {
+    /// Loads one connection and starts what its `auto=` asks for.
+    pub(crate) fn add(&mut self, now: Instant, connection: Connection) {
+        let id = ConnectionId(self.fresh_id());
+        let trap_owner = OwnerId(self.fresh_id());
+        let plane = if connection.negotiates() { self.plane_of(connection.plane) } else { Plane::Kernel };
+        let reqid = match connection.child.reqid {
+            Some(fixed) => fixed,
+            None => self.allocate_reqid(),
+        };
+        let intent = match connection.start {
+            StartAction::Ignore | StartAction::Add | StartAction::Keep => Intent::Down,
+            StartAction::OnDemand => Intent::OnDemand,
+            StartAction::Start => Intent::Up,
+        };
+        let state = State {
+            name: Arc::from(connection.name.as_str()),
+            config: Arc::new(connection),
+            plane,
+            reqid,
+            oriented: Err(Unoriented::NotOurs),
+            intent,
+            trap: Trap::None,
+            trap_owner,
+            trap_policies: Vec::new(),
+            trap_protection: None,
+            negotiating: None,
+            replacing: None,
+            children: Vec::new(),
+            backoff: Backoff::default(),
+            retry_at: None,
+            last_failure: None,
+            unloaded: false,
+        };
+        self.connections.insert(id, state);
+        self.orient(id);
+        self.reconcile(now, id);
+    }
+
+    /// Takes a connection out of the configuration.
+    pub(crate) fn unload(&mut self, now: Instant, id: ConnectionId) {
+        if let Some(c) = self.connections.get_mut(&id) {
+            c.unloaded = true;
+        }
+        self.take_down(now, id, Intent::Down);
+        self.forget_if_idle(id);
+    }
+
+    fn forget_if_idle(&mut self, id: ConnectionId) {
+        let Some(c) = self.connections.get(&id) else { return };
+        if c.unloaded && c.is_idle() {
+            let reqid = c.reqid;
+            self.connections.remove(&id);
+            self.reqids.remove(&reqid);
+            self.clear_timers(|t| *t == Timer::Retry(id));
+        }
+    }
+
+    /// Records what is wanted and begins to work toward it.
+    pub(crate) fn want(&mut self, now: Instant, id: ConnectionId, intent: Intent) {
+        if let Some(c) = self.connections.get_mut(&id) {
+            c.intent = intent;
+        }
+        self.reconcile(now, id);
+        self.drain_endpoint(now);
+    }
+
+    /// Ends the connection's SAs and leaves it wanted as `to`.
+    pub(crate) fn take_down(&mut self, now: Instant, id: ConnectionId, to: Intent) {
+        let Some(c) = self.connections.get_mut(&id) else { return };
+        c.intent = to;
+        c.retry_at = None;
+        c.replacing = None;
+        let mut ikes: Vec<IkeSaId> = c.negotiating.into_iter().collect();
+        ikes.extend(self.ikes.iter().filter(|(_, ike)| ike.connection == Some(id)).map(|(sa, _)| *sa));
+        ikes.sort_unstable();
+        ikes.dedup();
+        self.clear_timers(|t| *t == Timer::Retry(id));
+        for ike in ikes {
+            self.endpoint.delete_ike(now, ike);
+        }
+        self.drain_endpoint(now);
+        self.reconcile(now, id);
+        self.drain_endpoint(now);
+    }
+
+    /// Rebuilds what the responder looks things up in.
+    pub(crate) fn refresh_directory(&mut self) {
+        let peers = self
+            .connections
+            .values()
+            .filter(|c| !c.unloaded && c.config.negotiates())
+            .filter_map(|c| c.oriented.as_ref().ok().map(|o| &o.peer));
+        let snapshot = Snapshot::new(peers, self.secrets.clone());
+        self.endpoint.set_directory(Arc::new(snapshot));
+    }
+
+    /// Decides anew which end of a connection is ours.
+    fn orient(&mut self, id: ConnectionId) {
+        let Some(c) = self.connections.get(&id) else { return };
+        let config = c.config.clone();
+        let oriented = orient(&config, &self.known).map(|orientation| {
+            let (peer, child) = directory::build(id, &config, &orientation);
+            let (local, remote) = orientation.ends(&config);
+            let own: Vec<TrafficSelector> =
+                local.subnets.iter().map(|ts| ts.resolve(orientation.local)).collect();
+            let theirs: Vec<TrafficSelector> = match orientation.remote {
+                Some(address) => remote.subnets.iter().map(|ts| ts.resolve(address)).collect(),
+                None => Vec::new(),
+            };
+            let selectors = outbound_selectors(&own, &theirs).unwrap_or_default();
+            Oriented { orientation, peer, child, selectors }
+        });
+        if let Err(Unoriented::Unresolved(query)) = &oriented {
+            self.resolve(query.clone());
+        }
+        let Some(c) = self.connections.get_mut(&id) else { return };
+        if let Err(reason) = &oriented
+            && c.oriented.as_ref().err() != Some(reason)
+        {
+            let event = Event::Unoriented { connection: c.name.clone(), text: reason.to_string() };
+            c.oriented = oriented;
+            return self.tell(event);
+        }
+        c.oriented = oriented;
+    }
+
+    fn resolve(&mut self, query: ResolveQuery) {
+        if !self.asked.contains_key(&query) {
+            let id = self.ask(Request::Resolve(query.clone()), Waiting::Resolve(query.clone()));
+            self.asked.insert(query, id);
+        }
+    }
+
+    pub(crate) fn on_resolved(&mut self, now: Instant, query: ResolveQuery, answer: Answer) {
+        self.asked.remove(&query);
+        let addresses = match answer {
+            Answer::Addresses(addresses) => addresses,
+            _ => Vec::new(),
+        };
+        self.known.answers.insert(query, addresses);
+        self.orient_unoriented(now);
+    }
+
+    /// The set of our addresses changed.
+    pub(crate) fn on_addresses(&mut self, now: Instant, addresses: Vec<IpAddr>) {
+        let ours = addresses.into_iter().collect();
+        if ours == self.known.ours {
+            return;
+        }
+        self.known.ours = ours;
+        // Whatever was found by asking about our own interfaces may be different now.
+        self.known.answers.retain(|query, _| matches!(query, ResolveQuery::Name(_)));
+        let lost: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| {
+                c.oriented.as_ref().is_ok_and(|o| !self.known.ours.contains(&o.orientation.local))
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in lost {
+            let intent = self.connections.get(&id).map_or(Intent::Down, |c| c.intent);
+            // Without its address an SA cannot say good-bye; it ends here and is made anew.
+            self.take_down(now, id, Intent::Down);
+            if let Some(c) = self.connections.get_mut(&id) {
+                c.oriented = Err(Unoriented::NotOurs);
+                c.intent = intent;
+            }
+        }
+        self.orient_unoriented(now);
+    }
+
+    /// Routes changed: questions about routes are worth asking again.
+    pub(crate) fn on_routes_changed(&mut self, now: Instant) {
+        self.known.answers.retain(|query, found| {
+            !found.is_empty() && !matches!(query, ResolveQuery::DefaultRoute { .. })
+        });
+        self.orient_unoriented(now);
+    }
+
+    fn orient_unoriented(&mut self, now: Instant) {
+        let ids: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| c.oriented.is_err() && !c.unloaded)
+            .map(|(id, _)| *id)
+            .collect();
+        for &id in &ids {
+            self.orient(id);
+        }
+        self.refresh_directory();
+        for id in ids {
+            self.reconcile(now, id);
+        }
+    }
+
+    /// Takes the next step from what is to what should be.
+    pub(crate) fn reconcile(&mut self, now: Instant, id: ConnectionId) {
+        let Some(c) = self.connections.get(&id) else { return };
+        if self.shutting_down && c.intent != Intent::Down {
+            return;
+        }
+        let Ok(oriented) = &c.oriented else {
+            if c.trap == Trap::Installed {
+                self.remove_trap(now, id);
+            }
+            return self.forget_if_idle(id);
+        };
+        let wants_trap = !oriented.selectors.is_empty()
+            && match c.intent {
+                Intent::Down => false,
+                Intent::OnDemand => true,
+                Intent::Up => !c.config.negotiates() || c.config.child.negotiation_shunt == Shunt::Drop,
+            };
+        match c.trap {
+            Trap::None if wants_trap => self.install_trap(now, id),
+            Trap::Installed if !wants_trap => self.remove_trap(now, id),
+            _ => {}
+        }
+        let Some(c) = self.connections.get(&id) else { return };
+        let idle = c.children.is_empty() && c.negotiating.is_none() && c.retry_at.is_none();
+        // The trap comes first: nothing may pass in clear while we negotiate.
+        let trap_pending = matches!(c.trap, Trap::Installing | Trap::Removing);
+        if c.intent == Intent::Up && c.config.negotiates() && idle && !trap_pending {
+            self.initiate(now, id, None);
+        }
+        self.forget_if_idle(id);
+    }
+
+    /// Starts an IKE SA for a connection.
+    pub(crate) fn initiate(&mut self, now: Instant, id: ConnectionId, acquire: Option<AcquireHint>) {
+        let Some(c) = self.connections.get_mut(&id) else { return };
+        let Ok(oriented) = &c.oriented else { return };
+        let Some(remote) = oriented.orientation.remote else {
+            let text = "the peer's address is not known: it has to call".to_owned();
+            return self.attempt_failed(now, id, "peer_address_unknown", text, false);
+        };
+        let peer = oriented.peer.clone();
+        let child = ChildRequest { config: oriented.child.clone(), acquire };
+        let local = SocketAddr::new(oriented.orientation.local, peer.local_port);
+        let remote = SocketAddr::new(remote, peer.remote_port);
+        let ike = self.endpoint.initiate(now, peer, Some(child), local, remote);
+        c.negotiating = Some(ike);
+        self.ikes.insert(ike, Ike { connection: Some(id), initiator: true });
+    }
+
+    /// Makes a successor of an IKE SA that nears its end, while it still works.
+    pub(crate) fn replace(&mut self, now: Instant, ike: IkeSaId) {
+        let Some(id) = self.ikes.get(&ike).and_then(|i| i.connection) else { return };
+        let Some(c) = self.connections.get_mut(&id) else { return };
+        if c.intent == Intent::Down || c.negotiating.is_some() || self.shutting_down {
+            return;
+        }
+        c.replacing = Some(ike);
+        self.initiate(now, id, None);
+    }
+
+    /// Notes a failed attempt and plans the next.
+    pub(crate) fn attempt_failed(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        reason: &'static str,
+        text: String,
+        may_retry: bool,
+    ) {
+        let random = self.random();
+        let shutting_down = self.shutting_down;
+        let Some(c) = self.connections.get_mut(&id) else { return };
+        c.negotiating = None;
+        c.replacing = None;
+        c.last_failure = Some(LastFailure { name: reason, text: text.clone(), at: now });
+        let retry_in =
+            (c.intent == Intent::Up && may_retry && !shutting_down).then(|| c.backoff.after_failure(random));
+        c.retry_at = retry_in.map(|wait| now + wait);
+        let connection = c.name.clone();
+        let failure_shunt_releases = c.config.child.failure_shunt == Shunt::Passthrough;
+        if let Some(at) = c.retry_at {
+            self.set_timer(at, Timer::Retry(id));
+        } else if failure_shunt_releases && self.connections.get(&id).is_some_and(|c| c.trap == Trap::Installed) {
+            self.remove_trap(now, id);
+        }
+        self.tell(Event::AttemptFailed { connection, reason, text, retry_in });
+        self.forget_if_idle(id);
+    }
+
+    /// A child SA of the connection is gone: what now?
+    pub(crate) fn child_gone(&mut self, now: Instant, id: ConnectionId, stood: Option<Duration>) {
+        let random = self.random();
+        let Some(c) = self.connections.get_mut(&id) else { return };
+        if !c.children.is_empty() {
+            return;
+        }
+        if stood.is_some_and(|d| d >= PROVEN) {
+            c.backoff.reset();
+        }
+        let connection = c.name.clone();
+        if c.intent == Intent::Up && c.negotiating.is_none() && c.retry_at.is_none() {
+            // Soon, but not at once: a peer that closes whatever it opens must not keep us spinning.
+            let at = now + c.backoff.after_failure(random);
+            c.retry_at = Some(at);
+            self.set_timer(at, Timer::Retry(id));
+        }
+        self.tell(Event::ConnectionDown { connection });
+        self.reconcile(now, id);
+    }
+
+    fn install_trap(&mut self, now: Instant, id: ConnectionId) {
+        let Some(c) = self.connections.get(&id) else { return };
+        let Ok(oriented) = &c.oriented else { return };
+        let config = c.config.clone();
+        let (plane, owner, reqid) = (c.plane, c.trap_owner, c.reqid);
+        let selectors = oriented.selectors.clone();
+        let local = oriented.orientation.local;
+        let policies: Vec<Policy> = match (config.kind, oriented.orientation.remote) {
+            (ConnectionKind::Passthrough, _) => shunt_policies(&selectors, Action::Allow, &config.child),
+            (ConnectionKind::Drop, _) => shunt_policies(&selectors, Action::Block, &config.child),
+            (_, None) => return,
+            (kind, Some(remote)) => PolicyPlan {
+                selectors: &selectors,
+                path: Path { local, remote },
+                mode: if kind == ConnectionKind::Transport { Mode::Transport } else { Mode::Tunnel },
+                protocol: Protocol::Esp,
+                reqid,
+                options: &config.child,
+            }
+            .protecting(),
+        };
+        let mut steps = Vec::new();
+        let mut protection_id = None;
+        if plane == Plane::Userspace {
+            let protection = self.protection(&config, &selectors, local);
+            protection_id = Some(protection.id);
+            steps.push(Step::Protect(protection));
+        }
+        let keys = policies.iter().map(|p| p.key).collect();
+        let shared = self.policies.entry(plane).or_default();
+        let commands = policies.into_iter().map(|p| shared.add(owner, p)).collect();
+        steps.push(Step::Execute { plane, commands });
+        if let Some(c) = self.connections.get_mut(&id) {
+            c.trap = Trap::Installing;
+            c.trap_policies = keys;
+            c.trap_protection = protection_id;
+        }
+        self.run(now, Transaction::building(steps, Completion::Trapped(id)));
+    }
+
+    /// The fence and the routes of a user-space connection.
+    pub(crate) fn protection(
+        &mut self,
+        config: &Connection,
+        selectors: &[Selector],
+        local_host: IpAddr,
+    ) -> Protection {
+        let id = ProtectionId(self.fresh_id());
+        let unique = |nets: Vec<ipnet::IpNet>| {
+            let mut nets = nets;
+            nets.sort();
+            nets.dedup();
+            nets
+        };
+        let local_is_left = config.left.host.value == HostSpec::Address(local_host)
+            || !matches!(config.left.host.value, HostSpec::Address(_) | HostSpec::Any | HostSpec::Name(_));
+        let own = if local_is_left { &config.left } else { &config.right };
+        Protection {
+            id,
+            routes: unique(selectors.iter().map(|s| s.dst).collect()),
+            local: unique(selectors.iter().map(|s| s.src).collect()),
+            source_ips: own.source_ips.clone(),
+            priority: selectors
+                .iter()
+                .map(|s| priority(s, PriorityClass::Protect))
+                .max()
+                .unwrap_or_default(),
+            selectors: selectors.to_vec(),
+            mtu: config.child.mtu,
+        }
+    }
+
+    /// The steps that take policies and a fence away.
+    pub(crate) fn removal_steps(
+        &mut self,
+        plane: Plane,
+        owner: OwnerId,
+        policies: Vec<cygnet_ipsec::PolicyKey>,
+        sas: Vec<cygnet_ipsec::SaId>,
+        protection: Option<ProtectionId>,
+    ) -> Vec<Step> {
+        let shared = self.policies.entry(plane).or_default();
+        let mut commands: Vec<_> = policies.iter().filter_map(|key| shared.remove(owner, key)).collect();
+        commands.extend(sas.into_iter().map(cygnet_ipsec::Command::RemoveSa));
+        let mut steps = Vec::new();
+        if !commands.is_empty() {
+            steps.push(Step::Execute { plane, commands });
+        }
+        // The fence is the last to fall.
+        steps.extend(protection.map(Step::Unprotect));
+        steps
+    }
+
+    fn remove_trap(&mut self, now: Instant, id: ConnectionId) {
+        let Some(c) = self.connections.get_mut(&id) else { return };
+        let policies = std::mem::take(&mut c.trap_policies);
+        let protection = c.trap_protection.take();
+        let (plane, owner) = (c.plane, c.trap_owner);
+        c.trap = Trap::Removing;
+        let steps = self.removal_steps(plane, owner, policies, Vec::new(), protection);
+        self.run(now, Transaction::tearing_down(steps, Completion::Untrapped(id)));
+    }
+
+    pub(crate) fn on_trapped(&mut self, now: Instant, id: ConnectionId, outcome: Outcome) {
+        let Some(c) = self.connections.get_mut(&id) else { return };
+        let connection = c.name.clone();
+        match outcome {
+            Outcome::Done => {
+                c.trap = Trap::Installed;
+                self.tell(Event::Trapped { connection });
+            }
+            Outcome::Failed { text, .. } => {
+                let policies = std::mem::take(&mut c.trap_policies);
+                let protection = c.trap_protection.take();
+                let (plane, owner) = (c.plane, c.trap_owner);
+                c.trap = Trap::Failed(text.clone());
+                c.last_failure = Some(LastFailure { name: "trap_failed", text: text.clone(), at: now });
+                // Half a trap is taken away again; what never stood is not missed.
+                let steps = self.removal_steps(plane, owner, policies, Vec::new(), protection);
+                for step in steps {
+                    self.ask(step.request(), Waiting::Nothing { plane, what: "undoing a trap" });
+                }
+                self.tell(Event::TrapFailed { connection: connection.clone(), text: text.clone() });
+                if self.connections.get(&id).is_some_and(|c| c.intent == Intent::Up) {
+                    // Without the fence nothing may be sent either.
+                    return self.attempt_failed(now, id, "trap_failed", text, true);
+                }
+            }
+        }
+        self.reconcile(now, id);
+    }
+
+    pub(crate) fn on_untrapped(&mut self, now: Instant, id: ConnectionId) {
+        if let Some(c) = self.connections.get_mut(&id) {
+            c.trap = Trap::None;
+        }
+        self.reconcile(now, id);
+        self.forget_if_idle(id);
+    }
+
+    /// A plane speaks up.
+    pub(crate) fn on_plane_event(&mut self, now: Instant, plane: Plane, event: cygnet_ipsec::Event) {
+        match event {
+            cygnet_ipsec::Event::Acquire(acquire) => self.on_acquire(now, plane, &acquire),
+            cygnet_ipsec::Event::Expire(expire) => {
+                let child = self
+                    .children
+                    .iter()
+                    .find(|(_, c)| c.plane == plane && (c.inbound == expire.sa || c.outbound == expire.sa));
+                let Some((&child, _)) = child else { return };
+                if expire.hard {
+                    self.endpoint.delete_child(now, child);
+                } else if let Some(info) = self.endpoint.child_sa(child) {
+                    let ike = info.ike;
+                    self.replace(now, ike);
+                }
+            }
+            // The planes follow a moved peer by themselves or not at all; policies here have no limits.
+            cygnet_ipsec::Event::Mapping(_) | cygnet_ipsec::Event::PolicyExpire(_) => {}
+        }
+    }
+
+    /// A packet met a trap: whose? By reqid and policy, never by guess.
+    fn on_acquire(&mut self, now: Instant, plane: Plane, acquire: &cygnet_ipsec::Acquire) {
+        let reqid = acquire.template.reqid;
+        let owner = self.connections.iter().find(|(_, c)| {
+            c.plane == plane && c.reqid == reqid && c.trap_policies.contains(&acquire.policy)
+        });
+        let Some((&id, c)) = owner else {
+            return self.tell(Event::ForeignAcquire { plane, reqid });
+        };
+        let connection = c.name.clone();
+        let busy = c.negotiating.is_some() || self.shutting_down;
+        self.tell(Event::Acquired { connection, plane, selector: acquire.selector });
+        if !busy {
+            let hint = Some(acquire_hint(acquire));
+            if let Some(c) = self.connections.get_mut(&id) {
+                c.retry_at = None;
+            }
+            self.initiate(now, id, hint);
+        }
+    }
+}
+
+/// The packet as the first, narrow traffic selectors of the proposal (RFC 7296 section 2.9).
+fn acquire_hint(acquire: &cygnet_ipsec::Acquire) -> AcquireHint {
+    let s = &acquire.selector;
+    let icmp = matches!(s.protocol, 1 | 58);
+    let selector = |address: IpAddr, own: cygnet_ipsec::PortMatch| {
+        let (start_port, end_port) = match own.mask {
+            u16::MAX if !icmp => (own.port, own.port),
+            _ => (0, u16::MAX),
+        };
+        TrafficSelector { protocol: s.protocol, start_port, end_port, start: address, end: address }
+    };
+    AcquireHint {
+        seq: acquire.seq,
+        local: selector(s.src.addr(), s.sport),
+        remote: selector(s.dst.addr(), s.dport),
+    }
+}

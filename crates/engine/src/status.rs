@@ -1,0 +1,264 @@
+//! What `cygnet status` shows, as values.
+//!
+//! The engine knows everything but the traffic counters: those are the planes'
+//! and are filled in by whoever can ask them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use cygnet_ike::{ChildSaInfo, IkeSaInfo};
+use cygnet_ipsec::SaId;
+use serde::Serialize;
+
+use crate::connection_state::{Intent, State, Trap};
+use crate::engine::Engine;
+use crate::io::Plane;
+
+/// Everything.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The loaded connections by the order of loading.
+    pub connections: Vec<ConnectionStatus>,
+    /// All IKE SAs, those of unknown connections too.
+    pub ike_sas: Vec<IkeStatus>,
+}
+
+/// One connection.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConnectionStatus {
+    /// Its name.
+    pub name: String,
+    /// What the user wants.
+    pub intent: Intent,
+    /// What is the case: `up`, `connecting`, `retrying`, `trapped`, `waiting`, `unoriented`, `down`.
+    pub state: &'static str,
+    /// What it waits for or what is in the way, if anything.
+    pub reason: Option<String>,
+    /// Who transforms its packets.
+    pub plane: Plane,
+    /// Our address, once known.
+    pub local: Option<IpAddr>,
+    /// The peer's; `None`: not known or any.
+    pub remote: Option<IpAddr>,
+    /// The reqid of its policies and SAs.
+    pub reqid: u32,
+    /// The reason of the last failed attempt.
+    pub last_failure: Option<FailureStatus>,
+    /// Time until the next attempt.
+    #[serde(serialize_with = "seconds_option")]
+    pub retry_in: Option<Duration>,
+    /// Its child SAs.
+    pub children: Vec<ChildStatus>,
+}
+
+/// A failed attempt.
+#[derive(Clone, Debug, Serialize)]
+pub struct FailureStatus {
+    /// Stable name of the reason.
+    pub reason: &'static str,
+    /// The reason as a sentence.
+    pub text: String,
+    /// How long ago.
+    #[serde(serialize_with = "seconds")]
+    pub ago: Duration,
+}
+
+/// One IKE SA.
+#[derive(Clone, Debug, Serialize)]
+pub struct IkeStatus {
+    /// Its number.
+    pub id: u64,
+    /// The connection it serves.
+    pub connection: Option<String>,
+    /// Who began it.
+    pub role: &'static str,
+    /// How far it is.
+    pub state: &'static str,
+    /// Our address and port.
+    pub local: SocketAddr,
+    /// The peer's.
+    pub remote: SocketAddr,
+    /// Who we say we are.
+    pub local_id: Option<String>,
+    /// Who the peer proved to be.
+    pub remote_id: Option<String>,
+    /// SPI of the initiator, 16 hexadecimal digits.
+    pub initiator_spi: String,
+    /// SPI of the responder.
+    pub responder_spi: String,
+    /// The algorithms.
+    pub suite: Option<String>,
+    /// A NAT was found in front of us.
+    pub nat_local: bool,
+    /// A NAT was found in front of the peer.
+    pub nat_remote: bool,
+    /// Time since authentication.
+    #[serde(serialize_with = "seconds_option")]
+    pub established: Option<Duration>,
+    /// Time since the peer was last heard.
+    #[serde(serialize_with = "seconds_option")]
+    pub last_heard: Option<Duration>,
+}
+
+/// One child SA.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChildStatus {
+    /// Its number.
+    pub id: u64,
+    /// The IKE SA it belongs to.
+    pub ike: u64,
+    /// `tunnel` or `transport`.
+    pub mode: &'static str,
+    /// ESP goes into UDP.
+    pub encapsulated: bool,
+    /// The algorithms.
+    pub suite: String,
+    /// SPI of what comes in, 8 hexadecimal digits.
+    pub spi_in: String,
+    /// SPI of what goes out.
+    pub spi_out: String,
+    /// Negotiated selectors of our side.
+    pub local_ts: Vec<String>,
+    /// Negotiated selectors of the peer's side.
+    pub remote_ts: Vec<String>,
+    /// The reqid.
+    pub reqid: u32,
+    /// Time since installation.
+    #[serde(serialize_with = "seconds_option")]
+    pub established: Option<Duration>,
+    /// Traffic in; filled in by whoever can ask the plane.
+    pub inbound: Option<Traffic>,
+    /// Traffic out.
+    pub outbound: Option<Traffic>,
+    /// Where to ask for the counters, inbound and outbound.
+    #[serde(skip)]
+    pub sas: Option<(Plane, SaId, SaId)>,
+}
+
+/// Counters of one SA.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Traffic {
+    /// Octets of clear packets.
+    pub bytes: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Packets refused by the replay check.
+    pub replayed: u64,
+    /// Packets with a wrong integrity check value.
+    pub integrity_failed: u64,
+}
+
+fn seconds<S: serde::Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_u64(d.as_secs())
+}
+
+fn seconds_option<S: serde::Serializer>(d: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+    match d {
+        Some(d) => s.serialize_some(&d.as_secs()),
+        None => s.serialize_none(),
+    }
+}
+
+impl Engine {
+    /// The state of everything at `now`.
+    pub fn status(&self, now: Instant) -> Status {
+        Status {
+            connections: self.connections.values().map(|c| self.connection_status(now, c)).collect(),
+            ike_sas: self.endpoint.ike_sas().map(|info| self.ike_status(now, &info)).collect(),
+        }
+    }
+
+    fn connection_status(&self, now: Instant, c: &State) -> ConnectionStatus {
+        let oriented = c.oriented.as_ref().ok();
+        let failure = c.last_failure.as_ref();
+        let (state, reason) = if !c.children.is_empty() {
+            ("up", None)
+        } else if let Err(reason) = &c.oriented {
+            ("unoriented", Some(reason.to_string()))
+        } else if let Trap::Failed(text) = &c.trap {
+            ("blocked", Some(text.clone()))
+        } else if c.negotiating.is_some() {
+            ("connecting", failure.map(|f| f.text.clone()))
+        } else if c.retry_at.is_some() {
+            ("retrying", failure.map(|f| f.text.clone()))
+        } else if c.trap == Trap::Installed {
+            ("trapped", None)
+        } else if c.intent == Intent::Down && c.config.negotiates() {
+            ("waiting", None)
+        } else {
+            ("down", None)
+        };
+        ConnectionStatus {
+            name: c.name.to_string(),
+            intent: c.intent,
+            state,
+            reason,
+            plane: c.plane,
+            local: oriented.map(|o| o.orientation.local),
+            remote: oriented.and_then(|o| o.orientation.remote),
+            reqid: c.reqid,
+            last_failure: failure.map(|f| FailureStatus {
+                reason: f.name,
+                text: f.text.clone(),
+                ago: now.saturating_duration_since(f.at),
+            }),
+            retry_in: c.retry_at.map(|at| at.saturating_duration_since(now)),
+            children: c
+                .children
+                .iter()
+                .filter_map(|id| self.endpoint.child_sa(*id))
+                .map(|info| self.child_status(now, &info))
+                .collect(),
+        }
+    }
+
+    fn ike_status(&self, now: Instant, info: &IkeSaInfo) -> IkeStatus {
+        let connection = self
+            .ikes
+            .get(&info.id)
+            .and_then(|i| i.connection)
+            .and_then(|id| self.connections.get(&id))
+            .map(|c| c.name.to_string());
+        let since = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
+        IkeStatus {
+            id: info.id.0,
+            connection,
+            role: info.role.name(),
+            state: info.state.name(),
+            local: info.local,
+            remote: info.remote,
+            local_id: info.local_id.as_ref().map(ToString::to_string),
+            remote_id: info.remote_id.as_ref().map(ToString::to_string),
+            initiator_spi: info.initiator_spi.to_string(),
+            responder_spi: info.responder_spi.to_string(),
+            suite: info.suite.as_ref().map(ToString::to_string),
+            nat_local: info.nat.local,
+            nat_remote: info.nat.remote,
+            established: since(info.established),
+            last_heard: since(info.last_heard),
+        }
+    }
+
+    fn child_status(&self, now: Instant, info: &ChildSaInfo) -> ChildStatus {
+        let record = self.children.get(&info.id);
+        ChildStatus {
+            id: info.id.0,
+            ike: info.ike.0,
+            mode: match info.mode {
+                cygnet_ipsec::Mode::Transport => "transport",
+                _ => "tunnel",
+            },
+            encapsulated: info.encapsulated,
+            suite: info.suite.to_string(),
+            spi_in: format!("{:08x}", info.spi_in),
+            spi_out: format!("{:08x}", info.spi_out),
+            local_ts: info.ts_local.iter().map(ToString::to_string).collect(),
+            remote_ts: info.ts_remote.iter().map(ToString::to_string).collect(),
+            reqid: record.map_or(0, |r| r.reqid),
+            established: info.established.map(|at| now.saturating_duration_since(at)),
+            inbound: None,
+            outbound: None,
+            sas: record.map(|r| (r.plane, r.inbound, r.outbound)),
+        }
+    }
+}
