@@ -47,9 +47,6 @@ impl Flags {
     const RESPONSE: u8 = 0x20;
 
     pub(crate) const fn from_octet(octet: u8) -> Self {
-        //= rfc7296#3.1
-        //# The bits are as
-        //# follows ('X' indicates that the bit can be either 0 or 1)
         Self {
             initiator: octet & Self::INITIATOR != 0,
             response: octet & Self::RESPONSE != 0,

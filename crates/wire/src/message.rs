@@ -49,7 +49,7 @@ impl<'a> Message<'a> {
         }
         let available = datagram.len();
         let length = usize::try_from(header.length).unwrap_or(usize::MAX);
-        if length < Header::LEN || length > MAX_MESSAGE_LEN {
+        if !(Header::LEN..=MAX_MESSAGE_LEN).contains(&length) {
             let kind = ParseErrorKind::BadLength {
                 length,
                 minimum: Header::LEN,
