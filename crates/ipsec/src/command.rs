@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
-use crate::{Mark, Mode, Policy, PolicyKey, Protocol, Sa, SaCounters, SaId};
+use crate::{Family, Mark, Mode, Policy, PolicyKey, Protocol, Sa, SaCounters, SaId};
 
 /// Asks for an SPI for an inbound SA (XFRM_MSG_ALLOCSPI). Creates a larval state, or gives the SPI to the one that
 /// an acquire has made.
@@ -31,6 +31,35 @@ pub struct AllocateSpi {
     pub max: u32,
     /// The sequence number of the ACQUIRE being answered, or 0.
     pub acquire_seq: u32,
+}
+
+impl AllocateSpi {
+    /// The smallest SPI that is not reserved (RFC 4303 §2.1).
+    pub const SMALLEST_SPI: u32 = 256;
+
+    /// Checks the range and the addresses.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::Invalid`] naming the first rule broken.
+    pub fn validate(&self) -> Result<(), CommandError> {
+        let invalid = |reason: &str| Err(CommandError::Invalid(reason.into()));
+        if self.min > self.max {
+            return invalid("the smallest SPI wanted is greater than the largest");
+        }
+        if self.protocol == Protocol::Comp {
+            // A CPI has 16 bits (RFC 3173 §2.1).
+            if self.max > 0xffff {
+                return invalid("a compression parameter index has 16 bits");
+            }
+        } else if self.min < AllocateSpi::SMALLEST_SPI {
+            return invalid("SPIs below 256 are reserved");
+        }
+        if Family::of(self.src) != Family::of(self.dst) {
+            return invalid("the addresses are of different families");
+        }
+        Ok(())
+    }
 }
 
 /// A request to a data plane.

@@ -123,6 +123,43 @@ impl Flow {
         }
     }
 
+    /// The flow of the packet that an ICMP error quotes, *reversed*: from where that packet was to go to where it came
+    /// from, which is the direction in which the error travels (K9). `None` if the packet is no ICMP error of the
+    /// kinds that the kernel considers: unreachable, too big, time exceeded.
+    pub fn quoted_in(packet: &[u8]) -> Option<Flow> {
+        let error = Flow::from_packet(packet).ok()?;
+        let transport = match (error.src, error.protocol, error.sport) {
+            (IpAddr::V4(_), ICMP, 3 | 11) => usize::from(packet.first()? & 0x0f) * 4,
+            (IpAddr::V6(_), ICMPV6, 1..=3) => ipv6_transport(packet).ok()?.1?,
+            _ => return None,
+        };
+        let quoted = Flow::from_quotation(packet.get(transport.checked_add(8)?..)?)?;
+        let mut reversed = Flow {
+            src: quoted.dst,
+            dst: quoted.src,
+            ..quoted
+        };
+        if matches!(quoted.protocol, TCP | UDP | UDP_LITE | SCTP) {
+            (reversed.sport, reversed.dport) = (quoted.dport, quoted.sport);
+        }
+        Some(reversed)
+    }
+
+    /// A flow from the beginning of a packet: what an ICMP error quotes may end anywhere behind the ports.
+    fn from_quotation(quotation: &[u8]) -> Option<Flow> {
+        // Let the stated length be what is there.
+        let mut copy = quotation.to_vec();
+        let len = u16::try_from(copy.len()).ok()?;
+        let (length_field, stated) = match copy.first()? >> 4 {
+            4 => (2..4, len),
+            6 => (4..6, len.checked_sub(40)?),
+            _ => return None,
+        };
+        copy.get_mut(length_field)?
+            .copy_from_slice(&stated.to_be_bytes());
+        Flow::from_packet(&copy).ok()
+    }
+
     fn from_ipv4(packet: &[u8]) -> Result<Flow, FlowError> {
         let header: &[u8; 20] = array_at(packet, 0)?;
         let header_len = usize::from(header[0] & 0x0f) * 4;
@@ -153,33 +190,16 @@ impl Flow {
         let packet = bytes_at(packet, 0, 40 + payload_len)?;
         let src: &[u8; 16] = array_at(packet, 8)?;
         let dst: &[u8; 16] = array_at(packet, 24)?;
+        let (protocol, transport) = ipv6_transport(packet)?;
         let mut flow = Flow::new(
             Ipv6Addr::from(*src).into(),
             Ipv6Addr::from(*dst).into(),
-            header[6],
+            protocol,
         );
-        let mut offset = 40;
-        for _ in 0..=MAX_EXTENSION_HEADERS {
-            match flow.protocol {
-                HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
-                    let [next, units] = *array_at(packet, offset)?;
-                    let len = (usize::from(units) + 1) * 8;
-                    bytes_at(packet, offset, len)?;
-                    flow.protocol = next;
-                    offset += len;
-                }
-                FRAGMENT => {
-                    let fragment: &[u8; 8] = array_at(packet, offset)?;
-                    flow.protocol = fragment[0];
-                    return Ok(flow);
-                }
-                _ => {
-                    flow.read_ports(packet, offset)?;
-                    return Ok(flow);
-                }
-            }
+        if let Some(transport) = transport {
+            flow.read_ports(packet, transport)?;
         }
-        Err(FlowError::TooManyHeaders)
+        Ok(flow)
     }
 
     fn read_ports(&mut self, packet: &[u8], offset: usize) -> Result<(), FlowError> {
@@ -215,6 +235,31 @@ impl Flow {
         }
         Ok(())
     }
+}
+
+/// Walks the extension headers of an IPv6 packet: the protocol behind them and where its header begins, `None` in a
+/// fragment.
+fn ipv6_transport(packet: &[u8]) -> Result<(u8, Option<usize>), FlowError> {
+    let header: &[u8; 40] = array_at(packet, 0)?;
+    let mut protocol = header[6];
+    let mut offset = 40;
+    for _ in 0..=MAX_EXTENSION_HEADERS {
+        match protocol {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
+                let [next, units] = *array_at(packet, offset)?;
+                let len = (usize::from(units) + 1) * 8;
+                bytes_at(packet, offset, len)?;
+                protocol = next;
+                offset += len;
+            }
+            FRAGMENT => {
+                let fragment: &[u8; 8] = array_at(packet, offset)?;
+                return Ok((fragment[0], None));
+            }
+            _ => return Ok((protocol, Some(offset))),
+        }
+    }
+    Err(FlowError::TooManyHeaders)
 }
 
 fn bytes_at(packet: &[u8], offset: usize, len: usize) -> Result<&[u8], FlowError> {

@@ -5,7 +5,9 @@
 //!
 //! * Values: [`Selector`], [`Flow`], [`Mark`], [`Policy`], [`Template`], [`Sa`], [`Lifetime`], and the [`Command`]s,
 //!   [`Reply`]s and [`Event`]s that every data plane understands ([`SaDatabase`]).
-//! * Behaviour of one SA: [`ReplayWindow`] (RFC 4303 §3.4.3, Appendix A) and lifetimes (K11).
+//! * Behaviour of one SA: [`ReplayWindow`] (RFC 4303 §3.4.3, Appendix A) and [`LifetimeState`] (K11).
+//! * Lookups, twice: [`reference`](mod@reference) is written for the reader and follows the kernel's rules one by one;
+//!   [`fast`] is what a data plane uses. They share these values and no matching code, and are tested to agree.
 //!
 //! Rules of the kernel are cited as K1 to K16; ARCHITECTURE.md lists them.
 #![forbid(unsafe_code)]
@@ -21,6 +23,10 @@ mod policy;
 mod replay;
 mod sa;
 mod selector;
+mod verdict;
+
+pub mod fast;
+pub mod reference;
 
 pub use command::{
     AllocateSpi, Command, CommandError, PolicyReport, Reply, SaDatabase, SaReport, SaState,
@@ -29,7 +35,7 @@ pub use counter::{Counter, Counters};
 pub use event::{Acquire, Event, Expire, Mapping, PolicyExpire};
 pub use flow::{Family, Flow, FlowError};
 pub use key::{CipherKey, IntegrityKey, KeyMaterial};
-pub use lifetime::Lifetime;
+pub use lifetime::{Lifetime, LifetimeState, Limit, PolicyLifetimeState};
 pub use mark::Mark;
 pub use policy::{
     Action, Direction, Mode, Policy, PolicyKey, PolicyType, Protocol, Template, UnknownNumber,
@@ -37,3 +43,7 @@ pub use policy::{
 pub use replay::{ReplayError, ReplayWindow, ReplayWindowError};
 pub use sa::{Encap, EncapKind, Sa, SaCounters, SaDirection, SaFlags, SaId};
 pub use selector::{PortMatch, Selector, masks_of_port_range, prefixes_of_range};
+pub use verdict::{
+    Bundle, Inbound, InboundPacket, InboundSpi, InstalledPolicy, Missing, Outbound, OutboundDrop,
+    OutboundLookup, OutboundLookupError, OutboundPacket, Resolution,
+};

@@ -1,9 +1,10 @@
 //! Policies (SPD entries) and their templates (K1, K3).
 
+use std::net::IpAddr;
+
 use thiserror::Error;
 
-use crate::{Family, Lifetime, Mark, Selector};
-use std::net::IpAddr;
+use crate::{CommandError, Family, Lifetime, Mark, Selector};
 
 /// The given number has no value of this type in the kernel's interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -248,5 +249,99 @@ impl Policy {
             index: 0,
             icmp: false,
         }
+    }
+
+    /// Checks what every store checks before it takes a policy (K1).
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::Invalid`] naming the first rule broken.
+    pub fn validate(&self) -> Result<(), CommandError> {
+        let invalid = |reason: &str| Err(CommandError::Invalid(reason.into()));
+        if !self.key.selector.is_consistent() {
+            return invalid("the selector's prefixes are of different families");
+        }
+        if self.index != 0 && self.index & 3 != self.key.direction as u32 {
+            return invalid("the low bits of the index do not name the policy's direction");
+        }
+        if self.templates.len() > Policy::MAX_TEMPLATES {
+            return invalid("a policy has six templates at most");
+        }
+        let mut family = self.key.selector.family();
+        for template in &self.templates {
+            if Family::of(template.src) != Family::of(template.dst) {
+                return invalid("a template's addresses are of different families");
+            }
+            if template.mode.is_tunnel_type() {
+                let optional_tunnel = template.optional && template.mode != Mode::Iptfs;
+                if optional_tunnel && self.key.direction == Direction::Out {
+                    return invalid("a tunnel template of an outbound policy cannot be optional");
+                }
+            } else if template.family() != family {
+                return invalid("only tunnel-type templates may change the family");
+            }
+            family = template.family();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tunnel(outer: &str) -> Template {
+        let dst: IpAddr = outer.parse().unwrap();
+        let src = match dst {
+            IpAddr::V4(_) => IpAddr::from([0; 4]),
+            IpAddr::V6(_) => IpAddr::from([0; 16]),
+        };
+        let mode = Mode::Tunnel;
+        Template {
+            src,
+            dst,
+            spi: 0,
+            protocol: Protocol::Esp,
+            reqid: 1,
+            mode,
+            optional: false,
+        }
+    }
+
+    fn refusal(policy: &Policy) -> String {
+        policy.validate().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn policies_are_checked_as_the_kernel_checks_them() {
+        let selector = Selector::any(Family::V4);
+        let mut policy = Policy::new(PolicyKey::new(Direction::Out, selector));
+        policy.templates = vec![tunnel("2001:db8::1")];
+        assert_eq!(policy.validate(), Ok(()));
+
+        policy.templates.push(Template {
+            mode: Mode::Transport,
+            ..tunnel("192.0.2.1")
+        });
+        assert!(refusal(&policy).contains("change the family"));
+
+        policy.templates = vec![Template {
+            optional: true,
+            ..tunnel("192.0.2.1")
+        }];
+        assert!(refusal(&policy).contains("cannot be optional"));
+        policy.key.direction = Direction::In;
+        assert_eq!(policy.validate(), Ok(()));
+
+        policy.index = 9;
+        assert!(refusal(&policy).contains("low bits"));
+        policy.index = 8;
+        assert_eq!(policy.validate(), Ok(()));
+
+        policy.templates = vec![tunnel("192.0.2.1"); 7];
+        assert!(refusal(&policy).contains("six"));
+
+        policy.key.selector.dst = "::/0".parse().unwrap();
+        assert!(refusal(&policy).contains("families"));
     }
 }

@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::{CipherKey, Family, IntegrityKey, Lifetime, Mark, Mode, Protocol, Selector};
+use crate::{
+    CipherKey, CommandError, Family, IntegrityKey, Lifetime, Mark, Mode, Protocol, ReplayWindow,
+    Selector,
+};
 
 /// What identifies an SA in the SAD.
 ///
@@ -118,6 +121,40 @@ impl Sa {
     /// The family of the outer addresses.
     pub fn family(&self) -> Family {
         Family::of(self.id.dst)
+    }
+
+    /// Checks what every store checks before it takes an SA. Whether the keys fit the algorithms is for those to tell
+    /// who know them.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::Invalid`] naming the first rule broken.
+    pub fn validate(&self) -> Result<(), CommandError> {
+        let invalid = |reason: &str| Err(CommandError::Invalid(reason.into()));
+        if self.id.spi == 0 {
+            return invalid("an SA needs an SPI other than 0");
+        }
+        if Family::of(self.src) != self.family() {
+            return invalid("the SA's addresses are of different families");
+        }
+        if self.replay_window > ReplayWindow::MAX {
+            return invalid("a replay window has 4096 packets at most");
+        }
+        if self.esn && self.replay_window == 0 && self.direction == SaDirection::In {
+            return invalid("inbound extended sequence numbers need a replay window");
+        }
+        if self.mode == Mode::Iptfs && self.id.protocol != Protocol::Esp {
+            return invalid("IP-TFS is for ESP only");
+        }
+        if let Some(selector) = &self.selector {
+            if !selector.is_consistent() {
+                return invalid("the selector's prefixes are of different families");
+            }
+            if !self.mode.is_tunnel_type() && selector.family() != self.family() {
+                return invalid("only tunnel-type modes may change the family");
+            }
+        }
+        Ok(())
     }
 }
 
