@@ -1,1 +1,33 @@
-//! The user-space data plane: TUN device, ESP, UDP and raw sockets.
+//! The user-space data plane: between TUN devices and the sockets that carry ESP.
+//!
+//! For hosts where the kernel's ESP is missing or cannot be used. The rules are those of the kernel:
+//! policies and SAs live in the databases of `cygnet-ipsec`, packets are transformed by
+//! `cygnet-esp`, drops are counted under the names of `/proc/net/xfrm_stat`.
+//!
+//! * [`Core`]: everything but the I/O. Batches of clear packets become batches of ESP with their
+//!   destinations, and the reverse; traps raise acquires and hold packets; SAs expire. Time is an
+//!   argument.
+//! * [`Dataplane`] and its [`Handle`]: a thread that moves batches between devices, sockets and the
+//!   core. The handle is an [`ipsec::SaDatabase`](cygnet_ipsec::SaDatabase) like the kernel's plane.
+//!
+//! # What it does not do
+//!
+//! Nothing leaves in clear: a packet that a policy passes unprotected, or that no policy covers,
+//! and that was routed into a TUN device all the same, is dropped and counted. Blocking what must
+//! not travel in clear, and passing what may, is the work of the kernel's policies and routes.
+//! One template per policy is carried out (no SA bundles); AH, IPComp, BEET and IP-TFS are refused.
+#![deny(unsafe_code)]
+
+mod config;
+mod core;
+mod counters;
+mod handle;
+mod io;
+mod packet;
+
+pub use config::{Config, CoreConfig, DEFAULT_SPIS, DataplaneEvent, EventSink, SinkFull};
+pub use core::{Arrival, Core, Delivery, Output, Path, Ports, Transmit};
+pub use counters::{CoreCounters, IoCounters, Report};
+pub use handle::{Dataplane, Handle, HandleError};
+pub use io::{SetupError, Tun, TunError};
+pub use packet::{HEADROOM, MAX_PACKET, Packet, Pool, TAILROOM};

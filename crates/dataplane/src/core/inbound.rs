@@ -1,0 +1,141 @@
+//! From ESP to clear packets.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use cygnet_esp::{EspHeader, OpenError, OuterHeader, PacketBuffer};
+use cygnet_ipsec::fast::SaIndex;
+use cygnet_ipsec::{
+    Counter, Direction, EncapKind, Event, Flow, Inbound, InboundPacket, InboundSpi, Limit, Mapping,
+    Protocol,
+};
+
+use super::live::Transform;
+use super::{Arrival, Core, Delivery, Output};
+
+/// IANA protocol numbers of ICMP for IPv4 and IPv6.
+const ICMP: [u8; 2] = [1, 58];
+
+impl Core {
+    /// Opens a batch of received ESP packets.
+    ///
+    /// `arrivals` is emptied; every buffer ends in `output`: to be delivered, or in the pool.
+    pub fn inbound(&mut self, now: Instant, arrivals: &mut Vec<Arrival>, output: &mut Output) {
+        for mut arrival in arrivals.drain(..) {
+            match self.open(now, &mut arrival) {
+                Ok(if_id) => output.deliveries.push(Delivery {
+                    packet: arrival.packet,
+                    if_id,
+                }),
+                Err(counter) => {
+                    if let Some(counter) = counter {
+                        self.xfrm.increment(counter);
+                    }
+                    output.pool.give(arrival.packet);
+                }
+            }
+        }
+    }
+
+    /// Opens one packet and checks it against the policies; the device that it is for. `Err(None)`
+    /// is a drop that is no error of XFRM's.
+    fn open(&mut self, now: Instant, arrival: &mut Arrival) -> Result<u32, Option<Counter>> {
+        let header = EspHeader::parse(arrival.packet.bytes()).ok_or(Counter::InHdrError)?;
+        let sa = self.db.sad.accept_inbound(&InboundSpi {
+            dst: arrival.local,
+            spi: header.spi,
+            protocol: Protocol::Esp,
+            // The mark of a received packet stays in the kernel.
+            mark: 0,
+            encap: arrival.ports.map(|_| EncapKind::Udp),
+        })?;
+        let Some(live) = self.live.get_mut(sa) else {
+            return Err(Some(Counter::InStateInvalid));
+        };
+        let Transform::In(inbound) = &mut live.transform else {
+            return Err(Some(Counter::InStateDirError));
+        };
+
+        let first_use = live.life.used().is_none();
+        let limit = live.life.before_packet(now);
+        if limit == Some(Limit::Hard) {
+            self.after_use(sa, first_use, limit);
+            return Err(Some(Counter::InStateExpired));
+        }
+        let outer = OuterHeader {
+            tos: arrival.tos,
+            ..OuterHeader::between(arrival.remote, arrival.local)
+        };
+        let (storage, range) = arrival.packet.parts();
+        let mut buffer = PacketBuffer::new(storage, range).ok_or(Counter::InError)?;
+        let opened = match inbound.esp.open(&mut buffer, &outer) {
+            Ok(opened) => opened,
+            Err(error) => {
+                live.count_failure(&error);
+                if error == OpenError::Dummy {
+                    self.counters.dummies += 1;
+                }
+                self.after_use(sa, first_use, limit);
+                return Err(error.counter());
+            }
+        };
+        let range = buffer.range();
+        arrival.packet.set_range(range);
+        live.life.count(opened.counted as u64);
+        self.observe_peer(sa, opened.sequence, arrival);
+        self.after_use(sa, first_use, limit);
+        self.check_policy(sa, arrival.packet.bytes()).map_err(Some)
+    }
+
+    /// Reports when the packets of a peer behind a NAT begin to come from elsewhere (K14).
+    fn observe_peer(&mut self, index: SaIndex, sequence: u64, arrival: &Arrival) {
+        let Some(ports) = arrival.ports else { return };
+        let Some(sa) = self.db.sad.get(index).map(|entry| &entry.sa) else {
+            return;
+        };
+        let Some(encap) = sa.encap else { return };
+        let Some(live) = self.live.get_mut(index) else {
+            return;
+        };
+        let Transform::In(inbound) = &mut live.transform else {
+            return;
+        };
+        let old = SocketAddr::new(sa.src, encap.remote_port);
+        let seen = SocketAddr::new(arrival.remote, ports.remote);
+        if let Some(new) = inbound.observe(sequence, old, seen) {
+            self.counters.mappings += 1;
+            self.events.push_back(Event::Mapping(Mapping {
+                sa: sa.id,
+                reqid: sa.reqid,
+                old,
+                new,
+            }));
+        }
+    }
+
+    /// K9. Whether the packet is for this host or to be forwarded is decided by the host's routing
+    /// behind the device, so a policy of either kind admits it; where both exist, `In` decides. The
+    /// kernel's own policies on the device come after.
+    fn check_policy(&self, index: SaIndex, packet: &[u8]) -> Result<u32, Counter> {
+        let sa = &self.db.sad.get(index).ok_or(Counter::InStateInvalid)?.sa;
+        let flow = Flow::from_packet(packet).map_err(|_| Counter::InHdrError)?;
+        let quoted = ICMP
+            .contains(&flow.protocol)
+            .then(|| Flow::quoted_in(packet))
+            .flatten();
+        let secpath = [sa];
+        let inbound = InboundPacket {
+            quoted: quoted.as_ref(),
+            if_id: sa.if_id,
+            ..InboundPacket::opened(&flow, &secpath)
+        };
+        let mut verdict = self.db.check(Direction::In, &inbound);
+        if verdict == Inbound::Drop(Counter::InNoPols) {
+            verdict = self.db.check(Direction::Fwd, &inbound);
+        }
+        match verdict {
+            Inbound::Accept { .. } => Ok(sa.if_id),
+            Inbound::Drop(counter) => Err(counter),
+        }
+    }
+}

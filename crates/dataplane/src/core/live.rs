@@ -1,0 +1,211 @@
+//! What acts behind a valid SA: its cipher, its clock, its counters.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use cygnet_esp::{Inbound, OpenError, Outbound, SaError};
+use cygnet_ipsec::fast::SaIndex;
+use cygnet_ipsec::{
+    CommandError, LifetimeState, Mark, Mode, ReplayError, Sa, SaCounters, SaDirection,
+};
+
+use super::{Path, Ports};
+
+/// The outbound half.
+#[derive(Debug)]
+pub(super) struct LiveOut {
+    pub(super) esp: Outbound,
+    pub(super) path: Path,
+    pub(super) mark: Option<Mark>,
+    pub(super) transport: bool,
+}
+
+/// The inbound half.
+#[derive(Debug)]
+pub(super) struct LiveIn {
+    pub(super) esp: Inbound,
+    /// The highest sequence number seen: only packets that raise it tell where the peer is now.
+    highest: u64,
+    /// The peer's address as last reported, while it differs from the SA's.
+    reported: Option<SocketAddr>,
+}
+
+/// The transform of an SA.
+#[derive(Debug)]
+pub(super) enum Transform {
+    Out(LiveOut),
+    In(LiveIn),
+}
+
+/// An SA at work.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) transform: Transform,
+    pub(super) life: LifetimeState,
+    replay_window: u32,
+    replay: u32,
+    integrity_failed: u32,
+}
+
+impl Live {
+    /// Sets up the transform of an SA.
+    ///
+    /// # Errors
+    ///
+    /// The SA is one that this plane cannot do, or its keys do not fit its algorithms.
+    pub(super) fn new(sa: &Sa, now: Instant) -> Result<Self, CommandError> {
+        let transform = match sa.direction {
+            SaDirection::Out => Transform::Out(LiveOut {
+                esp: Outbound::new(sa).map_err(refusal)?,
+                path: path(sa),
+                mark: sa.set_mark,
+                transport: sa.mode == Mode::Transport,
+            }),
+            SaDirection::In => Transform::In(LiveIn {
+                esp: Inbound::new(sa).map_err(refusal)?,
+                highest: 0,
+                reported: None,
+            }),
+        };
+        Ok(Self {
+            transform,
+            life: LifetimeState::new(sa.lifetime, now),
+            replay_window: 0,
+            replay: 0,
+            integrity_failed: 0,
+        })
+    }
+
+    /// Follows an update of the SA: sequence numbers, replay window and counters go on. `sa` has the
+    /// keys that it had before.
+    pub(super) fn update(&mut self, sa: &Sa) -> Result<(), CommandError> {
+        match &mut self.transform {
+            Transform::Out(out) => {
+                let esp = Outbound::new(sa).map_err(refusal)?;
+                // A number used twice with one key would give the key away.
+                esp.resume_after(out.esp.last_sequence());
+                esp.set_path_mtu(out.esp.path_mtu());
+                *out = LiveOut {
+                    esp,
+                    path: path(sa),
+                    mark: sa.set_mark,
+                    transport: out.transport,
+                };
+            }
+            Transform::In(inbound) => {
+                let mut esp = Inbound::new(sa).map_err(refusal)?;
+                esp.resume_with(inbound.esp.replay().clone());
+                inbound.esp = esp;
+                inbound.reported = None;
+            }
+        }
+        self.life.update(sa.lifetime);
+        Ok(())
+    }
+
+    pub(super) fn counters(&self) -> SaCounters {
+        SaCounters {
+            bytes: self.life.bytes(),
+            packets: self.life.packets(),
+            added: Some(self.life.added()),
+            used: self.life.used(),
+            replay_window: self.replay_window,
+            replay: self.replay,
+            integrity_failed: self.integrity_failed,
+        }
+    }
+
+    /// Counts a packet that could not be opened.
+    pub(super) fn count_failure(&mut self, error: &OpenError) {
+        match error {
+            OpenError::NotAuthentic => {
+                self.integrity_failed = self.integrity_failed.saturating_add(1)
+            }
+            OpenError::Replay(ReplayError::Replayed) => self.replay = self.replay.saturating_add(1),
+            OpenError::Replay(_) => self.replay_window = self.replay_window.saturating_add(1),
+            _ => {}
+        }
+    }
+}
+
+impl LiveIn {
+    /// Learns from an authentic packet where the peer is; the address to report if that is news.
+    ///
+    /// Packets that arrive out of order or late say nothing: they may have taken an older mapping.
+    pub(super) fn observe(
+        &mut self,
+        sequence: u64,
+        configured: SocketAddr,
+        seen: SocketAddr,
+    ) -> Option<SocketAddr> {
+        if sequence <= self.highest {
+            return None;
+        }
+        self.highest = sequence;
+        if seen == configured {
+            self.reported = None;
+            return None;
+        }
+        (self.reported.replace(seen) != Some(seen)).then_some(seen)
+    }
+}
+
+fn path(sa: &Sa) -> Path {
+    let ports = sa.encap.map(|encap| Ports {
+        local: encap.local_port,
+        remote: encap.remote_port,
+    });
+    Path {
+        local: sa.src,
+        remote: sa.id.dst,
+        ports,
+    }
+}
+
+fn refusal(error: SaError) -> CommandError {
+    match error {
+        SaError::Protocol(_) | SaError::Mode(_) | SaError::TcpEncapsulation => {
+            CommandError::Unsupported(error.to_string())
+        }
+        _ => CommandError::Invalid(error.to_string()),
+    }
+}
+
+/// The live SAs by their place in the SAD.
+#[derive(Debug, Default)]
+pub(super) struct LiveTable {
+    slots: Vec<Option<Box<Live>>>,
+}
+
+impl LiveTable {
+    pub(super) fn insert(&mut self, index: SaIndex, live: Box<Live>) {
+        let index = index.get();
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+        }
+        self.slots[index] = Some(live);
+    }
+
+    pub(super) fn remove(&mut self, index: SaIndex) -> Option<Box<Live>> {
+        self.slots.get_mut(index.get())?.take()
+    }
+
+    pub(super) fn get(&self, index: SaIndex) -> Option<&Live> {
+        self.slots.get(index.get())?.as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, index: SaIndex) -> Option<&mut Live> {
+        self.slots.get_mut(index.get())?.as_deref_mut()
+    }
+
+    /// Tells all SAs of a path its MTU.
+    pub(super) fn set_path_mtu(&mut self, local: IpAddr, remote: IpAddr, mtu: usize) {
+        for live in self.slots.iter().flatten() {
+            if let Transform::Out(out) = &live.transform
+                && (out.path.local, out.path.remote) == (local, remote)
+            {
+                out.esp.set_path_mtu(u32::try_from(mtu).unwrap_or(u32::MAX));
+            }
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! From clear packets to ESP.
+
+use std::time::Instant;
+
+use cygnet_esp::{PacketBuffer, SealError, icmp};
+use cygnet_ipsec::fast::SaIndex;
+use cygnet_ipsec::{Counter, Event, Expire, Flow, Limit, Outbound, OutboundDrop, OutboundPacket};
+
+use super::hold::Held;
+use super::live::{Live, Transform};
+use super::timer::Timer;
+use super::{Core, Delivery, Output, Transmit};
+use crate::packet::Packet;
+
+/// Whether a packet is seen for the first time, or comes from a hold queue and is counted already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    Device,
+    Held,
+}
+
+impl Core {
+    /// Protects a batch of clear packets that the host has routed into the device of `if_id`.
+    ///
+    /// `packets` is emptied; every buffer ends in `output`: to be sent, as an ICMP error to be
+    /// delivered, or in the pool; or it waits for its SA.
+    pub fn outbound(
+        &mut self,
+        now: Instant,
+        if_id: u32,
+        packets: &mut Vec<Packet>,
+        output: &mut Output,
+    ) {
+        for packet in packets.drain(..) {
+            self.outbound_packet(now, if_id, packet, Origin::Device, output);
+        }
+        self.seal_run(now, output);
+    }
+
+    /// Looks up one packet. If it has an SA it joins the run of packets for that SA.
+    pub(super) fn outbound_packet(
+        &mut self,
+        now: Instant,
+        if_id: u32,
+        packet: Packet,
+        origin: Origin,
+        output: &mut Output,
+    ) {
+        let Ok(flow) = Flow::from_packet(packet.bytes()) else {
+            self.counters.not_ip += 1;
+            output.pool.give(packet);
+            return;
+        };
+        let resolution = self.db.output(&OutboundPacket {
+            if_id,
+            ..OutboundPacket::new(&flow)
+        });
+        for missing in &resolution.missing {
+            if let Some(acquire) = self.db.sad.begin_acquire(now, missing) {
+                self.events.push_back(Event::Acquire(acquire));
+            }
+        }
+        match resolution.verdict {
+            Outbound::Protect { policy, sas } => {
+                self.use_policy(now, policy);
+                match sas.single() {
+                    Some(sa) => self.join_run(now, sa, if_id, packet, output),
+                    // Policies with more than one template are not accepted.
+                    None => self.drop_outbound(Counter::OutStateModeError, packet, output),
+                }
+            }
+            Outbound::Drop(OutboundDrop::NoState { policy }) => {
+                self.use_policy(now, policy);
+                self.hold(policy, if_id, packet, origin, output);
+            }
+            Outbound::Drop(reason) => {
+                for &counter in reason.counters() {
+                    self.xfrm.increment(counter);
+                }
+                if reason == OutboundDrop::Default {
+                    self.counters.no_policy += 1;
+                }
+                output.pool.give(packet);
+            }
+            Outbound::Clear { policy } => {
+                if policy.is_some() {
+                    self.counters.clear_refused += 1;
+                } else {
+                    self.counters.no_policy += 1;
+                }
+                output.pool.give(packet);
+            }
+        }
+    }
+
+    fn use_policy(&mut self, now: Instant, index: u32) {
+        // Nearly never does a policy have a life of its own.
+        if let Some((_, life)) = self.policy_lives.get_mut(&index) {
+            life.on_use(now);
+            if let Some(at) = life.deadline() {
+                self.timers.set(at, Timer::Policy(index));
+            }
+        }
+    }
+
+    fn hold(
+        &mut self,
+        policy: u32,
+        if_id: u32,
+        packet: Packet,
+        origin: Origin,
+        output: &mut Output,
+    ) {
+        if origin == Origin::Device {
+            self.xfrm.increment(Counter::OutNoStates);
+            self.counters.held += 1;
+        }
+        let (each, total) = (self.config.held_per_policy, self.config.held_total);
+        if let Err(packet) = self.held.hold(policy, Held { packet, if_id }, each, total) {
+            self.counters.held -= 1;
+            self.counters.held_full += 1;
+            output.pool.give(packet);
+        }
+    }
+
+    fn drop_outbound(&mut self, counter: Counter, packet: Packet, output: &mut Output) {
+        self.xfrm.increment(counter);
+        output.pool.give(packet);
+    }
+
+    /// Adds a packet to the run of its SA, after sealing the run of another.
+    fn join_run(
+        &mut self,
+        now: Instant,
+        sa: SaIndex,
+        if_id: u32,
+        packet: Packet,
+        output: &mut Output,
+    ) {
+        if self.run_sa != Some(sa) {
+            self.seal_run(now, output);
+        }
+        let Some(Transform::Out(out)) = self.live.get(sa).map(|live| &live.transform) else {
+            self.drop_outbound(Counter::OutStateInvalid, packet, output);
+            return;
+        };
+        // The kernel writes the IP header of what a socket sends: it has no options and no extension
+        // headers, so in transport mode they would be lost.
+        if out.transport && has_options(packet.bytes()) {
+            self.drop_outbound(Counter::OutStateModeError, packet, output);
+            return;
+        }
+        // Before a sequence number is spent on it.
+        match out.esp.check_size(packet.bytes()) {
+            Ok(()) => {
+                self.run_sa = Some(sa);
+                self.run.push(packet);
+            }
+            Err(SealError::TooBig { mtu }) => self.too_big(mtu, if_id, packet, output),
+            Err(error) => self.drop_outbound(error.counter(), packet, output),
+        }
+    }
+
+    /// Tells the sender of a packet that it must be smaller.
+    fn too_big(&mut self, mtu: usize, if_id: u32, packet: Packet, output: &mut Output) {
+        self.counters.too_big += 1;
+        self.xfrm.increment(Counter::OutStateModeError);
+        let mut answer = output.pool.take();
+        // The error seems to come from the destination: of the addresses known here only that one
+        // is sure to pass a reverse path filter on the device.
+        let written = Flow::from_packet(packet.bytes()).ok().and_then(|flow| {
+            icmp::too_big(packet.bytes(), mtu, flow.dst, answer.receive_area()).ok()
+        });
+        match written {
+            Some(len) => {
+                answer.set_len(len);
+                output.deliveries.push(Delivery {
+                    packet: answer,
+                    if_id,
+                });
+            }
+            // The packet is one that must not be answered, such as another ICMP error.
+            None => output.pool.give(answer),
+        }
+        output.pool.give(packet);
+    }
+
+    /// Seals the packets collected so far under one block of sequence numbers (K4).
+    pub(super) fn seal_run(&mut self, now: Instant, output: &mut Output) {
+        let Some(sa) = self.run_sa.take() else { return };
+        let Some(Live {
+            transform: Transform::Out(out),
+            life,
+            ..
+        }) = self.live.get_mut(sa)
+        else {
+            for packet in self.run.drain(..) {
+                self.xfrm.increment(Counter::OutStateInvalid);
+                output.pool.give(packet);
+            }
+            return;
+        };
+        let first_use = life.used().is_none();
+        let wanted = u32::try_from(self.run.len()).unwrap_or(u32::MAX);
+        // An error means that none is left; the loop counts the packets then.
+        let mut numbers = out.esp.reserve(wanted).ok();
+        let mut limit = None;
+        for mut packet in self.run.drain(..) {
+            match life.before_packet(now) {
+                Some(Limit::Hard) => {
+                    limit = Some(Limit::Hard);
+                    self.xfrm.increment(Counter::OutStateExpired);
+                    output.pool.give(packet);
+                    continue;
+                }
+                Some(Limit::Soft) => limit = Some(Limit::Soft),
+                None => {}
+            }
+            let Some(number) = numbers.as_mut().and_then(Iterator::next) else {
+                self.xfrm.increment(Counter::OutStateSeqError);
+                output.pool.give(packet);
+                continue;
+            };
+            let (storage, range) = packet.parts();
+            let sealed = PacketBuffer::new(storage, range).map(|mut buffer| {
+                out.esp
+                    .seal(number, &mut buffer)
+                    .map(|sealed| (sealed, buffer.range()))
+            });
+            match sealed {
+                Some(Ok((sealed, range))) => {
+                    packet.set_range(range);
+                    life.count(sealed.counted as u64);
+                    output.transmits.push(Transmit {
+                        packet,
+                        path: out.path,
+                        tos: sealed.outer.tos,
+                        dont_fragment: sealed.outer.dont_fragment,
+                        mark: out.mark,
+                    });
+                }
+                Some(Err(error)) => {
+                    self.xfrm.increment(error.counter());
+                    output.pool.give(packet);
+                }
+                None => {
+                    self.xfrm.increment(Counter::OutError);
+                    output.pool.give(packet);
+                }
+            }
+        }
+        self.after_use(sa, first_use, limit);
+    }
+
+    /// What the use of an SA has set off: a timer that runs from the first packet, an expiry.
+    pub(super) fn after_use(&mut self, sa: SaIndex, first_use: bool, limit: Option<Limit>) {
+        if first_use && let Some(at) = self.live.get(sa).and_then(|live| live.life.deadline()) {
+            self.timers.set(at, Timer::Sa(sa));
+        }
+        if let Some(limit) = limit {
+            self.sa_limit(sa, limit);
+        }
+    }
+
+    /// An SA has reached a limit (K11): a soft one marks it as dying, a hard one ends it.
+    pub(super) fn sa_limit(&mut self, sa: SaIndex, limit: Limit) {
+        let Some(state) = self.db.sad.get(sa) else {
+            return;
+        };
+        self.events.push_back(Event::Expire(Expire {
+            sa: state.sa.id,
+            src: state.sa.src,
+            reqid: state.sa.reqid,
+            hard: limit == Limit::Hard,
+        }));
+        match limit {
+            Limit::Soft => self.db.sad.set_dying(sa, true),
+            Limit::Hard => self.remove_sa(sa),
+        }
+    }
+}
+
+/// Whether an IPv4 header has options, or an IPv6 header is followed by extension headers.
+fn has_options(packet: &[u8]) -> bool {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const DESTINATION_OPTIONS: u8 = 60;
+    match packet.first().map(|first| first >> 4) {
+        Some(4) => packet.first().is_some_and(|first| first & 0x0f != 5),
+        _ => packet
+            .get(6)
+            .is_some_and(|next| matches!(*next, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS)),
+    }
+}
