@@ -6,6 +6,8 @@
 //! | S3.2 default route | [`RouteLookup`] | [`linux::Rtnetlink`] | [`memory::Network`] |
 //! | S3.3 interface addresses | [`InterfaceAddrs`] | [`linux::Rtnetlink`] | [`memory::Network`] |
 //! | S3.4 address events | [`AddrEvents`] | [`linux::AddrMonitor`] | [`memory::AddrMonitor`] |
+//! | S3.5 SAD and SPD | [`Sadb`] with [`cygnet_ipsec::SaDatabase`], owned by [`ledger`] | [`sadb::LinuxSadb`] | [`sadb::MemorySadb`] |
+//! | S3.6 holes | [`holes`]: policies through the SPD | | |
 //! | S3.7 offload | [`OffloadProbe`] | [`linux::Ethtool`] | [`memory::Network`] |
 //! | S3.8 inner addresses | [`AddressControl`], counted by [`InnerAddrs`] | [`linux::Rtnetlink`] | [`memory::Network`] |
 //! | S3.9 route events | [`RouteEvents`] | [`linux::RouteMonitor`] | [`memory::RouteMonitor`] |
@@ -17,9 +19,11 @@
 mod addr_events;
 mod default_route;
 pub mod fence;
+pub mod holes;
 mod ike_socket;
 mod inner_addr;
 mod interface_addr;
+pub mod ledger;
 pub mod linux;
 mod links;
 pub mod memory;
@@ -28,6 +32,7 @@ mod offload;
 mod route_events;
 mod routes;
 pub mod routing;
+pub mod sadb;
 
 pub use addr_events::{AddrEvent, AddrEvents};
 pub use default_route::{LookupError, RouteAnswer, RouteLookup, RouteQuery};
@@ -43,6 +48,7 @@ pub use netlink::RequestError;
 pub use offload::{EspOffload, OffloadProbe};
 pub use route_events::{RouteEvent, RouteEvents};
 pub use routes::{Route, RouteKind, Routing, Rule, TABLE_MAIN};
+pub use sadb::{Sadb, SadbEvent};
 pub use routing::{Leftovers, RoutingError, RoutingOptions, TunnelRoute, TunnelRouting};
 
 /// The protocol number that our routes, rules and addresses carry (`RTA_PROTOCOL`, `FRA_PROTOCOL`, `IFA_PROTO`). Not in

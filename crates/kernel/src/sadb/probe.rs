@@ -1,0 +1,306 @@
+//! What a kernel can do, found out by use: SAs that match nothing are added, read and deleted.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use cygnet_xfrm as xfrm;
+use rustix::io::Errno;
+use xfrm::{Attribute, Attributes, Body, Client, Message, RequestError};
+
+use super::algorithms::{
+    encryption_attribute, encryption_variants, integrity_attribute, integrity_variants,
+};
+
+/// SPIs up to 255 are reserved by IANA (RFC 4303 §2.1): no peer's packet has one.
+const PROBE_SPI: u32 = 255;
+/// And no packet has this mark by accident.
+const PROBE_MARK: u32 = 0xc957_7e57;
+
+// IANA numbers of what a kernel with ESP has, one or the other.
+const AES_GCM_16: u16 = 20;
+const AES_CBC: u16 = 12;
+const HMAC_SHA2_256_128: u16 = 12;
+
+/// Whether the kernel does ESP for one family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EspSupport {
+    /// It accepts SAs.
+    Available,
+    /// It knows XFRM but not ESP (`CONFIG_INET_ESP`, `CONFIG_INET6_ESP`), or has no algorithm.
+    Missing {
+        /// The kernel's words.
+        reason: String,
+    },
+    /// We may not ask.
+    NoPermission,
+}
+
+impl EspSupport {
+    /// Whether SAs can be installed.
+    pub fn is_available(&self) -> bool {
+        *self == Self::Available
+    }
+}
+
+/// What a kernel can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// ESP with IPv4 outside.
+    pub esp_v4: EspSupport,
+    /// ESP with IPv6 outside.
+    pub esp_v6: EspSupport,
+    /// UDP encapsulation (NAT traversal) with IPv4 outside.
+    pub udp_encapsulation: bool,
+    /// SAs have a direction (6.10), so outbound ones need no replay window.
+    pub sa_direction: bool,
+    /// SAs have an if_id (4.19).
+    pub if_id: bool,
+    /// Defaults for packets without a policy can be set (5.15).
+    pub policy_defaults: bool,
+    /// Encryption transforms by IANA number with the key length in octets, salt included.
+    pub encryption: Vec<(u16, usize)>,
+    /// Integrity transforms by IANA number.
+    pub integrity: Vec<u16>,
+}
+
+impl Capabilities {
+    /// Whether the kernel can be the data plane at all: what `dataplane=auto` asks.
+    pub fn has_esp(&self) -> bool {
+        self.esp_v4.is_available() || self.esp_v6.is_available()
+    }
+
+    /// What a perfect kernel has; for stand-ins.
+    pub(super) fn everything() -> Self {
+        Self {
+            esp_v4: EspSupport::Available,
+            esp_v6: EspSupport::Available,
+            udp_encapsulation: true,
+            sa_direction: true,
+            if_id: true,
+            policy_defaults: true,
+            encryption: encryption_variants()
+                .map(|(id, len, _)| (id, len))
+                .collect(),
+            integrity: integrity_variants().map(|(id, _)| id).collect(),
+        }
+    }
+
+    /// Whether SAs between addresses of this family can be installed.
+    pub fn has_esp_for(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(_) => self.esp_v4.is_available(),
+            IpAddr::V6(_) => self.esp_v6.is_available(),
+        }
+    }
+}
+
+pub(super) fn probe(client: &mut Client) -> Result<Capabilities, RequestError> {
+    let v4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    let esp_v4 = esp(client, v4)?;
+    let esp_v6 = esp(client, v6)?;
+    let mut capabilities = Capabilities {
+        esp_v4,
+        esp_v6,
+        udp_encapsulation: false,
+        sa_direction: false,
+        if_id: false,
+        policy_defaults: client.defaults().is_ok(),
+        encryption: Vec::new(),
+        integrity: Vec::new(),
+    };
+    let address = match (&capabilities.esp_v4, &capabilities.esp_v6) {
+        (EspSupport::Available, _) => v4,
+        (_, EspSupport::Available) => v6,
+        _ => return Ok(capabilities),
+    };
+    algorithms(client, address, &mut capabilities);
+    features(client, address, &mut capabilities)?;
+    Ok(capabilities)
+}
+
+/// Whether the direction of an SA comes back when the SA is read (older kernels ignore it).
+pub(super) fn knows_direction(client: &mut Client) -> Result<bool, RequestError> {
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let attributes = base(aead(AES_GCM_16, 20)).with(Attribute::SaDirection(xfrm::SaDirection::IN));
+    let attributes = add_read_delete(client, address, attributes)?;
+    Ok(attributes.sa_direction().is_some())
+}
+
+fn esp(client: &mut Client, address: IpAddr) -> Result<EspSupport, RequestError> {
+    let candidates = [
+        base(aead(AES_GCM_16, 20)),
+        base(cipher_and_integrity(AES_CBC, 16, HMAC_SHA2_256_128, 32)),
+    ];
+    let mut reason = String::new();
+    for attributes in candidates {
+        match add_read_delete(client, address, attributes) {
+            Ok(_) => return Ok(EspSupport::Available),
+            Err(RequestError::Refused(refusal)) => match Errno::from_raw_os_error(refusal.errno) {
+                Errno::PERM | Errno::ACCESS => return Ok(EspSupport::NoPermission),
+                _ => reason = refusal.to_string(),
+            },
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(EspSupport::Missing { reason })
+}
+
+fn algorithms(client: &mut Client, address: IpAddr, capabilities: &mut Capabilities) {
+    let encryption: Vec<_> = encryption_variants().collect();
+    let integrity: Vec<_> = integrity_variants().collect();
+    let encryption_attributes = encryption.iter().map(|(id, len, is_aead)| {
+        if *is_aead {
+            base(aead(*id, *len))
+        } else {
+            base(cipher_and_integrity(*id, *len, HMAC_SHA2_256_128, 32))
+        }
+    });
+    let integrity_attributes = integrity
+        .iter()
+        .map(|(id, len)| base(cipher_and_integrity(AES_CBC, 16, *id, *len)));
+    // Each is added and deleted in turn, so the same id serves all.
+    let requests: Vec<Message> = encryption_attributes
+        .chain(integrity_attributes)
+        .flat_map(|attributes| [add(address, attributes), delete(address)])
+        .collect();
+    let mut accepted = client
+        .batch(&requests)
+        .into_iter()
+        .step_by(2)
+        .map(|outcome| outcome.is_ok());
+    for (id, len, _) in encryption {
+        if accepted.next() == Some(true) {
+            capabilities.encryption.push((id, len));
+        }
+    }
+    for (id, _) in integrity {
+        if accepted.next() == Some(true) {
+            capabilities.integrity.push(id);
+        }
+    }
+}
+
+fn features(
+    client: &mut Client,
+    address: IpAddr,
+    capabilities: &mut Capabilities,
+) -> Result<(), RequestError> {
+    let key = match capabilities.encryption.contains(&(AES_GCM_16, 20)) {
+        true => aead(AES_GCM_16, 20),
+        false => cipher_and_integrity(AES_CBC, 16, HMAC_SHA2_256_128, 32),
+    };
+    let attributes = base(key.clone())
+        .with(Attribute::SaDirection(xfrm::SaDirection::IN))
+        .with(Attribute::IfId(PROBE_MARK));
+    let read = add_read_delete(client, address, attributes)?;
+    capabilities.sa_direction = read.sa_direction().is_some();
+    capabilities.if_id = read.if_id() == Some(PROBE_MARK);
+
+    let encap = xfrm::Encap {
+        kind: xfrm::EncapType::ESPINUDP,
+        sport: 4500,
+        dport: 4500,
+        oa: xfrm::Address::default(),
+    };
+    let attributes = base(key).with(Attribute::Encap(encap));
+    capabilities.udp_encapsulation = match add_read_delete(client, address, attributes) {
+        Ok(read) => read.encap().is_some(),
+        Err(RequestError::Refused(_)) => false,
+        Err(error) => return Err(error),
+    };
+    Ok(())
+}
+
+/// Adds the probe SA and returns what the kernel says it has.
+fn add_read_delete(
+    client: &mut Client,
+    address: IpAddr,
+    attributes: Attributes,
+) -> Result<Attributes, RequestError> {
+    let (id, mark) = probe_id(address);
+    let read = Message {
+        body: Body::GetSa(id),
+        attributes: mark,
+    };
+    let mut outcomes = client
+        .batch(&[add(address, attributes), read, delete(address)])
+        .into_iter();
+    if let Some(added) = outcomes.next() {
+        added?;
+    }
+    match outcomes.next() {
+        Some(read) => Ok(read?.message.map(|m| m.attributes).unwrap_or_default()),
+        None => Ok(Attributes::new()),
+    }
+}
+
+fn probe_id(address: IpAddr) -> (xfrm::SaId, Attributes) {
+    let id = xfrm::SaId {
+        daddr: address.into(),
+        spi: PROBE_SPI,
+        family: (&address).into(),
+        proto: xfrm::SaProtocol::ESP,
+    };
+    (id, base(Vec::new()))
+}
+
+fn add(address: IpAddr, attributes: Attributes) -> Message {
+    let info = xfrm::SaInfo {
+        id: xfrm::Id {
+            daddr: address.into(),
+            spi: PROBE_SPI,
+            proto: xfrm::SaProtocol::ESP,
+        },
+        saddr: address.into(),
+        family: (&address).into(),
+        mode: xfrm::Mode::TRANSPORT,
+        // Should a crash leave it behind, it does not stay.
+        limits: xfrm::LifetimeLimits {
+            hard_add_seconds: 5,
+            ..xfrm::LifetimeLimits::NONE
+        },
+        ..xfrm::SaInfo::default()
+    };
+    Message {
+        body: Body::NewSa(info),
+        attributes,
+    }
+}
+
+fn delete(address: IpAddr) -> Message {
+    let (id, attributes) = probe_id(address);
+    Message {
+        body: Body::DeleteSa(id),
+        attributes,
+    }
+}
+
+fn base(keys: Vec<Attribute>) -> Attributes {
+    let mark = xfrm::Mark {
+        value: PROBE_MARK,
+        mask: u32::MAX,
+    };
+    Attributes(keys).with(Attribute::Mark(mark))
+}
+
+// The keys protect nothing. They are not all zero because some ciphers refuse weak keys.
+fn aead(id: u16, len: usize) -> Vec<Attribute> {
+    encryption_attribute(id, &pattern(len))
+        .into_iter()
+        .collect()
+}
+
+fn cipher_and_integrity(id: u16, len: usize, auth: u16, auth_len: usize) -> Vec<Attribute> {
+    let cipher = encryption_attribute(id, &pattern(len)).into_iter();
+    let auth = integrity_attribute(auth, &pattern(auth_len)).into_iter();
+    cipher.chain(auth).collect()
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..=u8::MAX)
+        .cycle()
+        .map(|b| b.wrapping_mul(151))
+        .take(len)
+        .collect()
+}
