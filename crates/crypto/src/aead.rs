@@ -69,3 +69,6 @@ impl AeadKey {
             .map(|_| ())
     }
 }
+
+#[cfg(test)]
+mod tests;

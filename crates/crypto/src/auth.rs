@@ -67,3 +67,6 @@ pub fn psk_auth_verify(
     ));
     constant_time_eq(&expected, received)
 }
+
+#[cfg(test)]
+mod tests;

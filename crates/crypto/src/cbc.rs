@@ -68,3 +68,6 @@ impl CbcDecrypt {
             .map(|_| ())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,7 +60,8 @@ pub enum EspKeyError {
     },
     /// A cipher that does not authenticate without an integrity algorithm.
     //= rfc8221#4
-    //# Encryption without authentication MUST NOT be used.
+    //# Encryption without authentication is not effective and MUST NOT be
+    //# used.
     #[error("{} needs an integrity algorithm", .0.iana_name())]
     IntegrityMissing(Encryption),
     /// An AEAD cipher with an integrity algorithm besides.
@@ -208,7 +209,8 @@ impl EspCipher {
     ) -> Result<(), EspSealError> {
         let (high, low) = halves(sequence);
         //= rfc4303#3.3.3
-        //# the sender MUST NOT send a packet on an SA if doing so would cause the sequence number to cycle.
+        //# In other words, the sender MUST NOT send a
+        //# packet on an SA if doing so would cause the sequence number to cycle.
         if !esn && high != 0 {
             return Err(EspSealError::SequenceOverflow);
         }
@@ -381,3 +383,6 @@ impl CbcIv {
         Some(block)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,7 +60,8 @@ impl Skeyseed {
             len,
         );
         //= rfc7296#2.14
-        //# The lengths of SK_d, SK_pi, and SK_pr MUST be the preferred key length of the PRF agreed upon.
+        //# The lengths of SK_d, SK_pi,
+        //# and SK_pr MUST be the preferred key length of the PRF agreed upon.
         IkeKeys {
             sk_d: SkD {
                 prf,
@@ -180,8 +181,9 @@ impl SkD {
         //# All keys for SAs carrying data from the initiator to the responder
         //# are taken before SAs going from the responder to the initiator.
         //= rfc7296#2.17
-        //# If an SA requires both encryption and authentication keys, the encryption key is taken from the first
-        //# bits of KEYMAT and the authentication key is taken from the next bits.
+        //# the encryption key (if any) MUST be
+        //# taken from the first bits and the integrity key (if any) MUST be
+        //# taken from the remaining bits.
         let mut direction = || DirectionKeys {
             encryption: stream.take(encryption_len),
             integrity: stream.take(integrity_len),
@@ -283,3 +285,6 @@ impl KeyStream {
         SecretBytes::copy_from(piece)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,8 @@ mod mac;
 mod proposal;
 mod protection;
 mod secret;
+#[cfg(test)]
+mod test_util;
 pub mod testing;
 
 pub use algorithm::{Encryption, Integrity, KeyExchange, Prf, UnknownAlgorithm};

@@ -35,7 +35,8 @@ pub(crate) fn prf_plus(prf: Prf, key: &[u8], seed: &[&[u8]], len: usize) -> Opti
     let mut counter = 0u8;
     while out.len() < len {
         //= rfc7296#2.13
-        //# This document does not specify prf+ beyond 255 times the size of the prf function output.
+        //# The prf+ function is not defined beyond 255 times the size of
+        //# the prf function output.
         counter = counter.checked_add(1)?;
         let mut context = hmac::Context::with_key(&key);
         if let Some(previous) = &previous {
@@ -67,9 +68,10 @@ impl IntegrityKey {
             Integrity::HmacSha512_256 => hmac::HMAC_SHA512,
         };
         //= rfc4868#2.1.1
-        //# When used as an integrity/authentication function [...] a fixed key length equal to the output length
-        //# of the hash functions MUST be supported, and key lengths other than the output length of the associated
-        //# hash function MUST NOT be supported.
+        //# a fixed key length equal to
+        //# the output length of the hash functions MUST be supported, and key
+        //# lengths other than the output length of the associated hash function
+        //# MUST NOT be supported.
         (key.len() == integrity.key_len()).then(|| IntegrityKey {
             key: hmac::Key::new(algorithm, key),
             icv_len: integrity.icv_len(),
@@ -109,3 +111,6 @@ impl IntegrityKey {
             .is_some_and(|expected| constant_time_eq(expected, icv))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,13 +141,16 @@ impl Protection {
     ) -> Result<(), ProtectionError> {
         if self.encryption.is_aead() {
             //= rfc5282#3.1
-            //# The IV is chosen by the encryptor and MUST be unique for each invocation of the encryption operation
+            //# The IV MUST be
+            //# chosen by the encryptor in a manner that ensures that the same IV
+            //# value is used only once for a given key.
             let iv = self.next_iv;
             self.next_iv = iv.checked_add(1).ok_or(ProtectionError::IvsExhausted)?;
             self.seal_with_iv(aad_len, buf, &iv.to_be_bytes(), 0)
         } else {
             //= rfc7296#3.14
-            //# Senders MUST select a new unpredictable IV for every message;
+            //# Senders MUST select a new
+            //# unpredictable IV for every message;
             let mut iv = [0; BLOCK_LEN];
             entropy.fill(&mut iv);
             self.seal_with_iv(aad_len, buf, &iv, 0)
@@ -250,7 +253,8 @@ impl Protection {
                 .ok_or(OpenError::AuthenticationFailed)?;
         }
         //= rfc7296#3.14
-        //# The recipient MUST accept any length that results in proper alignment.
+        //# the recipient MUST accept any length that results
+        //# in proper alignment.
         let pad_length = message
             .get(end - 1)
             .copied()
@@ -275,3 +279,6 @@ fn check_len(algorithm: &'static str, expected: usize, key: &[u8]) -> Result<(),
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

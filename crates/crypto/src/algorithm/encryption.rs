@@ -45,8 +45,7 @@ impl Encryption {
             Encryption::Aes128Gcm16 | Encryption::Aes128Cbc => Some(128),
             Encryption::Aes192Cbc => Some(192),
             Encryption::Aes256Gcm16 | Encryption::Aes256Cbc => Some(256),
-            //= rfc7634#2
-            //# the Key Length transform attribute is not used
+            // The cipher has one key length, so there is nothing to tell (RFC 7634 §4, RFC 7296 §3.3.5).
             Encryption::Chacha20Poly1305 => None,
         }
     }
@@ -143,19 +142,20 @@ impl Encryption {
         }
     }
 
-    /// The name in Wireshark's `ikev2_decryption_table`.
-    pub const fn wireshark_ike_name(self) -> &'static str {
+    /// The name in Wireshark's `ikev2_decryption_table`; `None` for ChaCha20-Poly1305, which Wireshark cannot decrypt in
+    /// IKE. (A row with a name that it does not know makes it refuse the whole table.)
+    pub const fn wireshark_ike_name(self) -> Option<&'static str> {
         match self {
-            Encryption::Aes128Gcm16 => "AES-GCM-128 with 16 octet ICV [RFC5282]",
-            Encryption::Aes256Gcm16 => "AES-GCM-256 with 16 octet ICV [RFC5282]",
-            Encryption::Chacha20Poly1305 => "ChaCha20-Poly1305 [RFC7634]",
-            Encryption::Aes128Cbc => "AES-CBC-128 [RFC3602]",
-            Encryption::Aes192Cbc => "AES-CBC-192 [RFC3602]",
-            Encryption::Aes256Cbc => "AES-CBC-256 [RFC3602]",
+            Encryption::Aes128Gcm16 => Some("AES-GCM-128 with 16 octet ICV [RFC5282]"),
+            Encryption::Aes256Gcm16 => Some("AES-GCM-256 with 16 octet ICV [RFC5282]"),
+            Encryption::Chacha20Poly1305 => None,
+            Encryption::Aes128Cbc => Some("AES-CBC-128 [RFC3602]"),
+            Encryption::Aes192Cbc => Some("AES-CBC-192 [RFC3602]"),
+            Encryption::Aes256Cbc => Some("AES-CBC-256 [RFC3602]"),
         }
     }
 
-    /// The name in Wireshark's `esp_sa` table.
+    /// The name in Wireshark's `esp_sa` table. Wireshark 4.0 does not know that of ChaCha20-Poly1305, later ones do.
     pub const fn wireshark_esp_name(self) -> &'static str {
         match self {
             Encryption::Aes128Gcm16 | Encryption::Aes256Gcm16 => {

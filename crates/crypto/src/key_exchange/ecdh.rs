@@ -93,14 +93,20 @@ impl PrivateKey for EcdhKey {
         }
         encoded.extend_from_slice(peer_public);
         //= rfc6989#2.3
-        //# The recipient MUST perform the following tests:
-        // Parsing checks that the coordinates are below p and that the point is on the curve.
+        //# A receiving peer MUST
+        //# check that its peer's public value is valid; that is, the x and y
+        //# parameters from the peer's public value satisfy the curve equation,
+        // Parsing checks that, and that the coordinates are below p.
+        //
+        //= rfc8031#3.2
+        //# receiving entities MUST mask the most-significant bit in the final
+        //# byte for X25519 (but not X448), and implementations MUST accept non-
+        //# canonical values.
+        // The crypto library does both.
         let peer: ParsedPublicKey = UnparsedPublicKey::new(algorithm, encoded)
             .try_into()
             .map_err(|_| invalid)?;
-        //= rfc8031#5
-        //# implementations MUST check whether the computed Diffie-Hellman shared secret is the all-zero value
-        // `agree` fails on it.
+        // `agree` fails if the result is all zeros, as a point of small order makes it (RFC 7748 §6.1).
         agreement::agree(&self.private, peer, invalid, |shared| {
             Ok(SharedSecret(SecretBytes::copy_from(shared)))
         })

@@ -57,7 +57,8 @@ impl<const L: usize> Group<L> {
         }
         let public = Uint::from_be_slice(bytes);
         //= rfc6989#2.1
-        //# IKEv2 implementations using these groups need to check that the peer's public value r is in the legal range, 1 < r < p-1
+        //# Each recipient MUST verify that the peer's
+        //# public value r is in the legal range (1 < r < p-1).
         (public > Uint::ONE && public <= self.max_public).then_some(public)
     }
 }
@@ -128,7 +129,10 @@ impl<const L: usize, const E: usize> PrivateKey for ModpKey<L, E> {
 
     fn agree(self: Box<Self>, peer_public: &[u8]) -> Result<SharedSecret, KeyExchangeError> {
         //= rfc7296#3.4
-        //# The length of the Diffie-Hellman public value for MODP groups MUST be equal to the length of the prime modulus over which the exponentiation was performed, prepending zero bits to the value if necessary.
+        //# The length of the Diffie-Hellman public value for MODP groups MUST be
+        //# equal to the length of the prime modulus over which the
+        //# exponentiation was performed, prepending zero bits to the value if
+        //# necessary.
         check_len(self.method, peer_public)?;
         let public = self
             .group
@@ -137,8 +141,7 @@ impl<const L: usize, const E: usize> PrivateKey for ModpKey<L, E> {
         let mut shared = FixedMontyForm::new(&public, &self.group.params)
             .pow(&*self.exponent)
             .retrieve();
-        //= rfc7296#2.14
-        //# g^ir is represented as a string of octets in big endian order padded with zeros if necessary to make it the length of the modulus.
+        // Padded with zeros to the length of the modulus (RFC 7296 §2.14).
         let secret = SharedSecret(SecretBytes::new(to_octets(&shared)));
         shared.zeroize();
         Ok(secret)
@@ -160,21 +163,19 @@ impl<const L: usize, const E: usize> fmt::Debug for ModpKey<L, E> {
 /// A key with a given exponent in octets, for vectors.
 #[cfg(test)]
 pub(super) fn from_exponent_for_test(method: KeyExchange, exponent: &[u8]) -> Box<dyn PrivateKey> {
+    fn key<const L: usize, const E: usize>(
+        method: KeyExchange,
+        group: &'static Group<L>,
+        exponent: &[u8],
+    ) -> Box<dyn PrivateKey> {
+        let mut padded = vec![0; Uint::<E>::BYTES - exponent.len()];
+        padded.extend_from_slice(exponent);
+        let exponent = Uint::from_be_slice(&padded);
+        Box::new(ModpKey::<L, E>::new(method, group, exponent))
+    }
     match method {
-        KeyExchange::Modp2048 => Box::new(ModpKey::<L2048, E2048>::new(
-            method,
-            &MODP_2048,
-            Uint::from_be_slice(exponent),
-        )),
-        KeyExchange::Modp3072 => Box::new(ModpKey::<L3072, E3072>::new(
-            method,
-            &MODP_3072,
-            Uint::from_be_slice(exponent),
-        )),
-        _ => Box::new(ModpKey::<L4096, E4096>::new(
-            method,
-            &MODP_4096,
-            Uint::from_be_slice(exponent),
-        )),
+        KeyExchange::Modp2048 => key::<L2048, E2048>(method, &MODP_2048, exponent),
+        KeyExchange::Modp3072 => key::<L3072, E3072>(method, &MODP_3072, exponent),
+        _ => key::<L4096, E4096>(method, &MODP_4096, exponent),
     }
 }

@@ -341,8 +341,7 @@ impl Lists {
         add(known, token, &mut self.encryption)?;
         let aead = self.encryption.iter().filter(|e| e.is_aead()).count();
         if aead != 0 && aead != self.encryption.len() {
-            //= rfc7296#3.3
-            //# a proposal MUST NOT combine them
+            // They differ in whether there is an integrity algorithm, so they need two proposals (RFC 7296 §3.3).
             return Err(token.error(NameErrorKind::NotAllowed(AEAD)));
         }
         Ok(())

@@ -1,0 +1,46 @@
+//! AUTH data against an independent computation (Python's hmac).
+
+use super::*;
+use crate::secret::SecretBytes;
+use crate::test_util::hex;
+
+#[test]
+fn psk_auth_of_every_prf() {
+    let vectors = [
+        (
+            Prf::HmacSha256,
+            "6d9c58a097a0f69e31b55ec493f91b25a84159985db5153832d5ad6ceb553a60",
+        ),
+        (
+            Prf::HmacSha384,
+            "4e20c171e197b4641c2828ca68c743808e1e1bee31eecbb40a434065aad4944aa14fee320691c92981a8240dcd6e6f0a",
+        ),
+        (
+            Prf::HmacSha512,
+            "\
+            5ac01084f5e71a49d9e3e5a9529b3cb284a90f6dec1e98af5e0152dc3a7e7d2ee8d21821df100fca502b5f0927ce287b\
+            037e8db408777e97e7a6895018358ce1",
+        ),
+    ];
+    let psk = b"a shared secret of two gateways";
+    let message: Vec<u8> = (0..100).collect();
+    let nonce: Vec<u8> = (0x80..0xa0).collect();
+    let id = b"\x02\0\0\0west.example";
+    for (prf, expected) in vectors {
+        let sk_p = AuthKey::new(prf, SecretBytes::new(vec![0x5a; prf.output_len()]));
+        let auth = psk_auth(prf, psk, &message, &nonce, &sk_p, id);
+        assert_eq!(auth, hex(expected), "{prf}");
+        let key = prf.compute(psk, &[b"Key Pad for IKEv2"]);
+        let signed = signed_octets(&message, &nonce, &sk_p, id);
+        assert_eq!(prf.compute(key.as_ref(), &[&signed]).as_ref(), auth);
+
+        let verify = |psk: &[u8], id: &[u8], auth: &[u8]| {
+            psk_auth_verify(prf, psk, &message, &nonce, &sk_p, id, auth)
+        };
+        assert!(verify(psk, id, &auth));
+        assert!(!verify(b"another secret", id, &auth));
+        assert!(!verify(psk, b"\x02\0\0\0east.example", &auth));
+        assert!(!verify(psk, id, &auth[1..]));
+        assert!(!verify(psk, id, &[]));
+    }
+}
