@@ -1,6 +1,7 @@
 //! The little of IPv4 (RFC 791), IPv6 (RFC 8200) and UDP (RFC 768) headers that a tunnel reads and writes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use thiserror::Error;
 
@@ -104,13 +105,6 @@ pub(crate) struct IpHeader {
     pub next_header: u8,
     /// IPv6 flow label; 0 for IPv4.
     pub flow_label: u32,
-}
-
-fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
-    bytes
-        .get(offset..)?
-        .first_chunk()
-        .map(|b| u16::from_be_bytes(*b))
 }
 
 impl IpHeader {
@@ -415,28 +409,38 @@ pub(crate) fn pseudo_header_sum(src: IpAddr, dst: IpAddr, protocol: u8, len: usi
     address(src) + address(dst) + u64::from(protocol) + len as u64
 }
 
-/// Writes the TCP or UDP checksum of a packet anew; other protocols are left alone.
+/// Where in a TCP or UDP header the checksum stands.
+fn checksum_at(protocol: u8) -> Option<Range<usize>> {
+    match protocol {
+        protocol::TCP => Some(16..18),
+        protocol::UDP => Some(6..8),
+        _ => None,
+    }
+}
+
+/// Writes the checksum of a UDP datagram, header included.
+pub(crate) fn write_udp_checksum(datagram: &mut [u8], src: IpAddr, dst: IpAddr) {
+    write_checksum(datagram, protocol::UDP, src, dst);
+}
+
+/// Writes the TCP or UDP checksum of a packet anew; other protocols are left alone, and UDP without a checksum.
 ///
 /// For transport mode through a NAT, which changed the addresses that the checksum covers (RFC 3948 §3.1.2). ESP has
 /// already proved the content intact. `payload` is all that follows the IP header.
-pub(crate) fn rewrite_transport_checksum(
-    payload: &mut [u8],
-    protocol: u8,
-    src: IpAddr,
-    dst: IpAddr,
-) {
-    let at = match protocol {
-        protocol::TCP => 16..18,
-        // 0 means that the sender did not compute one.
-        protocol::UDP if u16_at(payload, 6) != Some(0) => 6..8,
-        _ => return,
-    };
-    let len = payload.len();
-    let Some(field) = payload.get_mut(at.clone()) else {
+pub(crate) fn rewrite_transport_checksum(payload: &mut [u8], protocol: u8, src: IpAddr, dst: IpAddr) {
+    if protocol == protocol::UDP && payload.get(6..8) == Some(&[0, 0]) {
         return;
-    };
+    }
+    write_checksum(payload, protocol, src, dst);
+}
+
+fn write_checksum(payload: &mut [u8], protocol: u8, src: IpAddr, dst: IpAddr) {
+    let len = payload.len();
+    let Some(at) = checksum_at(protocol) else { return };
+    let Some(field) = payload.get_mut(at.clone()) else { return };
     field.fill(0);
     let mut checksum = fold(pseudo_header_sum(src, dst, protocol, len) + sum(payload));
+    // In UDP 0 means that there is none (RFC 768).
     if protocol == protocol::UDP && checksum == 0 {
         checksum = 0xffff;
     }

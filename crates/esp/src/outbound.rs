@@ -418,19 +418,17 @@ impl Outbound {
         identification: u16,
     ) -> Result<(), SealError> {
         if let Some(encap) = self.encap {
-            let len =
-                u16::try_from(packet.len() + UDP_HEADER_LEN).map_err(|_| SealError::TooLong)?;
-            let header = packet.prepend(UDP_HEADER_LEN)?;
+            let len = u16::try_from(packet.len() + UDP_HEADER_LEN).map_err(|_| SealError::TooLong)?;
             //= rfc3948#2.1
             //# the Source Port and Destination Port MUST be the same as that used
             //# by IKE traffic,
-            for (field, value) in header.as_chunks_mut().0.iter_mut().zip([
-                encap.local_port,
-                encap.remote_port,
-                len,
-                0,
-            ]) {
+            let fields = [encap.local_port, encap.remote_port, len, 0];
+            for (field, value) in packet.prepend(UDP_HEADER_LEN)?.as_chunks_mut().0.iter_mut().zip(fields) {
                 *field = value.to_be_bytes();
+            }
+            // The checksum may be left out over IPv4 only (RFC 3948 §2.1, RFC 8200 §8.1).
+            if self.dst.is_ipv6() {
+                ip::write_udp_checksum(packet.bytes_mut(), sealed.outer.src, sealed.outer.dst);
             }
         }
         if sealed.kept_header != 0 {

@@ -440,7 +440,7 @@ fn a_tunnel_carries_ip_and_nothing_else() {
 }
 
 #[test]
-fn udp_encapsulation_writes_ports_and_length() {
+fn udp_encapsulation_writes_ports_length_and_over_ipv6_a_checksum() {
     for sa in [sa(), over_ipv6(sa())] {
         let encap = Encap { kind: EncapKind::Udp, local_port: 4500, remote_port: 40_001 };
         let sent = outbound(&Sa { encap: Some(encap), ..sa.clone() });
@@ -451,7 +451,13 @@ fn udp_encapsulation_writes_ports_and_length() {
         let header = if sa.src.is_ipv4() { 20 } else { 40 };
         assert_eq!(wire[header..header + 4], [0x11, 0x94, 0x9c, 0x41]);
         assert_eq!(usize::from(u16::from_be_bytes([wire[header + 4], wire[header + 5]])), wire.len() - header);
-        assert_eq!(wire[header + 6..header + 8], [0, 0]);
+        if sa.src.is_ipv4() {
+            assert_eq!(wire[header + 6..header + 8], [0, 0]);
+        } else {
+            let len = (wire.len() - header) as u8;
+            let pseudo = [&wire[8..40], &[0, 0, 0, len, 0, 0, 0, 17], &wire[header..]].concat();
+            assert_eq!(checksum(&pseudo), 0);
+        }
     }
 }
 

@@ -32,7 +32,7 @@ while read -r name mode inner outer enc auth esn udp flags extra replay tfc mang
   O="reqid 7 mode $mode replay-window 64 $F"; [ "$extra" != - ] && O="$O extra-flag $extra"
   [ $replay = wrap ] && O="$O replay-seq 0xfffffff0 replay-oseq 0xfffffffc replay-seq-hi 0 replay-oseq-hi 0"
   [ "$tfc" != - ] && O="$O tfcpad $tfc"
-  [ $udp = 1 ] && U="encap espinudp 4500 4500 0.0.0.0" || U=
+  [ $udp = 1 ] && { [ $outer = 4 ] && U="encap espinudp 4500 4500 0.0.0.0" || U="encap espinudp 4500 4500 ::"; } || U=
   { echo "xfrm state flush"; echo "xfrm policy flush"
     echo "xfrm state add src $W dst $X proto esp spi 0xc1000001 $O $(alg $enc $auth $k1 $a1) $U"
     echo "xfrm state add src $X dst $W proto esp spi 0xc2000002 $O $(alg $enc $auth $k2 $a2) $U"; } >/tmp/st

@@ -11,6 +11,8 @@ C=[
 ("tunnel-4in6-cbc256-sha512-esn","tunnel",4,6,"cbc256","sha512",1,0,"-","-","-","-","-"),
 ("tunnel-6in4-cbc128-sha256-udp","tunnel",6,4,"cbc128","sha256",0,1,"-","-","-","-","-"),
 ("tunnel-4in4-gcm256-udp","tunnel",4,4,"gcm256","-",0,1,"-","-","-","-","-"),
+("tunnel-6in6-gcm128-udp","tunnel",6,6,"gcm128","-",0,1,"-","-","-","-","-"),
+("transport-4-gcm128-udp","transport",4,4,"gcm128","-",0,1,"-","-","-","-","-"),
 ("transport-4-gcm128","transport",4,4,"gcm128","-",0,0,"-","-","-","-","-"),
 ("transport-6-cbc128-sha256","transport",6,6,"cbc128","sha256",0,0,"-","-","-","-","-"),
 ("transport-4-chacha20-esn","transport",4,4,"chacha20","-",1,0,"-","-","-","-","-"),
