@@ -71,6 +71,11 @@ impl Client {
         })
     }
 
+    /// The socket's netlink port: the notifications that our own requests cause carry it.
+    pub fn port(&self) -> u32 {
+        self.socket.port()
+    }
+
     /// Sends one request and waits for its outcome.
     ///
     /// # Errors
@@ -105,6 +110,7 @@ impl Client {
                 request.kind().0,
                 flags(request),
                 self.sequence,
+                self.socket.port(),
                 |out| request.write(out),
             );
         }
@@ -213,6 +219,7 @@ impl Client {
             kind.0,
             NLM_F_REQUEST | NLM_F_DUMP,
             sequence,
+            self.socket.port(),
             |out| {
                 request.write(out);
             },

@@ -199,6 +199,7 @@ pub(crate) fn frame(
     kind: u16,
     flags: u16,
     sequence: u32,
+    port: u32,
     write: impl FnOnce(&mut Writer),
 ) {
     let start = out.len();
@@ -206,7 +207,8 @@ pub(crate) fn frame(
     out.u16(kind);
     out.u16(flags);
     out.u32(sequence);
-    out.u32(0);
+    // The kernel copies it into the notifications that the request causes.
+    out.u32(port);
     write(out);
     let len = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
     out.patch(start, &len.to_ne_bytes());
@@ -226,6 +228,7 @@ mod tests {
             NLMSG_ERROR,
             NLM_F_CAPPED | NLM_F_ACK_TLVS,
             7,
+            0,
             |out| {
                 out.i32(-errno);
                 out.u32(400);

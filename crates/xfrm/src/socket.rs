@@ -17,6 +17,7 @@ const DATAGRAM: usize = 64 * 1024;
 
 pub(crate) struct XfrmSocket {
     socket: Socket,
+    port: u32,
     buffer: Zeroizing<Vec<u8>>,
 }
 
@@ -45,14 +46,20 @@ impl XfrmSocket {
                 other => other?,
             }
         }
-        socket.bind_auto()?;
+        let port = socket.bind_auto()?.port_number();
         for group in groups {
             socket.add_membership(group.0)?;
         }
         Ok(Self {
             socket,
+            port,
             buffer: Zeroizing::new(vec![0; DATAGRAM]),
         })
+    }
+
+    /// The netlink address that the kernel has given to the socket.
+    pub(crate) fn port(&self) -> u32 {
+        self.port
     }
 
     pub(crate) fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
