@@ -134,6 +134,10 @@ impl Sa {
         if self.id.spi == 0 {
             return invalid("an SA needs an SPI other than 0");
         }
+        if self.id.mark != self.id.mark.normalized() {
+            // The kernel clears such bits in the marks of policies only. It would keep the SA and never find it.
+            return invalid("the SA's mark has bits outside its mask");
+        }
         if Family::of(self.src) != self.family() {
             return invalid("the SA's addresses are of different families");
         }

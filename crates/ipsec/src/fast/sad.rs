@@ -231,9 +231,6 @@ impl Sad {
         src: IpAddr,
         dst: IpAddr,
     ) -> OutboundLookup<SaIndex> {
-        if template.dst.is_ipv4() != dst.is_ipv4() {
-            return OutboundLookup::Acquire;
-        }
         let mut key = TemplateKey {
             dst,
             src,
@@ -244,12 +241,13 @@ impl Sad {
         };
         let mark = policy.key.mark.value & policy.key.mark.mask;
         let mut dead = false;
-        match self.search(&key, mark, template.spi, flow, &mut dead) {
-            Some(outcome) => return outcome,
-            None => key.src = unspecified(dst),
-        }
-        if let Some(outcome) = self.search(&key, mark, template.spi, flow, &mut dead) {
-            return outcome;
+        // An SA whose source is open serves if there is nothing at all for the very source.
+        let same_family = template.dst.is_ipv4() == dst.is_ipv4();
+        for source in [src, unspecified(dst)].into_iter().filter(|_| same_family) {
+            key.src = source;
+            if let Some(outcome) = self.search(&key, mark, template.spi, flow, &mut dead) {
+                return outcome;
+            }
         }
         if dead {
             OutboundLookup::Error(OutboundLookupError::Dead)
@@ -454,8 +452,7 @@ impl Sad {
     /// [`CommandError::Exists`] if its id is taken, [`CommandError::Invalid`] if [`Sa::validate`] refuses it.
     pub fn install(&mut self, now: Instant, sa: &Sa) -> Result<SaIndex, CommandError> {
         sa.validate()?;
-        let mut sa = sa.clone();
-        sa.id.mark = sa.id.mark.normalized();
+        let sa = sa.clone();
         let answered = match self.find(&sa.id) {
             Some(index) if self.get(index).is_some_and(|e| e.state == SaState::Larval) => {
                 Some(index)

@@ -299,8 +299,7 @@ impl Databases {
     /// [`CommandError::Exists`] if its id is taken, [`CommandError::Invalid`] if [`Sa::validate`] refuses it.
     pub fn install_sa(&mut self, now: Instant, sa: &Sa) -> Result<(), CommandError> {
         sa.validate()?;
-        let mut sa = sa.clone();
-        sa.id.mark = sa.id.mark.normalized();
+        let sa = sa.clone();
         let larval = match self.locate(&sa.id).map(|x| (x.serial, x.state)) {
             Some((serial, SaState::Larval)) => Some(serial),
             Some(_) => return Err(CommandError::Exists),
