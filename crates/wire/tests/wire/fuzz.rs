@@ -1,19 +1,68 @@
 //! Random input. `cargo test` runs each harness for about a second, after the corpus in `__fuzz__`;
 //! `BOLERO_RANDOM_TEST_TIME_MS` makes it longer.
 
+use std::path::Path;
+
 use bolero::{TypeGenerator, check};
 use cygnet_wire::{
     Attribute, AttributeType, AttributeValue, AuthMethodId, CertEncoding, CfgAttributeType,
     CfgType, ConfigAttribute, ExchangeType, Flags, Header, IdType, IkeSpi, KeId, Message, Notify,
     NotifyType, Payload, PayloadType, PayloadWriter, Proposal, ProtocolId, SelectorEntry, Spi,
-    TrafficSelector, Transform, TransformType, TsType, write_message,
+    TrafficSelector, Transform, TransformType, TsType, limits::MAX_ATTRIBUTES, write_message,
 };
 
-use crate::{samples, walk};
+use crate::{captures, samples, walk};
+
+/// Our samples, strongSwan's messages, and strongSwan's plaintexts as clear messages.
+fn valid_messages() -> Vec<Vec<u8>> {
+    let captured = captures::strongswan();
+    let theirs = captured.iter().flat_map(|item| {
+        let message = item.message();
+        let mut clear = Vec::new();
+        write_message(&mut clear, message.header(), |w| {
+            item.payloads().iter().for_each(|p| _ = w.any(p))
+        })
+        .expect("what was read can be written");
+        [message.as_bytes().to_vec(), clear]
+    });
+    samples::all()
+        .into_iter()
+        .map(|(_, bytes)| bytes)
+        .chain(theirs)
+        .collect()
+}
+
+/// The harnesses that take octets as they are start from valid messages.
+#[test]
+fn the_corpora_hold_every_sample() {
+    let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire/__fuzz__");
+    for (name, bytes) in samples::all() {
+        let payloads = [&[bytes[16].wrapping_sub(33)], &bytes[28..]].concat();
+        for (harness, input) in [
+            ("fuzz__arbitrary_datagrams", bytes),
+            ("fuzz__arbitrary_payloads", payloads),
+        ] {
+            let file = corpora.join(harness).join("corpus").join(name);
+            if std::env::var_os("CYGNET_UPDATE_CORPUS").is_some() {
+                std::fs::create_dir_all(file.parent().expect("a directory")).expect("a directory");
+                std::fs::write(&file, &input).expect("a file");
+            }
+            let held = std::fs::read(&file).unwrap_or_default();
+            assert_eq!(
+                held,
+                input,
+                "{} (CYGNET_UPDATE_CORPUS=1 writes it)",
+                file.display()
+            );
+        }
+    }
+}
 
 #[test]
 fn fuzz_arbitrary_datagrams() {
-    check!().for_each(|input: &[u8]| walk::datagram(input));
+    check!().for_each(|input: &[u8]| {
+        walk::datagram(input);
+    });
 }
 
 /// Arbitrary octets hardly ever pass the header, so here they are only what follows one.
@@ -108,11 +157,11 @@ fn mutate(bytes: &mut Vec<u8>, mutation: &Mutation) {
 
 #[test]
 fn fuzz_mutated_messages() {
-    let samples = samples::all();
+    let valid = valid_messages();
     check!()
         .with_type::<(u8, Vec<Mutation>)>()
-        .for_each(|(sample, mutations)| {
-            let mut bytes = samples[usize::from(*sample) % samples.len()].1.clone();
+        .for_each(|(choice, mutations)| {
+            let mut bytes = valid[usize::from(*choice) % valid.len()].clone();
             for mutation in mutations {
                 mutate(&mut bytes, mutation);
             }
@@ -150,10 +199,6 @@ enum Selected {
         protocol: u8,
         ports: (u16, u16),
         start: [u8; 16],
-        end: [u8; 16],
-    },
-    Mixed {
-        start: [u8; 4],
         end: [u8; 16],
     },
     Other {
@@ -194,7 +239,7 @@ enum Call {
 enum End {
     Clear,
     Sk(u8, Vec<u8>),
-    Skf(u8, u16, u16, Vec<u8>),
+    Skf(u8, u16, u8, Vec<u8>),
 }
 
 #[derive(Debug, TypeGenerator)]
@@ -210,7 +255,7 @@ struct Written {
 
 fn proposals(proposed: &[Proposed]) -> Vec<Proposal> {
     let attribute = |(kind, value): &(u16, Result<u16, Vec<u8>>)| Attribute {
-        kind: AttributeType(*kind),
+        kind: AttributeType(kind & 0x7fff),
         value: match value {
             Ok(short) => AttributeValue::Short(*short),
             Err(long) => AttributeValue::Long(long.clone()),
@@ -219,7 +264,12 @@ fn proposals(proposed: &[Proposed]) -> Vec<Proposal> {
     let transform = |transform: &Transformed| Transform {
         kind: TransformType(transform.kind),
         id: transform.id,
-        attributes: transform.attributes.iter().map(attribute).collect(),
+        attributes: transform
+            .attributes
+            .iter()
+            .map(attribute)
+            .take(MAX_ATTRIBUTES)
+            .collect(),
     };
     proposed
         .iter()
@@ -257,7 +307,6 @@ fn selectors(selected: &[Selected]) -> Vec<SelectorEntry<'_>> {
                 start,
                 end,
             } => ip(*protocol, *ports, (*start).into(), (*end).into()),
-            Selected::Mixed { start, end } => ip(0, (0, 0), (*start).into(), (*end).into()),
             Selected::Other {
                 ts_type,
                 protocol,
@@ -283,7 +332,7 @@ fn config(attributes: &[(u16, Vec<u8>)]) -> Vec<ConfigAttribute<'_>> {
     attributes
         .iter()
         .map(|(kind, value)| ConfigAttribute {
-            kind: CfgAttributeType(*kind),
+            kind: CfgAttributeType(kind & 0x7fff),
             value,
         })
         .collect()
@@ -292,6 +341,20 @@ fn config(attributes: &[(u16, Vec<u8>)]) -> Vec<ConfigAttribute<'_>> {
 fn eap(code: u8, identifier: u8, method: u8, data: &[u8]) -> Vec<u8> {
     let length = u16::try_from(data.len() + 5).expect("short").to_be_bytes();
     [&[code, identifier, length[0], length[1], method], data].concat()
+}
+
+/// A fragment number and total that go together.
+fn fragment(number: u16, more: u8) -> (u16, u16) {
+    let number = number.max(1);
+    (number, number.saturating_add(more.into()))
+}
+
+/// A payload type that can be written raw.
+fn raw_type(kind: u8) -> PayloadType {
+    match PayloadType(kind) {
+        PayloadType::NONE | PayloadType::SK | PayloadType::SKF => PayloadType(200),
+        other => other,
+    }
 }
 
 fn call(w: &mut PayloadWriter<'_>, call: &Call) {
@@ -332,7 +395,7 @@ fn call(w: &mut PayloadWriter<'_>, call: &Call) {
         Call::TsR(selected) => w.ts_r_entries(&selectors(selected)),
         Call::Cp(kind, attributes) => w.cp(CfgType(*kind), &config(attributes)),
         Call::Eap(code, identifier, method, data) => w.eap(&eap(*code, *identifier, *method, data)),
-        Call::Raw(kind, critical, data) => w.raw(PayloadType(*kind), *critical, data),
+        Call::Raw(kind, critical, data) => w.raw(raw_type(*kind), *critical, data),
     };
 }
 
@@ -402,9 +465,9 @@ fn agrees(call: &Call, payload: &Payload<'_>) -> bool {
                 critical: bit,
                 body,
             },
-        ) => payload_type.0 == *kind && critical == bit && body == data,
+        ) => *payload_type == raw_type(*kind) && critical == bit && body == data,
         // A raw payload of a type that is known, and luckily well-formed.
-        (Call::Raw(kind, ..), payload) => payload.payload_type().0 == *kind,
+        (Call::Raw(kind, ..), payload) => payload.payload_type() == raw_type(*kind),
         _ => false,
     }
 }
@@ -434,8 +497,9 @@ fn fuzz_written_messages_read_back() {
             match &written.end {
                 End::Clear => {}
                 End::Sk(first, body) => _ = w.sk(PayloadType(*first), body.len()),
-                End::Skf(first, number, total, body) => {
-                    _ = w.skf(PayloadType(*first), *number, *total, body.len())
+                End::Skf(first, number, more, body) => {
+                    let (number, total) = fragment(*number, *more);
+                    _ = w.skf(PayloadType(*first), number, total, body.len())
                 }
             }
         });
@@ -472,11 +536,9 @@ fn fuzz_written_messages_read_back() {
                 assert_eq!((sk.first_inner.0, sk.body), (*first, &body[..]));
                 assert_eq!(sk.prefix.len() + body.len(), out.len() - start);
             }
-            (End::Skf(_, number, total, body), Some(Payload::Skf(skf))) => {
-                assert_eq!(
-                    (skf.number, skf.total, skf.body),
-                    (*number, *total, &body[..])
-                );
+            (End::Skf(_, number, more, body), Some(Payload::Skf(skf))) => {
+                assert_eq!((skf.number, skf.total), fragment(*number, *more));
+                assert_eq!(skf.body, body);
             }
             (end, last) => panic!("{end:?} became {last:?}"),
         }

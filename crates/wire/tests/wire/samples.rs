@@ -135,7 +135,10 @@ pub fn everything(w: &mut PayloadWriter<'_>) {
         .ke(KeId::CURVE25519, &PUBLIC)
         .id_i(IdType::FQDN, b"gw.example.org")
         .id_r(IdType::IPV6_ADDR, &[0x20; 16])
-        .cert(CertEncoding::X509_SIGNATURE, &[0x30, 0x82, 0, 1, 2, 3])
+        .cert(
+            CertEncoding::HASH_AND_URL_X509,
+            b"twenty octets of hashhttp://example.org/gw.cer",
+        )
         .certreq(CertEncoding::X509_SIGNATURE, &[0xaa; 40])
         .auth(AuthMethodId::SHARED_KEY, &[0x77; 32])
         .nonce(&NONCE)
