@@ -110,6 +110,7 @@ pub trait EventSink: Send {
     ///
     /// [`SinkFull`]: no room now. The plane drops IKE messages then (they are sent again by their
     /// peers) and tries again later with everything else.
+    #[allow(clippy::result_large_err)] // The event itself comes back, by move.
     fn try_send(&mut self, event: DataplaneEvent) -> Result<(), SinkFull>;
 }
 

@@ -185,7 +185,8 @@ impl Handle {
 
     /// Lets the plane read a bound UDP socket and send ESP from it. The socket must not have
     /// UDP_ENCAP set; an IPv6 one must be IPv6 only. The caller may keep a duplicate to send IKE
-    /// messages (behind a non-ESP marker), but must not read it: received IKE messages come back as
+    /// messages (behind a non-ESP marker; it is non-blocking from now on), but must not read it:
+    /// received IKE messages come back as
     /// [`DataplaneEvent::Ike`](crate::DataplaneEvent::Ike).
     ///
     /// `local` is the address bound; an unspecified one serves every address of the host that no
@@ -251,5 +252,149 @@ impl SaDatabase for Handle {
                     text: stopped.to_string(),
                 })
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+    use std::time::Duration;
+
+    use cygnet_ipsec::{Mark, Protocol, SaId};
+
+    use super::*;
+    use crate::config::DataplaneEvent;
+
+    /// A plane without raw sockets, which need no permission to be left out.
+    fn plane(queue: usize) -> (Handle, Receiver<DataplaneEvent>) {
+        let (sender, events) = sync_channel(queue);
+        let config = Config {
+            raw_v4: false,
+            raw_v6: false,
+            ..Config::new(sender)
+        };
+        (Dataplane::start(config).unwrap(), events)
+    }
+
+    fn local_socket(plane: &Handle) -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let local = socket.local_addr().unwrap();
+        plane.add_udp_socket(socket.into(), local).unwrap();
+        local
+    }
+
+    #[test]
+    fn the_last_handle_stops_the_thread() {
+        let (mut first, events) = plane(1);
+        let second = first.clone();
+        let id = SaId {
+            dst: [192, 0, 2, 1].into(),
+            spi: 256,
+            protocol: Protocol::Esp,
+            mark: Mark::ANY,
+        };
+        assert_eq!(
+            first.execute(&Command::QuerySa(id)),
+            Err(CommandError::NotFound)
+        );
+        drop(first);
+        assert!(second.counters().is_ok());
+        drop(second);
+        // The sink has gone with the thread, which drop has waited for.
+        let ended = events.recv_timeout(Duration::ZERO);
+        assert_eq!(ended, Err(RecvTimeoutError::Disconnected));
+    }
+
+    #[test]
+    fn a_stopped_plane_says_so() {
+        let (plane, _events) = plane(1);
+        let mut other = plane.clone();
+        plane.stop();
+        assert!(matches!(other.counters(), Err(HandleError::Stopped)));
+        let key = cygnet_ipsec::PolicyKey::new(
+            cygnet_ipsec::Direction::Out,
+            cygnet_ipsec::Selector::any(cygnet_ipsec::Family::V4),
+        );
+        let Err(error) = other.execute(&Command::QueryPolicy(key)) else {
+            panic!()
+        };
+        assert!(
+            error.to_string().contains("data plane has stopped"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn sockets_are_known_by_their_addresses() {
+        let (plane, _events) = plane(1);
+        let local = local_socket(&plane);
+        let again = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(matches!(
+            plane.add_udp_socket(again.into(), local),
+            Err(HandleError::SocketExists)
+        ));
+        plane.remove_udp_socket(local, None).unwrap();
+        assert!(matches!(
+            plane.remove_udp_socket(local, None),
+            Err(HandleError::NotFound)
+        ));
+        UdpSocket::bind(local).expect("the plane has closed its descriptor");
+    }
+
+    #[test]
+    fn a_daemon_that_is_behind_loses_ike_messages_and_they_are_counted() {
+        let (plane, events) = plane(2);
+        let local = local_socket(&plane);
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for n in 0..5u8 {
+            peer.send_to(&[0, 0, 0, 0, n], local).unwrap();
+        }
+        let mut io = plane.counters().unwrap().io;
+        for _ in 0..200 {
+            if io.udp_received == 5 {
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
+            io = plane.counters().unwrap().io;
+        }
+        assert_eq!((io.ike_received, io.ike_dropped), (2, 3));
+        let bytes: Vec<_> = events
+            .try_iter()
+            .map(|event| match event {
+                DataplaneEvent::Ike { bytes, .. } => bytes,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(bytes, [[0], [1]]);
+    }
+
+    #[test]
+    fn an_idle_plane_sleeps() {
+        let (plane, _events) = plane(1);
+        local_socket(&plane);
+        plane.counters().unwrap();
+        let before = cpu_ticks();
+        thread::sleep(Duration::from_millis(300));
+        // 100 ticks a second: a busy loop would have used some thirty.
+        assert!(cpu_ticks().saturating_sub(before) < 10);
+    }
+
+    /// User and system time of all threads of planes in this process (other tests have some).
+    fn cpu_ticks() -> u64 {
+        let mut ticks = 0;
+        for entry in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+            let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
+                continue;
+            };
+            let Some((name, rest)) = stat.rsplit_once(") ") else {
+                continue;
+            };
+            if name.ends_with("cygnet-plane") {
+                let fields: Vec<&str> = rest.split(' ').collect();
+                ticks += fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+            }
+        }
+        ticks
     }
 }

@@ -113,8 +113,14 @@ impl Core {
     ) -> Result<(), CommandError> {
         sa.validate()?;
         let mut live = Live::new(sa, now)?;
+        if self.numbers.is_sending(sa) {
+            return Err(match self.db.sad.find(&sa.id) {
+                Some(_) => CommandError::Exists,
+                None => CommandError::Invalid("another outbound SA has the same key".to_owned()),
+            });
+        }
         let index = self.db.sad.install(now, sa)?;
-        self.retired.resume(sa, &mut live);
+        self.numbers.enter(sa, &mut live);
         if let Transform::Out(out) = &live.transform {
             let mtu = self.paths.enter(out.path.local, out.path.remote);
             out.esp.set_path_mtu(u32::try_from(mtu).unwrap_or(u32::MAX));
@@ -170,7 +176,7 @@ impl Core {
             self.paths.leave(out.path.local, out.path.remote);
         }
         if let Some(state) = removed {
-            self.retired.retire(&state.sa, &live);
+            self.numbers.retire(&state.sa, &live);
         }
     }
 

@@ -14,9 +14,9 @@ mod commands;
 mod hold;
 mod inbound;
 mod live;
+mod numbers;
 mod outbound;
 mod path;
-mod retired;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -37,8 +37,8 @@ pub use batch::{Arrival, Delivery, Output, Path, Ports, Transmit};
 
 use hold::HoldQueues;
 use live::LiveTable;
+use numbers::KeyNumbers;
 use path::Paths;
-use retired::Retired;
 use timer::Timers;
 
 /// The databases with everything that acts on them.
@@ -46,7 +46,7 @@ pub struct Core {
     config: CoreConfig,
     db: Databases,
     live: LiveTable,
-    retired: Retired,
+    numbers: KeyNumbers,
     /// The policies that have a life of their own, by index.
     policy_lives: HashMap<u32, (PolicyKey, PolicyLifetimeState)>,
     timers: Timers,
@@ -77,7 +77,7 @@ impl Core {
         Self {
             db,
             live: LiveTable::default(),
-            retired: Retired::default(),
+            numbers: KeyNumbers::default(),
             policy_lives: HashMap::new(),
             timers: Timers::default(),
             held: HoldQueues::default(),

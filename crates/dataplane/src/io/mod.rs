@@ -286,7 +286,7 @@ impl Plane {
                 }
                 Request::Report(answer) => {
                     let _ = answer.send(Report {
-                        xfrm: self.core.xfrm_counters().clone(),
+                        xfrm: *self.core.xfrm_counters(),
                         core: *self.core.counters(),
                         io: self.counters,
                     });

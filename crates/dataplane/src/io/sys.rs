@@ -218,7 +218,7 @@ impl Scratch {
             let header = &headers[i];
             packets[i].set_len(header.msg_len as usize);
             self.addresses[i].len = header.msg_hdr.msg_namelen;
-            self.controls[i].len = (header.msg_hdr.msg_controllen as usize).min(CONTROL_LEN);
+            self.controls[i].len = header.msg_hdr.msg_controllen.min(CONTROL_LEN);
             let mut received = Received {
                 remote: self.addresses[i].decode(),
                 truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,

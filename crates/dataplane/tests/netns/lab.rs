@@ -280,8 +280,9 @@ impl Lab {
                 replay_window: 0,
                 ..sa.clone()
             };
-            from.execute(Ipsec::InstallSa(Box::new(outbound)));
+            // The receiver first: packets may be waiting at the sender.
             to.execute(Ipsec::InstallSa(Box::new(sa.clone())));
+            from.execute(Ipsec::InstallSa(Box::new(outbound)));
         }
         (there.id, back.id)
     }

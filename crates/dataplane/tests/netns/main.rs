@@ -10,7 +10,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cygnet_dataplane::DataplaneEvent;
+use cygnet_dataplane::{DataplaneEvent, HandleError, Tun, TunError};
 use cygnet_ipsec::{Counter, Event, SaId};
 
 use lab::{Gateway, Lab, NATT, TUN_MTU, has, next_event, ready, run};
@@ -53,6 +53,27 @@ fn tcp(lab: &Lab, v6: bool, len: usize) {
     );
 }
 
+/// Waits until all that `a` has sent has arrived at `b`, but for what is counted as lost: what a slow
+/// machine did not read in time.
+fn settle(lab: &Lab, there: SaId) {
+    let mut counts = (0, 0);
+    for _ in 0..200 {
+        let lost = lab
+            .b
+            .plane
+            .counters()
+            .expect("counters")
+            .io
+            .receive_overflow;
+        counts = (packets(&lab.a, there), packets(&lab.b, there) + lost);
+        if counts.0 == counts.1 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("sent and received: {counts:?}; {}", lab.b.counters());
+}
+
 fn packets(gateway: &Gateway, id: SaId) -> u64 {
     gateway.sa(id).counters.packets
 }
@@ -86,20 +107,7 @@ fn pings_and_a_tcp_stream_pass_over_every_kind_of_outer_packet() {
         ping(&lab.a, lab.b.inner6, 3, 4000);
         tcp(&lab, false, 4_000_000);
         tcp(&lab, true, 4_000_000);
-        // What a slow machine did not read in time is counted.
-        let lost = lab
-            .b
-            .plane
-            .counters()
-            .expect("counters")
-            .io
-            .receive_overflow;
-        assert_eq!(
-            packets(&lab.a, there),
-            packets(&lab.b, there) + lost,
-            "{}",
-            lab.b.counters()
-        );
+        settle(&lab, there);
         for gateway in [&lab.a, &lab.b] {
             let report = gateway.plane.counters().expect("counters");
             let drops: Vec<_> = report.xfrm.iter().filter(|(_, n)| *n > 0).collect();
@@ -253,7 +261,10 @@ fn tshark_decrypts_what_the_plane_sends() {
         let mut stderr = capture.stderr.take().expect("its standard error");
         let _ = stderr.read(&mut said).expect("to listen");
         std::thread::sleep(Duration::from_millis(200));
-        ping(&lab.a, lab.b.inner4, 2, 56);
+        run(&format!(
+            "ip netns exec {} ping -n -q -c 2 -i 0.01 -W 2 -Q 0xb8 {}",
+            lab.a.netns.name, lab.b.inner4
+        ));
         std::thread::sleep(Duration::from_millis(200));
         let pid = rustix::process::Pid::from_child(&capture);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("to stop it");
@@ -275,6 +286,12 @@ fn tshark_decrypts_what_the_plane_sends() {
             .args(["-o", "esp.enable_encryption_decode:TRUE", "-o", &sa])
             .args(["-Y", "icmp.type == 8", "-T", "fields"])
             .args(["-e", "ip.dst", "-e", "icmp.seq", "-e", "esp.sequence"])
+            .args([
+                "-e",
+                if v6 { "ipv6.tclass" } else { "ip.dsfield" },
+                "-e",
+                "ip.flags.df",
+            ])
             .output()
             .expect("tshark");
         let seen = String::from_utf8_lossy(&output.stdout);
@@ -292,6 +309,49 @@ fn tshark_decrypts_what_the_plane_sends() {
                 line[1].starts_with(&number) && line[2] == number,
                 "{line:?}"
             );
+            // The outer packet has the inner one's DSCP, and its DF where the socket is our own.
+            assert_eq!(number_of(line[3]), Some(0xb8), "{line:?}");
+            assert!(v6 || line[4] == "1,1" || line[4] == "True,True", "{line:?}");
         }
     }
+}
+
+/// The first of the values that tshark prints for a field, in hexadecimal.
+fn number_of(field: &str) -> Option<u32> {
+    let first = field.split(',').next()?.trim_start_matches("0x");
+    u32::from_str_radix(first, 16).ok()
+}
+
+#[test]
+fn a_device_that_someone_deletes_is_reported_and_the_plane_goes_on() {
+    if !ready("a_device_that_someone_deletes") {
+        return;
+    }
+    let lab = Lab::new();
+    lab.a.netns.ip("link delete cygnet0");
+    let lost = DataplaneEvent::DeviceLost {
+        if_id: 0,
+        name: "cygnet0".to_owned(),
+    };
+    assert_eq!(next_event(&lab.a), lost);
+    // Others are told no; nothing is left of the old one.
+    assert!(matches!(
+        lab.a.plane.remove_device(0),
+        Err(HandleError::NotFound)
+    ));
+    let plane = lab.a.plane.clone();
+    lab.a.netns.enter(move || {
+        let tun = Tun::create("cygnet0").expect("the device again");
+        assert!(matches!(Tun::create("cygnet0"), Err(TunError::Exists(name)) if name == "cygnet0"));
+        plane.add_device(tun, 0).expect("to add it");
+        let second = Tun::create("cygnet%d").expect("a device with a number");
+        assert!(second.name().starts_with("cygnet"), "{}", second.name());
+        assert!(matches!(
+            plane.add_device(second, 0),
+            Err(HandleError::DeviceExists(0))
+        ));
+    });
+    // A device lives as long as the plane has it.
+    lab.a.plane.remove_device(0).expect("to remove it");
+    assert!(!lab.a.netns.ip("link").contains("cygnet0"));
 }

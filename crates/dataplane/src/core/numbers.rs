@@ -1,16 +1,16 @@
-//! The sequence numbers of SAs that are gone.
+//! No sequence number is used twice with one key.
 //!
 //! An SA whose addresses change (MOBIKE, a new NAT mapping) is removed and installed again with the
 //! keys that it had. If its numbers began anew, AEAD nonces would repeat, which gives the key away
 //! (RFC 4106 §3), and old packets could be replayed. So the numbers of removed SAs are kept for a
-//! while, by a fingerprint of SPI and key.
+//! while, by a fingerprint of the key; and two outbound SAs cannot have one key at a time.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-use cygnet_ipsec::{ReplayWindow, Sa};
-use hashbrown::HashMap;
+use cygnet_ipsec::{ReplayWindow, Sa, SaDirection};
+use hashbrown::{HashMap, HashSet};
 
 use super::live::{Live, Transform};
 
@@ -23,9 +23,11 @@ enum Numbers {
     Received(ReplayWindow),
 }
 
-/// What is remembered of removed SAs.
+/// Which keys send, and what is remembered of those of removed SAs.
 #[derive(Debug, Default)]
-pub(super) struct Retired {
+pub(super) struct KeyNumbers {
+    /// Fingerprints of the outbound SAs that are there.
+    sending: HashSet<u64>,
     by_fingerprint: HashMap<u64, Numbers>,
     /// In the order of their end; may name one that has come back.
     order: VecDeque<u64>,
@@ -33,15 +35,24 @@ pub(super) struct Retired {
     hasher: RandomState,
 }
 
-impl Retired {
+impl KeyNumbers {
     fn fingerprint(&self, sa: &Sa) -> u64 {
         let key = sa.encryption.key.as_bytes();
         self.hasher
-            .hash_one((sa.direction as u8, sa.id.spi, sa.encryption.transform, key))
+            .hash_one((sa.direction as u8, sa.encryption.transform, key))
+    }
+
+    /// Whether another SA sends with the key of this one.
+    pub(super) fn is_sending(&self, sa: &Sa) -> bool {
+        sa.direction == SaDirection::Out && self.sending.contains(&self.fingerprint(sa))
     }
 
     /// Keeps the numbers of an SA that is removed.
     pub(super) fn retire(&mut self, sa: &Sa, live: &Live) {
+        let fingerprint = self.fingerprint(sa);
+        if sa.direction == SaDirection::Out {
+            self.sending.remove(&fingerprint);
+        }
         let numbers = match &live.transform {
             Transform::Out(out) if out.esp.last_sequence() > 0 => {
                 Numbers::Sent(out.esp.last_sequence())
@@ -52,7 +63,6 @@ impl Retired {
             // Never used: nothing can repeat.
             _ => return,
         };
-        let fingerprint = self.fingerprint(sa);
         if self.by_fingerprint.insert(fingerprint, numbers).is_none() {
             self.order.push_back(fingerprint);
         }
@@ -63,12 +73,12 @@ impl Retired {
         }
     }
 
-    /// Lets an SA that comes back go on where it was.
-    pub(super) fn resume(&mut self, sa: &Sa, live: &mut Live) {
-        if self.by_fingerprint.is_empty() {
-            return;
-        }
+    /// Notes a new SA, and lets one that comes back go on where it was.
+    pub(super) fn enter(&mut self, sa: &Sa, live: &mut Live) {
         let fingerprint = self.fingerprint(sa);
+        if sa.direction == SaDirection::Out {
+            self.sending.insert(fingerprint);
+        }
         match (
             self.by_fingerprint.remove(&fingerprint),
             &mut live.transform,
