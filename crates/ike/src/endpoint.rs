@@ -1,26 +1,113 @@
-//! All IKE SAs of one daemon.
+//! All IKE SAs of one daemon: which message is for which SA, and what happens to those that are for none.
 
-use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use cygnet_crypto::{Entropy, KeyExchangeProvider};
+use cygnet_crypto::{Entropy, KeyExchangeProvider, sha256};
+use cygnet_wire::{
+    ExchangeType, Flags, Header, IkeSpi, Message, Notify, NotifyType, ParseErrorKind, Payload,
+    Version, write_message,
+};
 
+use crate::child::Wanted;
 use crate::config::{Directory, EndpointConfig, PeerConfig};
-use crate::info::{ChildSaInfo, IkeSaInfo};
-use crate::io::{ChildRequest, ChildSaId, IkeSaId, Input, Output};
-use crate::stats::Stats;
+use crate::context::{Context, InitialContact, Path, Shared};
+use crate::cookie::CookieJar;
+use crate::exchange::ike_sa_init::{self, InitRequest, Verdict};
+use crate::identity::Identity;
+use crate::info::{ChildSaInfo, IkeSaInfo, IkeSaState, Role};
+use crate::io::{Answer, ChildRequest, ChildSaId, Event, IkeSaId, Input, Output, RequestId};
+use crate::reason::{CloseReason, RejectReason};
+use crate::sa::{Arrival, IkeSa, State};
+use crate::stats::{DropReason, Stats};
 
 /// All IKE SAs of one daemon.
+///
+/// See the [crate's page](crate) for the order in which to call its methods.
 pub struct Endpoint {
     config: EndpointConfig,
     directory: Arc<dyn Directory>,
     key_exchange: Arc<dyn KeyExchangeProvider>,
     entropy: Box<dyn Entropy + Send>,
-    output: VecDeque<Output>,
-    stats: Stats,
-    next_id: u64,
+    shared: Shared,
+    sas: BTreeMap<IkeSaId, Entry>,
+    /// By the SPI that we have chosen.
+    by_spi: HashMap<IkeSpi, IkeSaId>,
+    /// By the IKE_SA_INIT request that made them, so that its repetitions are known.
+    by_init: HashMap<InitKey, IkeSaId>,
+    timers: BTreeSet<(Instant, IkeSaId)>,
+    half_open: HalfOpen,
+    cookies: CookieJar,
+}
+
+/// An IKE SA and where it is listed.
+#[derive(Debug)]
+struct Entry {
+    sa: Box<IkeSa>,
+    spi: IkeSpi,
+    init: Option<InitKey>,
+    timer: Option<Instant>,
+    half_open: Option<IpAddr>,
+    pair: Option<(Identity, Identity)>,
+}
+
+/// An IKE_SA_INIT request: the hash of its octets, and whence it came.
+type InitKey = ([u8; 32], SocketAddr);
+
+/// Counts of IKE SAs that peers have begun and not yet finished.
+#[derive(Debug, Default)]
+struct HalfOpen {
+    total: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+impl HalfOpen {
+    fn of(&self, address: IpAddr) -> usize {
+        self.by_address.get(&address).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, address: IpAddr) {
+        self.total = self.total.saturating_add(1);
+        let count = self.by_address.entry(address).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    fn remove(&mut self, address: IpAddr) {
+        self.total = self.total.saturating_sub(1);
+        if let Some(count) = self.by_address.get_mut(&address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("ike_sas", &self.sas.len())
+            .field("half_open", &self.half_open.total)
+            .field("stats", self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Surroundings for a state, made of everything but the SAs themselves.
+macro_rules! context {
+    ($self:ident, $now:expr) => {
+        Context {
+            now: $now,
+            config: &$self.config,
+            directory: &*$self.directory,
+            key_exchange: &*$self.key_exchange,
+            entropy: &mut *$self.entropy,
+            shared: &mut $self.shared,
+        }
+    };
 }
 
 impl Endpoint {
@@ -36,23 +123,52 @@ impl Endpoint {
             directory,
             key_exchange,
             entropy,
-            output: VecDeque::new(),
-            stats: Stats::default(),
-            next_id: 0,
+            shared: Shared::default(),
+            sas: BTreeMap::new(),
+            by_spi: HashMap::new(),
+            by_init: HashMap::new(),
+            timers: BTreeSet::new(),
+            half_open: HalfOpen::default(),
+            cookies: CookieJar::default(),
         }
     }
 
-    /// Replaces the configuration that responders look things up in. Existing SAs keep theirs.
+    /// Replaces the configuration in which identities and keys are looked up. Existing SAs keep what they have.
     pub fn set_directory(&mut self, directory: Arc<dyn Directory>) {
         self.directory = directory;
     }
 
     /// Takes in what happened outside.
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
-        let _ = (now, input);
+        match input {
+            Input::Datagram {
+                local,
+                remote,
+                bytes,
+                encapsulated,
+            } => {
+                let stats = &mut self.shared.stats;
+                stats.datagrams_in = stats.datagrams_in.saturating_add(1);
+                stats.bytes_in = stats.bytes_in.saturating_add(bytes.len() as u64);
+                self.on_datagram(
+                    now,
+                    Arrival {
+                        local,
+                        remote,
+                        encapsulated,
+                    },
+                    bytes,
+                );
+            }
+            Input::Timeout => self.on_timeout(now),
+            Input::Answer { id, answer } => self.on_answer(now, id, answer),
+        }
+        self.act_on_initial_contacts(now);
     }
 
     /// Begins an IKE SA with a peer, and under it a first child SA if one is asked for.
+    ///
+    /// From the NAT port everything goes with the non-ESP marker from the start.
     pub fn initiate(
         &mut self,
         now: Instant,
@@ -61,70 +177,529 @@ impl Endpoint {
         local: SocketAddr,
         remote: SocketAddr,
     ) -> IkeSaId {
-        let _ = (
-            now,
-            peer,
-            child,
+        let id = IkeSaId(self.shared.fresh_id());
+        let wanted = child.map(|request| Wanted::new(ChildSaId(self.shared.fresh_id()), request));
+        if let Some(wanted) = &wanted {
+            self.shared.children.insert(wanted.id, id);
+        }
+        self.shared.stats.initiated = self.shared.stats.initiated.saturating_add(1);
+        let spi = self.fresh_spi();
+        let marker = local.port() == self.config.nat_port;
+        let path = Path {
             local,
             remote,
-            &self.config,
-            &self.key_exchange,
-            &mut self.entropy,
-        );
-        self.next_id += 1;
-        IkeSaId(self.next_id)
+            marker,
+        };
+        let sa = ike_sa_init::begin(&mut context!(self, now), id, spi, peer, path, wanted);
+        self.insert(id, spi, sa, None);
+        id
     }
 
     /// Deletes a child SA. Does nothing if there is none of that name.
     pub fn delete_child(&mut self, now: Instant, child: ChildSaId) {
-        let _ = (now, child);
+        if let Some(ike) = self.shared.children.get(&child).copied() {
+            self.with_sa(now, ike, |sa, cx| sa.delete_child(cx, child));
+        }
     }
 
     /// Deletes an IKE SA and its child SAs. Does nothing if there is none of that name.
     pub fn delete_ike(&mut self, now: Instant, ike: IkeSaId) {
-        let _ = (now, ike);
+        self.with_sa(now, ike, IkeSa::delete);
     }
 
     /// Asks the peer for a sign of life. Does nothing if there is no established SA of that name, or an answer is
     /// awaited already.
     pub fn check_liveness(&mut self, now: Instant, ike: IkeSaId) {
-        let _ = (now, ike);
+        self.with_sa(now, ike, IkeSa::check_liveness);
+    }
+
+    /// Tells the peer that ESP came with an SPI that does not exist here (RFC 7296 §1.5, INVALID_SPI). Rate limited.
+    pub fn report_invalid_spi(&mut self, now: Instant, ike: IkeSaId, spi: u32) {
+        let data = spi.to_be_bytes().to_vec();
+        self.with_sa(now, ike, |sa, cx| {
+            sa.complain(cx, NotifyType::INVALID_SPI, None, data)
+        });
+    }
+
+    /// Tells the peer that a packet came out of a child SA that does not fit its selectors (RFC 7296 §3.10.1,
+    /// INVALID_SELECTORS). `packet` is its beginning. Rate limited.
+    pub fn report_invalid_selectors(&mut self, now: Instant, child: ChildSaId, packet: &[u8]) {
+        let Some(ike) = self.shared.children.get(&child).copied() else {
+            return;
+        };
+        let Some(info) = self.child_sa(child) else {
+            return;
+        };
+        let data = packet.get(..64).unwrap_or(packet).to_vec();
+        let kind = NotifyType::INVALID_SELECTORS;
+        self.with_sa(now, ike, |sa, cx| {
+            sa.complain(cx, kind, Some(info.spi_in), data)
+        });
+    }
+
+    /// Notes that the peer is alive by other evidence than IKE messages: protected packets from it (RFC 7296 §2.4).
+    pub fn note_traffic(&mut self, now: Instant, ike: IkeSaId) {
+        self.with_sa(now, ike, |sa, cx| {
+            if let Some(heard) = &mut sa.core.last_heard {
+                *heard = cx.now;
+            }
+        });
     }
 
     /// The next thing to do outside; `None` when there is nothing more.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.output.pop_front()
+        self.shared.output.pop_front()
     }
 
     /// When [`Input::Timeout`] is due; `None`: never.
     pub fn next_timeout(&self) -> Option<Instant> {
-        None
+        self.timers.first().map(|(at, _)| *at)
     }
 
     /// An IKE SA.
     pub fn ike_sa(&self, ike: IkeSaId) -> Option<IkeSaInfo> {
-        let _ = ike;
-        None
+        self.sas
+            .get(&ike)
+            .map(|entry| entry.sa.info())
+            .filter(is_alive)
     }
 
     /// All IKE SAs that have not ended, oldest first.
     pub fn ike_sas(&self) -> impl Iterator<Item = IkeSaInfo> + '_ {
-        std::iter::empty()
+        self.sas
+            .values()
+            .map(|entry| entry.sa.info())
+            .filter(is_alive)
     }
 
     /// A child SA that is installed.
     pub fn child_sa(&self, child: ChildSaId) -> Option<ChildSaInfo> {
-        let _ = child;
-        None
+        let ike = self.shared.children.get(&child)?;
+        self.sas
+            .get(ike)?
+            .sa
+            .child_infos()
+            .find(|info| info.id == child)
     }
 
-    /// All child SAs that are installed, oldest first.
+    /// All child SAs that are installed, by their IKE SAs.
     pub fn child_sas(&self) -> impl Iterator<Item = ChildSaInfo> + '_ {
-        std::iter::empty()
+        self.sas.values().flat_map(|entry| entry.sa.child_infos())
+    }
+
+    /// How many IKE SAs peers have begun and not finished.
+    pub fn half_open(&self) -> usize {
+        self.half_open.total
+    }
+
+    /// How many IKE SAs are held in memory, those that linger after their end included.
+    pub fn size(&self) -> usize {
+        self.sas.len()
     }
 
     /// What has been counted.
     pub fn stats(&self) -> &Stats {
-        &self.stats
+        &self.shared.stats
     }
+
+    /// An SPI that no other IKE SA of ours has.
+    //= rfc7296#2.6
+    //# Each endpoint chooses one of the two SPIs and MUST choose
+    //# them so as to be unique identifiers of an IKE SA.
+    fn fresh_spi(&mut self) -> IkeSpi {
+        loop {
+            let mut octets = [0; 8];
+            self.entropy.fill(&mut octets);
+            let spi = IkeSpi(u64::from_be_bytes(octets));
+            if spi != IkeSpi::ZERO && !self.by_spi.contains_key(&spi) {
+                return spi;
+            }
+        }
+    }
+
+    fn insert(&mut self, id: IkeSaId, spi: IkeSpi, sa: IkeSa, init: Option<InitKey>) {
+        self.by_spi.insert(spi, id);
+        if let Some(key) = init {
+            self.by_init.insert(key, id);
+        }
+        let (timer, half_open, pair) = (None, None, None);
+        self.sas.insert(
+            id,
+            Entry {
+                sa: Box::new(sa),
+                spi,
+                init,
+                timer,
+                half_open,
+                pair,
+            },
+        );
+        self.settle(id);
+    }
+
+    /// Lets an SA do something.
+    fn with_sa(
+        &mut self,
+        now: Instant,
+        id: IkeSaId,
+        act: impl FnOnce(&mut IkeSa, &mut Context<'_>),
+    ) {
+        if let Some(entry) = self.sas.get_mut(&id) {
+            act(&mut entry.sa, &mut context!(self, now));
+            self.settle(id);
+        }
+    }
+
+    /// Brings the lists up to date with an SA that has done something.
+    fn settle(&mut self, id: IkeSaId) {
+        let Some(entry) = self.sas.get_mut(&id) else {
+            return;
+        };
+        let core = &entry.sa.core;
+        let gone = matches!(entry.sa.state, State::Gone);
+
+        let timer = entry
+            .sa
+            .next_timeout(core.created + self.config.half_open_timeout);
+        let timer = timer.filter(|_| !gone);
+        if timer != entry.timer {
+            if let Some(at) = entry.timer {
+                self.timers.remove(&(at, id));
+            }
+            if let Some(at) = timer {
+                self.timers.insert((at, id));
+            }
+            entry.timer = timer;
+        }
+
+        // One that failed counts until it is forgotten: it costs memory as long.
+        let half_open = core.role == Role::Responder && core.established.is_none() && !gone;
+        match (entry.half_open, half_open) {
+            (None, true) => {
+                let address = core.path.remote.ip();
+                entry.half_open = Some(address);
+                self.half_open.add(address);
+            }
+            (Some(address), false) => {
+                entry.half_open = None;
+                self.half_open.remove(address);
+            }
+            _ => {}
+        }
+
+        let alive = core.established.is_some() && entry.sa.stage() <= IkeSaState::Established;
+        let pair = match (alive, &core.local_id, &core.remote_id) {
+            (true, Some(local), Some(remote)) => Some((local.clone(), remote.clone())),
+            _ => None,
+        };
+        if pair != entry.pair {
+            if let Some(old) = entry.pair.take() {
+                if let Some(ids) = self.shared.pairs.get_mut(&old) {
+                    ids.retain(|other| *other != id);
+                    if ids.is_empty() {
+                        self.shared.pairs.remove(&old);
+                    }
+                }
+            }
+            if let Some(new) = &pair {
+                self.shared.pairs.entry(new.clone()).or_default().push(id);
+            }
+            entry.pair = pair;
+        }
+
+        if gone {
+            self.by_spi.remove(&entry.spi);
+            if let Some(key) = &entry.init {
+                self.by_init.remove(key);
+            }
+            self.sas.remove(&id);
+        }
+    }
+
+    //= rfc7296#2.4
+    //# An implementation MAY include the INITIAL_CONTACT
+    fn act_on_initial_contacts(&mut self, now: Instant) {
+        for contact in std::mem::take(&mut self.shared.initial_contacts) {
+            let InitialContact {
+                by,
+                begun,
+                local,
+                remote,
+            } = contact;
+            let ids = self
+                .shared
+                .pairs
+                .get(&(local, remote))
+                .cloned()
+                .unwrap_or_default();
+            for id in ids.into_iter().filter(|id| *id != by) {
+                // What was established after the peer began this SA may be younger than its word.
+                let older = |entry: &Entry| entry.sa.core.established.is_some_and(|at| at < begun);
+                if self.sas.get(&id).is_some_and(older) {
+                    let reason = CloseReason::ReplacedByInitialContact;
+                    self.with_sa(now, id, |sa, cx| sa.close(cx, reason));
+                }
+            }
+        }
+    }
+
+    fn on_timeout(&mut self, now: Instant) {
+        // Each SA once: what an SA sets anew for now is due next time.
+        let due: Vec<_> = self
+            .timers
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .map(|(_, id)| *id)
+            .collect();
+        for id in due {
+            self.with_sa(now, id, IkeSa::on_timeout);
+        }
+    }
+
+    fn on_answer(&mut self, now: Instant, id: RequestId, answer: Answer) {
+        if let Some(ike) = self.shared.answered(id, &answer) {
+            self.with_sa(now, ike, |sa, cx| sa.on_answer(cx, id, answer));
+        }
+    }
+
+    fn on_datagram(&mut self, now: Instant, arrival: Arrival, bytes: &[u8]) {
+        if bytes.len() > self.config.max_datagram {
+            return self.shared.stats.count(DropReason::TooLong);
+        }
+        let message = match Message::parse(bytes) {
+            Ok(message) => message,
+            Err(error) => match error.kind {
+                ParseErrorKind::UnsupportedMajorVersion(version) => {
+                    return self.on_major_version(now, arrival, bytes, version);
+                }
+                ParseErrorKind::OldMajorVersion(_) => {
+                    return self.shared.stats.count(DropReason::MajorVersion);
+                }
+                _ => return self.shared.stats.count(DropReason::Malformed),
+            },
+        };
+        let header = message.header();
+        if header.exchange == ExchangeType::IKE_SA_INIT && !header.flags.response {
+            return self.on_init_request(now, arrival, &message);
+        }
+        // The SPI that we have chosen is the one that the sender has not.
+        let (ours, theirs) = if header.flags.initiator {
+            (header.responder_spi, header.initiator_spi)
+        } else {
+            (header.initiator_spi, header.responder_spi)
+        };
+        let id = self.by_spi.get(&ours).copied();
+        let fits = |entry: &Entry| {
+            let core = &entry.sa.core;
+            let (known, role) = if header.flags.initiator {
+                (core.initiator_spi, Role::Responder)
+            } else {
+                (core.responder_spi, Role::Initiator)
+            };
+            core.role == role && (known == theirs || known == IkeSpi::ZERO)
+        };
+        let Some(id) = id.filter(|id| self.sas.get(id).is_some_and(fits)) else {
+            return self.on_unknown_spi(now, arrival, &message);
+        };
+        if is_unprotected_hint(&message) {
+            return self.with_sa(now, id, IkeSa::on_unprotected_hint);
+        }
+        self.with_sa(now, id, |sa, cx| sa.on_message(cx, arrival, &message));
+    }
+
+    /// A message of a version that is yet to come.
+    //= rfc7296#2.5
+    //# If an endpoint receives a message with a higher major version number,
+    //# it MUST drop the message and SHOULD send an unauthenticated Notify
+    //# message of type INVALID_MAJOR_VERSION containing the highest
+    //# (closest) version number it supports.
+    fn on_major_version(&mut self, now: Instant, arrival: Arrival, bytes: &[u8], version: u8) {
+        self.shared.stats.count(DropReason::MajorVersion);
+        let Ok(header) = Header::parse(bytes) else {
+            return;
+        };
+        if header.flags.response {
+            return;
+        }
+        let data = [Version::IKEV2.major];
+        let notify = Notify::new(NotifyType::INVALID_MAJOR_VERSION, &data);
+        self.reject(now, arrival, RejectReason::MajorVersion(version), || {
+            unprotected_answer(&header, &notify)
+        });
+    }
+
+    /// A message for an IKE SA that is not here.
+    fn on_unknown_spi(&mut self, now: Instant, arrival: Arrival, message: &Message<'_>) {
+        self.shared.stats.count(DropReason::UnknownSpi);
+        let header = message.header();
+        //= rfc7296#2.21.4
+        //# If the message is marked as a response, the node can audit the
+        //# suspicious event but MUST NOT respond.
+        if header.flags.response {
+            return;
+        }
+        //= rfc7296#2.21.4
+        //# If a response is sent, the response MUST be sent to the IP
+        //# address and port from where it came with the same IKE SPIs and the
+        //# Message ID copied.  The response MUST NOT be cryptographically
+        //# protected and MUST contain an INVALID_IKE_SPI Notify payload.
+        let notify = Notify::new(NotifyType::INVALID_IKE_SPI, &[]);
+        let mut cx = context!(self, now);
+        if cx.may_reply()
+            && let Some(answer) = unprotected_answer(header, &notify)
+        {
+            cx.transmit(arrival.back(), answer);
+        }
+    }
+
+    /// Refuses something that has no SA, within the limit of such replies.
+    fn reject(
+        &mut self,
+        now: Instant,
+        arrival: Arrival,
+        reason: RejectReason,
+        answer: impl FnOnce() -> Option<Vec<u8>>,
+    ) {
+        let mut cx = context!(self, now);
+        if cx.may_reply() {
+            let Arrival { local, remote, .. } = arrival;
+            cx.event(Event::Rejected {
+                local,
+                remote,
+                reason,
+            });
+            if let Some(answer) = answer() {
+                cx.transmit(arrival.back(), answer);
+            }
+        }
+    }
+
+    fn on_init_request(&mut self, now: Instant, arrival: Arrival, message: &Message<'_>) {
+        //= rfc7296#2.1
+        //# In order to do this, the responder needs to distinguish
+        let key = (sha256(&[message.as_bytes()]), arrival.remote);
+        if let Some(id) = self.by_init.get(&key).copied() {
+            let bytes = message.as_bytes();
+            return self.with_sa(now, id, |sa, cx| sa.on_repeated_init(cx, arrival, bytes));
+        }
+        let request = match InitRequest::read(message) {
+            Ok(request) => request,
+            Err(verdict) => return self.on_verdict(now, arrival, key, verdict),
+        };
+        let address = arrival.remote.ip();
+        let of_address = self.half_open.of(address);
+        if self.needs_cookie(of_address) {
+            //= rfc7296#2.6
+            //# When one party receives an IKE_SA_INIT request containing a cookie
+            //# whose contents do not match the value expected, that party MUST
+            //# ignore the cookie and process the message as if no cookie had been
+            //# included; usually this means sending a response containing a new
+            //# cookie.
+            let (nonce, spi) = (request.nonce(), request.initiator_spi().0);
+            let lifetime = self.config.cookie_lifetime;
+            let good = request.cookie().is_some_and(|cookie| {
+                self.cookies
+                    .accepts(now, lifetime, cookie, nonce, address, spi)
+            });
+            if !good {
+                let entropy = &mut *self.entropy;
+                let cookie = self
+                    .cookies
+                    .bake(now, lifetime, entropy, nonce, address, spi);
+                if let Some(answer) = request.ask_for_cookie(&cookie) {
+                    let stats = &mut self.shared.stats;
+                    stats.cookies_sent = stats.cookies_sent.saturating_add(1);
+                    context!(self, now).transmit(arrival.back(), answer);
+                }
+                return;
+            }
+            let stats = &mut self.shared.stats;
+            stats.cookies_accepted = stats.cookies_accepted.saturating_add(1);
+        }
+        if self.half_open.total >= self.config.max_half_open {
+            self.shared.stats.count(DropReason::HalfOpenLimit);
+            let reason = RejectReason::HalfOpenLimit(self.half_open.total);
+            return self.reject(now, arrival, reason, || None);
+        }
+        if of_address >= self.config.max_half_open_per_address {
+            self.shared.stats.count(DropReason::HalfOpenLimitOfAddress);
+            let reason = RejectReason::HalfOpenLimitOfAddress {
+                address,
+                count: of_address,
+            };
+            return self.reject(now, arrival, reason, || None);
+        }
+        let id = IkeSaId(self.shared.fresh_id());
+        let spi = self.fresh_spi();
+        let verdict = request.accept(&mut context!(self, now), arrival, id, spi);
+        self.on_verdict(now, arrival, key, verdict);
+    }
+
+    /// Whether an IKE_SA_INIT request must prove that its source address is no forgery: when many SAs are half open, or
+    /// so many of this address that forgeries could use up its share.
+    //= rfc7296#2.6
+    //# When a responder detects a large number of half-open IKE SAs, it
+    //# SHOULD reply to IKE_SA_INIT requests with a response containing the
+    //# COOKIE notification.
+    fn needs_cookie(&self, of_address: usize) -> bool {
+        self.half_open.total >= self.config.cookie_threshold
+            || of_address > 0 && of_address >= self.config.max_half_open_per_address / 2
+    }
+
+    fn on_verdict(&mut self, now: Instant, arrival: Arrival, key: InitKey, verdict: Verdict) {
+        match verdict {
+            Verdict::Accepted(sa) => {
+                self.shared.stats.responded = self.shared.stats.responded.saturating_add(1);
+                let (id, spi) = (sa.core.id, sa.core.responder_spi);
+                self.insert(id, spi, *sa, Some(key));
+            }
+            Verdict::Refused { answer, reason } => {
+                self.shared.stats.count(DropReason::BadInit);
+                self.reject(now, arrival, reason, || answer);
+            }
+            Verdict::AnotherMethod(answer) => {
+                let stats = &mut self.shared.stats;
+                stats.invalid_ke_sent = stats.invalid_ke_sent.saturating_add(1);
+                context!(self, now).transmit(arrival.back(), answer);
+            }
+            Verdict::Dropped(reason) => self.shared.stats.count(reason),
+        }
+    }
+}
+
+fn is_alive(info: &IkeSaInfo) -> bool {
+    info.state != IkeSaState::Closed
+}
+
+/// Whether a message says, without protection, that the sender does not know the SA or the version: at most a hint,
+/// since anybody can send it.
+fn is_unprotected_hint(message: &Message<'_>) -> bool {
+    message.header().exchange != ExchangeType::IKE_SA_INIT
+        && message.payloads().any(|payload| {
+            matches!(
+                payload,
+                Ok(Payload::Notify(Notify {
+                    kind: NotifyType::INVALID_IKE_SPI | NotifyType::INVALID_MAJOR_VERSION,
+                    ..
+                }))
+            )
+        })
+}
+
+/// A response without protection, with SPIs, Message ID and exchange of the request.
+fn unprotected_answer(request: &Header, notify: &Notify<'_>) -> Option<Vec<u8>> {
+    // The sender of the request is the original initiator exactly if we are not.
+    let flags = Flags {
+        initiator: !request.flags.initiator,
+        response: true,
+        version: false,
+    };
+    let (i, r) = (request.initiator_spi, request.responder_spi);
+    let header = Header::new(i, r, request.exchange, flags, request.message_id);
+    let mut bytes = Vec::new();
+    write_message(&mut bytes, &header, |payloads| {
+        payloads.notify(notify);
+    })
+    .ok()?;
+    Some(bytes)
 }

@@ -14,16 +14,24 @@
 //! * Why: [`FailureReason`], [`CloseReason`], [`ChildFailure`], [`ChildCloseReason`], [`RejectReason`], [`DropReason`].
 #![forbid(unsafe_code)]
 
+mod channel;
+mod child;
 mod config;
+mod contents;
+mod context;
 mod cookie;
+mod deleting;
 mod describe;
 mod endpoint;
+mod established;
+mod exchange;
 mod identity;
 mod info;
 mod io;
 mod nat;
 mod proposal;
 mod reason;
+mod sa;
 mod selectors;
 mod stats;
 mod window;

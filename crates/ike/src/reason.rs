@@ -147,6 +147,9 @@ pub enum FailureReason {
     /// Something outside refused.
     #[error("{0}")]
     Refused(Refusal),
+    /// A message of ours has no encoding: the configuration is larger than messages can be.
+    #[error("the message cannot be written: {0}")]
+    Unsendable(String),
 }
 
 names!(FailureReason {
@@ -169,6 +172,7 @@ names!(FailureReason {
     ChildlessUnsupported => "childless_unsupported",
     Cancelled => "cancelled",
     Refused => "refused",
+    Unsendable => "unsendable",
 });
 
 /// What is wrong with an authentication.
@@ -330,9 +334,6 @@ pub enum ChildCloseReason {
     /// The peer deleted it.
     #[error("deleted by the peer")]
     DeletedByPeer,
-    /// The peer does not know its SPI any more.
-    #[error("the peer has lost it")]
-    LostByPeer,
     /// Its IKE SA is gone.
     #[error("the IKE SA is gone: {0}")]
     IkeSaClosed(CloseReason),
@@ -341,7 +342,6 @@ pub enum ChildCloseReason {
 names!(ChildCloseReason {
     DeletedByUs => "deleted_by_us",
     DeletedByPeer => "deleted_by_peer",
-    LostByPeer => "lost_by_peer",
     IkeSaClosed => "ike_sa_closed",
 });
 

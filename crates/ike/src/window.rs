@@ -194,6 +194,13 @@ impl Incoming {
         self.next_id
     }
 
+    /// Whether there is a response that may be asked for again.
+    pub(crate) fn has_response(&self) -> bool {
+        self.last
+            .as_ref()
+            .is_some_and(|last| last.response.is_some())
+    }
+
     /// What a request is. A repetition is known by its octets, so that nobody can make us repeat
     /// a response with a forgery.
     pub(crate) fn classify(&self, id: u32, bytes: &[u8]) -> Classified<'_> {

@@ -1,0 +1,637 @@
+//! Child SAs and their negotiation, whichever exchange it happens in (RFC 7296 §1.3.1, §2.9, §2.17).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use cygnet_crypto::{EspSuite, SkD};
+use cygnet_ipsec::{Mode, Protocol};
+use cygnet_wire::{
+    CfgAttributeType, CfgType, Notify, NotifyType, PayloadType, PayloadWriter, TrafficSelector,
+};
+
+use crate::config::ChildConfig;
+use crate::contents::{Contents, ranges};
+use crate::info::ChildSaInfo;
+use crate::io::{AcquireHint, ChildInstall, ChildRequest, ChildSaId, Request, RequestId};
+use crate::proposal::{EspChoice, accept_esp, esp_offer, select_esp};
+use crate::reason::{ChildCloseReason, ChildFailure, Party};
+use crate::sa::Core;
+use crate::selectors::{all_covered, contains, narrow, resolve, single_address, substitute};
+
+/// A child SA that both ends have agreed on.
+#[derive(Debug)]
+pub(crate) struct ChildSa {
+    pub(crate) id: ChildSaId,
+    pub(crate) state: ChildState,
+    pub(crate) established: Option<Instant>,
+    pub(crate) agreed: Agreed,
+}
+
+/// How far a child SA has come.
+#[derive(Debug)]
+pub(crate) enum ChildState {
+    /// The data plane has been asked to install it.
+    Installing {
+        request: RequestId,
+        /// It must go as soon as the data plane has answered.
+        doomed: Option<ChildCloseReason>,
+    },
+    /// In use.
+    Installed,
+    /// We have asked the peer to delete it, or are about to.
+    Deleting(ChildCloseReason),
+}
+
+/// What two ends have agreed on.
+#[derive(Clone, Debug)]
+pub(crate) struct Agreed {
+    pub(crate) config: Arc<ChildConfig>,
+    /// We were the initiator of the exchange.
+    pub(crate) initiator: bool,
+    pub(crate) mode: Mode,
+    pub(crate) suite: EspSuite,
+    pub(crate) spi_in: u32,
+    pub(crate) spi_out: u32,
+    pub(crate) ts_local: Vec<TrafficSelector>,
+    pub(crate) ts_remote: Vec<TrafficSelector>,
+    pub(crate) peer_refuses_tfc: bool,
+    pub(crate) acquire_seq: u32,
+}
+
+impl Agreed {
+    /// The order to install it, with the keys that come from SK_d and the nonces of the exchange.
+    pub(crate) fn install(
+        &self,
+        core: &Core,
+        child: ChildSaId,
+        sk_d: &SkD,
+        ni: &[u8],
+        nr: &[u8],
+    ) -> Request {
+        let keys = sk_d.child_keys(&self.suite, None, ni, nr);
+        let (keys_out, keys_in) = if self.initiator {
+            (keys.initiator, keys.responder)
+        } else {
+            (keys.responder, keys.initiator)
+        };
+        Request::InstallChild(Box::new(ChildInstall {
+            ike: core.id,
+            child,
+            config: Arc::clone(&self.config),
+            initiator: self.initiator,
+            local: core.path.local,
+            remote: core.path.remote,
+            encapsulated: core.encapsulates(),
+            mode: self.mode,
+            protocol: Protocol::Esp,
+            suite: self.suite,
+            spi_in: self.spi_in,
+            spi_out: self.spi_out,
+            keys_in,
+            keys_out,
+            ts_local: self.ts_local.clone(),
+            ts_remote: self.ts_remote.clone(),
+            peer_refuses_tfc: self.peer_refuses_tfc,
+            acquire_seq: self.acquire_seq,
+        }))
+    }
+}
+
+impl ChildSa {
+    /// As seen from outside.
+    pub(crate) fn info(&self, core: &Core) -> ChildSaInfo {
+        let Agreed {
+            config,
+            initiator,
+            mode,
+            suite,
+            spi_in,
+            spi_out,
+            ts_local,
+            ts_remote,
+            ..
+        } = &self.agreed;
+        ChildSaInfo {
+            id: self.id,
+            ike: core.id,
+            config: Arc::clone(config),
+            initiator: *initiator,
+            mode: *mode,
+            protocol: Protocol::Esp,
+            suite: *suite,
+            spi_in: *spi_in,
+            spi_out: *spi_out,
+            local: core.path.local,
+            remote: core.path.remote,
+            encapsulated: core.encapsulates(),
+            ts_local: ts_local.clone(),
+            ts_remote: ts_remote.clone(),
+            established: self.established,
+        }
+    }
+
+    /// The order to remove it.
+    pub(crate) fn remove(&self, core: &Core) -> Request {
+        Request::RemoveChild {
+            ike: core.id,
+            child: self.id,
+            local: core.path.local.ip(),
+            remote: core.path.remote.ip(),
+            spi_in: self.agreed.spi_in,
+            spi_out: self.agreed.spi_out,
+            protocol: Protocol::Esp,
+        }
+    }
+}
+
+/// A child SA that we are about to ask for.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) id: ChildSaId,
+    pub(crate) config: Arc<ChildConfig>,
+    pub(crate) acquire: Option<AcquireHint>,
+}
+
+impl Wanted {
+    pub(crate) fn new(id: ChildSaId, request: ChildRequest) -> Self {
+        Self {
+            id,
+            config: request.config,
+            acquire: request.acquire,
+        }
+    }
+
+    fn acquire_seq(&self) -> u32 {
+        self.acquire.as_ref().map_or(0, |hint| hint.seq)
+    }
+
+    /// The order to reserve an SPI for it.
+    pub(crate) fn allocate_spi(&self, core: &Core) -> Request {
+        allocate_spi(core, self.id, &self.config, self.acquire_seq())
+    }
+
+    /// What we ask for, once there is an SPI.
+    pub(crate) fn offer(self, core: &Core, spi: u32) -> Offer {
+        let (own, peer) = core.addresses();
+        let mut ts_local = configured(&self.config, &self.config.local_ts, own);
+        let mut ts_remote = configured(&self.config, &self.config.remote_ts, peer);
+        if let Some(hint) = &self.acquire {
+            //= rfc7296#2.9
+            //# To enable the responder to choose the appropriate range in this case,
+            //# if the initiator has requested the SA due to a data packet, the
+            //# initiator SHOULD include as the first Traffic Selector in each of TSi
+            //# and TSr a very specific Traffic Selector including the addresses in
+            //# the packet triggering the request.
+            let allowed =
+                |all: &[TrafficSelector], packet| all.iter().any(|ts| contains(ts, packet));
+            if allowed(&ts_local, &hint.local) && allowed(&ts_remote, &hint.remote) {
+                ts_local.insert(0, hint.local);
+                ts_remote.insert(0, hint.remote);
+            }
+        }
+        Offer {
+            wanted: self,
+            spi,
+            ts_local,
+            ts_remote,
+        }
+    }
+}
+
+fn allocate_spi(
+    core: &Core,
+    child: ChildSaId,
+    config: &Arc<ChildConfig>,
+    acquire_seq: u32,
+) -> Request {
+    let (local, remote) = core.addresses();
+    Request::AllocateSpi {
+        ike: core.id,
+        child,
+        config: Arc::clone(config),
+        local,
+        remote,
+        protocol: Protocol::Esp,
+        acquire_seq,
+    }
+}
+
+/// The configured selectors of one end, which is at `own`.
+fn configured(
+    config: &ChildConfig,
+    templates: &[crate::selectors::TsTemplate],
+    own: IpAddr,
+) -> Vec<TrafficSelector> {
+    let selectors = resolve(templates, own);
+    if config.mode != Mode::Transport {
+        return selectors;
+    }
+    //= rfc7296#2.23.1
+    //# For
+    //# transport mode, it MUST use exactly one IP address in the TSi and TSr
+    //# payloads.
+    narrow(&selectors, &[TrafficSelector::addresses(own, own)])
+}
+
+/// A child SA that we have asked for.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) wanted: Wanted,
+    pub(crate) spi: u32,
+    ts_local: Vec<TrafficSelector>,
+    ts_remote: Vec<TrafficSelector>,
+}
+
+/// Why an offered child SA is not to be.
+#[derive(Debug)]
+pub(crate) struct NotAccepted {
+    pub(crate) reason: ChildFailure,
+    /// The peer has it all the same, until it is told.
+    pub(crate) peer_has_it: bool,
+}
+
+impl Offer {
+    /// Writes SA, TSi, TSr and what goes with them.
+    pub(crate) fn write(&self, payloads: &mut PayloadWriter<'_>) {
+        if self.wanted.config.mode == Mode::Transport {
+            payloads.notify(&Notify::new(NotifyType::USE_TRANSPORT_MODE, &[]));
+        }
+        payloads
+            .notify(&Notify::new(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED, &[]))
+            .sa(&esp_offer(&self.wanted.config.proposals, self.spi))
+            .ts_i(&self.ts_local)
+            .ts_r(&self.ts_remote);
+    }
+
+    /// What the peer made of it.
+    pub(crate) fn accept(
+        &self,
+        core: &Core,
+        contents: &Contents<'_>,
+    ) -> Result<Agreed, NotAccepted> {
+        let config = &self.wanted.config;
+        let refused = |reason| NotAccepted {
+            reason,
+            peer_has_it: false,
+        };
+        let wrong = |reason| NotAccepted {
+            reason,
+            peer_has_it: true,
+        };
+        //= rfc7296#3.10.1
+        //# An
+        //# implementation receiving a Notify payload with one of these types
+        //# that it does not recognize in a response MUST assume that the
+        //# corresponding request has failed entirely.
+        if let Some(error) = contents.error() {
+            return Err(refused(self.refusal(error.kind)));
+        }
+        let missing = |kind| refused(ChildFailure::Missing(kind));
+        let sa = contents.sa.ok_or_else(|| missing(PayloadType::SA))?;
+        let ts_i = contents
+            .ts_i
+            .ok_or_else(|| wrong(ChildFailure::Missing(PayloadType::TS_I)))?;
+        let ts_r = contents
+            .ts_r
+            .ok_or_else(|| wrong(ChildFailure::Missing(PayloadType::TS_R)))?;
+        let not_offered = |what: String| wrong(ChildFailure::NotOffered(what));
+        let answer = sa.to_proposals();
+        let choice = accept_esp(&config.proposals, &answer)
+            .ok_or_else(|| not_offered(crate::describe::proposals(&answer)))?;
+        let transport = contents.has(NotifyType::USE_TRANSPORT_MODE);
+        //= rfc7296#1.3.1
+        //# If the responder declines the request, the Child
+        //# SA will be established in tunnel mode.  If this is unacceptable to
+        //# the initiator, the initiator MUST delete the SA.
+        match (config.mode, transport) {
+            (Mode::Transport, false) => return Err(wrong(ChildFailure::ModeMismatch("transport"))),
+            (Mode::Tunnel, true) => return Err(wrong(ChildFailure::ModeMismatch("tunnel"))),
+            _ => {}
+        }
+        let (mut ts_local, mut ts_remote) = (ranges(&ts_i), ranges(&ts_r));
+        if transport {
+            // Seen from the peer, an end behind a NAT has the NAT's address (RFC 7296 §2.23.1).
+            let (own, peer) = core.addresses();
+            if core.nat.local && single_address(&ts_local) {
+                ts_local = substitute(&ts_local, own);
+            }
+            if core.nat.remote && single_address(&ts_remote) {
+                ts_remote = substitute(&ts_remote, peer);
+            }
+        }
+        if !all_covered(&ts_local, &self.ts_local) || !all_covered(&ts_remote, &self.ts_remote) {
+            let list = crate::describe::list;
+            return Err(not_offered(format!(
+                "{} === {}",
+                list(&ts_local),
+                list(&ts_remote)
+            )));
+        }
+        Ok(Agreed {
+            config: Arc::clone(config),
+            initiator: true,
+            mode: config.mode,
+            suite: choice.suite,
+            spi_in: self.spi,
+            spi_out: choice.peer_spi,
+            ts_local,
+            ts_remote,
+            peer_refuses_tfc: contents.has(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED),
+            acquire_seq: self.wanted.acquire_seq(),
+        })
+    }
+
+    /// What an error in the peer's answer means.
+    fn refusal(&self, kind: NotifyType) -> ChildFailure {
+        match kind {
+            NotifyType::NO_PROPOSAL_CHOSEN => ChildFailure::NoProposalChosen {
+                by: Party::Peer,
+                ours: self.wanted.config.proposals.clone(),
+                theirs: None,
+            },
+            NotifyType::TS_UNACCEPTABLE => ChildFailure::TsUnacceptable {
+                by: Party::Peer,
+                ours_local: self.ts_local.clone(),
+                ours_remote: self.ts_remote.clone(),
+                theirs: None,
+            },
+            NotifyType::SINGLE_PAIR_REQUIRED => ChildFailure::SinglePairRequired(Party::Peer),
+            NotifyType::INTERNAL_ADDRESS_FAILURE => {
+                ChildFailure::InternalAddressFailure(Party::Peer)
+            }
+            NotifyType::FAILED_CP_REQUIRED => ChildFailure::FailedCpRequired,
+            NotifyType::NO_ADDITIONAL_SAS => ChildFailure::NoAdditionalSas,
+            other => ChildFailure::PeerNotify(other),
+        }
+    }
+}
+
+/// What a responder has chosen of a peer's offer.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    pub(crate) id: ChildSaId,
+    pub(crate) config: Arc<ChildConfig>,
+    choice: EspChoice,
+    mode: Mode,
+    ts_local: Vec<TrafficSelector>,
+    ts_remote: Vec<TrafficSelector>,
+    peer_refuses_tfc: bool,
+}
+
+/// Why a responder refuses a child SA, and what the peer is told.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) notify: NotifyType,
+    pub(crate) reason: ChildFailure,
+    pub(crate) config: Option<Arc<ChildConfig>>,
+}
+
+/// How well a configuration fits what the peer asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    /// They have something in common.
+    Partly,
+    /// The first selectors of the peer are within it.
+    FirstChoice,
+    /// It is what the peer asks for.
+    Exactly,
+}
+
+/// How far the search came with a configuration that does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Obstacle {
+    Mode,
+    Selectors,
+    SinglePair,
+    Proposal,
+}
+
+impl Chosen {
+    /// The best of our configurations for what the peer asks for.
+    pub(crate) fn choose(
+        core: &Core,
+        id: ChildSaId,
+        configs: &[Arc<ChildConfig>],
+        contents: &Contents<'_>,
+    ) -> Result<Self, Refused> {
+        if asks_for_address(contents) {
+            return Err(Refused {
+                notify: NotifyType::INTERNAL_ADDRESS_FAILURE,
+                reason: ChildFailure::InternalAddressFailure(Party::Us),
+                config: None,
+            });
+        }
+        let mut best: Option<(Fit, Self)> = None;
+        let mut worst: Option<(Obstacle, Refused)> = None;
+        for config in configs {
+            match Self::try_config(core, id, config, contents) {
+                Ok((fit, chosen)) => {
+                    if best.as_ref().is_none_or(|(known, _)| fit > *known) {
+                        best = Some((fit, chosen));
+                    }
+                }
+                Err((obstacle, refused)) => {
+                    if worst.as_ref().is_none_or(|(known, _)| obstacle > *known) {
+                        worst = Some((obstacle, refused));
+                    }
+                }
+            }
+        }
+        match (best, worst) {
+            (Some((_, chosen)), _) => Ok(chosen),
+            (None, Some((_, refused))) => Err(refused),
+            (None, None) => Err(Refused {
+                notify: NotifyType::TS_UNACCEPTABLE,
+                reason: ChildFailure::TsUnacceptable {
+                    by: Party::Us,
+                    ours_local: Vec::new(),
+                    ours_remote: Vec::new(),
+                    theirs: theirs(contents),
+                },
+                config: None,
+            }),
+        }
+    }
+
+    fn try_config(
+        core: &Core,
+        id: ChildSaId,
+        config: &Arc<ChildConfig>,
+        contents: &Contents<'_>,
+    ) -> Result<(Fit, Self), (Obstacle, Refused)> {
+        let refuse = |obstacle, notify, reason| {
+            (
+                obstacle,
+                Refused {
+                    notify,
+                    reason,
+                    config: Some(Arc::clone(config)),
+                },
+            )
+        };
+        let transport = contents.has(NotifyType::USE_TRANSPORT_MODE);
+        if config.mode == Mode::Transport && !transport {
+            let reason = ChildFailure::ModeMismatch("transport");
+            return Err(refuse(
+                Obstacle::Mode,
+                NotifyType::NO_PROPOSAL_CHOSEN,
+                reason,
+            ));
+        }
+        let (own, peer) = core.addresses();
+        let (mut theirs_local, mut theirs_remote) = theirs(contents).unwrap_or_default();
+        if config.mode == Mode::Transport {
+            //= rfc7296#2.23.1
+            //# If the client is behind a NAT, substitute the IP address in the
+            //# TSi entries with the remote address of the IKE SA.
+            if core.nat.remote && single_address(&theirs_remote) {
+                theirs_remote = substitute(&theirs_remote, peer);
+            }
+            //= rfc7296#2.23.1
+            //# If the server is behind a NAT, substitute the IP address in the
+            //# TSr entries with the local address of the IKE SA.
+            if core.nat.local && single_address(&theirs_local) {
+                theirs_local = substitute(&theirs_local, own);
+            }
+        }
+        let ours_local = configured(config, &config.local_ts, own);
+        let ours_remote = configured(config, &config.remote_ts, peer);
+        let mut ts_local = narrow(&theirs_local, &ours_local);
+        let mut ts_remote = narrow(&theirs_remote, &ours_remote);
+        if ts_local.is_empty() || ts_remote.is_empty() {
+            let theirs = Some((theirs_local, theirs_remote));
+            let reason = ChildFailure::TsUnacceptable {
+                by: Party::Us,
+                ours_local,
+                ours_remote,
+                theirs,
+            };
+            return Err(refuse(
+                Obstacle::Selectors,
+                NotifyType::TS_UNACCEPTABLE,
+                reason,
+            ));
+        }
+        let is_pair = |local: &[_], remote: &[_]| single_address(local) && single_address(remote);
+        if config.single_pair && !is_pair(&ts_local, &ts_remote) {
+            ts_local = narrow(theirs_local.get(..1).unwrap_or_default(), &ours_local);
+            ts_remote = narrow(theirs_remote.get(..1).unwrap_or_default(), &ours_remote);
+            if !is_pair(&ts_local, &ts_remote) {
+                let reason = ChildFailure::SinglePairRequired(Party::Us);
+                return Err(refuse(
+                    Obstacle::SinglePair,
+                    NotifyType::SINGLE_PAIR_REQUIRED,
+                    reason,
+                ));
+            }
+        }
+        let offer = contents.sa.map_or_else(Vec::new, |sa| sa.to_proposals());
+        let Some(choice) = select_esp(&config.proposals, &offer) else {
+            let ours = config.proposals.clone();
+            let reason = ChildFailure::NoProposalChosen {
+                by: Party::Us,
+                ours,
+                theirs: Some(offer),
+            };
+            return Err(refuse(
+                Obstacle::Proposal,
+                NotifyType::NO_PROPOSAL_CHOSEN,
+                reason,
+            ));
+        };
+        let first_within = |theirs: &[TrafficSelector], narrowed: &[TrafficSelector]| {
+            theirs
+                .first()
+                .is_some_and(|first| narrowed.iter().any(|ts| contains(ts, first)))
+        };
+        let fit = if all_covered(&ours_local, &ts_local)
+            && all_covered(&ours_remote, &ts_remote)
+            && all_covered(&theirs_local, &ts_local)
+            && all_covered(&theirs_remote, &ts_remote)
+        {
+            Fit::Exactly
+        } else if first_within(&theirs_local, &ts_local) && first_within(&theirs_remote, &ts_remote)
+        {
+            //= rfc7296#2.9
+            //# If the responder's policy allows it to accept the first selector
+            //# of TSi and TSr, then the responder MUST narrow the Traffic
+            //# Selectors to a subset that includes the initiator's first choices.
+            Fit::FirstChoice
+        } else {
+            Fit::Partly
+        };
+        let peer_refuses_tfc = contents.has(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED);
+        let (mode, config) = (config.mode, Arc::clone(config));
+        Ok((
+            fit,
+            Self {
+                id,
+                config,
+                choice,
+                mode,
+                ts_local,
+                ts_remote,
+                peer_refuses_tfc,
+            },
+        ))
+    }
+
+    /// The order to reserve an SPI for it.
+    pub(crate) fn allocate_spi(&self, core: &Core) -> Request {
+        allocate_spi(core, self.id, &self.config, 0)
+    }
+
+    /// What is agreed, once there is an SPI.
+    pub(crate) fn agreed(&self, spi: u32) -> Agreed {
+        Agreed {
+            config: Arc::clone(&self.config),
+            initiator: false,
+            mode: self.mode,
+            suite: self.choice.suite,
+            spi_in: spi,
+            spi_out: self.choice.peer_spi,
+            ts_local: self.ts_local.clone(),
+            ts_remote: self.ts_remote.clone(),
+            peer_refuses_tfc: self.peer_refuses_tfc,
+            acquire_seq: 0,
+        }
+    }
+
+    /// Writes SA, TSi, TSr and what goes with them.
+    pub(crate) fn write(&self, spi: u32, payloads: &mut PayloadWriter<'_>) {
+        if self.mode == Mode::Transport {
+            payloads.notify(&Notify::new(NotifyType::USE_TRANSPORT_MODE, &[]));
+        }
+        payloads
+            .notify(&Notify::new(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED, &[]))
+            .sa(&[self.choice.answer(spi)])
+            .ts_i(&self.ts_remote)
+            .ts_r(&self.ts_local);
+    }
+}
+
+/// The selectors that the initiator proposes: of our side, of its side.
+fn theirs(contents: &Contents<'_>) -> Option<(Vec<TrafficSelector>, Vec<TrafficSelector>)> {
+    Some((
+        ranges(contents.ts_r.as_ref()?),
+        ranges(contents.ts_i.as_ref()?),
+    ))
+}
+
+/// Whether the peer wants an inner address, of which we have none to give.
+//= rfc7296#3.15.4
+//# If the responder encounters an error while attempting to assign an IP
+//# address to the initiator during the processing of a Configuration
+//# payload, it responds with an INTERNAL_ADDRESS_FAILURE notification.
+fn asks_for_address(contents: &Contents<'_>) -> bool {
+    contents.cp.is_some_and(|cp| {
+        cp.cfg_type == CfgType::REQUEST
+            && cp.attributes().any(|attribute| {
+                matches!(
+                    attribute.kind,
+                    CfgAttributeType::INTERNAL_IP4_ADDRESS | CfgAttributeType::INTERNAL_IP6_ADDRESS
+                )
+            })
+    })
+}

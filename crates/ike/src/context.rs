@@ -1,0 +1,245 @@
+//! What every state can reach while it handles something: the time, the configuration, and the way out.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use cygnet_crypto::{Entropy, KeyExchangeProvider};
+use cygnet_ipsec::Protocol;
+
+use crate::config::{Directory, EndpointConfig};
+use crate::identity::Identity;
+use crate::io::{Answer, ChildSaId, Event, IkeSaId, Output, Request, RequestId, Transmit};
+use crate::stats::{DropReason, Stats};
+
+/// The surroundings of a state for the time of one call.
+pub(crate) struct Context<'a> {
+    pub(crate) now: Instant,
+    pub(crate) config: &'a EndpointConfig,
+    pub(crate) directory: &'a dyn Directory,
+    pub(crate) key_exchange: &'a dyn KeyExchangeProvider,
+    pub(crate) entropy: &'a mut dyn Entropy,
+    pub(crate) shared: &'a mut Shared,
+}
+
+/// What all IKE SAs of an endpoint share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) output: VecDeque<Output>,
+    pub(crate) stats: Stats,
+    /// Which established IKE SAs there are between two identities, ours first.
+    pub(crate) pairs: HashMap<(Identity, Identity), Vec<IkeSaId>>,
+    /// Which IKE SA a child SA belongs to.
+    pub(crate) children: HashMap<ChildSaId, IkeSaId>,
+    /// Peers that have told us that they know of no other SA, to be acted on after the call.
+    pub(crate) initial_contacts: Vec<InitialContact>,
+    requests: HashMap<RequestId, Owner>,
+    replies: Limiter,
+    last_id: u64,
+}
+
+/// INITIAL_CONTACT of an authenticated peer.
+#[derive(Debug)]
+pub(crate) struct InitialContact {
+    /// The IKE SA on which it was said.
+    pub(crate) by: IkeSaId,
+    /// When that was begun: what is younger is not meant.
+    pub(crate) begun: Instant,
+    pub(crate) local: Identity,
+    pub(crate) remote: Identity,
+}
+
+/// Who waits for the answer to a request.
+#[derive(Debug)]
+pub(crate) enum Owner {
+    /// An IKE SA.
+    Sa(IkeSaId),
+    /// Nobody: it is only noted.
+    Nobody,
+    /// Nobody any more; when it succeeds, this must follow.
+    Undo(Undo),
+}
+
+/// How to undo something that nobody waits for any more.
+#[derive(Clone, Debug)]
+pub(crate) enum Undo {
+    Spi {
+        child: ChildSaId,
+        local: IpAddr,
+        remote: IpAddr,
+    },
+    Install {
+        ike: IkeSaId,
+        child: ChildSaId,
+        local: IpAddr,
+        remote: IpAddr,
+        spi_in: u32,
+        spi_out: u32,
+    },
+}
+
+impl Shared {
+    /// A number that has not been used yet.
+    pub(crate) fn fresh_id(&mut self) -> u64 {
+        self.last_id = self.last_id.saturating_add(1);
+        self.last_id
+    }
+
+    fn request(&mut self, owner: Owner, request: Request) -> RequestId {
+        let id = RequestId(self.fresh_id());
+        self.requests.insert(id, owner);
+        self.output.push_back(Output::Request { id, request });
+        id
+    }
+
+    /// Whom an answer is for. What nobody waits for any more is undone here.
+    pub(crate) fn answered(&mut self, id: RequestId, answer: &Answer) -> Option<IkeSaId> {
+        match self.requests.remove(&id) {
+            Some(Owner::Sa(ike)) => return Some(ike),
+            Some(Owner::Nobody) => {}
+            Some(Owner::Undo(undo)) => match (undo, answer) {
+                (
+                    Undo::Spi {
+                        child,
+                        local,
+                        remote,
+                    },
+                    Answer::Spi(spi),
+                ) => {
+                    let spi = *spi;
+                    let protocol = Protocol::Esp;
+                    let release = Request::ReleaseSpi {
+                        child,
+                        local,
+                        remote,
+                        spi,
+                        protocol,
+                    };
+                    self.request(Owner::Nobody, release);
+                }
+                (
+                    Undo::Install {
+                        ike,
+                        child,
+                        local,
+                        remote,
+                        spi_in,
+                        spi_out,
+                    },
+                    Answer::Done,
+                ) => {
+                    let protocol = Protocol::Esp;
+                    let remove = Request::RemoveChild {
+                        ike,
+                        child,
+                        local,
+                        remote,
+                        spi_in,
+                        spi_out,
+                        protocol,
+                    };
+                    self.request(Owner::Nobody, remove);
+                }
+                _ => {}
+            },
+            None => self.stats.count(DropReason::UnknownAnswer),
+        }
+        None
+    }
+}
+
+impl Context<'_> {
+    /// Sends a datagram.
+    pub(crate) fn transmit(&mut self, path: Path, bytes: Vec<u8>) {
+        let stats = &mut self.shared.stats;
+        stats.datagrams_out = stats.datagrams_out.saturating_add(1);
+        stats.bytes_out = stats.bytes_out.saturating_add(bytes.len() as u64);
+        let Path {
+            local,
+            remote,
+            marker,
+        } = path;
+        self.shared.output.push_back(Output::Transmit(Transmit {
+            local,
+            remote,
+            marker,
+            bytes,
+        }));
+    }
+
+    /// Reports something.
+    pub(crate) fn event(&mut self, event: Event) {
+        self.shared.output.push_back(Output::Event(event));
+    }
+
+    /// Asks for something whose answer an IKE SA waits for.
+    pub(crate) fn request(&mut self, ike: IkeSaId, request: Request) -> RequestId {
+        self.shared.request(Owner::Sa(ike), request)
+    }
+
+    /// Asks for something whose answer does not matter.
+    pub(crate) fn request_unheard(&mut self, request: Request) {
+        self.shared.request(Owner::Nobody, request);
+    }
+
+    /// Stops waiting for an answer; if the request succeeds, it is undone.
+    pub(crate) fn abandon(&mut self, id: RequestId, undo: Undo) {
+        if let Some(owner) = self.shared.requests.get_mut(&id) {
+            *owner = Owner::Undo(undo);
+        }
+    }
+
+    /// Counts a drop.
+    pub(crate) fn drop(&mut self, reason: DropReason) {
+        self.shared.stats.count(reason);
+    }
+
+    /// Whether one more reply without protection, or one caused by somebody else's datagram, may be sent.
+    //= rfc7296#2.21.4
+    //# A node needs to limit the rate at which it will send messages in
+    //# response to unprotected messages.
+    pub(crate) fn may_reply(&mut self) -> bool {
+        let rate = self.config.unprotected_replies_per_second;
+        let may = self.shared.replies.take(self.now, rate);
+        if !may {
+            self.drop(DropReason::RateLimited);
+        }
+        may
+    }
+
+    /// Random octets.
+    pub(crate) fn random<const N: usize>(&mut self) -> [u8; N] {
+        let mut octets = [0; N];
+        self.entropy.fill(&mut octets);
+        octets
+    }
+}
+
+/// Where messages of an IKE SA go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Path {
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    /// The local socket carries ESP too: messages need the non-ESP marker.
+    pub(crate) marker: bool,
+}
+
+/// So many per second, and as many at once.
+#[derive(Debug, Default)]
+struct Limiter {
+    window: Option<Instant>,
+    used: u32,
+}
+
+impl Limiter {
+    fn take(&mut self, now: Instant, rate: u32) -> bool {
+        let over = |begun: Instant| now.saturating_duration_since(begun) >= Duration::from_secs(1);
+        if self.window.is_none_or(over) {
+            self.window = Some(now);
+            self.used = 0;
+        }
+        let may = self.used < rate;
+        self.used = self.used.saturating_add(u32::from(may));
+        may
+    }
+}

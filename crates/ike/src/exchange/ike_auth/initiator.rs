@@ -1,0 +1,409 @@
+//! The initiator's half of IKE_AUTH.
+
+use std::time::Instant;
+
+use cygnet_crypto::SecretBytes;
+use cygnet_ipsec::Protocol;
+use cygnet_wire::{
+    AuthMethodId, ExchangeType, IdType, Notify, NotifyType, PayloadChain, PayloadType,
+};
+
+use super::child_failed;
+use crate::child::{ChildSa, ChildState, NotAccepted, Offer, Wanted};
+use crate::contents::{Contents, Unreadable};
+use crate::context::{Context, InitialContact, Undo};
+use crate::deleting::Deleting;
+use crate::established::Established;
+use crate::exchange::ike_sa_init::Handshake;
+use crate::identity::Identity;
+use crate::info::Role;
+use crate::io::{Answer, Refusal, RefusalKind, Request, RequestId};
+use crate::reason::{AuthFailure, ChildFailure, FailureReason, Party};
+use crate::sa::{Core, State};
+
+/// The SPI of the first child SA is awaited from the data plane.
+#[derive(Debug)]
+pub(crate) struct SpiWanted {
+    handshake: Handshake,
+    wanted: Wanted,
+    request: RequestId,
+    pub(crate) deadline: Instant,
+}
+
+/// The request has been sent, the response is awaited.
+#[derive(Debug)]
+pub(crate) struct AuthSent {
+    pub(crate) handshake: Handshake,
+    offer: Option<Offer>,
+}
+
+/// Goes on from IKE_SA_INIT.
+pub(crate) fn begin(
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    handshake: Handshake,
+    child: Option<Wanted>,
+) -> State {
+    match child {
+        Some(wanted) => {
+            let request = cx.request(core.id, wanted.allocate_spi(core));
+            let deadline = cx.now + core.config.retransmit.timeout;
+            State::SpiWanted(Box::new(SpiWanted {
+                handshake,
+                wanted,
+                request,
+                deadline,
+            }))
+        }
+        None if handshake.peer_childless => send(core, cx, handshake, None),
+        None => core.fail(cx, FailureReason::ChildlessUnsupported),
+    }
+}
+
+impl SpiWanted {
+    pub(crate) fn on_answer(
+        self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        id: RequestId,
+        answer: Answer,
+    ) -> State {
+        if id != self.request {
+            return State::SpiWanted(self);
+        }
+        match answer {
+            Answer::Spi(spi) => {
+                let offer = self.wanted.offer(core, spi);
+                send(core, cx, self.handshake, Some(offer))
+            }
+            Answer::Failed(refusal) => self.refused(core, cx, refusal),
+            Answer::Done => {
+                let refusal = Refusal::new(RefusalKind::Failed, "done, but no SPI was given");
+                self.refused(core, cx, refusal)
+            }
+        }
+    }
+
+    fn refused(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>, refusal: Refusal) -> State {
+        let reason = ChildFailure::SpiRefused(refusal.clone());
+        child_failed(core, cx, self.wanted.id, Some(self.wanted.config), reason);
+        core.fail(cx, FailureReason::Refused(refusal))
+    }
+
+    pub(crate) fn on_timeout(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+        if cx.now < self.deadline {
+            return State::SpiWanted(self);
+        }
+        self.abandon(core, cx);
+        let refusal = Refusal::new(RefusalKind::Failed, "no answer to the request for an SPI");
+        self.refused(core, cx, refusal)
+    }
+
+    pub(crate) fn cancel(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+        self.abandon(core, cx);
+        child_failed(
+            core,
+            cx,
+            self.wanted.id,
+            Some(self.wanted.config),
+            ChildFailure::IkeSaEnded,
+        );
+        core.fail(cx, FailureReason::Cancelled)
+    }
+
+    fn abandon(&self, core: &Core, cx: &mut Context<'_>) {
+        let (local, remote) = core.addresses();
+        cx.abandon(
+            self.request,
+            Undo::Spi {
+                child: self.wanted.id,
+                local,
+                remote,
+            },
+        );
+    }
+}
+
+/// Gives back the SPI of a child SA that is not to be, and reports why.
+fn give_up_child(core: &Core, cx: &mut Context<'_>, offer: Offer, reason: ChildFailure) {
+    let (local, remote) = core.addresses();
+    let (child, spi) = (offer.wanted.id, offer.spi);
+    let protocol = Protocol::Esp;
+    cx.request_unheard(Request::ReleaseSpi {
+        child,
+        local,
+        remote,
+        spi,
+        protocol,
+    });
+    child_failed(core, cx, child, Some(offer.wanted.config), reason);
+}
+
+/// Neither the IKE SA nor its child SA has come about.
+fn fail(
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    offer: Option<Offer>,
+    reason: FailureReason,
+) -> State {
+    if let Some(offer) = offer {
+        give_up_child(core, cx, offer, ChildFailure::IkeSaEnded);
+    }
+    core.fail(cx, reason)
+}
+
+/// The pre-shared key with a peer.
+fn find_psk(
+    core: &Core,
+    cx: &Context<'_>,
+    remote: &Identity,
+) -> Result<SecretBytes, FailureReason> {
+    let local = &core.config.local_id;
+    let (local_addr, remote_addr) = core.addresses();
+    cx.directory
+        .psk(local, remote, local_addr, remote_addr)
+        .ok_or_else(|| FailureReason::NoPsk {
+            local: local.clone(),
+            remote: remote.clone(),
+        })
+}
+
+/// Sends the request.
+fn send(
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    mut handshake: Handshake,
+    offer: Option<Offer>,
+) -> State {
+    let config = core.config.clone();
+    let expected = config.remote_id.exact();
+    // A peer that may be anybody is known by its address until it says more.
+    let assumed = expected
+        .cloned()
+        .unwrap_or_else(|| Identity::from(core.path.remote.ip()));
+    let psk = match find_psk(core, cx, &assumed) {
+        Ok(psk) => psk,
+        Err(reason) => return fail(core, cx, offer, reason),
+    };
+    let id = &config.local_id;
+    let auth = handshake.auth_data(Role::Initiator, &psk, &id.payload_body());
+    let pair = (id.clone(), assumed);
+    //= rfc7296#2.4
+    //# The INITIAL_CONTACT notification, if sent, MUST
+    //# be in the first IKE_AUTH request or response, not as a separate
+    //# exchange afterwards
+    let first_contact = expected.is_some() && !cx.shared.pairs.contains_key(&pair);
+    let Handshake { channel, .. } = &mut handshake;
+    let sent = core.request(cx, channel, ExchangeType::IKE_AUTH, |payloads| {
+        payloads.id_i(IdType(id.id_type()), &id.data());
+        if first_contact {
+            payloads.notify(&Notify::new(NotifyType::INITIAL_CONTACT, &[]));
+        }
+        if let Some(expected) = expected {
+            payloads.id_r(IdType(expected.id_type()), &expected.data());
+        }
+        payloads.auth(AuthMethodId::SHARED_KEY, &auth);
+        if let Some(offer) = &offer {
+            offer.write(payloads);
+        }
+    });
+    match sent {
+        Ok(()) => State::AuthSent(Box::new(AuthSent { handshake, offer })),
+        Err(error) => fail(
+            core,
+            cx,
+            offer,
+            FailureReason::Unsendable(error.to_string()),
+        ),
+    }
+}
+
+impl AuthSent {
+    pub(crate) fn on_response(
+        mut self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        chain: PayloadChain<'_>,
+    ) -> State {
+        let contents = match Contents::read(chain) {
+            Ok(contents) => contents,
+            Err(Unreadable::Critical(payload)) => {
+                let by = Party::Us;
+                let reason = FailureReason::UnsupportedCriticalPayload { by, payload };
+                let kind = NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD;
+                return self.refuse(core, cx, kind, &[payload.0], reason);
+            }
+            Err(error) => {
+                let reason = FailureReason::InvalidSyntax {
+                    by: Party::Us,
+                    detail: error.to_string(),
+                };
+                return self.refuse(core, cx, NotifyType::INVALID_SYNTAX, &[], reason);
+            }
+        };
+        if let Some(reason) = fatal(core, &contents) {
+            return fail(core, cx, self.offer, reason);
+        }
+        let remote = match self.authenticate(core, cx, &contents) {
+            Ok(remote) => remote,
+            Err(reason) => {
+                return self.refuse(core, cx, NotifyType::AUTHENTICATION_FAILED, &[], reason);
+            }
+        };
+        core.authenticated(cx, &mut self.handshake, remote.clone());
+        if contents.has(NotifyType::INITIAL_CONTACT) {
+            let (by, begun, local) = (core.id, core.created, core.config.local_id.clone());
+            cx.shared.initial_contacts.push(InitialContact {
+                by,
+                begun,
+                local,
+                remote,
+            });
+        }
+        let Self { handshake, offer } = *self;
+        let Handshake {
+            channel, ni, nr, ..
+        } = handshake;
+        let mut established = Established::new(channel);
+        //= rfc7296#2.21.2
+        //# If authentication has succeeded in the IKE_AUTH exchange, the IKE SA
+        //# is established; however, establishing the Child SA or requesting
+        //# configuration information may still fail.  This failure does not
+        //# automatically cause the IKE SA to be deleted.
+        if let Some(offer) = offer {
+            match offer.accept(core, &contents) {
+                Ok(agreed) => {
+                    let id = offer.wanted.id;
+                    let install = agreed.install(core, id, &established.channel.sk_d, &ni, &nr);
+                    let request = cx.request(core.id, install);
+                    let doomed = None;
+                    let state = ChildState::Installing { request, doomed };
+                    established.children.push(ChildSa {
+                        id,
+                        state,
+                        established: None,
+                        agreed,
+                    });
+                }
+                Err(NotAccepted {
+                    reason,
+                    peer_has_it,
+                }) => {
+                    if peer_has_it {
+                        established.delete_spi(offer.spi);
+                    }
+                    give_up_child(core, cx, offer, reason);
+                }
+            }
+        }
+        Box::new(established).proceed(core, cx)
+    }
+
+    /// Whether the responder is who it should be, and who that is.
+    fn authenticate(
+        &self,
+        core: &Core,
+        cx: &Context<'_>,
+        contents: &Contents<'_>,
+    ) -> Result<Identity, FailureReason> {
+        let failed = |cause| FailureReason::AuthenticationFailed {
+            by: Party::Us,
+            cause,
+        };
+        let missing = |kind| failed(AuthFailure::Missing(kind));
+        let auth = contents.auth.ok_or_else(|| missing(PayloadType::AUTH))?;
+        let id = contents.id_r.ok_or_else(|| missing(PayloadType::ID_R))?;
+        let remote =
+            Identity::from_wire(id.id_type.0, id.data).map_err(FailureReason::BadIdentity)?;
+        if !core.config.remote_id.accepts(&remote) {
+            let expected = core.config.remote_id.to_string();
+            return Err(FailureReason::WrongIdentity {
+                expected,
+                got: remote,
+            });
+        }
+        let psk = find_psk(core, cx, &remote)?;
+        self.handshake
+            .verify(Role::Responder, &psk, id.body(), &auth)
+            .map_err(failed)?;
+        Ok(remote)
+    }
+
+    /// Refuses the responder and tells it so.
+    //= rfc7296#2.21.2
+    //# If the error occurs on the initiator, the notification MAY be
+    //# returned in a separate INFORMATIONAL exchange, usually with no other
+    //# payloads.
+    fn refuse(
+        self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        kind: NotifyType,
+        data: &[u8],
+        reason: FailureReason,
+    ) -> State {
+        if let Some(offer) = self.offer {
+            give_up_child(core, cx, offer, ChildFailure::IkeSaEnded);
+        }
+        core.report_failure(cx, reason);
+        Deleting::complain(core, cx, self.handshake.channel, kind, data)
+    }
+
+    pub(crate) fn give_up(
+        self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        exchange: ExchangeType,
+        sent: u32,
+    ) -> State {
+        fail(
+            core,
+            cx,
+            self.offer,
+            FailureReason::NoResponse { exchange, sent },
+        )
+    }
+}
+
+/// The errors of a responder that end the IKE SA.
+fn fatal(core: &Core, contents: &Contents<'_>) -> Option<FailureReason> {
+    //= rfc7296#2.21.2
+    //# In an IKE_AUTH exchange, or in the INFORMATIONAL exchange immediately
+    //# following it (in case an error happened when processing a response to
+    //# IKE_AUTH), the UNSUPPORTED_CRITICAL_PAYLOAD, INVALID_SYNTAX, and
+    //# AUTHENTICATION_FAILED notifications are the only ones to cause the
+    //# IKE SA to be deleted or not created, without a Delete payload.
+    let by = Party::Peer;
+    for notify in &contents.notifies {
+        match notify.kind {
+            NotifyType::AUTHENTICATION_FAILED => {
+                let cause = AuthFailure::ByPeer;
+                return Some(FailureReason::AuthenticationFailed { by, cause });
+            }
+            NotifyType::INVALID_SYNTAX => {
+                return Some(FailureReason::InvalidSyntax {
+                    by,
+                    detail: String::new(),
+                });
+            }
+            NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD => {
+                let payload = notify.unsupported_payload().unwrap_or(PayloadType::NONE);
+                return Some(FailureReason::UnsupportedCriticalPayload { by, payload });
+            }
+            _ => {}
+        }
+    }
+    // Without AUTH any other error is an answer to the whole request.
+    let error = contents.error().filter(|_| contents.auth.is_none())?;
+    Some(match error.kind {
+        NotifyType::NO_PROPOSAL_CHOSEN => {
+            let ours = core.config.proposals.clone();
+            FailureReason::NoProposalChosen {
+                by,
+                ours,
+                theirs: None,
+            }
+        }
+        other => FailureReason::PeerNotify(other),
+    })
+}

@@ -1,0 +1,96 @@
+//! IKE_AUTH: both ends prove who they are and make the first child SA (RFC 7296 §1.2, §2.15, §2.21.2).
+
+mod initiator;
+mod responder;
+
+pub(crate) use initiator::{AuthSent, SpiWanted, begin};
+pub(crate) use responder::{AuthAwaited, ChildPending};
+
+use std::sync::Arc;
+
+use cygnet_crypto::{SecretBytes, psk_auth, psk_auth_verify};
+use cygnet_wire::{AuthMethodId, AuthPayload};
+
+use crate::config::ChildConfig;
+use crate::context::Context;
+use crate::exchange::ike_sa_init::Handshake;
+use crate::identity::Identity;
+use crate::info::{IkeSaState, Role};
+use crate::io::{ChildSaId, Event};
+use crate::reason::{AuthFailure, ChildFailure};
+use crate::sa::Core;
+
+impl Handshake {
+    /// The AUTH data by which `role` proves with a shared key that it is whom its ID payload names.
+    fn auth_data(&self, role: Role, psk: &SecretBytes, id_body: &[u8]) -> Vec<u8> {
+        let prf = self.suite.prf;
+        let (first, nonce, key) = self.signed_by(role);
+        psk_auth(prf, psk.as_ref(), first, nonce, key, id_body)
+    }
+
+    /// Whether an AUTH payload of `role` is the right one.
+    fn verify(
+        &self,
+        role: Role,
+        psk: &SecretBytes,
+        id_body: &[u8],
+        auth: &AuthPayload<'_>,
+    ) -> Result<(), AuthFailure> {
+        if auth.method != AuthMethodId::SHARED_KEY {
+            return Err(AuthFailure::Method(auth.method.0));
+        }
+        let prf = self.suite.prf;
+        let (first, nonce, key) = self.signed_by(role);
+        if psk_auth_verify(prf, psk.as_ref(), first, nonce, key, id_body, auth.data) {
+            Ok(())
+        } else {
+            Err(AuthFailure::WrongPsk)
+        }
+    }
+
+    /// What `role` signs: its first message, the other end's nonce, and the key for its identity.
+    //= rfc7296#2.15
+    //# For the responder, the octets to
+    //# be signed start with the first octet of the first SPI in the header
+    //# of the second message (IKE_SA_INIT response) and end with the last
+    //# octet of the last payload in the second message.
+    fn signed_by(&self, role: Role) -> (&[u8], &[u8], &cygnet_crypto::AuthKey) {
+        match role {
+            Role::Initiator => (&self.request, &self.nr, &self.sk_pi),
+            Role::Responder => (&self.response, &self.ni, &self.sk_pr),
+        }
+    }
+}
+
+impl Core {
+    /// Notes and reports that the peer is authenticated.
+    fn authenticated(&mut self, cx: &mut Context<'_>, handshake: &mut Handshake, remote: Identity) {
+        self.remote_id = Some(remote);
+        self.established = Some(cx.now);
+        cx.shared.stats.established = cx.shared.stats.established.saturating_add(1);
+        let info = Box::new(self.info(IkeSaState::Established, Vec::new()));
+        let keys = handshake.key_log.take();
+        cx.event(Event::IkeEstablished {
+            ike: self.id,
+            info,
+            keys,
+        });
+    }
+}
+
+/// Reports that a child SA has not come about.
+pub(crate) fn child_failed(
+    core: &Core,
+    cx: &mut Context<'_>,
+    child: ChildSaId,
+    config: Option<Arc<ChildConfig>>,
+    reason: ChildFailure,
+) {
+    cx.shared.children.remove(&child);
+    cx.event(Event::ChildFailed {
+        ike: core.id,
+        child,
+        config,
+        reason,
+    });
+}

@@ -1,0 +1,500 @@
+//! The responder's half of IKE_AUTH.
+
+use std::sync::Arc;
+
+use cygnet_crypto::{IkeProposal, IkeSuite, SecretBytes};
+use cygnet_wire::{
+    AuthMethodId, ExchangeType, IdType, Notify, NotifyType, PayloadChain, PayloadType,
+};
+
+use super::child_failed;
+use crate::child::{ChildSa, ChildState, Chosen, Refused};
+use crate::config::PeerConfig;
+use crate::contents::{Contents, Unreadable};
+use crate::context::{Context, InitialContact, Path, Undo};
+use crate::established::{Established, close_ike};
+use crate::exchange::ike_sa_init::Handshake;
+use crate::identity::Identity;
+use crate::info::Role;
+use crate::io::{Answer, ChildSaId, Event, Refusal, RefusalKind, RequestId};
+use crate::reason::{AuthFailure, ChildFailure, CloseReason, FailureReason, Party};
+use crate::sa::{Core, State};
+
+/// IKE_SA_INIT has been answered, IKE_AUTH is awaited.
+#[derive(Debug)]
+pub(crate) struct AuthAwaited {
+    pub(crate) handshake: Handshake,
+    /// The configurations that the peer may use, best first.
+    pub(crate) candidates: Vec<Arc<PeerConfig>>,
+}
+
+/// The peer is authenticated; its answer waits for the child SA.
+#[derive(Debug)]
+pub(crate) struct ChildPending {
+    handshake: Handshake,
+    reply: Reply,
+    chosen: Chosen,
+    phase: Phase,
+}
+
+/// What the data plane has been asked for.
+#[derive(Debug)]
+enum Phase {
+    Spi(RequestId),
+    Install { request: RequestId, spi: u32 },
+}
+
+/// Our part of the authentication, and where it goes.
+#[derive(Debug)]
+struct Reply {
+    back: Path,
+    id: Identity,
+    auth: Vec<u8>,
+}
+
+/// What the child SA part of the response says.
+enum ChildPart<'a> {
+    /// There is none.
+    Nothing,
+    Made(&'a Chosen, u32),
+    Refused(NotifyType),
+}
+
+/// A peer that is who it says it is, and the configurations that it may use.
+struct Authenticated {
+    remote: Identity,
+    psk: SecretBytes,
+    configs: Vec<Arc<PeerConfig>>,
+}
+
+impl AuthAwaited {
+    pub(crate) fn on_request(
+        mut self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        chain: PayloadChain<'_>,
+        back: Path,
+    ) -> State {
+        let contents = match Contents::read(chain) {
+            Ok(contents) => contents,
+            //= rfc7296#2.21.2
+            //# Note, however, that request messages that contain an unsupported
+            //# critical payload, or where the whole message is malformed (rather
+            //# than just bad payload contents), MUST be rejected in their entirety,
+            //# and MUST only lead to an UNSUPPORTED_CRITICAL_PAYLOAD or
+            //# INVALID_SYNTAX Notification sent as a response.
+            Err(Unreadable::Critical(payload)) => {
+                let by = Party::Us;
+                let reason = FailureReason::UnsupportedCriticalPayload { by, payload };
+                let kind = NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD;
+                return self.refuse(core, cx, back, kind, &[payload.0], reason);
+            }
+            Err(error) => {
+                let reason = FailureReason::InvalidSyntax {
+                    by: Party::Us,
+                    detail: error.to_string(),
+                };
+                return self.refuse(core, cx, back, NotifyType::INVALID_SYNTAX, &[], reason);
+            }
+        };
+        let authenticated = match self.authenticate(core, cx, &contents) {
+            Ok(authenticated) => authenticated,
+            //= rfc7296#2.21.2
+            //# All errors that occur in an IKE_AUTH exchange, causing the
+            //# authentication to fail for whatever reason (invalid shared secret,
+            //# invalid ID, untrusted certificate issuer, revoked or expired
+            //# certificate, etc.) SHOULD result in an AUTHENTICATION_FAILED
+            //# notification.
+            Err(reason) => {
+                return self.refuse(
+                    core,
+                    cx,
+                    back,
+                    NotifyType::AUTHENTICATION_FAILED,
+                    &[],
+                    reason,
+                );
+            }
+        };
+        let Authenticated {
+            remote,
+            psk,
+            configs,
+        } = authenticated;
+        let child_id = ChildSaId(cx.shared.fresh_id());
+        let choice = contents
+            .sa
+            .map(|_| choose_child(core, child_id, &configs, &contents));
+        if let Some(config) = match &choice {
+            Some(Ok((config, _))) => Some(config),
+            _ => configs.first(),
+        } {
+            core.config = Arc::clone(config);
+        }
+        let id = core.config.local_id.clone();
+        core.local_id = Some(id.clone());
+        core.authenticated(cx, &mut self.handshake, remote.clone());
+        if contents.has(NotifyType::INITIAL_CONTACT) {
+            let (by, begun, local) = (core.id, core.created, id.clone());
+            cx.shared.initial_contacts.push(InitialContact {
+                by,
+                begun,
+                local,
+                remote,
+            });
+        }
+        let auth = self
+            .handshake
+            .auth_data(Role::Responder, &psk, &id.payload_body());
+        let reply = Reply { back, id, auth };
+        let handshake = self.handshake;
+        match choice {
+            None => finish(core, cx, handshake, &reply, ChildPart::Nothing, None),
+            Some(Ok((_, chosen))) => {
+                cx.shared.children.insert(child_id, core.id);
+                let phase = Phase::Spi(cx.request(core.id, chosen.allocate_spi(core)));
+                State::ChildPending(Box::new(ChildPending {
+                    handshake,
+                    reply,
+                    chosen,
+                    phase,
+                }))
+            }
+            Some(Err(Refused {
+                notify,
+                reason,
+                config,
+            })) => {
+                child_failed(core, cx, child_id, config, reason);
+                finish(
+                    core,
+                    cx,
+                    handshake,
+                    &reply,
+                    ChildPart::Refused(notify),
+                    None,
+                )
+            }
+        }
+    }
+
+    /// Whether the initiator is who it says it is, and which configurations it may use.
+    fn authenticate(
+        &self,
+        core: &Core,
+        cx: &Context<'_>,
+        contents: &Contents<'_>,
+    ) -> Result<Authenticated, FailureReason> {
+        let failed = |cause| FailureReason::AuthenticationFailed {
+            by: Party::Us,
+            cause,
+        };
+        let missing = |kind| failed(AuthFailure::Missing(kind));
+        let auth = contents.auth.ok_or_else(|| missing(PayloadType::AUTH))?;
+        let id = contents.id_i.ok_or_else(|| missing(PayloadType::ID_I))?;
+        let remote =
+            Identity::from_wire(id.id_type.0, id.data).map_err(FailureReason::BadIdentity)?;
+        let mut configs: Vec<_> = self
+            .candidates
+            .iter()
+            .filter(|c| c.proposals.iter().any(|p| allows(p, &self.handshake.suite)))
+            .filter(|c| c.remote_id.accepts(&remote))
+            .cloned()
+            .collect();
+        if configs.is_empty() {
+            let expected: Vec<_> = self
+                .candidates
+                .iter()
+                .map(|c| c.remote_id.to_string())
+                .collect();
+            return Err(FailureReason::WrongIdentity {
+                expected: expected.join(" or "),
+                got: remote,
+            });
+        }
+        if let Some(hint) = contents.id_r {
+            let wanted = Identity::from_wire(hint.id_type.0, hint.data)
+                .map_err(FailureReason::BadIdentity)?;
+            let ours: Vec<_> = configs.iter().map(|c| c.local_id.to_string()).collect();
+            configs.retain(|c| c.local_id.matches(&wanted));
+            if configs.is_empty() {
+                let ours = ours.join(" or ");
+                return Err(FailureReason::WrongLocalIdentity { wanted, ours });
+            }
+        }
+        // Who is named goes before who may be anybody.
+        configs.sort_by_key(|c| c.remote_id.exact().is_none());
+        let (local_addr, remote_addr) = core.addresses();
+        let mut failure = None;
+        for config in &configs {
+            let local = &config.local_id;
+            let Some(psk) = cx.directory.psk(local, &remote, local_addr, remote_addr) else {
+                failure.get_or_insert_with(|| FailureReason::NoPsk {
+                    local: local.clone(),
+                    remote: remote.clone(),
+                });
+                continue;
+            };
+            match self
+                .handshake
+                .verify(Role::Initiator, &psk, id.body(), &auth)
+            {
+                Ok(()) => {
+                    // The reply names one identity of ours: what else is to serve must bear it too.
+                    let local = local.clone();
+                    configs.retain(|c| c.local_id == local);
+                    return Ok(Authenticated {
+                        remote,
+                        psk,
+                        configs,
+                    });
+                }
+                // That a key is wrong says more than that another one is missing.
+                Err(cause) => failure = Some(failed(cause)),
+            }
+        }
+        Err(failure.unwrap_or(FailureReason::NoConfiguration { remote }))
+    }
+
+    fn refuse(
+        mut self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        back: Path,
+        kind: NotifyType,
+        data: &[u8],
+        reason: FailureReason,
+    ) -> State {
+        let channel = &mut self.handshake.channel;
+        let sent = core.respond(cx, channel, ExchangeType::IKE_AUTH, back, |payloads| {
+            payloads.notify(&Notify::new(kind, data));
+        });
+        debug_assert_eq!(sent, Ok(()), "one notification fits into a message");
+        core.fail(cx, reason)
+    }
+
+    pub(crate) fn on_timeout(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+        if cx.now < core.created + cx.config.half_open_timeout {
+            return State::AuthAwaited(self);
+        }
+        core.report_failure(cx, FailureReason::HalfOpenTimeout);
+        State::Gone
+    }
+}
+
+/// Whether a proposal of ours allows what was chosen.
+fn allows(ours: &IkeProposal, suite: &IkeSuite) -> bool {
+    ours.encryption.contains(&suite.encryption)
+        && suite.integrity.is_none_or(|i| ours.integrity.contains(&i))
+        && ours.prf.contains(&suite.prf)
+        && ours.key_exchange.contains(&suite.key_exchange)
+}
+
+/// The first configuration that can make what the peer asks for, or why the first one cannot.
+fn choose_child(
+    core: &Core,
+    id: ChildSaId,
+    configs: &[Arc<PeerConfig>],
+    contents: &Contents<'_>,
+) -> Result<(Arc<PeerConfig>, Chosen), Refused> {
+    let mut refusal = None;
+    for config in configs {
+        match Chosen::choose(core, id, &config.children, contents) {
+            Ok(chosen) => return Ok((Arc::clone(config), chosen)),
+            Err(refused) => refusal = refusal.or(Some(refused)),
+        }
+    }
+    Err(refusal.unwrap_or(Refused {
+        notify: NotifyType::NO_PROPOSAL_CHOSEN,
+        reason: ChildFailure::NoAdditionalSas,
+        config: None,
+    }))
+}
+
+impl ChildPending {
+    pub(crate) fn on_answer(
+        mut self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        id: RequestId,
+        answer: Answer,
+    ) -> State {
+        match (&self.phase, answer) {
+            (Phase::Spi(request), Answer::Spi(spi)) if *request == id => {
+                let Handshake {
+                    channel, ni, nr, ..
+                } = &self.handshake;
+                let install =
+                    self.chosen
+                        .agreed(spi)
+                        .install(core, self.chosen.id, &channel.sk_d, ni, nr);
+                self.phase = Phase::Install {
+                    request: cx.request(core.id, install),
+                    spi,
+                };
+                State::ChildPending(self)
+            }
+            (Phase::Install { request, spi }, Answer::Done) if *request == id => {
+                let spi = *spi;
+                let child = ChildSa {
+                    id: self.chosen.id,
+                    state: ChildState::Installed,
+                    established: Some(cx.now),
+                    agreed: self.chosen.agreed(spi),
+                };
+                let Self {
+                    handshake,
+                    reply,
+                    chosen,
+                    ..
+                } = *self;
+                finish(
+                    core,
+                    cx,
+                    handshake,
+                    &reply,
+                    ChildPart::Made(&chosen, spi),
+                    Some(child),
+                )
+            }
+            (Phase::Spi(request) | Phase::Install { request, .. }, answer) if *request == id => {
+                let refusal = match answer {
+                    Answer::Failed(refusal) => refusal,
+                    _ => Refusal::new(RefusalKind::Failed, "an answer of the wrong kind"),
+                };
+                self.refused(core, cx, refusal)
+            }
+            _ => State::ChildPending(self),
+        }
+    }
+
+    /// The data plane does not make the child SA; the IKE SA stands.
+    fn refused(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>, refusal: Refusal) -> State {
+        let Self {
+            handshake,
+            reply,
+            chosen,
+            phase,
+        } = *self;
+        let reason = match phase {
+            Phase::Spi(_) => ChildFailure::SpiRefused(refusal),
+            Phase::Install { .. } => ChildFailure::InstallFailed(refusal),
+        };
+        child_failed(core, cx, chosen.id, Some(chosen.config), reason);
+        //= rfc7296#3.10.1
+        //# This can also be used as "generic" Child SA error when Child SA
+        //# cannot be created for some other reason.
+        let part = ChildPart::Refused(NotifyType::NO_PROPOSAL_CHOSEN);
+        finish(core, cx, handshake, &reply, part, None)
+    }
+
+    fn abandon(&self, core: &Core, cx: &mut Context<'_>) {
+        let (local, remote) = core.addresses();
+        let (ike, child) = (core.id, self.chosen.id);
+        match self.phase {
+            Phase::Spi(request) => cx.abandon(
+                request,
+                Undo::Spi {
+                    child,
+                    local,
+                    remote,
+                },
+            ),
+            Phase::Install { request, spi } => {
+                let (spi_in, spi_out) = (spi, self.chosen.agreed(spi).spi_out);
+                cx.abandon(
+                    request,
+                    Undo::Install {
+                        ike,
+                        child,
+                        local,
+                        remote,
+                        spi_in,
+                        spi_out,
+                    },
+                );
+            }
+        }
+    }
+
+    pub(crate) fn on_timeout(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+        if cx.now < core.created + cx.config.half_open_timeout {
+            return State::ChildPending(self);
+        }
+        self.abandon(core, cx);
+        let refusal = Refusal::new(RefusalKind::Failed, "no answer from the data plane in time");
+        self.refused(core, cx, refusal)
+    }
+
+    /// The IKE SA ends before it has been answered.
+    pub(crate) fn close(
+        self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        reason: CloseReason,
+    ) -> State {
+        self.abandon(core, cx);
+        child_failed(
+            core,
+            cx,
+            self.chosen.id,
+            Some(self.chosen.config),
+            ChildFailure::IkeSaEnded,
+        );
+        close_ike(core, cx, Vec::new(), reason)
+    }
+}
+
+/// Sends the response; the IKE SA is established.
+fn finish(
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    mut handshake: Handshake,
+    reply: &Reply,
+    part: ChildPart<'_>,
+    child: Option<ChildSa>,
+) -> State {
+    let channel = &mut handshake.channel;
+    let sent = core.respond(
+        cx,
+        channel,
+        ExchangeType::IKE_AUTH,
+        reply.back,
+        |payloads| {
+            payloads
+                .id_r(IdType(reply.id.id_type()), &reply.id.data())
+                .auth(AuthMethodId::SHARED_KEY, &reply.auth);
+            match part {
+                ChildPart::Nothing => {}
+                ChildPart::Made(chosen, spi) => chosen.write(spi, payloads),
+                ChildPart::Refused(kind) => {
+                    payloads.notify(&Notify::new(kind, &[]));
+                }
+            }
+        },
+    );
+    let mut established = Established::new(handshake.channel);
+    if let Some(child) = child {
+        let (ike, id) = (core.id, child.id);
+        let info = Box::new(child.info(core));
+        cx.shared.children.insert(id, ike);
+        established.children.push(child);
+        cx.event(Event::ChildEstablished {
+            ike,
+            child: id,
+            info,
+        });
+    }
+    match sent {
+        Ok(()) => Box::new(established).proceed(core, cx),
+        // Only an identity or selectors of absurd length get here. The peer hears nothing and gives up.
+        Err(error) => {
+            let detail = error.to_string();
+            let reason = CloseReason::InvalidSyntax {
+                by: Party::Us,
+                detail,
+            };
+            Box::new(established).close(core, cx, reason)
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! The initiator's half of IKE_SA_INIT.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use cygnet_crypto::{KeyExchange, KeyExchangeError, PrivateKey};
+use cygnet_wire::{
+    ExchangeType, IkeSpi, KeId, Message, Notify, NotifyType, PayloadWriter, Proposal, WriteError,
+    limits, write_message,
+};
+
+use super::{Handshake, NONCE_LEN, Public, derive, nat_hashes};
+use crate::child::Wanted;
+use crate::config::{Encapsulation, PeerConfig};
+use crate::contents::{Contents, Unreadable};
+use crate::context::{Context, Path};
+use crate::exchange::ike_auth;
+use crate::info::{NatSituation, Role};
+use crate::io::IkeSaId;
+use crate::nat::{self, HASH_LEN};
+use crate::proposal::{accept_ike, ike_offer};
+use crate::reason::{ChildFailure, FailureReason, Party};
+use crate::sa::{Arrival, Core, IkeSa, State};
+use crate::stats::DropReason;
+use crate::window::{Incoming, Outgoing};
+
+/// Cookies that are returned before the peer counts as mad.
+const MAX_COOKIES: u32 = 5;
+
+/// The request has been sent, the response is awaited.
+#[derive(Debug)]
+pub(crate) struct InitSent {
+    key: Box<dyn PrivateKey>,
+    /// Methods that the peer has seen a public value for.
+    tried: Vec<KeyExchange>,
+    offer: Vec<Proposal>,
+    nonce: [u8; NONCE_LEN],
+    nat_hashes: Option<[[u8; HASH_LEN]; 2]>,
+    cookie: Option<Vec<u8>>,
+    cookies: u32,
+    child: Option<Wanted>,
+    /// An unauthenticated error that counts unless something better comes until then.
+    held: Option<(Instant, FailureReason)>,
+}
+
+/// Begins an IKE SA.
+pub(crate) fn begin(
+    cx: &mut Context<'_>,
+    id: IkeSaId,
+    initiator_spi: IkeSpi,
+    config: Arc<PeerConfig>,
+    path: Path,
+    child: Option<Wanted>,
+) -> IkeSa {
+    let encapsulation = config.force_encapsulation;
+    let mut core = Core {
+        id,
+        role: Role::Initiator,
+        initiator_spi,
+        responder_spi: IkeSpi::ZERO,
+        local_id: Some(config.local_id.clone()),
+        remote_id: None,
+        config,
+        path,
+        nat: NatSituation::default(),
+        suite: None,
+        created: cx.now,
+        established: None,
+        last_heard: None,
+        outgoing: Outgoing::default(),
+        incoming: Incoming::default(),
+        unwanted: false,
+        unwanted_children: Vec::new(),
+    };
+    let method = core
+        .config
+        .proposals
+        .iter()
+        .find_map(|p| p.key_exchange.first())
+        .copied();
+    let key = method.map(|method| cx.key_exchange.generate(method, cx.entropy));
+    let state = match (method, key) {
+        (Some(method), Some(Ok(key))) => {
+            let Path { local, remote, .. } = path;
+            let nat_hashes =
+                nat::offer(encapsulation, initiator_spi.0, 0, local, remote, cx.entropy);
+            let state = Box::new(InitSent {
+                key,
+                tried: vec![method],
+                offer: ike_offer(&core.config.proposals),
+                nonce: cx.random(),
+                nat_hashes,
+                cookie: None,
+                cookies: 0,
+                child,
+                held: None,
+            });
+            match state.request(&core, cx) {
+                Ok(bytes) => {
+                    let policy = &core.config.retransmit;
+                    core.outgoing.sent(
+                        cx.now,
+                        ExchangeType::IKE_SA_INIT,
+                        bytes.clone(),
+                        policy,
+                        cx.entropy,
+                    );
+                    cx.transmit(path, bytes);
+                    State::InitSent(state)
+                }
+                Err(error) => {
+                    state.fail(&mut core, cx, FailureReason::Unsendable(error.to_string()))
+                }
+            }
+        }
+        (_, Some(Err(error))) => fail(
+            &mut core,
+            cx,
+            child,
+            FailureReason::KeyExchange(error.to_string()),
+        ),
+        _ => {
+            let reason = FailureReason::KeyExchange("no method is configured".to_owned());
+            fail(&mut core, cx, child, reason)
+        }
+    };
+    IkeSa { core, state }
+}
+
+/// Neither the IKE SA nor its child SA has come about.
+fn fail(
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    child: Option<Wanted>,
+    reason: FailureReason,
+) -> State {
+    if let Some(wanted) = child {
+        ike_auth::child_failed(
+            core,
+            cx,
+            wanted.id,
+            Some(wanted.config),
+            ChildFailure::IkeSaEnded,
+        );
+    }
+    core.fail(cx, reason)
+}
+
+impl InitSent {
+    /// The request as it must look now. Apart from the cookie and the key exchange it is always the same.
+    //= rfc7296#2.6
+    //# If the IKE_SA_INIT response
+    //# includes the COOKIE notification, the initiator MUST then retry the
+    //# IKE_SA_INIT request, and include the COOKIE notification containing
+    //# the received data as the first payload, and all other payloads
+    //# unchanged.
+    fn request(&self, core: &Core, cx: &Context<'_>) -> Result<Vec<u8>, WriteError> {
+        let mut bytes = Vec::new();
+        let header = core.request_header(ExchangeType::IKE_SA_INIT);
+        write_message(&mut bytes, &header, |payloads: &mut PayloadWriter<'_>| {
+            if let Some(cookie) = &self.cookie {
+                payloads.notify(&Notify::new(NotifyType::COOKIE, cookie));
+            }
+            payloads
+                .sa(&self.offer)
+                .ke(KeId(self.key.method().iana_id()), self.key.public())
+                .nonce(&self.nonce);
+            if let Some([source, destination]) = &self.nat_hashes {
+                payloads
+                    .notify(&Notify::new(NotifyType::NAT_DETECTION_SOURCE_IP, source))
+                    .notify(&Notify::new(
+                        NotifyType::NAT_DETECTION_DESTINATION_IP,
+                        destination,
+                    ));
+            }
+            for id in &cx.config.vendor_ids {
+                payloads.vendor_id(id);
+            }
+        })?;
+        Ok(bytes)
+    }
+
+    /// Sends the request in its new form.
+    fn resend(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+        match self.request(core, cx) {
+            Ok(bytes) => {
+                let policy = &core.config.retransmit;
+                core.outgoing
+                    .replace(cx.now, bytes.clone(), policy, cx.entropy);
+                cx.transmit(core.path, bytes);
+                State::InitSent(self)
+            }
+            Err(error) => self.fail(core, cx, FailureReason::Unsendable(error.to_string())),
+        }
+    }
+
+    /// A response. Nothing in it is authenticated: what cannot be used is dropped, in the hope of a better one.
+    pub(crate) fn on_response(
+        mut self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        arrival: Arrival,
+        message: &Message<'_>,
+    ) -> State {
+        let contents = match Contents::read(message.chain()) {
+            Ok(contents) => contents,
+            Err(error) => {
+                if let Unreadable::Critical(payload) = error {
+                    let by = Party::Us;
+                    self.hold(
+                        cx,
+                        FailureReason::UnsupportedCriticalPayload { by, payload },
+                    );
+                }
+                cx.drop(DropReason::BadResponse);
+                return State::InitSent(self);
+            }
+        };
+        if let Some(cookie) = contents.notify(NotifyType::COOKIE) {
+            return self.on_cookie(core, cx, cookie.data);
+        }
+        if let Some(wanted) = contents
+            .notifies
+            .iter()
+            .find_map(Notify::wanted_key_exchange)
+        {
+            return self.on_invalid_ke(core, cx, wanted);
+        }
+        if let Some(error) = contents.error() {
+            let reason = self.refusal(core, error);
+            self.hold(cx, reason);
+            return State::InitSent(self);
+        }
+        self.on_answer(core, cx, arrival, message, &contents)
+    }
+
+    fn on_cookie(
+        mut self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        cookie: &[u8],
+    ) -> State {
+        //= rfc7296#2.6
+        //# The data associated with this notification MUST
+        //# be between 1 and 64 octets in length (inclusive)
+        if !limits::COOKIE_LEN.contains(&cookie.len()) || self.cookie.as_deref() == Some(cookie) {
+            // Malformed, or the answer to what we sent before the cookie.
+            cx.drop(DropReason::BadResponse);
+            return State::InitSent(self);
+        }
+        //= rfc7296#2.6
+        //# The initiator should limit the number of cookie exchanges it
+        //# tries before giving up
+        if self.cookies >= MAX_COOKIES {
+            let reason = FailureReason::CookieLoop(self.cookies);
+            self.hold(cx, reason);
+            return State::InitSent(self);
+        }
+        self.cookies = self.cookies.saturating_add(1);
+        // Kept for all later forms of the request (RFC 7296 §2.6.1).
+        self.cookie = Some(cookie.to_vec());
+        self.resend(core, cx)
+    }
+
+    fn on_invalid_ke(
+        mut self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        wanted: KeId,
+    ) -> State {
+        if wanted.0 == self.key.method().iana_id() {
+            // The answer to what we sent before.
+            cx.drop(DropReason::BadResponse);
+            return State::InitSent(self);
+        }
+        let offered = |method: &KeyExchange| {
+            core.config
+                .proposals
+                .iter()
+                .any(|p| p.key_exchange.contains(method))
+        };
+        // Each method is tried once, so this ends.
+        let method = KeyExchange::from_iana(wanted.0)
+            .filter(offered)
+            .filter(|method| !self.tried.contains(method));
+        let Some(method) = method else {
+            self.hold(cx, FailureReason::KeyExchangeMethod(wanted.0));
+            return State::InitSent(self);
+        };
+        match cx.key_exchange.generate(method, cx.entropy) {
+            Ok(key) => {
+                self.key = key;
+                self.tried.push(method);
+                self.resend(core, cx)
+            }
+            Err(error) => self.fail(core, cx, FailureReason::KeyExchange(error.to_string())),
+        }
+    }
+
+    /// What an error of the peer means.
+    fn refusal(&self, core: &Core, error: &Notify<'_>) -> FailureReason {
+        match error.kind {
+            NotifyType::NO_PROPOSAL_CHOSEN => FailureReason::NoProposalChosen {
+                by: Party::Peer,
+                ours: core.config.proposals.clone(),
+                theirs: None,
+            },
+            NotifyType::INVALID_MAJOR_VERSION => {
+                FailureReason::MajorVersion(error.data.first().copied().unwrap_or_default())
+            }
+            NotifyType::INVALID_SYNTAX => FailureReason::InvalidSyntax {
+                by: Party::Peer,
+                detail: String::new(),
+            },
+            other => match error.unsupported_payload() {
+                Some(payload) => FailureReason::UnsupportedCriticalPayload {
+                    by: Party::Peer,
+                    payload,
+                },
+                None => FailureReason::PeerNotify(other),
+            },
+        }
+    }
+
+    /// Keeps an error back; the first one counts.
+    //= rfc7296#2.21.1
+    //# Because all error notifications are completely
+    //# unauthenticated, the recipient should continue trying for some time
+    //# before giving up.
+    fn hold(&mut self, cx: &Context<'_>, reason: FailureReason) {
+        if self.held.is_none() {
+            self.held = Some((cx.now + cx.config.error_grace, reason));
+        }
+    }
+
+    fn on_answer(
+        self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        arrival: Arrival,
+        message: &Message<'_>,
+        contents: &Contents<'_>,
+    ) -> State {
+        let responder_spi = message.header().responder_spi;
+        let suite = contents
+            .sa
+            .and_then(|sa| accept_ike(&core.config.proposals, &sa.to_proposals()));
+        let (Some(suite), Some(ke), Some(nonce)) = (suite, contents.ke, contents.nonce) else {
+            cx.drop(DropReason::BadResponse);
+            return State::InitSent(self);
+        };
+        let method = self.key.method();
+        if responder_spi == IkeSpi::ZERO
+            || suite.key_exchange != method
+            || ke.method.0 != method.iana_id()
+            || ke.data.len() != method.public_len()
+        {
+            cx.drop(DropReason::BadResponse);
+            return State::InitSent(self);
+        }
+        let request = core
+            .outgoing
+            .pending()
+            .map(|p| p.bytes.clone())
+            .unwrap_or_default();
+        let secret = match self.key.agree(ke.data) {
+            Ok(secret) => secret,
+            Err(error) => return fail(core, cx, self.child, bad_key_exchange(error)),
+        };
+        core.responder_spi = responder_spi;
+        core.suite = Some(suite);
+        core.outgoing.answered();
+        let public = Public {
+            initiator_spi: core.initiator_spi,
+            responder_spi,
+            ni: &self.nonce,
+            nr: nonce.data(),
+        };
+        let keys = derive(&suite, &public, &secret);
+        let messages = (request, message.as_bytes().to_vec());
+        let handshake = Handshake::new(
+            Role::Initiator,
+            suite,
+            &public,
+            keys,
+            messages,
+            cx.config.key_log,
+        );
+        let Some(mut handshake) = handshake else {
+            let reason =
+                FailureReason::KeyExchange("the keys do not fit the algorithms".to_owned());
+            return fail(core, cx, self.child, reason);
+        };
+        handshake.peer_childless = contents.has(NotifyType::CHILDLESS_IKEV2_SUPPORTED);
+        if core.config.force_encapsulation != Encapsulation::No {
+            let (local, remote) = (arrival.local, arrival.remote);
+            core.nat =
+                nat_hashes(contents).judge(core.initiator_spi.0, responder_spi.0, local, remote);
+        }
+        if core.wants_encapsulation() {
+            float(core, cx);
+        }
+        ike_auth::begin(core, cx, handshake, self.child)
+    }
+
+    /// When something is due besides retransmission.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.held.as_ref().map(|(deadline, _)| *deadline)
+    }
+
+    pub(crate) fn on_timeout(mut self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+        match self.held.take_if(|(deadline, _)| cx.now >= *deadline) {
+            Some((_, reason)) => self.fail(core, cx, reason),
+            None => State::InitSent(self),
+        }
+    }
+
+    pub(crate) fn give_up(
+        mut self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        exchange: ExchangeType,
+        sent: u32,
+    ) -> State {
+        let reason = match self.held.take() {
+            Some((_, reason)) => reason,
+            None => FailureReason::NoResponse { exchange, sent },
+        };
+        self.fail(core, cx, reason)
+    }
+
+    pub(crate) fn cancel(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+        self.fail(core, cx, FailureReason::Cancelled)
+    }
+
+    fn fail(
+        self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        reason: FailureReason,
+    ) -> State {
+        fail(core, cx, self.child, reason)
+    }
+}
+
+/// Moves to the ports on which IKE and ESP share UDP (RFC 7296 §2.23).
+//= rfc7296#2.23
+//# An IPsec
+//# endpoint that discovers a NAT between it and its correspondent (as
+//# described below) MUST send all subsequent traffic from port 4500,
+//# which NATs should not treat specially (as they might with port 500).
+fn float(core: &mut Core, cx: &Context<'_>) {
+    if core.path.marker {
+        return;
+    }
+    core.path.marker = true;
+    core.path.local.set_port(cx.config.nat_port);
+    // A port other than the usual one was chosen by the user, and serves both.
+    if core.path.remote.port() == cx.config.ike_port {
+        core.path.remote.set_port(cx.config.nat_port);
+    }
+}
+
+fn bad_key_exchange(error: KeyExchangeError) -> FailureReason {
+    FailureReason::KeyExchange(error.to_string())
+}

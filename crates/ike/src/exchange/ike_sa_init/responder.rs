@@ -1,0 +1,308 @@
+//! The responder's half of IKE_SA_INIT: from a stranger's datagram to a half-open IKE SA, or to a refusal without state.
+
+use std::sync::Arc;
+
+use cygnet_crypto::{IkeProposal, KeyExchange};
+use cygnet_wire::{
+    ExchangeType, Flags, Header, IkeSpi, KeId, KePayload, Message, Notify, NotifyType,
+    PayloadWriter, Proposal, write_message,
+};
+
+use super::{Handshake, NONCE_LEN, Public, derive, nat_hashes};
+use crate::config::{Encapsulation, PeerConfig};
+use crate::contents::{Contents, Unreadable};
+use crate::context::Context;
+use crate::exchange::ike_auth::AuthAwaited;
+use crate::info::{NatSituation, Role};
+use crate::io::IkeSaId;
+use crate::nat;
+use crate::proposal::select_ike;
+use crate::reason::RejectReason;
+use crate::sa::{Arrival, Core, IkeSa, State};
+use crate::stats::DropReason;
+use crate::window::{Incoming, Outgoing};
+
+/// A well-formed IKE_SA_INIT request.
+#[derive(Debug)]
+pub(crate) struct InitRequest<'a> {
+    message: Message<'a>,
+    contents: Contents<'a>,
+    ke: KePayload<'a>,
+    nonce: &'a [u8],
+    offer: Vec<Proposal>,
+}
+
+/// What becomes of an IKE_SA_INIT request.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// A half-open IKE SA.
+    Accepted(Box<IkeSa>),
+    /// No state; the peer is to get this answer, if any.
+    Refused {
+        answer: Option<Vec<u8>>,
+        reason: RejectReason,
+    },
+    /// No state; the peer is asked for another key exchange method.
+    AnotherMethod(Vec<u8>),
+    /// Not worth a word.
+    Dropped(DropReason),
+}
+
+impl<'a> InitRequest<'a> {
+    /// Reads a request.
+    pub(crate) fn read(message: &Message<'a>) -> Result<Self, Verdict> {
+        let header = message.header();
+        //= rfc7296#2.2
+        //# The Message ID is a 32-bit quantity, which is zero for the
+        //# IKE_SA_INIT messages
+        if header.initiator_spi == IkeSpi::ZERO
+            || header.responder_spi != IkeSpi::ZERO
+            || header.message_id != 0
+            || !header.flags.initiator
+        {
+            return Err(Verdict::Dropped(DropReason::BadInit));
+        }
+        let contents = match Contents::read(message.chain()) {
+            Ok(contents) => contents,
+            Err(Unreadable::Critical(payload)) => {
+                return Err(Verdict::Refused {
+                    answer: answer(header, |payloads| {
+                        let data = [payload.0];
+                        payloads.notify(&Notify::new(
+                            NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD,
+                            &data,
+                        ));
+                    }),
+                    reason: RejectReason::UnsupportedCriticalPayload(payload),
+                });
+            }
+            //= rfc7296#3.10.1
+            //# To avoid a DoS
+            //# attack using forged messages, this status may only be
+            //# returned for and in an encrypted packet if the Message ID and
+            //# cryptographic checksum were valid.
+            Err(error) => {
+                let reason = RejectReason::InvalidSyntax(error.to_string());
+                return Err(Verdict::Refused {
+                    answer: None,
+                    reason,
+                });
+            }
+        };
+        let (Some(sa), Some(ke), Some(nonce)) = (contents.sa, contents.ke, contents.nonce) else {
+            let reason = RejectReason::InvalidSyntax("a payload is missing".to_owned());
+            return Err(Verdict::Refused {
+                answer: None,
+                reason,
+            });
+        };
+        let offer = sa.to_proposals();
+        Ok(Self {
+            message: *message,
+            contents,
+            ke,
+            nonce: nonce.data(),
+            offer,
+        })
+    }
+
+    /// The cookie that it brings.
+    pub(crate) fn cookie(&self) -> Option<&'a [u8]> {
+        self.contents
+            .notify(NotifyType::COOKIE)
+            .map(|notify| notify.data)
+    }
+
+    /// The initiator's nonce.
+    pub(crate) fn nonce(&self) -> &'a [u8] {
+        self.nonce
+    }
+
+    /// The initiator's SPI.
+    pub(crate) fn initiator_spi(&self) -> IkeSpi {
+        self.message.header().initiator_spi
+    }
+
+    /// The answer that asks for a cookie.
+    pub(crate) fn ask_for_cookie(&self, cookie: &[u8]) -> Option<Vec<u8>> {
+        answer(self.message.header(), |payloads| {
+            payloads.notify(&Notify::new(NotifyType::COOKIE, cookie));
+        })
+    }
+
+    /// Chooses a configuration and algorithms, and makes a half-open IKE SA.
+    pub(crate) fn accept(
+        self,
+        cx: &mut Context<'_>,
+        arrival: Arrival,
+        id: IkeSaId,
+        responder_spi: IkeSpi,
+    ) -> Verdict {
+        let header = self.message.header();
+        let candidates = cx.directory.candidates(arrival.local, arrival.remote);
+        if candidates.is_empty() {
+            return self.no_proposal_chosen(RejectReason::NoConfiguration);
+        }
+        let selected = candidates.iter().find_map(|config| {
+            let (suite, proposal) = select_ike(&config.proposals, &self.offer)?;
+            Some((Arc::clone(config), suite, proposal))
+        });
+        let Some((config, suite, proposal)) = selected else {
+            let ours = all_proposals(&candidates);
+            let theirs = self.offer.clone();
+            return self.no_proposal_chosen(RejectReason::NoProposalChosen { ours, theirs });
+        };
+        let method = suite.key_exchange;
+        if self.ke.method.0 != method.iana_id() {
+            return self.another_method(method);
+        }
+        let (public_value, secret) = match cx.key_exchange.respond(method, self.ke.data, cx.entropy)
+        {
+            Ok(answer) => answer,
+            Err(error) => {
+                let reason = RejectReason::KeyExchange(error.to_string());
+                return Verdict::Refused {
+                    answer: None,
+                    reason,
+                };
+            }
+        };
+        let nr: [u8; NONCE_LEN] = cx.random();
+        let public = Public {
+            initiator_spi: header.initiator_spi,
+            responder_spi,
+            ni: self.nonce,
+            nr: &nr,
+        };
+        let (spi_i, spi_r) = (header.initiator_spi.0, responder_spi.0);
+        let encapsulation = config.force_encapsulation;
+        let mut nat = NatSituation::default();
+        if encapsulation != Encapsulation::No {
+            nat = nat_hashes(&self.contents).judge(spi_i, 0, arrival.local, arrival.remote);
+        }
+        let hashes = nat
+            .supported
+            .then(|| {
+                nat::offer(
+                    encapsulation,
+                    spi_i,
+                    spi_r,
+                    arrival.local,
+                    arrival.remote,
+                    cx.entropy,
+                )
+            })
+            .flatten();
+        let response = self.answer_with_spi(responder_spi, |payloads| {
+            payloads
+                .sa(std::slice::from_ref(&proposal))
+                .ke(KeId(method.iana_id()), &public_value)
+                .nonce(&nr);
+            if let Some([source, destination]) = &hashes {
+                payloads
+                    .notify(&Notify::new(NotifyType::NAT_DETECTION_SOURCE_IP, source))
+                    .notify(&Notify::new(
+                        NotifyType::NAT_DETECTION_DESTINATION_IP,
+                        destination,
+                    ));
+            }
+            payloads.notify(&Notify::new(NotifyType::CHILDLESS_IKEV2_SUPPORTED, &[]));
+            for id in &cx.config.vendor_ids {
+                payloads.vendor_id(id);
+            }
+        });
+        let Some(response) = response else {
+            return Verdict::Dropped(DropReason::BadInit);
+        };
+        let keys = derive(&suite, &public, &secret);
+        let messages = (self.message.as_bytes().to_vec(), response.clone());
+        let key_log = cx.config.key_log;
+        let handshake = Handshake::new(Role::Responder, suite, &public, keys, messages, key_log);
+        let Some(handshake) = handshake else {
+            return Verdict::Dropped(DropReason::BadInit);
+        };
+        let mut incoming = Incoming::default();
+        incoming.accept(self.message.as_bytes());
+        incoming.respond(response.clone());
+        let core = Core {
+            id,
+            role: Role::Responder,
+            initiator_spi: header.initiator_spi,
+            responder_spi,
+            config,
+            path: arrival.back(),
+            nat,
+            suite: Some(suite),
+            local_id: None,
+            remote_id: None,
+            created: cx.now,
+            established: None,
+            last_heard: None,
+            outgoing: Outgoing::default(),
+            incoming,
+            unwanted: false,
+            unwanted_children: Vec::new(),
+        };
+        cx.transmit(arrival.back(), response);
+        let state = State::AuthAwaited(Box::new(AuthAwaited {
+            handshake,
+            candidates,
+        }));
+        Verdict::Accepted(Box::new(IkeSa { core, state }))
+    }
+
+    fn no_proposal_chosen(&self, reason: RejectReason) -> Verdict {
+        let answer = answer(self.message.header(), |payloads| {
+            payloads.notify(&Notify::new(NotifyType::NO_PROPOSAL_CHOSEN, &[]));
+        });
+        Verdict::Refused { answer, reason }
+    }
+
+    /// Asks for another method, without state (RFC 7296 §1.2, §2.6.1).
+    fn another_method(&self, method: KeyExchange) -> Verdict {
+        let wanted = method.iana_id().to_be_bytes();
+        let answer = answer(self.message.header(), |payloads| {
+            payloads.notify(&Notify::new(NotifyType::INVALID_KE_PAYLOAD, &wanted));
+        });
+        answer.map_or(
+            Verdict::Dropped(DropReason::BadInit),
+            Verdict::AnotherMethod,
+        )
+    }
+
+    fn answer_with_spi(
+        &self,
+        responder_spi: IkeSpi,
+        write: impl FnOnce(&mut PayloadWriter<'_>),
+    ) -> Option<Vec<u8>> {
+        let request = Header {
+            responder_spi,
+            ..*self.message.header()
+        };
+        answer(&request, write)
+    }
+}
+
+/// All that we accept from a peer whose configuration is not known yet.
+fn all_proposals(candidates: &[Arc<PeerConfig>]) -> Vec<IkeProposal> {
+    let mut all: Vec<IkeProposal> = Vec::new();
+    for proposal in candidates.iter().flat_map(|c| &c.proposals) {
+        if !all.contains(proposal) {
+            all.push(proposal.clone());
+        }
+    }
+    all
+}
+
+/// An unprotected response to an IKE_SA_INIT request.
+fn answer(request: &Header, write: impl FnOnce(&mut PayloadWriter<'_>)) -> Option<Vec<u8>> {
+    let flags = Flags {
+        response: true,
+        ..Flags::default()
+    };
+    let (i, r) = (request.initiator_spi, request.responder_spi);
+    let header = Header::new(i, r, ExchangeType::IKE_SA_INIT, flags, request.message_id);
+    let mut bytes = Vec::new();
+    write_message(&mut bytes, &header, write).ok()?;
+    Some(bytes)
+}

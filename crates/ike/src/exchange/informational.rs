@@ -1,0 +1,147 @@
+//! INFORMATIONAL: deletion, signs of life, complaints (RFC 7296 §1.4).
+
+use cygnet_wire::{ExchangeType, NotifyType, ProtocolId, Spi};
+
+use crate::child::ChildState;
+use crate::contents::Contents;
+use crate::context::{Context, Path};
+use crate::established::Established;
+use crate::info::Role;
+use crate::io::Event;
+use crate::reason::{ChildCloseReason, CloseReason};
+use crate::sa::{Core, State};
+
+/// The Message ID that follows that of the first request after IKE_AUTH.
+const AFTER_FIRST_INFORMATIONAL: u32 = 3;
+
+/// Answers a request.
+//= rfc7296#1.4
+//# Messages in an INFORMATIONAL exchange contain zero or more
+//# Notification, Delete, and Configuration payloads.  The recipient of
+//# an INFORMATIONAL exchange request MUST send some response; otherwise,
+//# the sender will assume the message was lost in the network and will
+//# retransmit it.  That response MAY be an empty message.
+pub(crate) fn answer(
+    mut established: Box<Established>,
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    contents: &Contents<'_>,
+    back: Path,
+) -> State {
+    let exchange = ExchangeType::INFORMATIONAL;
+    //= rfc7296#1.4.1
+    //# The
+    //# response to a request that deletes the IKE SA is an empty
+    //# INFORMATIONAL response.
+    if contents
+        .deletes
+        .iter()
+        .any(|delete| delete.protocol == ProtocolId::IKE)
+    {
+        established.respond(core, cx, exchange, back, |_| {});
+        return established.close(core, cx, CloseReason::DeletedByPeer);
+    }
+    if let Some(kind) = fatal(core, contents) {
+        established.respond(core, cx, exchange, back, |_| {});
+        return established.close(core, cx, CloseReason::PeerNotify(kind));
+    }
+    complaints(&mut established, core, cx, contents);
+    let deleted = delete_children(&mut established, core, cx, contents);
+    established.respond(core, cx, exchange, back, |payloads| {
+        if !deleted.is_empty() {
+            payloads.delete(ProtocolId::ESP, &deleted);
+        }
+    });
+    established.proceed(core, cx)
+}
+
+/// The errors by which an initiator refuses the response to its IKE_AUTH (RFC 7296 §2.21.2).
+fn fatal(core: &Core, contents: &Contents<'_>) -> Option<NotifyType> {
+    if core.role != Role::Responder || core.incoming.next_id() != AFTER_FIRST_INFORMATIONAL {
+        return None;
+    }
+    [
+        NotifyType::AUTHENTICATION_FAILED,
+        NotifyType::INVALID_SYNTAX,
+        NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD,
+    ]
+    .into_iter()
+    .find(|kind| contents.has(*kind))
+}
+
+/// Reports what the peer complains of.
+//= rfc7296#2.21.4
+//# The recipient MUST NOT change the state of any SAs as a result, but
+//# may wish to audit the event to aid in diagnosing malfunctions.
+fn complaints(
+    established: &mut Established,
+    core: &Core,
+    cx: &mut Context<'_>,
+    contents: &Contents<'_>,
+) {
+    for notify in contents
+        .notifies
+        .iter()
+        .filter(|notify| notify.kind.is_error())
+    {
+        let spi = match notify.kind {
+            //= rfc7296#1.5
+            //# The Notification Data contains the SPI of the invalid packet.
+            NotifyType::INVALID_SPI => Spi::from_slice(notify.data),
+            _ => notify.esp_spi(),
+        };
+        let child = spi
+            .and_then(|spi| established.child_by_peer_spi(spi.0))
+            .map(|child| child.id);
+        cx.event(Event::PeerComplaint {
+            ike: core.id,
+            child,
+            notify: notify.kind,
+        });
+    }
+}
+
+/// Deletes the child SAs that the peer has deleted; gives our SPIs of them.
+//= rfc7296#1.4.1
+//# The recipient MUST close the designated SAs.
+fn delete_children(
+    established: &mut Established,
+    core: &Core,
+    cx: &mut Context<'_>,
+    contents: &Contents<'_>,
+) -> Vec<Spi> {
+    let esp = contents
+        .deletes
+        .iter()
+        .filter(|delete| delete.protocol == ProtocolId::ESP);
+    let spis: Vec<_> = esp.flat_map(|delete| delete.esp_spis()).collect();
+    let mut ours = Vec::new();
+    for spi in spis {
+        let Some(child) = established.child_by_peer_spi(spi.0) else {
+            continue;
+        };
+        let (id, spi_in) = (child.id, child.agreed.spi_in);
+        if let ChildState::Installing { doomed, .. } = &mut child.state {
+            if doomed.replace(ChildCloseReason::DeletedByPeer)
+                != Some(ChildCloseReason::DeletedByPeer)
+            {
+                ours.push(Spi(spi_in));
+            }
+            continue;
+        }
+        //= rfc7296#1.4.1
+        //# If a node receives a delete request for SAs for
+        //# which it has already issued a delete request, it MUST delete the
+        //# outgoing SAs while processing the request and the incoming SAs while
+        //# processing the response.  In that case, the responses MUST NOT
+        //# include Delete payloads for the deleted SAs, since that would result
+        //# in duplicate deletion and could in theory delete the wrong SA.
+        if established.is_deleting(id) {
+            established.remove_child(core, cx, id, ChildCloseReason::DeletedByUs);
+        } else {
+            ours.push(Spi(spi_in));
+            established.remove_child(core, cx, id, ChildCloseReason::DeletedByPeer);
+        }
+    }
+    ours
+}

@@ -1,0 +1,604 @@
+//! One IKE SA: what all its states share, and which state gets to see what.
+//!
+//! A state is a struct with exactly the data that is valid in it. Handling something consumes the state and gives
+//! the next one, so that a state that is over cannot be used. The way of an IKE SA:
+//!
+//! ```text
+//! initiator:  InitSent -> SpiWanted -> AuthSent -> Established -> Deleting -> Lingering -> Gone
+//! responder:           AuthAwaited -> ChildPending -> Established -> …
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use cygnet_crypto::IkeSuite;
+use cygnet_wire::{ExchangeType, Flags, Header, IkeSpi, Message, NotifyType, PayloadWriter};
+
+use crate::channel::{Channel, SealError};
+use crate::child::ChildSa;
+use crate::config::{Encapsulation, PeerConfig};
+use crate::context::{Context, Path};
+use crate::deleting::Deleting;
+use crate::established::Established;
+use crate::exchange::ike_auth::{AuthAwaited, AuthSent, ChildPending, SpiWanted};
+use crate::exchange::ike_sa_init::InitSent;
+use crate::identity::Identity;
+use crate::info::{ChildSaInfo, IkeSaInfo, IkeSaState, NatSituation, Role};
+use crate::io::{Answer, ChildSaId, Event, IkeSaId, RequestId};
+use crate::reason::{CloseReason, FailureReason};
+use crate::stats::DropReason;
+use crate::window::{Classified, Due, Incoming, Outgoing};
+
+/// Where a datagram came from, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    pub(crate) encapsulated: bool,
+}
+
+impl Arrival {
+    /// The way back.
+    //= rfc7296#2.11
+    //# An implementation MUST accept incoming requests even if the
+    //# source port is not 500 or 4500, and MUST respond to the address and
+    //# port from which the request was received.
+    pub(crate) fn back(self) -> Path {
+        Path {
+            local: self.local,
+            remote: self.remote,
+            marker: self.encapsulated,
+        }
+    }
+}
+
+/// What an IKE SA has in every state.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) id: IkeSaId,
+    pub(crate) role: Role,
+    pub(crate) initiator_spi: IkeSpi,
+    pub(crate) responder_spi: IkeSpi,
+    /// A responder has the best guess here until the peer is authenticated.
+    pub(crate) config: Arc<PeerConfig>,
+    pub(crate) path: Path,
+    pub(crate) nat: NatSituation,
+    pub(crate) suite: Option<IkeSuite>,
+    pub(crate) local_id: Option<Identity>,
+    pub(crate) remote_id: Option<Identity>,
+    pub(crate) created: Instant,
+    pub(crate) established: Option<Instant>,
+    pub(crate) last_heard: Option<Instant>,
+    pub(crate) outgoing: Outgoing,
+    pub(crate) incoming: Incoming,
+    /// We want it deleted as soon as that can be said.
+    pub(crate) unwanted: bool,
+    /// Child SAs that we want deleted as soon as that can be said.
+    pub(crate) unwanted_children: Vec<ChildSaId>,
+}
+
+impl Core {
+    /// Our address and the peer's.
+    pub(crate) fn addresses(&self) -> (IpAddr, IpAddr) {
+        (self.path.local.ip(), self.path.remote.ip())
+    }
+
+    /// Whether child SAs put ESP into UDP.
+    //= rfc7296#2.23
+    //# However, if a NAT
+    //# is detected, both devices MUST use UDP encapsulation for ESP.
+    //= rfc7296#2.23
+    //# UDP encapsulation MUST NOT be done on port 500.
+    pub(crate) fn encapsulates(&self) -> bool {
+        self.path.marker && self.wants_encapsulation()
+    }
+
+    /// Whether there is a reason to put ESP into UDP.
+    pub(crate) fn wants_encapsulation(&self) -> bool {
+        match self.config.force_encapsulation {
+            Encapsulation::No => false,
+            Encapsulation::Auto => self.nat.detected(),
+            Encapsulation::Yes => self.nat.supported,
+        }
+    }
+
+    fn header(&self, exchange: ExchangeType, response: bool, message_id: u32) -> Header {
+        //= rfc7296#2.2
+        //# The Initiator flag is set by the original initiator of the IKE SA
+        let flags = Flags {
+            initiator: self.role == Role::Initiator,
+            response,
+            version: false,
+        };
+        Header::new(
+            self.initiator_spi,
+            self.responder_spi,
+            exchange,
+            flags,
+            message_id,
+        )
+    }
+
+    /// The header of our next request.
+    pub(crate) fn request_header(&self, exchange: ExchangeType) -> Header {
+        self.header(exchange, false, self.outgoing.next_id())
+    }
+
+    /// Sends a protected request.
+    pub(crate) fn request(
+        &mut self,
+        cx: &mut Context<'_>,
+        channel: &mut Channel,
+        exchange: ExchangeType,
+        write: impl FnOnce(&mut PayloadWriter<'_>),
+    ) -> Result<(), SealError> {
+        let bytes = channel.seal(&self.request_header(exchange), cx.entropy, write)?;
+        self.outgoing.sent(
+            cx.now,
+            exchange,
+            bytes.clone(),
+            &self.config.retransmit,
+            cx.entropy,
+        );
+        cx.transmit(self.path, bytes);
+        Ok(())
+    }
+
+    /// Sends the protected response to the request that was accepted last.
+    pub(crate) fn respond(
+        &mut self,
+        cx: &mut Context<'_>,
+        channel: &mut Channel,
+        exchange: ExchangeType,
+        back: Path,
+        write: impl FnOnce(&mut PayloadWriter<'_>),
+    ) -> Result<(), SealError> {
+        let id = self.incoming.next_id().saturating_sub(1);
+        let bytes = channel.seal(&self.header(exchange, true, id), cx.entropy, write)?;
+        self.incoming.respond(bytes.clone());
+        cx.transmit(back, bytes);
+        Ok(())
+    }
+
+    /// Notes an authenticated and new message, and follows the peer if it has moved.
+    fn heard(&mut self, cx: &mut Context<'_>, arrival: Arrival) {
+        self.last_heard = Some(cx.now);
+        let back = arrival.back();
+        if back == self.path {
+            return;
+        }
+        //= rfc7296#2.23
+        //# When such a
+        //# validated packet is found, a host that does not support other
+        //# methods of recovery such as IKEv2 Mobility and Multihoming
+        //# (MOBIKE) [MOBIKE], and that is not behind a NAT, SHOULD send all
+        //# packets (including retransmission packets) to the IP address and
+        //# port in the validated packet, and SHOULD store this as the new
+        //# address and port combination for the SA (that is, they SHOULD
+        //# dynamically update the address).  A host behind a NAT SHOULD NOT
+        //# do this type of dynamic address update
+        let half_open = self.role == Role::Responder && self.established.is_none();
+        let follows = self.nat.remote && !self.nat.local && back.local.ip() == self.path.local.ip();
+        // Until the peer is authenticated there is nothing that could be led astray: this is the move to port 4500.
+        if half_open || follows {
+            let old = std::mem::replace(&mut self.path, back);
+            if !half_open && old.remote != back.remote {
+                let (ike, local) = (self.id, back.local);
+                cx.event(Event::PeerMoved {
+                    ike,
+                    local,
+                    old: old.remote,
+                    new: back.remote,
+                });
+            }
+        }
+    }
+
+    /// As seen from outside.
+    pub(crate) fn info(&self, state: IkeSaState, children: Vec<ChildSaId>) -> IkeSaInfo {
+        IkeSaInfo {
+            id: self.id,
+            role: self.role,
+            state,
+            config: Some(Arc::clone(&self.config)),
+            local_id: self.local_id.clone(),
+            remote_id: self.remote_id.clone(),
+            initiator_spi: self.initiator_spi,
+            responder_spi: self.responder_spi,
+            local: self.path.local,
+            remote: self.path.remote,
+            nat: self.nat,
+            encapsulated: self.encapsulates(),
+            suite: self.suite,
+            created: self.created,
+            established: self.established,
+            last_heard: self.last_heard,
+            next_request: self.outgoing.next_id(),
+            next_peer_request: self.incoming.next_id(),
+            children,
+        }
+    }
+
+    /// The SA has not come about.
+    pub(crate) fn fail(&mut self, cx: &mut Context<'_>, reason: FailureReason) -> State {
+        self.report_failure(cx, reason);
+        self.linger(cx)
+    }
+
+    /// Reports that the SA has not come about.
+    pub(crate) fn report_failure(&self, cx: &mut Context<'_>, reason: FailureReason) {
+        cx.shared.stats.failed = cx.shared.stats.failed.saturating_add(1);
+        let info = Box::new(self.info(IkeSaState::Closed, Vec::new()));
+        cx.event(Event::IkeFailed {
+            ike: self.id,
+            info,
+            reason,
+        });
+    }
+
+    /// The SA is over; the last response may still be asked for.
+    pub(crate) fn linger(&mut self, cx: &Context<'_>) -> State {
+        self.outgoing = Outgoing::default();
+        if self.incoming.has_response() {
+            State::Lingering {
+                until: cx.now + cx.config.linger,
+            }
+        } else {
+            State::Gone
+        }
+    }
+}
+
+/// Where an IKE SA is.
+#[derive(Debug)]
+pub(crate) enum State {
+    /// Initiator: IKE_SA_INIT has been sent.
+    InitSent(Box<InitSent>),
+    /// Initiator: an SPI for the first child SA is awaited.
+    SpiWanted(Box<SpiWanted>),
+    /// Initiator: IKE_AUTH has been sent.
+    AuthSent(Box<AuthSent>),
+    /// Responder: IKE_SA_INIT has been answered.
+    AuthAwaited(Box<AuthAwaited>),
+    /// Responder: the peer is authenticated, its first child SA is being made, IKE_AUTH is not yet answered.
+    ChildPending(Box<ChildPending>),
+    /// Both are authenticated.
+    Established(Box<Established>),
+    /// We have asked for deletion.
+    Deleting(Box<Deleting>),
+    /// Over, but the peer may not have got our last response.
+    Lingering {
+        /// Until then.
+        until: Instant,
+    },
+    /// Over.
+    Gone,
+}
+
+impl State {
+    fn channel(&self) -> Option<&Channel> {
+        match self {
+            Self::AuthSent(s) => Some(&s.handshake.channel),
+            Self::AuthAwaited(s) => Some(&s.handshake.channel),
+            Self::Established(s) => Some(&s.channel),
+            Self::Deleting(s) => Some(&s.channel),
+            Self::InitSent(_)
+            | Self::SpiWanted(_)
+            | Self::ChildPending(_)
+            | Self::Lingering { .. }
+            | Self::Gone => None,
+        }
+    }
+
+    /// Whether a request of this type may come now. Others are dropped without a trace, so that they can be repeated at
+    /// a better time.
+    fn takes_request(&self, exchange: ExchangeType) -> bool {
+        match self {
+            Self::AuthAwaited(_) => exchange == ExchangeType::IKE_AUTH,
+            Self::Established(_) | Self::Deleting(_) => exchange != ExchangeType::IKE_AUTH,
+            _ => false,
+        }
+    }
+}
+
+/// One IKE SA.
+#[derive(Debug)]
+pub(crate) struct IkeSa {
+    pub(crate) core: Core,
+    pub(crate) state: State,
+}
+
+impl IkeSa {
+    /// Replaces the state by what `next` makes of it.
+    fn step(&mut self, next: impl FnOnce(State, &mut Core) -> State) {
+        let state = std::mem::replace(&mut self.state, State::Gone);
+        self.state = next(state, &mut self.core);
+    }
+
+    /// A message for this SA.
+    pub(crate) fn on_message(
+        &mut self,
+        cx: &mut Context<'_>,
+        arrival: Arrival,
+        message: &Message<'_>,
+    ) {
+        let header = message.header();
+        if header.flags.response {
+            self.on_response(cx, arrival, message);
+        } else {
+            self.on_request(cx, arrival, message);
+        }
+    }
+
+    fn on_response(&mut self, cx: &mut Context<'_>, arrival: Arrival, message: &Message<'_>) {
+        let header = message.header();
+        if !self
+            .core
+            .outgoing
+            .awaits(header.message_id, header.exchange)
+        {
+            return cx.drop(DropReason::UnexpectedResponse);
+        }
+        if header.exchange == ExchangeType::IKE_SA_INIT {
+            return self.step(|state, core| match state {
+                State::InitSent(s) => s.on_response(core, cx, arrival, message),
+                other => other,
+            });
+        }
+        let opened = match self.state.channel().map(|channel| channel.open(message)) {
+            Some(Ok(opened)) => opened,
+            Some(Err(reason)) => return cx.drop(reason),
+            None => return cx.drop(DropReason::UnexpectedResponse),
+        };
+        self.core.heard(cx, arrival);
+        self.core.outgoing.answered();
+        self.step(|state, core| match state {
+            State::AuthSent(s) => s.on_response(core, cx, opened.chain()),
+            State::Established(s) => s.on_response(core, cx, opened.chain()),
+            State::Deleting(s) => s.on_response(core, cx),
+            other => other,
+        });
+    }
+
+    fn on_request(&mut self, cx: &mut Context<'_>, arrival: Arrival, message: &Message<'_>) {
+        let header = message.header();
+        let in_window = match self
+            .core
+            .incoming
+            .classify(header.message_id, message.as_bytes())
+        {
+            Classified::Repeated(response) => {
+                let response = response.to_vec();
+                let stats = &mut cx.shared.stats;
+                stats.responses_repeated = stats.responses_repeated.saturating_add(1);
+                return cx.transmit(arrival.back(), response);
+            }
+            Classified::InProgress => return cx.drop(DropReason::InProgress),
+            Classified::OutOfWindow => false,
+            Classified::New => true,
+        };
+        if in_window && !self.state.takes_request(header.exchange) {
+            return cx.drop(DropReason::UnexpectedExchange);
+        }
+        let opened = match self.state.channel().map(|channel| channel.open(message)) {
+            Some(Ok(opened)) => opened,
+            Some(Err(reason)) => return cx.drop(reason),
+            None => return cx.drop(DropReason::UnexpectedExchange),
+        };
+        if !in_window {
+            cx.drop(DropReason::MessageId);
+            //= rfc7296#2.3
+            //# This Notify message MUST NOT be sent in a response; the
+            //# invalid request MUST NOT be acknowledged.  Instead, inform the other
+            //# side by initiating an INFORMATIONAL exchange with Notification data
+            //# containing the four-octet invalid message ID.  Sending this
+            //# notification is OPTIONAL, and notifications of this type MUST be rate
+            //# limited.
+            let id = header.message_id.to_be_bytes().to_vec();
+            let kind = NotifyType::INVALID_MESSAGE_ID;
+            return self.complain(cx, kind, None, id);
+        }
+        self.core.incoming.accept(message.as_bytes());
+        self.core.heard(cx, arrival);
+        let (exchange, back) = (header.exchange, arrival.back());
+        self.step(|state, core| match state {
+            State::AuthAwaited(s) => s.on_request(core, cx, opened.chain(), back),
+            State::Established(s) => s.on_request(core, cx, exchange, opened.chain(), back),
+            State::Deleting(s) => s.on_request(core, cx, exchange, opened.chain(), back),
+            other => other,
+        });
+    }
+
+    /// The request that made this SA has come again.
+    pub(crate) fn on_repeated_init(
+        &mut self,
+        cx: &mut Context<'_>,
+        arrival: Arrival,
+        bytes: &[u8],
+    ) {
+        match self.core.incoming.classify(0, bytes) {
+            Classified::Repeated(response) => {
+                let response = response.to_vec();
+                let stats = &mut cx.shared.stats;
+                stats.responses_repeated = stats.responses_repeated.saturating_add(1);
+                cx.transmit(arrival.back(), response);
+            }
+            // The peer has gone on: this one was late.
+            _ => cx.drop(DropReason::MessageId),
+        }
+    }
+
+    /// Somebody says, without protection, that the peer does not know this SA.
+    //= rfc7296#2.21.4
+    //# A peer receiving such an unprotected Notify payload MUST NOT respond
+    //# and MUST NOT change the state of any existing SAs.
+    pub(crate) fn on_unprotected_hint(&mut self, cx: &mut Context<'_>) {
+        if cx.may_reply() {
+            self.check_liveness(cx);
+        }
+    }
+
+    /// Asks the peer for a sign of life.
+    pub(crate) fn check_liveness(&mut self, cx: &mut Context<'_>) {
+        self.step(|state, core| match state {
+            State::Established(s) => s.check_liveness(core, cx),
+            other => other,
+        });
+    }
+
+    /// Tells the peer of a problem.
+    pub(crate) fn complain(
+        &mut self,
+        cx: &mut Context<'_>,
+        kind: NotifyType,
+        spi: Option<u32>,
+        data: Vec<u8>,
+    ) {
+        self.step(|state, core| match state {
+            State::Established(s) => s.complain(core, cx, kind, spi, data),
+            other => other,
+        });
+    }
+
+    /// We want a child SA deleted.
+    pub(crate) fn delete_child(&mut self, cx: &mut Context<'_>, child: ChildSaId) {
+        self.step(|state, core| match state {
+            State::Established(s) => s.delete_child(core, cx, child),
+            // It is not there yet, or not known to be.
+            other @ (State::InitSent(_)
+            | State::SpiWanted(_)
+            | State::AuthSent(_)
+            | State::ChildPending(_)) => {
+                core.unwanted_children.push(child);
+                other
+            }
+            other => other,
+        });
+    }
+
+    /// The SA ends, and the peer knows.
+    pub(crate) fn close(&mut self, cx: &mut Context<'_>, reason: CloseReason) {
+        self.step(|state, core| match state {
+            State::Established(s) => s.close(core, cx, reason),
+            State::ChildPending(s) => s.close(core, cx, reason),
+            State::Deleting(s) => s.finish(core, cx),
+            other => other,
+        });
+    }
+
+    /// The answer to a request of ours to the world outside.
+    pub(crate) fn on_answer(&mut self, cx: &mut Context<'_>, id: RequestId, answer: Answer) {
+        self.step(|state, core| match state {
+            State::SpiWanted(s) => s.on_answer(core, cx, id, answer),
+            State::ChildPending(s) => s.on_answer(core, cx, id, answer),
+            State::Established(s) => s.on_answer(core, cx, id, answer),
+            other => other,
+        });
+    }
+
+    /// When something is due.
+    pub(crate) fn next_timeout(&self, half_open_deadline: Instant) -> Option<Instant> {
+        let own = match &self.state {
+            State::InitSent(s) => s.deadline(),
+            State::SpiWanted(s) => Some(s.deadline),
+            State::AuthAwaited(_) | State::ChildPending(_) => Some(half_open_deadline),
+            State::Established(s) => s.deadline(&self.core),
+            State::Lingering { until } => Some(*until),
+            State::AuthSent(_) | State::Deleting(_) | State::Gone => None,
+        };
+        [own, self.core.outgoing.next_due()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Something may be due.
+    pub(crate) fn on_timeout(&mut self, cx: &mut Context<'_>) {
+        let policy = self.core.config.retransmit.clone();
+        match self.core.outgoing.poll(cx.now, &policy, cx.entropy) {
+            Due::Wait => {}
+            Due::Again { id, attempt } => {
+                if let Some(pending) = self.core.outgoing.pending() {
+                    let bytes = pending.bytes.clone();
+                    let stats = &mut cx.shared.stats;
+                    stats.retransmissions = stats.retransmissions.saturating_add(1);
+                    cx.event(Event::Retransmitting {
+                        ike: self.core.id,
+                        message_id: id,
+                        attempt,
+                    });
+                    cx.transmit(self.core.path, bytes);
+                }
+            }
+            Due::GiveUp { exchange, sent } => {
+                return self.step(|state, core| match state {
+                    State::InitSent(s) => s.give_up(core, cx, exchange, sent),
+                    State::AuthSent(s) => s.give_up(core, cx, exchange, sent),
+                    State::Established(s) => s.give_up(core, cx, exchange, sent),
+                    State::Deleting(s) => s.give_up(core, cx),
+                    other => other,
+                });
+            }
+        }
+        self.step(|state, core| match state {
+            State::InitSent(s) => s.on_timeout(core, cx),
+            State::SpiWanted(s) => s.on_timeout(core, cx),
+            State::AuthAwaited(s) => s.on_timeout(core, cx),
+            State::ChildPending(s) => s.on_timeout(core, cx),
+            State::Established(s) => s.on_timeout(core, cx),
+            State::Lingering { until } if cx.now >= until => State::Gone,
+            other => other,
+        });
+    }
+
+    /// We want it deleted.
+    pub(crate) fn delete(&mut self, cx: &mut Context<'_>) {
+        self.core.unwanted = true;
+        self.step(|state, core| match state {
+            State::InitSent(s) => s.cancel(core, cx),
+            State::SpiWanted(s) => s.cancel(core, cx),
+            // The peer may have it already: it can only be told when IKE_AUTH is over.
+            State::Established(s) => s.proceed(core, cx),
+            other => other,
+        });
+    }
+
+    /// How far it has come.
+    pub(crate) fn stage(&self) -> IkeSaState {
+        match &self.state {
+            State::InitSent(_) => IkeSaState::Initiating,
+            State::SpiWanted(_)
+            | State::AuthSent(_)
+            | State::AuthAwaited(_)
+            | State::ChildPending(_) => IkeSaState::Authenticating,
+            State::Established(_) => IkeSaState::Established,
+            State::Deleting(_) => IkeSaState::Deleting,
+            State::Lingering { .. } | State::Gone => IkeSaState::Closed,
+        }
+    }
+
+    /// Its child SAs.
+    pub(crate) fn children(&self) -> impl Iterator<Item = &ChildSa> {
+        let children = match &self.state {
+            State::Established(s) => Some(&s.children),
+            _ => None,
+        };
+        children.into_iter().flatten()
+    }
+
+    /// As seen from outside.
+    pub(crate) fn info(&self) -> IkeSaInfo {
+        self.core.info(
+            self.stage(),
+            self.children().map(|child| child.id).collect(),
+        )
+    }
+
+    /// Its installed child SAs as seen from outside.
+    pub(crate) fn child_infos(&self) -> impl Iterator<Item = ChildSaInfo> {
+        self.children()
+            .filter(|c| c.established.is_some())
+            .map(|child| child.info(&self.core))
+    }
+}
