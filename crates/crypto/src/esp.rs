@@ -16,9 +16,8 @@ use aws_lc_rs::cipher::{AES_128, EncryptingKey, EncryptionContext, UnboundCipher
 use thiserror::Error;
 
 use crate::aead::{self, AeadKey};
-use crate::algorithm::{Encryption, Integrity, UnknownAlgorithm};
+use crate::algorithm::{Encryption, Integrity, Prf, UnknownAlgorithm};
 use crate::cbc::{BLOCK_LEN, CbcDecrypt, CbcEncrypt};
-use crate::digest::sha256;
 use crate::mac::IntegrityKey;
 
 /// Octets of SPI and sequence number.
@@ -104,10 +103,9 @@ impl EspCipher {
         integrity_id: Option<u16>,
         integrity_key: &[u8],
     ) -> Result<Self, EspKeyError> {
-        let key_bits = u16::try_from(key.len().saturating_mul(8)).ok();
         let unknown = UnknownAlgorithm::Encryption {
             id: encryption_id,
-            key_bits,
+            key_len: key.len(),
         };
         let encryption = Encryption::from_key_len(encryption_id, key.len()).ok_or(unknown)?;
         let integrity = integrity_id
@@ -368,8 +366,8 @@ struct CbcIv(EncryptingKey);
 
 impl CbcIv {
     fn new(cipher_key: &[u8]) -> Option<Self> {
-        let derived = zeroize::Zeroizing::new(sha256(&[b"cygnet ESP CBC IV", cipher_key]));
-        let key = UnboundCipherKey::new(&AES_128, derived.get(..16)?).ok()?;
+        let derived = Prf::HmacSha256.compute(cipher_key, &[b"cygnet ESP CBC IV"]);
+        let key = UnboundCipherKey::new(&AES_128, derived.as_ref().get(..16)?).ok()?;
         EncryptingKey::ecb(key).ok().map(CbcIv)
     }
 

@@ -19,38 +19,38 @@ fn prf_algorithm(prf: Prf) -> hmac::Algorithm {
 /// `prf(key, parts…)`.
 pub(crate) fn prf(prf: Prf, key: &[u8], parts: &[&[u8]]) -> SecretBytes {
     let key = hmac::Key::new(prf_algorithm(prf), key);
-    let mut context = hmac::Context::with_key(&key);
-    for part in parts {
-        context.update(part);
-    }
-    SecretBytes::copy_from(context.sign().as_ref())
+    let mut out = Zeroizing::new(vec![0; prf.output_len()]);
+    sign_into(&key, parts, &mut out);
+    SecretBytes::copy_from(&out)
 }
 
 /// `prf+(key, seed…)`, the first `len` octets:
 /// `T1 | T2 | …` with `T1 = prf(K, S | 0x01)` and `Tn = prf(K, Tn-1 | S | n)`.
 pub(crate) fn prf_plus(prf: Prf, key: &[u8], seed: &[&[u8]], len: usize) -> Option<SecretBytes> {
+    //= rfc7296#2.13
+    //# The prf+ function is not defined beyond 255 times the size of
+    //# the prf function output.
+    let rounds = u8::try_from(len.div_ceil(prf.output_len())).ok()?;
     let key = hmac::Key::new(prf_algorithm(prf), key);
-    let mut out = Zeroizing::new(Vec::with_capacity(len + prf.output_len()));
-    let mut previous: Option<hmac::Tag> = None;
-    let mut counter = 0u8;
-    while out.len() < len {
-        //= rfc7296#2.13
-        //# The prf+ function is not defined beyond 255 times the size of
-        //# the prf function output.
-        counter = counter.checked_add(1)?;
-        let mut context = hmac::Context::with_key(&key);
-        if let Some(previous) = &previous {
-            context.update(previous.as_ref());
-        }
-        for part in seed {
-            context.update(part);
-        }
-        context.update(&[counter]);
-        let tag = context.sign();
-        out.extend_from_slice(tag.as_ref());
-        previous = Some(tag);
+    let seed = Zeroizing::new(seed.concat());
+    let mut out = Zeroizing::new(Vec::with_capacity(usize::from(rounds) * prf.output_len()));
+    let mut block = Zeroizing::new(vec![0; prf.output_len()]);
+    for n in 1..=rounds {
+        let mut next = Zeroizing::new(vec![0; prf.output_len()]);
+        let previous: &[u8] = if n == 1 { &[] } else { &block };
+        sign_into(&key, &[previous, &seed, &[n]], &mut next);
+        block = next;
+        out.extend_from_slice(&block);
     }
     Some(SecretBytes::copy_from(out.get(..len)?))
+}
+
+/// The whole HMAC of the concatenated parts. Neither they nor the result stay behind in unwiped memory, which is why
+/// this does not use the library's `Context` and `Tag`.
+fn sign_into(key: &hmac::Key, parts: &[&[u8]], out: &mut [u8]) {
+    let data = Zeroizing::new(parts.concat());
+    let signed = hmac::sign_to_buffer(key, &data, out);
+    debug_assert!(signed.is_ok(), "the buffer has the length of the output");
 }
 
 /// A truncated HMAC with its key expanded, for many packets under one key.

@@ -16,13 +16,13 @@ pub use prf::Prf;
 /// A number that is not an algorithm of this crate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownAlgorithm {
-    /// An ENCR transform id that is not supported with this key length (in bits).
-    #[error("encryption algorithm {id} with key length {key_bits:?} is not supported")]
+    /// An ENCR transform id that is not supported with so much key material.
+    #[error("encryption algorithm {id} with {key_len} octets of key material is not supported")]
     Encryption {
         /// Transform type 1 id.
         id: u16,
-        /// Key Length attribute, in bits.
-        key_bits: Option<u16>,
+        /// Octets of key material, salt included.
+        key_len: usize,
     },
     /// An INTEG transform id that is not supported.
     #[error("integrity algorithm {0} is not supported")]

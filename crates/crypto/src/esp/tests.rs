@@ -1,8 +1,8 @@
 //! ESP packets against draft-mcgrew-gcm-test-01, RFC 7634 and RFC 3602, and what must not pass.
 
 use super::*;
+use crate::sha1;
 use crate::test_util::hex;
-use crate::{Integrity, sha1};
 
 struct Vector {
     key: &'static str,
@@ -431,14 +431,14 @@ fn wrong_keys_are_refused() {
         new(AES_GCM_16, &[0; 16], None, &[]).unwrap_err(),
         UnknownAlgorithm::Encryption {
             id: 20,
-            key_bits: Some(128)
+            key_len: 16
         }
         .into(),
         "the salt is missing",
     );
     assert_eq!(
         new(3, &[0; 24], None, &[]).unwrap_err().to_string(),
-        "encryption algorithm 3 with key length Some(192) is not supported"
+        "encryption algorithm 3 with 24 octets of key material is not supported"
     );
     assert_eq!(
         new(AES_GCM_16, &[0; 20], Some(12), &[0; 32]).unwrap_err(),

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 /// A mistake in a written list of algorithms.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{kind} \"{token}\"{}", .suggestion.as_deref().map(|s| format!(" (did you mean \"{s}\"?)")).unwrap_or_default())]
+#[error("{}", self.message())]
 pub struct NameError {
     /// The wrong part as written; may be empty where something is missing.
     pub token: String,
@@ -12,7 +12,7 @@ pub struct NameError {
     pub offset: usize,
     /// The nearest name that would be right there, if one is near.
     pub suggestion: Option<String>,
-    /// What is wrong.
+    /// What is wrong. Its `Display` does not repeat the token, for use beside a marked excerpt.
     pub kind: NameErrorKind,
 }
 
@@ -22,21 +22,38 @@ pub enum NameErrorKind {
     /// Nothing of that name exists.
     #[error("unknown {0}")]
     Unknown(&'static str),
-    /// The name is right, but this program cannot do it (yet, or because it is unsafe).
+    /// The name is right, but this program cannot do it: not yet, or because it is unsafe.
     #[error("known but not supported: {0}")]
     NotSupported(&'static str),
     /// The cipher exists, but not with such a key length.
-    #[error("impossible key length in encryption algorithm")]
+    #[error("impossible key length")]
     KeyLength,
     /// Something that must be there is not.
-    #[error("missing {0} in proposal")]
+    #[error("{0} is missing")]
     Missing(&'static str),
-    /// Something that must not be there is.
-    #[error("{0} in")]
+    /// The parts do not go together.
+    #[error("{0}")]
     NotAllowed(&'static str),
 }
 
 impl NameError {
+    fn message(&self) -> String {
+        let NameError { token, kind, .. } = self;
+        let hint = match &self.suggestion {
+            Some(name) => format!(" (did you mean \"{name}\"?)"),
+            None => String::new(),
+        };
+        match kind {
+            NameErrorKind::Unknown(_) => format!("{kind} \"{token}\"{hint}"),
+            NameErrorKind::NotSupported(_) => format!("\"{token}\" is {kind}{hint}"),
+            NameErrorKind::Missing(_) if token.is_empty() => kind.to_string(),
+            NameErrorKind::KeyLength | NameErrorKind::Missing(_) => {
+                format!("{kind} in \"{token}\"{hint}")
+            }
+            NameErrorKind::NotAllowed(_) => format!("\"{token}\": {kind}{hint}"),
+        }
+    }
+
     pub(super) fn new(kind: NameErrorKind, token: &str, offset: usize) -> Self {
         NameError {
             token: token.to_owned(),

@@ -129,6 +129,30 @@ const WORDS: &[(&str, Word)] = &[
     ("camellia256ctr", Unsupported(CAMELLIA)),
     ("serpent", Unsupported("Serpent")),
     ("twofish", Unsupported("Twofish")),
+    ("serpent128", Unsupported("Serpent")),
+    ("serpent192", Unsupported("Serpent")),
+    ("serpent256", Unsupported("Serpent")),
+    ("twofish128", Unsupported("Twofish")),
+    ("twofish192", Unsupported("Twofish")),
+    ("twofish256", Unsupported("Twofish")),
+    ("camellia128ccm8", Unsupported(CAMELLIA)),
+    ("camellia128ccm64", Unsupported(CAMELLIA)),
+    ("camellia128ccm12", Unsupported(CAMELLIA)),
+    ("camellia128ccm96", Unsupported(CAMELLIA)),
+    ("camellia128ccm16", Unsupported(CAMELLIA)),
+    ("camellia128ccm128", Unsupported(CAMELLIA)),
+    ("camellia192ccm8", Unsupported(CAMELLIA)),
+    ("camellia192ccm64", Unsupported(CAMELLIA)),
+    ("camellia192ccm12", Unsupported(CAMELLIA)),
+    ("camellia192ccm96", Unsupported(CAMELLIA)),
+    ("camellia192ccm16", Unsupported(CAMELLIA)),
+    ("camellia192ccm128", Unsupported(CAMELLIA)),
+    ("camellia256ccm8", Unsupported(CAMELLIA)),
+    ("camellia256ccm64", Unsupported(CAMELLIA)),
+    ("camellia256ccm12", Unsupported(CAMELLIA)),
+    ("camellia256ccm96", Unsupported(CAMELLIA)),
+    ("camellia256ccm16", Unsupported(CAMELLIA)),
+    ("camellia256ccm128", Unsupported(CAMELLIA)),
     ("sha", Unsupported(SHA1)),
     ("sha1", Unsupported(SHA1)),
     ("sha1_160", Unsupported(SHA1)),
@@ -198,7 +222,7 @@ fn parse_one(text: &str, offset: usize) -> Result<Lists, NameError> {
         return Err(error(NameErrorKind::Missing("integrity algorithm")));
     }
     if lists.no_key_exchange && !lists.key_exchange.is_empty() {
-        return Err(error(NameErrorKind::NotAllowed(
+        return Err(error(NameErrorKind::NotSupported(
             "a key exchange that may be left out",
         )));
     }
@@ -227,6 +251,10 @@ fn parse_word(word: &str, offset: usize, lists: &mut Lists) -> Result<(), NameEr
                 names(),
             )),
         };
+    }
+    if name.is_empty() {
+        let kind = NameErrorKind::Missing("algorithm");
+        return Err(NameError::new(kind, word, offset));
     }
     match find(&name) {
         Some(Encr(encryption)) => push_unique(&mut lists.encryption, encryption),
@@ -296,12 +324,13 @@ pub(super) fn parse_ike(text: &str) -> Result<Vec<IkeProposal>, NameError> {
         if lists.key_exchange.is_empty() {
             return Err(error(NameErrorKind::Missing("key exchange method")));
         }
-        parsed.push(IkeProposal {
+        let proposal = IkeProposal {
             encryption: lists.encryption,
             integrity: lists.integrity,
             prf: lists.prf,
             key_exchange: lists.key_exchange,
-        });
+        };
+        push_unique(&mut parsed, proposal);
     }
     Ok(parsed)
 }
@@ -333,12 +362,13 @@ pub(super) fn parse_esp(text: &str) -> Result<Vec<EspProposal>, NameError> {
         if lists.esn.is_empty() {
             lists.esn.push(false);
         }
-        parsed.push(EspProposal {
+        let proposal = EspProposal {
             encryption: lists.encryption,
             integrity: lists.integrity,
             key_exchange: lists.key_exchange,
             esn: lists.esn,
-        });
+        };
+        push_unique(&mut parsed, proposal);
     }
     Ok(parsed)
 }

@@ -1,1 +1,449 @@
-//! Names.
+//! The notations of ipsec.conf and swanctl.conf.
+
+mod mistakes;
+
+use super::*;
+use Encryption::*;
+use Integrity::*;
+use KeyExchange::*;
+
+const SHA256: Prf = Prf::HmacSha256;
+const SHA384: Prf = Prf::HmacSha384;
+const SHA512: Prf = Prf::HmacSha512;
+
+fn ike(
+    encryption: &[Encryption],
+    prf: &[Prf],
+    integrity: &[Integrity],
+    key_exchange: &[KeyExchange],
+) -> IkeProposal {
+    IkeProposal {
+        encryption: encryption.to_vec(),
+        integrity: integrity.to_vec(),
+        prf: prf.to_vec(),
+        key_exchange: key_exchange.to_vec(),
+    }
+}
+
+fn esp(
+    encryption: &[Encryption],
+    integrity: &[Integrity],
+    key_exchange: &[KeyExchange],
+    esn: &[bool],
+) -> EspProposal {
+    EspProposal {
+        encryption: encryption.to_vec(),
+        integrity: integrity.to_vec(),
+        key_exchange: key_exchange.to_vec(),
+        esn: esn.to_vec(),
+    }
+}
+
+#[test]
+fn ipsec_conf_ike() {
+    let all = &KeyExchange::ALL;
+    let gcm = &[Aes256Gcm16, Aes128Gcm16];
+    let cbc = &[Aes256Cbc, Aes128Cbc];
+    for (text, expected) in [
+        (
+            "aes256-sha2_256-dh19",
+            ike(&[Aes256Cbc], &[SHA256], &[HmacSha256_128], &[Ecp256]),
+        ),
+        (
+            "aes_gcm_16_256-sha2_512-dh31",
+            ike(&[Aes256Gcm16], &[SHA512], &[], &[X25519]),
+        ),
+        (
+            "AES_GCM_C_128-HMAC_SHA2_384-MODP3072",
+            ike(&[Aes128Gcm16], &[SHA384], &[], &[Modp3072]),
+        ),
+        ("aes_gcm256", ike(&[Aes256Gcm16], &Prf::ALL, &[], all)),
+        ("aes_gcm_256", ike(&[Aes256Gcm16], &Prf::ALL, &[], all)),
+        ("aes_gcm-256", ike(&[Aes256Gcm16], &Prf::ALL, &[], all)),
+        ("aes_gcm_16-256", ike(&[Aes256Gcm16], &Prf::ALL, &[], all)),
+        ("aes_gcm", ike(gcm, &Prf::ALL, &[], all)),
+        (
+            "aes_cbc256",
+            ike(&[Aes256Cbc], &Prf::ALL, &Integrity::ALL, all),
+        ),
+        (
+            "aes-sha2;dh14",
+            ike(cbc, &[SHA256], &[HmacSha256_128], &[Modp2048]),
+        ),
+        (
+            "chacha20_poly1305-sha2_256-curve25519",
+            ike(&[Chacha20Poly1305], &[SHA256], &[], &[X25519]),
+        ),
+        // The integrity algorithm implies the PRF.
+        (
+            "aes128-hmac_sha2_512_256-dh14",
+            ike(&[Aes128Cbc], &[SHA512], &[HmacSha512_256], &[Modp2048]),
+        ),
+        // ENCR-PRF-INTEG-KE, and the deprecated ENCR-INTEG-PRF-KE where a name makes it plain.
+        (
+            "aes256-sha2_512-sha2_256-dh19",
+            ike(&[Aes256Cbc], &[SHA512], &[HmacSha256_128], &[Ecp256]),
+        ),
+        (
+            "aes256-hmac_sha2_256_128-sha2_512-dh19",
+            ike(&[Aes256Cbc], &[SHA512], &[HmacSha256_128], &[Ecp256]),
+        ),
+        (
+            "aes_gcm128-sha2_256-none-dh19",
+            ike(&[Aes128Gcm16], &[SHA256], &[], &[Ecp256]),
+        ),
+        (
+            "aes_gcm+chacha20_poly1305-sha2_512+sha2_256-dh31+dh19;modp2048",
+            ike(
+                &[Aes256Gcm16, Aes128Gcm16, Chacha20Poly1305],
+                &[SHA512, SHA256],
+                &[],
+                &[X25519, Ecp256, Modp2048],
+            ),
+        ),
+        (
+            "encrypt=aes256+aes128;prf=sha2_512;integ=sha2_256;ke=ecp_384+dh21",
+            ike(
+                &[Aes256Cbc, Aes128Cbc],
+                &[SHA512],
+                &[HmacSha256_128],
+                &[Ecp384, Ecp521],
+            ),
+        ),
+        (
+            "aes192-sha2_256;ke=dh16;addke1=none",
+            ike(&[Aes192Cbc], &[SHA256], &[HmacSha256_128], &[Modp4096]),
+        ),
+        // Repetitions are dropped.
+        (
+            "aes256+aes-sha2+sha256-dh19+ecp256",
+            ike(cbc, &[SHA256], &[HmacSha256_128], &[Ecp256]),
+        ),
+    ] {
+        assert_eq!(
+            IkeProposal::parse_ipsec_conf(text),
+            Ok(vec![expected]),
+            "{text}"
+        );
+    }
+    assert_eq!(
+        IkeProposal::parse_ipsec_conf(
+            " aes_gcm256-sha2_512-dh31 , aes256-sha2_256;dh14,aes256-sha2_256;dh14"
+        ),
+        Ok(vec![
+            ike(&[Aes256Gcm16], &[SHA512], &[], &[X25519]),
+            ike(&[Aes256Cbc], &[SHA256], &[HmacSha256_128], &[Modp2048]),
+        ]),
+    );
+}
+
+#[test]
+fn ipsec_conf_esp() {
+    let either = &[true, false];
+    for (text, expected) in [
+        ("aes_gcm_16_256", esp(&[Aes256Gcm16], &[], &[], either)),
+        ("aes_gcm_16-256-null", esp(&[Aes256Gcm16], &[], &[], either)),
+        (
+            "aes_gcm128-none-dh31",
+            esp(&[Aes128Gcm16], &[], &[X25519], either),
+        ),
+        (
+            "aes_gcm256-dh31",
+            esp(&[Aes256Gcm16], &[], &[X25519], either),
+        ),
+        (
+            "chacha20_poly1305",
+            esp(&[Chacha20Poly1305], &[], &[], either),
+        ),
+        (
+            "aes256-sha2_256",
+            esp(&[Aes256Cbc], &[HmacSha256_128], &[], either),
+        ),
+        (
+            "aes-128-sha512-modp2048",
+            esp(&[Aes128Cbc], &[HmacSha512_256], &[Modp2048], either),
+        ),
+        ("aes128", esp(&[Aes128Cbc], &Integrity::ALL, &[], either)),
+        (
+            "aes128+aes256-sha2_512+sha2_256;dh19+dh20",
+            esp(
+                &[Aes128Cbc, Aes256Cbc],
+                &[HmacSha512_256, HmacSha256_128],
+                &[Ecp256, Ecp384],
+                either,
+            ),
+        ),
+        (
+            "aes256-sha2_256-none",
+            esp(&[Aes256Cbc], &[HmacSha256_128], &[], either),
+        ),
+        ("aes_gcm256;sn=yes", esp(&[Aes256Gcm16], &[], &[], &[true])),
+        (
+            "aes_gcm256;sn=no+yes",
+            esp(&[Aes256Gcm16], &[], &[], &[false, true]),
+        ),
+    ] {
+        assert_eq!(
+            EspProposal::parse_ipsec_conf(text),
+            Ok(vec![expected]),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn strongswan_ike() {
+    for (text, expected) in [
+        (
+            "aes256gcm16-prfsha256-x25519",
+            ike(&[Aes256Gcm16], &[SHA256], &[], &[X25519]),
+        ),
+        (
+            "aes256-sha256-modp2048",
+            ike(&[Aes256Cbc], &[SHA256], &[HmacSha256_128], &[Modp2048]),
+        ),
+        (
+            "aes128-sha256-prfsha512-ecp256",
+            ike(&[Aes128Cbc], &[SHA512], &[HmacSha256_128], &[Ecp256]),
+        ),
+        (
+            "aes128gcm128-aes256gcm-chacha20poly1305-prfsha384-prfsha256-curve25519-ecp521",
+            ike(
+                &[Aes128Gcm16, Aes256Gcm16, Chacha20Poly1305],
+                &[SHA384, SHA256],
+                &[],
+                &[X25519, Ecp521],
+            ),
+        ),
+        (
+            "aes256gcm16-sha384-ecp384",
+            ike(&[Aes256Gcm16], &[SHA384], &[], &[Ecp384]),
+        ),
+        (
+            "aes192-sha2_512-modp4096-ke1_none",
+            ike(&[Aes192Cbc], &[SHA512], &[HmacSha512_256], &[Modp4096]),
+        ),
+    ] {
+        assert_eq!(
+            IkeProposal::parse_strongswan(text),
+            Ok(vec![expected]),
+            "{text}"
+        );
+    }
+    assert_eq!(
+        IkeProposal::parse_strongswan("default"),
+        Ok(IkeProposal::default_list())
+    );
+}
+
+#[test]
+fn strongswan_esp() {
+    for (text, expected) in [
+        ("aes256gcm16", esp(&[Aes256Gcm16], &[], &[], &[false])),
+        (
+            "aes256gcm16-x25519-esn",
+            esp(&[Aes256Gcm16], &[], &[X25519], &[true]),
+        ),
+        (
+            "aes128-sha256-modp3072-esn-noesn",
+            esp(&[Aes128Cbc], &[HmacSha256_128], &[Modp3072], &[true, false]),
+        ),
+        (
+            "chacha20poly1305-none",
+            esp(&[Chacha20Poly1305], &[], &[], &[false]),
+        ),
+    ] {
+        assert_eq!(
+            EspProposal::parse_strongswan(text),
+            Ok(vec![expected]),
+            "{text}"
+        );
+    }
+}
+
+/// What is written is what is read, in both notations, for every algorithm.
+#[test]
+fn notations_round_trip() {
+    let mut ikes = IkeProposal::default_list();
+    let mut esps = EspProposal::default_list();
+    for encryption in Encryption::ALL {
+        for prf in Prf::ALL {
+            for key_exchange in KeyExchange::ALL {
+                for integrity in Integrity::ALL {
+                    let integrity: &[Integrity] = if encryption.is_aead() {
+                        &[]
+                    } else {
+                        &[integrity]
+                    };
+                    ikes.push(ike(&[encryption], &[prf], integrity, &[key_exchange]));
+                    esps.push(esp(&[encryption], integrity, &[key_exchange], &[true]));
+                    esps.push(esp(&[encryption], integrity, &[], &[false]));
+                }
+            }
+        }
+    }
+    for proposal in ikes {
+        let text = proposal.to_string();
+        assert_eq!(
+            IkeProposal::parse_ipsec_conf(&text),
+            Ok(vec![proposal.clone()]),
+            "{text}"
+        );
+        let text = proposal.to_strongswan();
+        assert_eq!(
+            IkeProposal::parse_strongswan(&text),
+            Ok(vec![proposal]),
+            "{text}"
+        );
+    }
+    for proposal in esps {
+        let text = proposal.to_string();
+        assert_eq!(
+            EspProposal::parse_ipsec_conf(&text),
+            Ok(vec![proposal.clone()]),
+            "{text}"
+        );
+        let text = proposal.to_strongswan();
+        assert_eq!(
+            EspProposal::parse_strongswan(&text),
+            Ok(vec![proposal]),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn how_proposals_look() {
+    let [aead, cbc] = &IkeProposal::default_list()[..] else {
+        panic!("two default proposals");
+    };
+    assert_eq!(
+        aead.to_string(),
+        "aes_gcm_16_256+aes_gcm_16_128+chacha20_poly1305-sha2_512+sha2_384+sha2_256-\
+         dh31+dh19+dh20+dh21+dh15+dh16+dh14",
+    );
+    assert_eq!(
+        cbc.to_strongswan(),
+        "aes256-aes128-sha512-sha384-sha256-x25519-ecp256-ecp384-ecp521-modp3072-modp4096-modp2048",
+    );
+    let suite = IkeSuite {
+        encryption: Aes256Cbc,
+        integrity: Some(HmacSha256_128),
+        prf: SHA256,
+        key_exchange: Ecp256,
+    };
+    assert_eq!(
+        suite.to_string(),
+        "AES_CBC_256-HMAC_SHA2_256_128-HMAC_SHA2_256-ECP_256"
+    );
+    let suite = EspSuite {
+        encryption: Aes256Gcm16,
+        integrity: None,
+        key_exchange: Some(X25519),
+        esn: true,
+    };
+    assert_eq!(suite.to_string(), "AES_GCM_16_256-X25519-ESN");
+}
+
+/// Numbers and names go there and back, and are the registry's.
+#[test]
+fn iana_numbers() {
+    for e in Encryption::ALL {
+        assert_eq!(Encryption::from_iana(e.iana_id(), e.key_bits()), Some(e));
+        assert_eq!(Encryption::from_key_len(e.iana_id(), e.key_len()), Some(e));
+    }
+    assert!(
+        Integrity::ALL
+            .iter()
+            .all(|i| Integrity::from_iana(i.iana_id()) == Some(*i))
+    );
+    assert!(
+        Prf::ALL
+            .iter()
+            .all(|p| Prf::from_iana(p.iana_id()) == Some(*p))
+    );
+    assert!(
+        KeyExchange::ALL
+            .iter()
+            .all(|k| KeyExchange::from_iana(k.iana_id()) == Some(*k))
+    );
+    // A key length is required for AES (RFC 3602 §5.3, RFC 4106 §8.4) and must not be there for ChaCha20.
+    assert_eq!(Encryption::from_iana(20, None), None);
+    assert_eq!(Encryption::from_iana(12, Some(512)), None);
+    assert_eq!(Encryption::from_iana(28, Some(256)), None);
+    assert_eq!(Encryption::from_iana(3, None), None);
+    assert_eq!(Integrity::from_iana(2), None);
+    assert_eq!(Prf::from_iana(2), None);
+    assert_eq!(KeyExchange::from_iana(2), None);
+}
+
+/// Any text: proposals that can be written and read again, or an error that points into the text.
+#[test]
+fn fuzz_names() {
+    // Parts of real names, so that arbitrary octets reach the depths of the grammar.
+    const PIECES: [&str; 24] = [
+        "aes",
+        "256",
+        "128",
+        "_",
+        "-",
+        "+",
+        ";",
+        ",",
+        "=",
+        " ",
+        "gcm",
+        "aes_gcm_16",
+        "sha2_256",
+        "sha256",
+        "dh19",
+        "none",
+        "null",
+        "ke",
+        "prf",
+        "chacha20",
+        "poly1305",
+        "modp2048",
+        "x25519",
+        "ß",
+    ];
+    fn check<T: PartialEq + std::fmt::Debug>(
+        text: &str,
+        parse: impl Fn(&str) -> Result<Vec<T>, NameError>,
+        write: impl Fn(&T) -> String,
+    ) {
+        match parse(text) {
+            Ok(proposals) => {
+                assert!(!proposals.is_empty());
+                let written = proposals.iter().map(write).collect::<Vec<_>>().join(",");
+                assert_eq!(parse(&written), Ok(proposals), "{text} -> {written}");
+            }
+            Err(error) => {
+                let rest = text.get(error.offset..).expect("offset in the text");
+                assert!(rest.starts_with(&error.token), "{text}: {error:?}");
+            }
+        }
+    }
+    bolero::check!()
+        .with_test_time(std::time::Duration::from_secs(2))
+        .for_each(|input: &[u8]| {
+            let pieces: String = input
+                .iter()
+                .map(|b| PIECES[usize::from(*b) % PIECES.len()])
+                .collect();
+            for text in [&*String::from_utf8_lossy(input), &pieces] {
+                check(text, IkeProposal::parse_ipsec_conf, IkeProposal::to_string);
+                check(text, EspProposal::parse_ipsec_conf, EspProposal::to_string);
+                check(
+                    text,
+                    IkeProposal::parse_strongswan,
+                    IkeProposal::to_strongswan,
+                );
+                check(
+                    text,
+                    EspProposal::parse_strongswan,
+                    EspProposal::to_strongswan,
+                );
+            }
+        });
+}

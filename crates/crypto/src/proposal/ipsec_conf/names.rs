@@ -1,0 +1,349 @@
+//! The names of ipsec.conf, and what they stand for.
+
+use crate::algorithm::{Encryption, Integrity, KeyExchange, Prf};
+
+/// What a name stands for.
+#[derive(Clone, Copy)]
+pub(super) enum Known<T: 'static> {
+    /// One or more algorithms, in order of preference.
+    Is(&'static [T]),
+    /// Explicitly nothing.
+    Nothing,
+    /// A real algorithm that this crate does not have.
+    Unsupported(&'static str),
+}
+use Known::{Is, Nothing, Unsupported};
+
+/// Ciphers without their key length, with what each key length means.
+struct CipherName {
+    name: &'static str,
+    without_length: Known<Encryption>,
+    lengths: &'static [(u16, Known<Encryption>)],
+}
+
+const GCM_LENGTHS: &[(u16, Known<Encryption>)] = &[
+    (128, Is(&[Encryption::Aes128Gcm16])),
+    (192, Unsupported("AES-GCM with a 192-bit key")),
+    (256, Is(&[Encryption::Aes256Gcm16])),
+];
+const CBC_LENGTHS: &[(u16, Known<Encryption>)] = &[
+    (128, Is(&[Encryption::Aes128Cbc])),
+    (192, Is(&[Encryption::Aes192Cbc])),
+    (256, Is(&[Encryption::Aes256Cbc])),
+];
+/// A cipher without a choice of key length may still name its only one.
+const CHACHA_LENGTHS: &[(u16, Known<Encryption>)] = &[(256, Is(&[Encryption::Chacha20Poly1305]))];
+// Without a key length the longest and the shortest are meant, as libreswan does it.
+const GCM: Known<Encryption> = Is(&[Encryption::Aes256Gcm16, Encryption::Aes128Gcm16]);
+const CBC: Known<Encryption> = Is(&[Encryption::Aes256Cbc, Encryption::Aes128Cbc]);
+const CHACHA: Known<Encryption> = Is(&[Encryption::Chacha20Poly1305]);
+
+const fn cipher(
+    name: &'static str,
+    without_length: Known<Encryption>,
+    lengths: &'static [(u16, Known<Encryption>)],
+) -> CipherName {
+    CipherName {
+        name,
+        without_length,
+        lengths,
+    }
+}
+
+const fn unsupported_cipher(name: &'static str, what: &'static str) -> CipherName {
+    cipher(name, Unsupported(what), &[])
+}
+
+const CIPHERS: &[CipherName] = &[
+    cipher("aes_gcm_16", GCM, GCM_LENGTHS),
+    cipher("aes_gcm", GCM, GCM_LENGTHS),
+    cipher("aes_gcm_c", GCM, GCM_LENGTHS),
+    cipher("aesgcm", GCM, GCM_LENGTHS),
+    cipher("aes_cbc", CBC, CBC_LENGTHS),
+    cipher("aes", CBC, CBC_LENGTHS),
+    cipher("chacha20_poly1305", CHACHA, CHACHA_LENGTHS),
+    cipher("chacha20poly1305", CHACHA, CHACHA_LENGTHS),
+    unsupported_cipher(
+        "3des",
+        "triple DES is too weak (RFC 8221: SHOULD NOT, 64-bit block)",
+    ),
+    unsupported_cipher(
+        "3des_cbc",
+        "triple DES is too weak (RFC 8221: SHOULD NOT, 64-bit block)",
+    ),
+    unsupported_cipher("des", "DES is broken (RFC 8221: MUST NOT)"),
+    unsupported_cipher("aes_gcm_12", "AES-GCM with a 12-octet ICV"),
+    unsupported_cipher("aes_gcm_b", "AES-GCM with a 12-octet ICV"),
+    unsupported_cipher("aes_gcm_8", "AES-GCM with an 8-octet ICV"),
+    unsupported_cipher("aes_gcm_a", "AES-GCM with an 8-octet ICV"),
+    unsupported_cipher("aes_ctr", "AES-CTR"),
+    unsupported_cipher("aesctr", "AES-CTR"),
+    unsupported_cipher("aes_ccm", "AES-CCM"),
+    unsupported_cipher("aes_ccm_8", "AES-CCM"),
+    unsupported_cipher("aes_ccm_12", "AES-CCM"),
+    unsupported_cipher("aes_ccm_16", "AES-CCM"),
+    unsupported_cipher("aes_ccm_a", "AES-CCM"),
+    unsupported_cipher("aes_ccm_b", "AES-CCM"),
+    unsupported_cipher("aes_ccm_c", "AES-CCM"),
+    unsupported_cipher("camellia", "Camellia"),
+    unsupported_cipher("camellia_cbc", "Camellia"),
+    unsupported_cipher("camellia_ctr", "Camellia"),
+    unsupported_cipher("cast", "CAST-128"),
+    unsupported_cipher("cast_cbc", "CAST-128"),
+    unsupported_cipher("blowfish", "Blowfish"),
+    unsupported_cipher("idea", "IDEA"),
+    unsupported_cipher("mars", "MARS"),
+    unsupported_cipher("serpent", "Serpent"),
+    unsupported_cipher("serpent_cbc", "Serpent"),
+    unsupported_cipher("twofish", "Twofish"),
+    unsupported_cipher("twofish_cbc", "Twofish"),
+    unsupported_cipher("null", "encryption by nothing"),
+    unsupported_cipher("null_auth_aes_gmac", "AES-GMAC"),
+    unsupported_cipher("aes_gmac", "AES-GMAC"),
+];
+
+/// Names of hashes, each as PRF and as integrity algorithm. The wrong kind is `None`.
+pub(super) struct HashName {
+    pub(super) name: &'static str,
+    pub(super) prf: Option<Known<Prf>>,
+    pub(super) integrity: Option<Known<Integrity>>,
+}
+
+const fn sha2(
+    name: &'static str,
+    prf: &'static [Prf],
+    integrity: &'static [Integrity],
+) -> HashName {
+    HashName {
+        name,
+        prf: Some(Is(prf)),
+        integrity: Some(Is(integrity)),
+    }
+}
+
+const fn truncated(name: &'static str, integrity: &'static [Integrity]) -> HashName {
+    HashName {
+        name,
+        prf: None,
+        integrity: Some(Is(integrity)),
+    }
+}
+
+const fn unsupported_hash(name: &'static str, what: &'static str) -> HashName {
+    HashName {
+        name,
+        prf: Some(Unsupported(what)),
+        integrity: Some(Unsupported(what)),
+    }
+}
+
+const P256: &[Prf] = &[Prf::HmacSha256];
+const P384: &[Prf] = &[Prf::HmacSha384];
+const P512: &[Prf] = &[Prf::HmacSha512];
+const I256: &[Integrity] = &[Integrity::HmacSha256_128];
+const I384: &[Integrity] = &[Integrity::HmacSha384_192];
+const I512: &[Integrity] = &[Integrity::HmacSha512_256];
+const SHA1: &str = "HMAC-SHA-1";
+const MD5: &str = "HMAC-MD5 is broken (RFC 8221, RFC 8247: MUST NOT)";
+
+pub(super) const HASHES: &[HashName] = &[
+    sha2("sha2_256", P256, I256),
+    sha2("sha2_384", P384, I384),
+    sha2("sha2_512", P512, I512),
+    sha2("sha2", P256, I256),
+    sha2("sha256", P256, I256),
+    sha2("sha384", P384, I384),
+    sha2("sha512", P512, I512),
+    sha2("hmac_sha2_256", P256, I256),
+    sha2("hmac_sha2_384", P384, I384),
+    sha2("hmac_sha2_512", P512, I512),
+    truncated("sha2_256_128", I256),
+    truncated("sha2_384_192", I384),
+    truncated("sha2_512_256", I512),
+    truncated("hmac_sha2_256_128", I256),
+    truncated("hmac_sha2_384_192", I384),
+    truncated("hmac_sha2_512_256", I512),
+    HashName {
+        name: "none",
+        prf: None,
+        integrity: Some(Nothing),
+    },
+    HashName {
+        name: "null",
+        prf: None,
+        integrity: Some(Nothing),
+    },
+    unsupported_hash("sha", SHA1),
+    unsupported_hash("sha1", SHA1),
+    unsupported_hash("sha1_96", SHA1),
+    unsupported_hash("hmac_sha1", SHA1),
+    unsupported_hash("hmac_sha1_96", SHA1),
+    unsupported_hash("md5", MD5),
+    unsupported_hash("md5_96", MD5),
+    unsupported_hash("hmac_md5", MD5),
+    unsupported_hash("hmac_md5_96", MD5),
+    unsupported_hash("aes_xcbc", "AES-XCBC"),
+    unsupported_hash("aes_xcbc_96", "AES-XCBC"),
+    unsupported_hash("aes128_xcbc", "AES-XCBC"),
+    unsupported_hash("aes_cmac", "AES-CMAC"),
+    unsupported_hash("aes_cmac_96", "AES-CMAC"),
+    unsupported_hash(
+        "hmac_sha2_256_truncbug",
+        "HMAC-SHA-256 truncated to 96 bits",
+    ),
+];
+
+const WEAK: &str = "MODP group of less than 2048 bits is too weak (RFC 8247)";
+const BIG: &str = "MODP group of more than 4096 bits";
+const SUBGROUP: &str = "MODP group with a small subgroup (RFC 8247: SHOULD NOT)";
+
+pub(super) const KEY_EXCHANGES: &[(&str, Known<KeyExchange>)] = &[
+    ("dh14", Is(&[KeyExchange::Modp2048])),
+    ("dh15", Is(&[KeyExchange::Modp3072])),
+    ("dh16", Is(&[KeyExchange::Modp4096])),
+    ("dh19", Is(&[KeyExchange::Ecp256])),
+    ("dh20", Is(&[KeyExchange::Ecp384])),
+    ("dh21", Is(&[KeyExchange::Ecp521])),
+    ("dh31", Is(&[KeyExchange::X25519])),
+    ("modp2048", Is(&[KeyExchange::Modp2048])),
+    ("modp3072", Is(&[KeyExchange::Modp3072])),
+    ("modp4096", Is(&[KeyExchange::Modp4096])),
+    ("ecp_256", Is(&[KeyExchange::Ecp256])),
+    ("ecp_384", Is(&[KeyExchange::Ecp384])),
+    ("ecp_521", Is(&[KeyExchange::Ecp521])),
+    ("ecp256", Is(&[KeyExchange::Ecp256])),
+    ("ecp384", Is(&[KeyExchange::Ecp384])),
+    ("ecp521", Is(&[KeyExchange::Ecp521])),
+    ("x25519", Is(&[KeyExchange::X25519])),
+    ("curve25519", Is(&[KeyExchange::X25519])),
+    ("none", Nothing),
+    ("null", Nothing),
+    ("dh0", Nothing),
+    ("dh1", Unsupported(WEAK)),
+    ("dh2", Unsupported(WEAK)),
+    ("dh5", Unsupported(WEAK)),
+    ("modp768", Unsupported(WEAK)),
+    ("modp1024", Unsupported(WEAK)),
+    ("modp1536", Unsupported(WEAK)),
+    ("dh17", Unsupported(BIG)),
+    ("dh18", Unsupported(BIG)),
+    ("modp6144", Unsupported(BIG)),
+    ("modp8192", Unsupported(BIG)),
+    ("dh22", Unsupported(SUBGROUP)),
+    ("dh23", Unsupported(SUBGROUP)),
+    ("dh24", Unsupported(SUBGROUP)),
+    ("dh32", Unsupported("Curve448")),
+    ("x448", Unsupported("Curve448")),
+    ("curve448", Unsupported("Curve448")),
+    ("dh35", Unsupported("ML-KEM")),
+    ("dh36", Unsupported("ML-KEM")),
+    ("dh37", Unsupported("ML-KEM")),
+    ("ml_kem_512", Unsupported("ML-KEM")),
+    ("ml_kem_768", Unsupported("ML-KEM")),
+    ("ml_kem_1024", Unsupported("ML-KEM")),
+    ("mlkem512", Unsupported("ML-KEM")),
+    ("mlkem768", Unsupported("ML-KEM")),
+    ("mlkem1024", Unsupported("ML-KEM")),
+];
+
+pub(super) const SEQUENCE_NUMBERS: &[(&str, Known<bool>)] = &[
+    ("yes", Is(&[true])),
+    ("no", Is(&[false])),
+    ("esn", Is(&[true])),
+    ("noesn", Is(&[false])),
+    ("64_bit_sequential", Is(&[true])),
+    ("32_bit_sequential", Is(&[false])),
+    (
+        "32_bit_unspecified",
+        Unsupported("unspecified sequence numbers (RFC 9827)"),
+    ),
+];
+
+pub(super) const TYPES: &[&str] = &[
+    "encrypt", "encr", "prf", "integ", "ke", "dh", "sn", "esn", "addke1", "addke2", "addke3",
+    "addke4", "addke5", "addke6", "addke7",
+];
+
+/// Names are compared without case, and `-` inside of a name is `_`.
+pub(super) fn normal(name: &str) -> String {
+    name.to_ascii_lowercase().replace('-', "_")
+}
+
+pub(super) enum CipherProblem {
+    Unknown,
+    /// The name is right and the length is not; with the nearest name that is right.
+    KeyLength(Option<String>),
+}
+
+/// A cipher by its name, which may end with `_` or `-` and a key length, or just the key length.
+pub(super) fn find_cipher(text: &str) -> Result<Known<Encryption>, CipherProblem> {
+    if let Some((name, length)) = text.rsplit_once('-') {
+        let name = normal(name);
+        let cipher = CIPHERS.iter().find(|cipher| cipher.name == name);
+        return with_length(cipher.ok_or(CipherProblem::Unknown)?, length);
+    }
+    let name = normal(text);
+    if let Some(cipher) = CIPHERS.iter().find(|cipher| cipher.name == name) {
+        return Ok(cipher.without_length);
+    }
+    // The longest name that leaves only a number: aes_gcm_16_256 is aes_gcm_16 with 256, and not aes_gcm with 16_256.
+    let (cipher, length) = CIPHERS
+        .iter()
+        .filter_map(|cipher| {
+            let rest = name.strip_prefix(cipher.name)?;
+            let length = rest.strip_prefix('_').unwrap_or(rest);
+            is_number(length).then_some((cipher, length))
+        })
+        .max_by_key(|(cipher, _)| cipher.name.len())
+        .ok_or(CipherProblem::Unknown)?;
+    with_length(cipher, length)
+}
+
+fn with_length(cipher: &CipherName, length: &str) -> Result<Known<Encryption>, CipherProblem> {
+    if let Unsupported(_) = cipher.without_length {
+        return Ok(cipher.without_length);
+    }
+    let bits: Option<u16> = length.parse().ok();
+    if let Some((_, known)) = cipher.lengths.iter().find(|(len, _)| Some(*len) == bits) {
+        return Ok(*known);
+    }
+    let near = cipher
+        .lengths
+        .iter()
+        .filter(|(_, known)| matches!(known, Is(_)))
+        .min_by_key(|(len, _)| len.abs_diff(bits.unwrap_or(u16::MAX)))
+        .map(|(len, _)| format!("{}{}{len}", cipher.name, separator(cipher.name)));
+    Err(CipherProblem::KeyLength(near))
+}
+
+pub(super) fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// What is written between a cipher's name and its key length: nothing for `aes256`, else `_`.
+fn separator(cipher: &str) -> &'static str {
+    if cipher.contains('_') { "_" } else { "" }
+}
+
+/// Every cipher name with and without key length, for suggestions.
+pub(super) fn cipher_names() -> Vec<String> {
+    let mut names = Vec::new();
+    for cipher in CIPHERS {
+        names.push(cipher.name.to_owned());
+        for (length, _) in cipher.lengths {
+            names.push(format!("{}{}{length}", cipher.name, separator(cipher.name)));
+        }
+    }
+    names
+}
+
+pub(super) fn find_hash(name: &str) -> Option<&'static HashName> {
+    let name = normal(name);
+    HASHES.iter().find(|hash| hash.name == name)
+}
+
+pub(super) fn find_key_exchange(name: &str) -> Option<Known<KeyExchange>> {
+    let name = normal(name);
+    let (_, known) = KEY_EXCHANGES.iter().find(|(known, _)| *known == name)?;
+    Some(*known)
+}
