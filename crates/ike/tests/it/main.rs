@@ -1,0 +1,4 @@
+//! Endpoints against each other in a simulated network, and against hostile input.
+
+mod handshake;
+mod sim;

@@ -1,0 +1,563 @@
+//! A network of endpoints in one process: fake clock, fake planes, and links that lose, repeat and reorder.
+//!
+//! Everything comes from one seed: the same seed gives the same run, octet for octet.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cygnet_crypto::testing::{InsecureEntropy, InsecureKeyExchange};
+use cygnet_crypto::{Entropy, KeyExchangeProvider, SecretBytes};
+use cygnet_ike::*;
+use cygnet_wire::{Message, Payload};
+
+/// Configurations and keys that a node knows.
+#[derive(Clone, Default)]
+pub struct Book {
+    pub peers: Vec<Arc<PeerConfig>>,
+    pub psks: Vec<(Identity, Identity, Vec<u8>)>,
+}
+
+impl Directory for Book {
+    fn candidates(&self, local: SocketAddr, remote: SocketAddr) -> Vec<Arc<PeerConfig>> {
+        let any = |list: &[IpAddr], a: SocketAddr| list.is_empty() || list.contains(&a.ip());
+        let fits = |p: &&Arc<PeerConfig>| any(&p.local, local) && any(&p.remote, remote);
+        self.peers.iter().filter(fits).cloned().collect()
+    }
+
+    fn psk(&self, local: &Identity, remote: &Identity, _: IpAddr, _: IpAddr) -> Option<SecretBytes> {
+        let found = self.psks.iter().find(|(l, r, _)| l == local && r == remote);
+        found.map(|(_, _, key)| SecretBytes::copy_from(key))
+    }
+}
+
+/// The data plane of a node: what it has been asked to install.
+#[derive(Default)]
+pub struct Plane {
+    pub installed: BTreeMap<ChildSaId, ChildInstall>,
+    /// SPIs that are reserved and not installed.
+    pub reserved: BTreeMap<u32, ChildSaId>,
+    next_spi: u32,
+    /// How the next requests for SPIs and installations are answered; empty: well.
+    pub refuse_spi: bool,
+    pub refuse_install: bool,
+    /// Answers are kept back until this is off.
+    pub hold: bool,
+    pub delay: Duration,
+}
+
+impl Plane {
+    fn execute(&mut self, request: Request) -> Answer {
+        let refused = |text| Answer::Failed(Refusal::new(RefusalKind::OutOfResources, text));
+        match request {
+            Request::AllocateSpi { child, .. } => {
+                if self.refuse_spi {
+                    return refused("no SPI left");
+                }
+                self.next_spi += 1;
+                let spi = 0x1000 + self.next_spi;
+                self.reserved.insert(spi, child);
+                Answer::Spi(spi)
+            }
+            Request::InstallChild(install) => {
+                assert_eq!(self.reserved.remove(&install.spi_in), Some(install.child));
+                if self.refuse_install {
+                    return refused("table full");
+                }
+                let old = self.installed.insert(install.child, *install);
+                assert!(old.is_none(), "installed twice");
+                Answer::Done
+            }
+            Request::RemoveChild { child, spi_in, spi_out, .. } => {
+                let removed = self.installed.remove(&child).expect("removed what is not there");
+                assert_eq!((removed.spi_in, removed.spi_out), (spi_in, spi_out));
+                Answer::Done
+            }
+            Request::ReleaseSpi { child, spi, .. } => {
+                assert_eq!(self.reserved.remove(&spi), Some(child), "released what is not reserved");
+                Answer::Done
+            }
+        }
+    }
+}
+
+/// One endpoint with what belongs to it.
+pub struct Node {
+    pub name: &'static str,
+    pub address: IpAddr,
+    pub endpoint: Endpoint,
+    pub plane: Plane,
+    pub events: Vec<Event>,
+    pub config: EndpointConfig,
+    pub book: Arc<Book>,
+    /// Requests whose answers are held back.
+    pub held: Vec<(RequestId, Request)>,
+}
+
+/// A datagram under way.
+#[derive(Clone, Debug)]
+pub struct Datagram {
+    pub src: SocketAddr,
+    pub dst: SocketAddr,
+    pub marker: bool,
+    pub bytes: Vec<u8>,
+}
+
+/// Something that will happen.
+enum Future {
+    Arrival(Datagram),
+    Answer { node: usize, id: RequestId, request: Request },
+}
+
+/// What the network does to datagrams.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Per mille that are lost.
+    pub loss: u64,
+    /// Per mille that arrive twice.
+    pub duplicate: u64,
+    pub latency: (Duration, Duration),
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        let ms = Duration::from_millis(10);
+        Self { loss: 0, duplicate: 0, latency: (ms, ms) }
+    }
+}
+
+/// A NAT in front of one address.
+pub struct Nat {
+    pub inside: IpAddr,
+    pub public: IpAddr,
+    pub next_port: u16,
+    pub mappings: BTreeMap<SocketAddr, u16>,
+}
+
+impl Nat {
+    pub fn new(inside: IpAddr, public: IpAddr) -> Self {
+        Self { inside, public, next_port: 40_000, mappings: BTreeMap::new() }
+    }
+
+    fn out(&mut self, src: SocketAddr) -> SocketAddr {
+        let next = &mut self.next_port;
+        let port = *self.mappings.entry(src).or_insert_with(|| {
+            *next += 1;
+            *next
+        });
+        SocketAddr::new(self.public, port)
+    }
+
+    fn into(&self, dst: SocketAddr) -> Option<SocketAddr> {
+        self.mappings.iter().find(|(_, port)| **port == dst.port()).map(|(inside, _)| *inside)
+    }
+
+    /// Forgets all mappings: the next datagram gets a new port.
+    pub fn rebind(&mut self) {
+        self.mappings.clear();
+    }
+}
+
+/// The whole world.
+pub struct Sim {
+    pub start: Instant,
+    pub now: Instant,
+    pub rng: InsecureEntropy,
+    pub nodes: Vec<Node>,
+    future: BTreeMap<(Instant, u64), Future>,
+    sequence: u64,
+    pub link: Link,
+    pub nat: Option<Nat>,
+    /// Every datagram that was sent, readable.
+    pub trace: Vec<String>,
+    /// Every octet that was sent.
+    pub transcript: Vec<u8>,
+    /// Datagrams are kept back for the test to deliver.
+    pub manual: bool,
+    pub outbox: Vec<Datagram>,
+}
+
+/// A random number below `bound`.
+pub fn below(rng: &mut InsecureEntropy, bound: u64) -> u64 {
+    let mut octets = [0; 8];
+    rng.fill(&mut octets);
+    u64::from_be_bytes(octets) % bound.max(1)
+}
+
+impl Sim {
+    pub fn new(seed: u64) -> Self {
+        let start = Instant::now();
+        Self {
+            start,
+            now: start,
+            rng: InsecureEntropy::from_seed(seed),
+            nodes: Vec::new(),
+            future: BTreeMap::new(),
+            sequence: 0,
+            link: Link::default(),
+            nat: None,
+            trace: Vec::new(),
+            transcript: Vec::new(),
+            manual: false,
+            outbox: Vec::new(),
+        }
+    }
+
+    pub fn add(&mut self, name: &'static str, address: &str, config: EndpointConfig, book: Book) -> usize {
+        let book = Arc::new(book);
+        let endpoint = self.endpoint(&config, &book);
+        let (address, plane) = (address.parse().unwrap(), Plane::default());
+        let (events, held) = (Vec::new(), Vec::new());
+        self.nodes.push(Node { name, address, endpoint, plane, events, config, book, held });
+        self.nodes.len() - 1
+    }
+
+    fn endpoint(&mut self, config: &EndpointConfig, book: &Arc<Book>) -> Endpoint {
+        let seed = below(&mut self.rng, u64::MAX);
+        let key_exchange: Arc<dyn KeyExchangeProvider> = Arc::new(InsecureKeyExchange);
+        let entropy = Box::new(InsecureEntropy::from_seed(seed));
+        Endpoint::new(config.clone(), book.clone(), key_exchange, entropy)
+    }
+
+    /// The node loses everything and starts again.
+    pub fn crash(&mut self, node: usize) {
+        let (config, book) = (self.nodes[node].config.clone(), self.nodes[node].book.clone());
+        self.nodes[node].endpoint = self.endpoint(&config, &book);
+        let next_spi = self.nodes[node].plane.next_spi;
+        self.nodes[node].plane = Plane { next_spi, ..Plane::default() };
+        self.nodes[node].events.clear();
+        self.future.retain(|_, f| !matches!(f, Future::Answer { node: n, .. } if *n == node));
+    }
+
+    /// Begins the first configured connection of a node with the address of another one.
+    pub fn initiate(&mut self, node: usize, remote: &str) -> IkeSaId {
+        let peer = self.nodes[node].book.peers[0].clone();
+        let child = peer.children.first().cloned();
+        let child = child.map(|config| ChildRequest { config, acquire: None });
+        self.initiate_with(node, remote, peer, child)
+    }
+
+    pub fn initiate_with(
+        &mut self,
+        node: usize,
+        remote: &str,
+        peer: Arc<PeerConfig>,
+        child: Option<ChildRequest>,
+    ) -> IkeSaId {
+        let remote = SocketAddr::new(remote.parse().unwrap(), peer.remote_port);
+        let n = &mut self.nodes[node];
+        let local = SocketAddr::new(n.address, peer.local_port);
+        let id = n.endpoint.initiate(self.now, peer, child, local, remote);
+        self.flush(node);
+        id
+    }
+
+    /// Calls a method of a node's endpoint and takes its outputs.
+    pub fn act<T>(&mut self, node: usize, f: impl FnOnce(&mut Endpoint, Instant) -> T) -> T {
+        let result = f(&mut self.nodes[node].endpoint, self.now);
+        self.flush(node);
+        result
+    }
+
+    fn schedule(&mut self, at: Instant, what: Future) {
+        self.sequence += 1;
+        self.future.insert((at, self.sequence), what);
+    }
+
+    /// Takes the outputs of a node.
+    pub fn flush(&mut self, node: usize) {
+        while let Some(output) = self.nodes[node].endpoint.poll_output() {
+            match output {
+                Output::Transmit(Transmit { local, remote, marker, bytes }) => {
+                    assert_eq!(local.ip(), self.nodes[node].address, "sent from another's address");
+                    self.transmit(node, Datagram { src: local, dst: remote, marker, bytes });
+                }
+                Output::Request { id, request } => {
+                    if self.nodes[node].plane.hold {
+                        self.nodes[node].held.push((id, request));
+                    } else {
+                        let at = self.now + self.nodes[node].plane.delay;
+                        self.schedule(at, Future::Answer { node, id, request });
+                    }
+                }
+                Output::Event(event) => self.nodes[node].events.push(event),
+            }
+        }
+    }
+
+    /// Lets the plane of a node work on what was held back.
+    pub fn release(&mut self, node: usize) {
+        self.nodes[node].plane.hold = false;
+        for (id, request) in std::mem::take(&mut self.nodes[node].held) {
+            self.schedule(self.now, Future::Answer { node, id, request });
+        }
+    }
+
+    fn transmit(&mut self, node: usize, datagram: Datagram) {
+        let name = self.nodes[node].name;
+        let at = (self.now - self.start).as_millis();
+        self.trace.push(format!("{at:>5} {name} {}", describe(&datagram)));
+        self.transcript.extend_from_slice(&datagram.bytes);
+        if self.manual {
+            return self.outbox.push(datagram);
+        }
+        let copies = 1 + u64::from(below(&mut self.rng, 1000) < self.link.duplicate);
+        for _ in 0..copies {
+            if below(&mut self.rng, 1000) < self.link.loss {
+                continue;
+            }
+            let (least, most) = self.link.latency;
+            let spread = (most - least).as_micros() as u64;
+            let latency = least + Duration::from_micros(below(&mut self.rng, spread + 1));
+            let at = self.now + latency;
+            let translated = self.translate_out(datagram.clone());
+            self.schedule(at, Future::Arrival(translated));
+        }
+    }
+
+    fn translate_out(&mut self, mut datagram: Datagram) -> Datagram {
+        if let Some(nat) = &mut self.nat
+            && datagram.src.ip() == nat.inside
+        {
+            datagram.src = nat.out(datagram.src);
+        }
+        datagram
+    }
+
+    /// Hands a datagram to whom it is for.
+    pub fn deliver(&mut self, mut datagram: Datagram) {
+        if let Some(nat) = &self.nat
+            && datagram.dst.ip() == nat.public
+        {
+            match nat.into(datagram.dst) {
+                Some(inside) => datagram.dst = inside,
+                None => return,
+            }
+        }
+        let to = self.nodes.iter().position(|n| n.address == datagram.dst.ip());
+        let Some(node) = to else { return };
+        let (local, remote, bytes) = (datagram.dst, datagram.src, &datagram.bytes);
+        let encapsulated = datagram.marker;
+        // As the sockets do: the marker goes with the port.
+        assert_eq!(encapsulated, local.port() == 4500, "marker on the wrong port");
+        let input = Input::Datagram { local, remote, bytes, encapsulated };
+        self.nodes[node].endpoint.handle(self.now, input);
+        self.flush(node);
+    }
+
+    /// All that was sent and not delivered, for tests that deliver by hand.
+    pub fn sent(&mut self) -> Vec<Datagram> {
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// Delivers by hand everything that was sent, once, as it is, and lets the planes answer.
+    pub fn exchange(&mut self) {
+        for datagram in self.sent() {
+            let translated = self.translate_out(datagram);
+            self.deliver(translated);
+            self.run_for(Duration::ZERO);
+        }
+    }
+
+    /// When something happens next.
+    fn next(&self) -> Option<Instant> {
+        let future = self.future.keys().next().map(|(at, _)| *at);
+        let timeouts = self.nodes.iter().filter_map(|n| n.endpoint.next_timeout());
+        timeouts.chain(future).min()
+    }
+
+    /// Lets the world run for some time.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut steps = 0;
+        while let Some(at) = self.next().filter(|at| *at <= end) {
+            steps += 1;
+            assert!(steps < 200_000, "the world does not come to rest:\n{}", self.trace.join("\n"));
+            self.now = self.now.max(at);
+            let due = self.future.first_key_value().map(|(key, _)| *key);
+            if let Some(key) = due.filter(|(at, _)| *at <= self.now) {
+                match self.future.remove(&key).unwrap() {
+                    Future::Arrival(datagram) => self.deliver(datagram),
+                    Future::Answer { node, id, request } => {
+                        let answer = self.nodes[node].plane.execute(request);
+                        self.nodes[node].endpoint.handle(self.now, Input::Answer { id, answer });
+                        self.flush(node);
+                    }
+                }
+                continue;
+            }
+            for node in 0..self.nodes.len() {
+                if self.nodes[node].endpoint.next_timeout().is_some_and(|t| t <= self.now) {
+                    self.nodes[node].endpoint.handle(self.now, Input::Timeout);
+                    self.flush(node);
+                }
+            }
+        }
+        self.now = end;
+    }
+
+    /// The names of a node's events, but for retransmissions.
+    pub fn event_names(&self, node: usize) -> Vec<&'static str> {
+        let names = self.nodes[node].events.iter().map(Event::name);
+        names.filter(|name| *name != "retransmitting").collect()
+    }
+
+    /// The trace without times.
+    pub fn lines(&self) -> Vec<String> {
+        self.trace.iter().map(|line| line[6..].to_owned()).collect()
+    }
+
+    /// What must hold when all is quiet: see the module `simulation`.
+    pub fn assert_agreement(&self, a: usize, b: usize) {
+        let established = |node: usize| {
+            let sas = self.nodes[node].endpoint.ike_sas();
+            let mut sas: Vec<_> = sas
+                .map(|sa| {
+                    assert_eq!(sa.state, IkeSaState::Established, "still busy: {sa:?}");
+                    (sa.initiator_spi, sa.responder_spi, sa.suite, sa.children.len())
+                })
+                .collect();
+            sas.sort_by_key(|sa| sa.0);
+            sas
+        };
+        assert_eq!(established(a), established(b), "the IKE SAs differ");
+
+        let (ours, theirs) = (&self.nodes[a].plane.installed, &self.nodes[b].plane.installed);
+        assert_eq!(ours.len(), theirs.len(), "the child SAs differ");
+        for x in ours.values() {
+            let mirrored = |y: &&ChildInstall| y.spi_in == x.spi_out && y.spi_out == x.spi_in;
+            let y = theirs.values().find(mirrored).expect("child SA without counterpart");
+            assert_eq!((&x.keys_in, &x.keys_out), (&y.keys_out, &y.keys_in), "keys do not mirror");
+            assert_ne!(x.keys_in, x.keys_out);
+            assert_eq!((&x.ts_local, &x.ts_remote), (&y.ts_remote, &y.ts_local));
+            assert_eq!((x.suite, x.mode, x.encapsulated), (y.suite, y.mode, y.encapsulated));
+            assert_ne!(x.initiator, y.initiator);
+        }
+        for node in [a, b] {
+            let node = &self.nodes[node];
+            assert!(node.plane.reserved.is_empty(), "{}: SPIs left over", node.name);
+            let mut known: Vec<_> = node.endpoint.child_sas().map(|c| c.id).collect();
+            known.sort();
+            let installed: Vec<_> = node.plane.installed.keys().copied().collect();
+            assert_eq!(known, installed, "{}: endpoint and plane differ", node.name);
+            assert_eq!(node.endpoint.half_open(), 0);
+            assert_eq!(node.endpoint.size(), node.endpoint.ike_sas().count(), "SAs left over");
+            assert_life_cycles(node);
+        }
+    }
+}
+
+/// Each SA begins and ends in order, and once.
+fn assert_life_cycles(node: &Node) {
+    let mut ikes: BTreeMap<IkeSaId, &str> = BTreeMap::new();
+    let mut children: BTreeMap<ChildSaId, &str> = BTreeMap::new();
+    let mut owners: BTreeMap<ChildSaId, IkeSaId> = BTreeMap::new();
+    for event in &node.events {
+        let name = event.name();
+        match event {
+            Event::IkeEstablished { ike, .. } => assert_eq!(ikes.insert(*ike, name), None),
+            Event::IkeFailed { ike, .. } => assert_eq!(ikes.insert(*ike, name), None),
+            Event::IkeClosed { ike, .. } => {
+                assert_eq!(ikes.insert(*ike, name), Some("ike_established"));
+                for (child, owner) in &owners {
+                    let open = children.get(child) == Some(&"child_established");
+                    assert!(!(open && owner == ike), "{child} outlives {ike}");
+                }
+            }
+            Event::ChildEstablished { ike, child, .. } => {
+                assert_eq!(ikes.get(ike), Some(&"ike_established"));
+                assert_eq!(children.insert(*child, name), None);
+                owners.insert(*child, *ike);
+            }
+            Event::ChildFailed { child, .. } => assert_eq!(children.insert(*child, name), None),
+            Event::ChildClosed { child, .. } => {
+                assert_eq!(children.insert(*child, name), Some("child_established"));
+            }
+            _ => {}
+        }
+    }
+    let open = ikes.values().filter(|name| **name == "ike_established").count();
+    assert_eq!(open, node.endpoint.ike_sas().count(), "{}: events and SAs differ", node.name);
+    let open = children.values().filter(|name| **name == "child_established").count();
+    assert_eq!(open, node.endpoint.child_sas().count(), "{}: events and children differ", node.name);
+}
+
+/// A datagram in one line.
+pub fn describe(datagram: &Datagram) -> String {
+    let mut text = format!("{} > {}", datagram.src.port(), datagram.dst.port());
+    let Ok(message) = Message::parse(&datagram.bytes) else { return text + " malformed" };
+    let header = message.header();
+    let kind = if header.flags.response { "response" } else { "request" };
+    write!(text, " {} {kind} {}", header.exchange, header.message_id).unwrap();
+    for payload in message.payloads().flatten() {
+        match payload {
+            Payload::Notify(notify) => write!(text, " N({})", notify.kind).unwrap(),
+            other => write!(text, " {}", other.payload_type()).unwrap(),
+        }
+    }
+    text
+}
+
+/// A prefix with any protocol and port.
+pub fn net(text: &str) -> TsTemplate {
+    TsTemplate::prefix(text.parse().unwrap())
+}
+
+/// Two gateways, `east` at 192.0.2.1 with 10.1.0.0/16 and `west` at 192.0.2.2 with 10.2.0.0/16, and how each
+/// configuration differs from the usual one.
+pub struct Pair {
+    pub east: PeerConfig,
+    pub west: PeerConfig,
+    pub east_child: ChildConfig,
+    pub west_child: ChildConfig,
+    pub east_config: EndpointConfig,
+    pub west_config: EndpointConfig,
+    pub east_psk: Vec<u8>,
+    pub west_psk: Vec<u8>,
+}
+
+pub const EAST: &str = "192.0.2.1";
+pub const WEST: &str = "192.0.2.2";
+pub const NAT: &str = "203.0.113.9";
+
+impl Default for Pair {
+    fn default() -> Self {
+        let id = |text: &str| -> Identity { text.parse().unwrap() };
+        let (e, w) = (id("@east.example.com"), id("@west.example.com"));
+        let tunnel = |name: &str, local, remote| ChildConfig::new(name, vec![net(local)], vec![net(remote)]);
+        let key = b"an excellent shared secret".to_vec();
+        Self {
+            east: PeerConfig::new("to-west", e.clone(), PeerIdentity::Exactly(w.clone())),
+            west: PeerConfig::new("to-east", w, PeerIdentity::Exactly(e)),
+            east_child: tunnel("to-west", "10.1.0.0/16", "10.2.0.0/16"),
+            west_child: tunnel("to-east", "10.2.0.0/16", "10.1.0.0/16"),
+            east_config: EndpointConfig::default(),
+            west_config: EndpointConfig::default(),
+            east_psk: key.clone(),
+            west_psk: key,
+        }
+    }
+}
+
+impl Pair {
+    /// The world with both: east is node 0, west is node 1.
+    pub fn sim(mut self, seed: u64) -> Sim {
+        self.east.children = vec![Arc::new(self.east_child)];
+        self.west.children = vec![Arc::new(self.west_child)];
+        let book = |peer: PeerConfig, key: Vec<u8>| {
+            let remote = peer.remote_id.exact().cloned().unwrap_or_else(|| peer.local_id.clone());
+            Book { psks: vec![(peer.local_id.clone(), remote, key)], peers: vec![Arc::new(peer)] }
+        };
+        let mut sim = Sim::new(seed);
+        sim.add("east", EAST, self.east_config, book(self.east, self.east_psk));
+        sim.add("west", WEST, self.west_config, book(self.west, self.west_psk));
+        sim
+    }
+}
+
+/// Seconds.
+pub fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
