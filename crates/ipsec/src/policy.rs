@@ -179,6 +179,9 @@ impl Template {
 }
 
 /// What identifies a policy: two policies with equal keys cannot exist together (K1). Priority is not part of it.
+///
+/// A store clears the bits of the mark's value outside its mask when it takes a policy, but not when it is asked for
+/// one: ask with a [`normalized`](PolicyKey::normalized) key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PolicyKey {
     /// The table.
@@ -227,7 +230,7 @@ pub struct Policy {
     pub templates: Vec<Template>,
     /// When the policy itself ends. Only the time limits are used.
     pub lifetime: Lifetime,
-    /// The number that acquire messages name the policy by; 0 lets the store choose. The low two bits are the
+    /// The number that acquire messages name the policy by; 0 lets the store choose. The low three bits are the
     /// direction's number (K1).
     pub index: u32,
     /// POLICY_ICMP: forwarded ICMP errors follow the policy of the packet they quote (K3).
@@ -261,7 +264,7 @@ impl Policy {
         if !self.key.selector.is_consistent() {
             return invalid("the selector's prefixes are of different families");
         }
-        if self.index != 0 && self.index & 3 != self.key.direction as u32 {
+        if self.index != 0 && self.index & 7 != self.key.direction as u32 {
             return invalid("the low bits of the index do not name the policy's direction");
         }
         if self.templates.len() > Policy::MAX_TEMPLATES {

@@ -421,7 +421,6 @@ impl Sad {
                 };
                 let sa = Sa {
                     if_id: request.if_id,
-                    acquire_seq: request.acquire_seq,
                     ..without_keys(
                         id,
                         request.src,

@@ -123,7 +123,7 @@ impl Spd {
 
     /// The policy with that key.
     pub fn get(&self, key: &PolicyKey) -> Option<&InstalledPolicy> {
-        self.policies.get(*self.by_key.get(&key.normalized())?)
+        self.policies.get(*self.by_key.get(key)?)
     }
 
     /// The policy with that index.
@@ -176,15 +176,14 @@ impl Spd {
     ///
     /// [`CommandError::NotFound`].
     pub fn remove(&mut self, key: &PolicyKey) -> Result<Policy, CommandError> {
-        let key = key.normalized();
-        let slot = self.by_key.remove(&key).ok_or(CommandError::NotFound)?;
+        let slot = self.by_key.remove(key).ok_or(CommandError::NotFound)?;
         let InstalledPolicy { policy, pos } = self
             .policies
             .try_remove(slot)
             .ok_or(CommandError::NotFound)?;
         self.by_index.remove(&policy.index);
-        if let Some(table) = self.tables.get_mut(table_of(&key)) {
-            table.remove(&key, (policy.priority, pos));
+        if let Some(table) = self.tables.get_mut(table_of(key)) {
+            table.remove(key, (policy.priority, pos));
         }
         Ok(policy)
     }

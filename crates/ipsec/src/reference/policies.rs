@@ -55,8 +55,7 @@ impl Databases {
     ///
     /// [`CommandError::NotFound`].
     pub fn remove_policy(&mut self, key: &PolicyKey) -> Result<Policy, CommandError> {
-        let key = key.normalized();
-        match self.policies.iter().position(|p| p.policy.key == key) {
+        match self.policies.iter().position(|p| p.policy.key == *key) {
             Some(position) => Ok(self.policies.remove(position).policy),
             None => Err(CommandError::NotFound),
         }
@@ -64,8 +63,7 @@ impl Databases {
 
     /// The policy with that key.
     pub fn policy(&self, key: &PolicyKey) -> Option<&InstalledPolicy> {
-        let key = key.normalized();
-        self.policies.iter().find(|p| p.policy.key == key)
+        self.policies.iter().find(|p| p.policy.key == *key)
     }
 
     /// All policies, oldest first.

@@ -283,8 +283,8 @@ impl Databases {
                     request.mode,
                     request.reqid,
                 );
+                // It does not take the number of the request: no ACQUIRE has made it.
                 sa.if_id = request.if_id;
-                sa.acquire_seq = request.acquire_seq;
                 self.push(now, sa, SaState::Larval);
             }
         }
