@@ -17,20 +17,21 @@
 //! | policy `fwd R→L block` | until lowered | stops clear text inwards to hosts behind (K3, K9) |
 //! | `net.ipv4.conf.T.disable_xfrm=1` | with T | IPv4 out: a route through T carries `DST_NOXFRM`, no policy lookup (K2) |
 //! | `net.ipv4.conf.T.disable_policy=1` | with T | IPv4 in and fwd: packets from T are not checked (K2) |
-//! | policy `out L→R allow, dev T` (IPv6) | while open | IPv6 out: there is no `disable_xfrm` for IPv6 |
-//! | nftables `ip6`: `iifname T` sets a mark | while open | tells the SPD which IPv6 packets came from T |
-//! | policies `in`, `fwd` `R→L allow, mark` (IPv6) | while open | IPv6 in and fwd: let the marked ones pass |
 //! | `net.ipv6.conf.T.disable_policy=0` | with T | must *not* be 1, see below |
+//! | nftables `ip6`, prerouting: `iifname T` sets a mark | while open | tells the SPD which IPv6 packets came from T |
+//! | policies `in`, `fwd` `R→L allow, mark` (IPv6) | while open | IPv6 in and fwd: let the marked ones pass |
+//! | nftables `ip6`, postrouting: `oifname != T L→R drop` | while open | IPv6 out: what does not leave by T does not leave |
+//! | policy `out L→R allow, not escaping` (IPv6) | while open | IPv6 out: opens what the rule above guards |
 //!
 //! # Why IPv6 arrival needs a mark
 //!
 //! A policy's device selector does not help inwards: for the IN and FWD checks the kernel compares it with the device of
 //! the packet's *route*, the loopback device for local delivery and the outgoing one for forwarding, not with the device
-//! that the packet came in by. `disable_policy` is no help either. For IPv6 it is honoured in two places: `ip6_forward` asks the
-//! device of arrival, which would do; but for local delivery the flag sits on the route of the *destination address* and
-//! is that of the device that owns the address (`addrconf_f6i_alloc`), wherever the packet came from. With
-//! `disable_policy=1` on T, every address that we put on T (a leased inner address!) would accept clear text from anywhere,
-//! and no other address would accept anything from T. IPv4 asks the device of arrival in both cases.
+//! that the packet came in by. `disable_policy` is no help either. For IPv6 it is honoured in two places: `ip6_forward`
+//! asks the device of arrival, which would do; but for local delivery the flag sits on the route of the *destination
+//! address* and is that of the device that owns the address, wherever the packet came from. With `disable_policy=1` on T,
+//! every address that we put on T (a leased inner address!) would accept clear text from anywhere, and no other address
+//! would accept anything from T. IPv4 asks the device of arrival in both cases.
 //!
 //! So an nftables rule adds a mark to IPv6 packets from T, and policies that look for that mark let them pass. The rule
 //! decides nothing; it only tells the SPD what the SPD cannot see. That way round, losing the rule (`nft flush ruleset`
@@ -38,14 +39,26 @@
 //! everywhere, and one place, `ip xfrm policy`, shows what is forbidden. It runs in prerouting because the FWD check comes
 //! before the forward hook; it sets one bit ([`ARRIVAL_MARK`]) and leaves the others to their owners (S1.6).
 //!
-//! Without nf_tables in the kernel, [`Fence::open`] says so and IPv6 into the tunnel works while IPv6 out of it is dropped.
+//! # Why IPv6 departure needs a guard
+//!
+//! There is no `disable_xfrm` for IPv6, and a policy with T as its device serves forwarded packets only: for packets made
+//! here the kernel matches the device that the *socket* is bound to (`flowi_oif`, 0 for most), not the one that the route
+//! chose. Nothing else of the flow tells the two apart, so while the tunnel is open an IPv6 policy must allow L→R as
+//! a whole, and the decision by device is nftables', in postrouting, where the device is known. The allowing policy does not
+//! match packets with the escape mark ([`crate::routing::ESCAPE_MARK`]), which the routing rules would not lead into T.
+//!
+//! Both survive a crash, and the guard then drops everything, as T is gone. Should someone flush the ruleset *after* a
+//! crash, the allowing policy would be left alone; [`Fence::with_lease`] gives it an end of its own.
+//!
+//! Without nf_tables in the kernel, [`Fence::open`] says so for IPv6, and the block stands.
 //!
 //! # Limits
 //!
-//! A socket with `CAP_NET_ADMIN` can always give itself a policy. `disable_policy` or `disable_xfrm` set to 1 on `all` or
-//! on another device by the administrator makes a hole of that size: [`weaknesses`] lists such settings.
+//! A process with `CAP_NET_ADMIN` can always give its sockets policies of their own. `disable_policy` or `disable_xfrm` set
+//! to 1 on `all` or on another device by the administrator makes a hole of that size: [`weaknesses`] lists them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use cygnet_ipsec::{
     Action, Command, CommandError, Direction, Mark, Policy, PolicyKey, SaDatabase, Selector,
@@ -60,20 +73,34 @@ pub const ARRIVAL_MARK: Mark = Mark {
     mask: 0x2000_0000,
 };
 
-/// Marking IPv6 packets by the device of their arrival.
-pub trait ArrivalMarks {
-    /// From now on, IPv6 packets that arrive from one of these devices carry the mark, and no others get it from us.
-    /// Replaces what was set before, by this process or an earlier one.
+/// What the packet filter has to do for the fence. IPv6 only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilterTable {
+    /// Packets that arrive from these devices get the mark `arrival`.
+    pub devices: Vec<String>,
+    /// The mark.
+    pub arrival: Mark,
+    /// Packets with this mark are our own sockets' and leave by any device.
+    pub escape: Mark,
+    /// These packets leave by this device or not at all.
+    pub guarded: Vec<(String, Selector)>,
+    /// But these may leave anywhere (passthrough, or protected by the kernel's own IPsec after its own policy).
+    pub exceptions: Vec<Selector>,
+}
+
+/// The packet filter that helps where the SPD cannot see devices.
+pub trait PacketFilter {
+    /// Makes the table what is given, in one step, whatever this process or an earlier one loaded before.
     ///
     /// # Errors
-    /// [`RequestError::Unsupported`] on a kernel without nf_tables.
-    fn set_arrival_marks(&mut self, devices: &[String], mark: Mark) -> Result<(), RequestError>;
+    /// [`RequestError::Unsupported`] on a kernel without nf_tables; the earlier table stands then.
+    fn load(&mut self, table: &FilterTable) -> Result<(), RequestError>;
 
-    /// Removes all marking of ours.
+    /// Removes the table; that there is none is no error.
     ///
     /// # Errors
     /// When the kernel refuses.
-    fn clear_arrival_marks(&mut self) -> Result<(), RequestError>;
+    fn unload(&mut self) -> Result<(), RequestError>;
 }
 
 /// Why the fence could not be changed. It stands in its earlier shape, or blocks more than it should, never less.
@@ -93,12 +120,18 @@ pub enum FenceError {
         /// What the database said.
         error: CommandError,
     },
-    /// A device setting was refused.
+    /// A device setting was refused; the device must not be used.
     #[error("fence: {0}")]
     Setting(#[source] RequestError),
-    /// IPv6 packets from the device cannot be told from others. IPv4 passes, IPv6 out of the tunnel is dropped.
-    #[error("fence: ipv6 out of the tunnel stays blocked: {0}")]
-    ArrivalMarks(#[source] RequestError),
+    /// The packet filter was refused: IPv6 stays blocked, IPv4 is not concerned.
+    #[error("fence: ipv6 stays blocked: {0}")]
+    Filter(#[source] RequestError),
+    /// The device was not admitted before ([`Fence::admit_device`]).
+    #[error("fence: device #{ifindex} is not admitted")]
+    UnknownDevice {
+        /// Its index.
+        ifindex: u32,
+    },
 }
 
 /// What is to be fenced: the traffic of one pair of traffic selectors.
@@ -145,16 +178,20 @@ impl Enclosure {
     }
 
     /// The policies that let IPv6 through the device. None for IPv4, where the device's settings do.
+    ///
+    /// Each has a mark in its key: without, the outbound one would have the block's key and replace it (K1).
     #[must_use]
-    pub fn pass_policies(&self, ifindex: u32, arrival: Mark) -> Vec<Policy> {
+    pub fn pass_policies(&self, arrival: Mark, escape: Mark) -> Vec<Policy> {
         if !self.is_ipv6() {
             return Vec::new();
         }
-        let mut out = self.outbound;
-        out.ifindex = ifindex;
+        let not_escaping = Mark {
+            value: !escape.value & escape.mask,
+            mask: escape.mask,
+        };
         let inbound = self.inbound();
         [
-            (Direction::Out, out, Mark::ANY),
+            (Direction::Out, self.outbound, not_escaping),
             (Direction::In, inbound, arrival),
             (Direction::Fwd, inbound, arrival),
         ]
@@ -183,14 +220,19 @@ pub const DEVICE_SETTINGS: [(Setting, i64); 3] = [
 
 /// The fence of all user-space tunnels of a process.
 ///
-/// Life: [`raise`](Self::raise) as soon as a connection is loaded, before there is a device; [`open`](Self::open) when
-/// the device and the routes into it are there; [`close`](Self::close) before the device goes; [`lower`](Self::lower)
-/// when the connection is unloaded. After a crash the block policies are still there: raising again takes them over.
+/// Life: [`raise`](Self::raise) as soon as a connection is loaded, before there is a device;
+/// [`admit_device`](Self::admit_device) before the device is brought up; [`open`](Self::open) when the routes into it are
+/// there; [`close`](Self::close) before the routes go; [`dismiss_device`](Self::dismiss_device) before the device goes;
+/// [`lower`](Self::lower) when the connection is unloaded. After a crash the block policies are still there: raising again
+/// takes them over and closes what was open.
 #[derive(Debug)]
 pub struct Fence {
     arrival: Mark,
+    escape: Mark,
+    lease: Option<Duration>,
     enclosures: HashMap<Enclosure, Entry>,
     devices: BTreeMap<u32, String>,
+    exceptions: Vec<Selector>,
 }
 
 #[derive(Debug)]
@@ -201,22 +243,35 @@ struct Entry {
 
 impl Default for Fence {
     fn default() -> Self {
-        Self::new(ARRIVAL_MARK)
+        Self::new(ARRIVAL_MARK, crate::routing::ESCAPE_MARK)
     }
 }
 
 impl Fence {
-    /// A fence around nothing, with the mark for IPv6 arrivals.
+    /// A fence around nothing. `arrival` marks IPv6 packets from our devices, `escape` our sockets' own packets; single
+    /// bits that nobody else uses.
     #[must_use]
-    pub fn new(arrival: Mark) -> Self {
+    pub fn new(arrival: Mark, escape: Mark) -> Self {
         Self {
             arrival: arrival.normalized(),
+            escape: escape.normalized(),
+            lease: None,
             enclosures: HashMap::new(),
             devices: BTreeMap::new(),
+            exceptions: Vec::new(),
         }
     }
 
-    /// Blocks the enclosure's clear traffic. Counted: equal enclosures share policies.
+    /// Lets the policies that open IPv6 end by themselves (K11), unless [`refresh`](Self::refresh) comes in time: a dead
+    /// man's handle. Whole seconds; call `refresh` at least three times in a lease.
+    #[must_use]
+    pub fn with_lease(mut self, lease: Duration) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
+    /// Blocks the enclosure's clear traffic, and closes what an earlier run left open. Counted: equal enclosures share
+    /// their policies.
     ///
     /// # Errors
     /// [`FenceError::Policy`]; then the enclosure is not counted, and policies already installed are left standing.
@@ -228,6 +283,9 @@ impl Fence {
         if let Some(entry) = self.enclosures.get_mut(enclosure) {
             entry.users += 1;
             return Ok(());
+        }
+        for policy in enclosure.pass_policies(self.arrival, self.escape) {
+            remove(spd, &policy)?;
         }
         for policy in enclosure.block_policies() {
             install(spd, policy)?;
@@ -247,11 +305,10 @@ impl Fence {
     /// Must come before the device is brought up, so that no packet finds half the settings.
     ///
     /// # Errors
-    /// [`FenceError::Setting`]: the device must not be used. [`FenceError::ArrivalMarks`]: it may be, for IPv4.
+    /// [`FenceError::Setting`]: the device must not be used.
     pub fn admit_device(
         &mut self,
         links: &mut impl Links,
-        marks: &mut impl ArrivalMarks,
         ifindex: u32,
         device: &str,
     ) -> Result<(), FenceError> {
@@ -264,53 +321,65 @@ impl Fence {
             }
         }
         self.devices.insert(ifindex, device.to_owned());
-        self.write_marks(marks)
+        Ok(())
     }
 
     /// Lets the enclosure's traffic pass through the device. The route into the device should be there already.
     ///
     /// # Errors
-    /// [`FenceError::Policy`].
+    /// [`FenceError::Policy`], [`FenceError::Filter`]; the enclosure is closed then.
     pub fn open(
         &mut self,
         spd: &mut impl SaDatabase,
+        filter: &mut impl PacketFilter,
         enclosure: &Enclosure,
         ifindex: u32,
     ) -> Result<(), FenceError> {
+        if !self.devices.contains_key(&ifindex) {
+            return Err(FenceError::UnknownDevice { ifindex });
+        }
         let Some(entry) = self.enclosures.get_mut(enclosure) else {
             return Ok(());
         };
-        if entry.device == Some(ifindex) {
+        if entry.device.replace(ifindex) == Some(ifindex) || !enclosure.is_ipv6() {
             return Ok(());
         }
-        let former = entry.device.replace(ifindex);
-        if let Some(former) = former {
-            for policy in enclosure.pass_policies(former, self.arrival) {
-                remove(spd, &policy)?;
-            }
+        // The guard stands before the policy opens.
+        let opened = self
+            .load(filter)
+            .and_then(|()| self.install_passes(spd, enclosure));
+        if opened.is_err() {
+            // Which pieces are there is not known; take all of them away.
+            let _ = self.close(spd, filter, enclosure);
         }
-        for policy in enclosure.pass_policies(ifindex, self.arrival) {
-            install(spd, policy)?;
-        }
-        Ok(())
+        opened
     }
 
     /// Takes the passage back; the block stands.
     ///
     /// # Errors
-    /// [`FenceError::Policy`].
+    /// [`FenceError::Policy`]: it may still be open, and the guard is left standing. [`FenceError::Filter`]: it is closed.
     pub fn close(
         &mut self,
         spd: &mut impl SaDatabase,
+        filter: &mut impl PacketFilter,
         enclosure: &Enclosure,
     ) -> Result<(), FenceError> {
-        let Some(entry) = self.enclosures.get_mut(enclosure) else {
+        let open = self
+            .enclosures
+            .get(enclosure)
+            .is_some_and(|e| e.device.is_some());
+        if !open {
             return Ok(());
-        };
-        if let Some(ifindex) = entry.device.take() {
-            for policy in enclosure.pass_policies(ifindex, self.arrival) {
-                remove(spd, &policy)?;
-            }
+        }
+        for policy in enclosure.pass_policies(self.arrival, self.escape) {
+            remove(spd, &policy)?;
+        }
+        if let Some(entry) = self.enclosures.get_mut(enclosure) {
+            entry.device = None;
+        }
+        if enclosure.is_ipv6() {
+            self.load(filter)?;
         }
         Ok(())
     }
@@ -322,23 +391,22 @@ impl Fence {
     pub fn dismiss_device(
         &mut self,
         spd: &mut impl SaDatabase,
-        marks: &mut impl ArrivalMarks,
+        filter: &mut impl PacketFilter,
         ifindex: u32,
     ) -> Result<(), FenceError> {
-        let mut result = Ok(());
         let open: Vec<Enclosure> = self
             .enclosures
             .iter()
             .filter(|(_, entry)| entry.device == Some(ifindex))
             .map(|(enclosure, _)| *enclosure)
             .collect();
+        let mut result = Ok(());
         for enclosure in open {
-            let closed = self.close(spd, &enclosure);
+            let closed = self.close(spd, filter, &enclosure);
             result = result.and(closed);
         }
         self.devices.remove(&ifindex);
-        let written = self.write_marks(marks);
-        result.and(written)
+        result
     }
 
     /// Removes the block; the last user's call counts. Closes it first. Answers whether it was removed.
@@ -348,6 +416,7 @@ impl Fence {
     pub fn lower(
         &mut self,
         spd: &mut impl SaDatabase,
+        filter: &mut impl PacketFilter,
         enclosure: &Enclosure,
     ) -> Result<bool, FenceError> {
         let Some(entry) = self.enclosures.get_mut(enclosure) else {
@@ -357,7 +426,7 @@ impl Fence {
             entry.users -= 1;
             return Ok(false);
         }
-        self.close(spd, enclosure)?;
+        self.close(spd, filter, enclosure)?;
         for policy in enclosure.block_policies() {
             remove(spd, &policy)?;
         }
@@ -365,19 +434,92 @@ impl Fence {
         Ok(true)
     }
 
+    /// Names packets that may leave in clear although they lie in an enclosure: those of passthrough connections and of
+    /// connections that the kernel's own IPsec protects. Their policies in the SPD, of better priority, are the caller's.
+    ///
+    /// # Errors
+    /// [`FenceError::Filter`].
+    pub fn set_exceptions(
+        &mut self,
+        filter: &mut impl PacketFilter,
+        outbound: Vec<Selector>,
+    ) -> Result<(), FenceError> {
+        self.exceptions = outbound;
+        if self.opens_ipv6() {
+            self.load(filter)?;
+        }
+        Ok(())
+    }
+
+    /// Puts back what others may have taken away (the packet filter's table) and renews the lease.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub fn refresh(
+        &mut self,
+        spd: &mut impl SaDatabase,
+        filter: &mut impl PacketFilter,
+    ) -> Result<(), FenceError> {
+        if !self.opens_ipv6() {
+            return Ok(());
+        }
+        self.load(filter)?;
+        for (enclosure, entry) in &self.enclosures {
+            if self.lease.is_some() && entry.device.is_some() {
+                self.install_passes(spd, enclosure)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The fenced enclosures, and the device that each is open to.
     pub fn iter(&self) -> impl Iterator<Item = (&Enclosure, Option<u32>)> {
         self.enclosures.iter().map(|(e, entry)| (e, entry.device))
     }
 
-    fn write_marks(&self, marks: &mut impl ArrivalMarks) -> Result<(), FenceError> {
-        let devices: Vec<String> = self.devices.values().cloned().collect();
-        if devices.is_empty() {
-            marks.clear_arrival_marks()
-        } else {
-            marks.set_arrival_marks(&devices, self.arrival)
+    fn opens_ipv6(&self) -> bool {
+        self.enclosures
+            .iter()
+            .any(|(e, entry)| e.is_ipv6() && entry.device.is_some())
+    }
+
+    fn install_passes(
+        &self,
+        spd: &mut impl SaDatabase,
+        enclosure: &Enclosure,
+    ) -> Result<(), FenceError> {
+        for mut policy in enclosure.pass_policies(self.arrival, self.escape) {
+            policy.lifetime.hard_add = self.lease;
+            install(spd, policy)?;
         }
-        .map_err(FenceError::ArrivalMarks)
+        Ok(())
+    }
+
+    /// Makes the packet filter fit the open enclosures.
+    fn load(&self, filter: &mut impl PacketFilter) -> Result<(), FenceError> {
+        let mut table = FilterTable {
+            devices: Vec::new(),
+            arrival: self.arrival,
+            escape: self.escape,
+            guarded: Vec::new(),
+            exceptions: self.exceptions.clone(),
+        };
+        for (enclosure, entry) in &self.enclosures {
+            if let Some(device) = entry.device.and_then(|i| self.devices.get(&i))
+                && enclosure.is_ipv6()
+            {
+                table.guarded.push((device.clone(), enclosure.outbound));
+                if !table.devices.contains(device) {
+                    table.devices.push(device.clone());
+                }
+            }
+        }
+        if table.guarded.is_empty() {
+            filter.unload()
+        } else {
+            filter.load(&table)
+        }
+        .map_err(FenceError::Filter)
     }
 }
 

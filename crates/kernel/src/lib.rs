@@ -11,7 +11,7 @@
 //! | S3.7 offload | [`OffloadProbe`] | [`linux::Ethtool`] | [`memory::Network`] |
 //! | S3.8 inner addresses | [`AddressControl`], counted by [`InnerAddrs`] | [`linux::Rtnetlink`] | [`memory::Network`] |
 //! | S3.9 route events | [`RouteEvents`] | [`linux::RouteMonitor`] | [`memory::RouteMonitor`] |
-//! | helpers | [`Links`], [`Routing`], [`ArrivalMarks`] | [`linux::Rtnetlink`], [`linux::Nftables`] | [`memory::Network`] |
+//! | helpers | [`Links`], [`Routing`], [`PacketFilter`] | [`linux::Rtnetlink`], [`linux::Nftables`] | [`memory::Network`] |
 //!
 //! On top of them: [`Fence`] keeps protected traffic from travelling in clear when user space does the work, and
 //! [`TunnelRouting`] leads it into the tunnel devices.
@@ -36,7 +36,7 @@ pub mod sadb;
 
 pub use addr_events::{AddrEvent, AddrEvents};
 pub use default_route::{LookupError, RouteAnswer, RouteLookup, RouteQuery};
-pub use fence::{ArrivalMarks, Enclosure, Fence, FenceError};
+pub use fence::{Enclosure, Fence, FenceError, FilterTable, PacketFilter};
 pub use ike_socket::{
     IKE_PORT, IkeSocket, IkeSocketSpec, IkeSockets, NAT_PORT, OpenError, PathMtu, Received,
     Unsuitable, listen_addresses, suitable,

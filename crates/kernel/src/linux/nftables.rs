@@ -8,23 +8,37 @@
 //!         type filter hook prerouting priority -149; policy accept;
 //!         iifname "ipsec0" meta mark set meta mark & 0xdfffffff ^ 0x20000000
 //!     }
+//!     chain leaving {
+//!         type filter hook postrouting priority -300; policy accept;
+//!         meta mark & 0x10000000 == 0x10000000 accept
+//!         oifname "lo" accept
+//!         rt ipsec exists accept
+//!         meta l4proto esp accept
+//!         meta l4proto ah accept
+//!         icmpv6 type nd-neighbor-solicit accept
+//!         icmpv6 type nd-neighbor-advert accept
+//!         oifname != "ipsec0" ip6 saddr 2001:db8:1::/48 ip6 daddr 2001:db8:2::/48 counter drop
+//!     }
 //! }
 //! ```
 //!
-//! with one rule per device. Why, says [`crate::fence`]. The table is replaced as a whole in one transaction, so that
-//! there is no moment with half of it, and no state to keep in step. A foreign `flush ruleset` removes it: traffic out of
-//! the tunnel is then dropped by the fence's block policies, never the other way round.
+//! with a rule per device in the first chain and one per open enclosure in the second. Why, says [`crate::fence`]. The
+//! table is replaced as a whole in one transaction: there is no moment with half of it, and no state to keep in step.
 
-use cygnet_ipsec::Mark;
+use std::net::IpAddr;
 
-use crate::fence::ArrivalMarks;
+use cygnet_ipsec::{Mark, PortMatch, Selector};
+use ipnet::IpNet;
+
+use crate::fence::{FilterTable, PacketFilter};
 use crate::netlink::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, RequestError, RequestSocket, error_of, frames,
 };
 
 /// Name of our table, in the family `ip6`.
 pub const TABLE: &str = "cygnet";
-const CHAIN: &str = "arrival";
+const ARRIVAL: &str = "arrival";
+const LEAVING: &str = "leaving";
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
@@ -66,14 +80,46 @@ const NFTA_BITWISE_LEN: u16 = 3;
 const NFTA_BITWISE_MASK: u16 = 4;
 const NFTA_BITWISE_XOR: u16 = 5;
 
+const NFTA_IMMEDIATE_DREG: u16 = 1;
+const NFTA_IMMEDIATE_DATA: u16 = 2;
+const NFTA_DATA_VERDICT: u16 = 2;
+const NFTA_VERDICT_CODE: u16 = 1;
+const NFTA_PAYLOAD_DREG: u16 = 1;
+const NFTA_PAYLOAD_BASE: u16 = 2;
+const NFTA_PAYLOAD_OFFSET: u16 = 3;
+const NFTA_PAYLOAD_LEN: u16 = 4;
+const NFTA_RT_DREG: u16 = 1;
+const NFTA_RT_KEY: u16 = 2;
+
+const NLM_F_APPEND: u16 = 0x800;
 const NF_INET_PRE_ROUTING: u32 = 0;
+const NF_INET_POST_ROUTING: u32 = 4;
 /// Just after `mangle` (-150), where administrators set marks: ours is added to theirs, not overwritten.
-const PRIORITY: i32 = -149;
+const ARRIVAL_PRIORITY: i32 = -149;
+/// Before source NAT, which would hide that the packet was to be protected.
+const LEAVING_PRIORITY: i32 = -300;
+const NF_DROP: u32 = 0;
 const NF_ACCEPT: u32 = 1;
 const NFT_META_MARK: u32 = 3;
 const NFT_META_IIFNAME: u32 = 6;
+const NFT_META_OIFNAME: u32 = 7;
+const NFT_META_L4PROTO: u32 = 16;
+const NFT_RT_XFRM: u32 = 4;
+const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
+const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
 const NFT_CMP_EQ: u32 = 0;
+const NFT_CMP_NEQ: u32 = 1;
+const NFT_REG_VERDICT: u32 = 0;
 const NFT_REG_1: u32 = 1;
+
+/// Where the addresses are in the IPv6 header.
+const IPV6_SOURCE: u32 = 8;
+const IPV6_DESTINATION: u32 = 24;
+const ESP: u8 = 50;
+const AH: u8 = 51;
+const ICMPV6: u8 = 58;
+const NEIGHBOUR_SOLICITATION: u16 = 135;
+const NEIGHBOUR_ADVERTISEMENT: u16 = 136;
 
 /// Writes attributes; numbers in nftables are big-endian.
 #[derive(Default)]
@@ -234,15 +280,20 @@ impl Nftables {
 
 /// Creates the table if it is missing and deletes it: empties what an earlier run left.
 fn clear(batch: &mut Batch, flags: u16) {
-    let table = || Attributes::default().text(NFTA_TABLE_NAME, TABLE);
-    batch.message(NFT_MSG_NEWTABLE, NLM_F_CREATE, table());
-    batch.message(NFT_MSG_DELTABLE, flags, table());
+    batch.table(NFT_MSG_NEWTABLE, NLM_F_CREATE);
+    batch.table(NFT_MSG_DELTABLE, flags);
 }
 
-/// `iifname DEVICE meta mark set meta mark & ~MASK ^ VALUE`.
-fn mark_rule(device: &str, mark: Mark) -> Attributes {
-    let mark = mark.normalized();
-    // Compared over the whole field: `ipsec1` must not match `ipsec10`.
+/// The expressions of one rule, in the order in which the kernel runs them.
+#[derive(Default)]
+struct Rule(Attributes);
+
+fn value(bytes: &[u8]) -> Attributes {
+    Attributes::default().bytes(NFTA_DATA_VALUE, bytes)
+}
+
+/// A device name as registers hold it. Compared over the whole field: `ipsec1` must not match `ipsec10`.
+fn device_name(device: &str) -> [u8; libc::IFNAMSIZ] {
     let mut name = [0u8; libc::IFNAMSIZ];
     for (to, from) in name
         .iter_mut()
@@ -251,92 +302,264 @@ fn mark_rule(device: &str, mark: Mark) -> Attributes {
     {
         *to = *from;
     }
-    let value = |bytes: &[u8]| Attributes::default().bytes(NFTA_DATA_VALUE, bytes);
-    let expressions = Attributes::default()
-        .expression(
+    name
+}
+
+impl Rule {
+    fn expression(self, name: &str, data: Attributes) -> Self {
+        Self(self.0.expression(name, data))
+    }
+
+    /// Loads a property of the packet into register 1.
+    fn meta(self, key: u32) -> Self {
+        self.expression(
             "meta",
             Attributes::default()
                 .number(NFTA_META_DREG, NFT_REG_1)
-                .number(NFTA_META_KEY, NFT_META_IIFNAME),
+                .number(NFTA_META_KEY, key),
         )
-        .expression(
+    }
+
+    /// Loads octets of the packet into register 1.
+    fn payload(self, base: u32, offset: u32, length: u32) -> Self {
+        self.expression(
+            "payload",
+            Attributes::default()
+                .number(NFTA_PAYLOAD_DREG, NFT_REG_1)
+                .number(NFTA_PAYLOAD_BASE, base)
+                .number(NFTA_PAYLOAD_OFFSET, offset)
+                .number(NFTA_PAYLOAD_LEN, length),
+        )
+    }
+
+    /// Goes on if register 1 compares so.
+    fn compare(self, operation: u32, with: &[u8]) -> Self {
+        self.expression(
             "cmp",
             Attributes::default()
                 .number(NFTA_CMP_SREG, NFT_REG_1)
-                .number(NFTA_CMP_OP, NFT_CMP_EQ)
-                .nested(NFTA_CMP_DATA, value(&name)),
+                .number(NFTA_CMP_OP, operation)
+                .nested(NFTA_CMP_DATA, value(with)),
         )
-        .expression(
-            "meta",
-            Attributes::default()
-                .number(NFTA_META_DREG, NFT_REG_1)
-                .number(NFTA_META_KEY, NFT_META_MARK),
-        )
-        .expression(
-            // Registers hold the mark in host order.
+    }
+
+    /// `register 1 = register 1 & mask ^ xor`.
+    fn bits(self, mask: &[u8], xor: &[u8]) -> Self {
+        let length = u32::try_from(mask.len()).unwrap_or(u32::MAX);
+        self.expression(
             "bitwise",
             Attributes::default()
                 .number(NFTA_BITWISE_SREG, NFT_REG_1)
                 .number(NFTA_BITWISE_DREG, NFT_REG_1)
-                .number(NFTA_BITWISE_LEN, 4)
-                .nested(NFTA_BITWISE_MASK, value(&(!mark.mask).to_ne_bytes()))
-                .nested(NFTA_BITWISE_XOR, value(&mark.value.to_ne_bytes())),
+                .number(NFTA_BITWISE_LEN, length)
+                .nested(NFTA_BITWISE_MASK, value(mask))
+                .nested(NFTA_BITWISE_XOR, value(xor)),
         )
+    }
+
+    fn verdict(self, code: u32) -> Self {
+        let verdict = Attributes::default().number(NFTA_VERDICT_CODE, code);
+        self.expression(
+            "immediate",
+            Attributes::default()
+                .number(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT)
+                .nested(
+                    NFTA_IMMEDIATE_DATA,
+                    Attributes::default().nested(NFTA_DATA_VERDICT, verdict),
+                ),
+        )
+    }
+
+    fn prefix(self, offset: u32, prefix: &IpNet) -> Self {
+        let (IpAddr::V6(network), IpAddr::V6(mask)) = (prefix.network(), prefix.netmask()) else {
+            // Not of this table's family: never matches, see `drops`.
+            return self;
+        };
+        self.payload(NFT_PAYLOAD_NETWORK_HEADER, offset, 16)
+            .bits(&mask.octets(), &[0; 16])
+            .compare(NFT_CMP_EQ, &network.octets())
+    }
+
+    fn port(self, offset: u32, port: PortMatch) -> Self {
+        if port.mask == 0 {
+            return self;
+        }
+        self.payload(NFT_PAYLOAD_TRANSPORT_HEADER, offset, 2)
+            .bits(&port.mask.to_be_bytes(), &[0; 2])
+            .compare(NFT_CMP_EQ, &(port.port & port.mask).to_be_bytes())
+    }
+
+    /// ICMP's type and code are single octets.
+    fn octet(self, offset: u32, port: PortMatch) -> Self {
+        if port.mask == 0 {
+            return self;
+        }
+        let [_, mask] = port.mask.to_be_bytes();
+        let [_, octet] = (port.port & port.mask).to_be_bytes();
+        self.payload(NFT_PAYLOAD_TRANSPORT_HEADER, offset, 1)
+            .bits(&[mask], &[0])
+            .compare(NFT_CMP_EQ, &[octet])
+    }
+
+    /// Goes on if the packet is one that the selector means.
+    fn selector(self, selector: &Selector) -> Self {
+        let mut rule = self
+            .prefix(IPV6_SOURCE, &selector.src)
+            .prefix(IPV6_DESTINATION, &selector.dst);
+        if selector.protocol != 0 {
+            rule = rule
+                .meta(NFT_META_L4PROTO)
+                .compare(NFT_CMP_EQ, &[selector.protocol]);
+        }
+        if selector.protocol == ICMPV6 {
+            rule.octet(0, selector.sport).octet(1, selector.dport)
+        } else {
+            rule.port(0, selector.sport).port(2, selector.dport)
+        }
+    }
+
+    fn into_attributes(self, chain: &str) -> Attributes {
+        Attributes::default()
+            .text(NFTA_RULE_TABLE, TABLE)
+            .text(NFTA_RULE_CHAIN, chain)
+            .nested(NFTA_RULE_EXPRESSIONS, self.0)
+    }
+}
+
+/// `iifname DEVICE meta mark set meta mark & ~MASK ^ VALUE`. Registers hold marks in host order.
+fn marks(device: &str, mark: Mark) -> Rule {
+    let mark = mark.normalized();
+    Rule::default()
+        .meta(NFT_META_IIFNAME)
+        .compare(NFT_CMP_EQ, &device_name(device))
+        .meta(NFT_META_MARK)
+        .bits(&(!mark.mask).to_ne_bytes(), &mark.value.to_ne_bytes())
         .expression(
             "meta",
             Attributes::default()
                 .number(NFTA_META_KEY, NFT_META_MARK)
                 .number(NFTA_META_SREG, NFT_REG_1),
-        );
-    Attributes::default()
-        .text(NFTA_RULE_TABLE, TABLE)
-        .text(NFTA_RULE_CHAIN, CHAIN)
-        .nested(NFTA_RULE_EXPRESSIONS, expressions)
+        )
 }
 
-impl ArrivalMarks for Nftables {
-    fn set_arrival_marks(&mut self, devices: &[String], mark: Mark) -> Result<(), RequestError> {
-        if devices.is_empty() {
-            return self.clear_arrival_marks();
-        }
-        let operation = format!("mark ipv6 packets from {}", devices.join(", "));
-        let mut batch = self.batch();
-        clear(&mut batch, 0);
-        batch.message(
-            NFT_MSG_NEWTABLE,
-            NLM_F_CREATE,
-            Attributes::default().text(NFTA_TABLE_NAME, TABLE),
+/// The rules that let packets leave unguarded.
+fn exempts(table: &FilterTable) -> Vec<Rule> {
+    let escape = table.escape.normalized();
+    let mut rules = vec![
+        Rule::default()
+            .meta(NFT_META_MARK)
+            .bits(&escape.mask.to_ne_bytes(), &[0; 4])
+            .compare(NFT_CMP_EQ, &escape.value.to_ne_bytes()),
+        Rule::default()
+            .meta(NFT_META_OIFNAME)
+            .compare(NFT_CMP_EQ, &device_name("lo")),
+        // The kernel's own IPsec is about to protect it.
+        Rule::default()
+            .expression(
+                "rt",
+                Attributes::default()
+                    .number(NFTA_RT_DREG, NFT_REG_1)
+                    .number(NFTA_RT_KEY, NFT_RT_XFRM),
+            )
+            .compare(NFT_CMP_EQ, &[1]),
+    ];
+    for protocol in [ESP, AH] {
+        rules.push(
+            Rule::default()
+                .meta(NFT_META_L4PROTO)
+                .compare(NFT_CMP_EQ, &[protocol]),
         );
+    }
+    for kind in [NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT] {
+        rules.push(
+            Rule::default()
+                .meta(NFT_META_L4PROTO)
+                .compare(NFT_CMP_EQ, &[ICMPV6])
+                .octet(0, PortMatch::exact(kind)),
+        );
+    }
+    rules.extend(
+        table
+            .exceptions
+            .iter()
+            .filter(|s| s.src.addr().is_ipv6())
+            .map(|s| Rule::default().selector(s)),
+    );
+    rules
+        .into_iter()
+        .map(|rule| rule.verdict(NF_ACCEPT))
+        .collect()
+}
+
+/// The rules that drop what leaves by another device than its tunnel's.
+fn drops(table: &FilterTable) -> Vec<Rule> {
+    table
+        .guarded
+        .iter()
+        .filter(|(_, s)| s.src.addr().is_ipv6() && s.dst.addr().is_ipv6())
+        .map(|(device, selector)| {
+            Rule::default()
+                .meta(NFT_META_OIFNAME)
+                .compare(NFT_CMP_NEQ, &device_name(device))
+                .selector(selector)
+                .expression("counter", Attributes::default())
+                .verdict(NF_DROP)
+        })
+        .collect()
+}
+
+impl Batch {
+    fn table(&mut self, kind: u16, flags: u16) {
+        let table = Attributes::default().text(NFTA_TABLE_NAME, TABLE);
+        self.message(kind, flags, table);
+    }
+
+    fn chain(&mut self, name: &str, hook: u32, priority: i32) {
         let hook = Attributes::default()
-            .number(NFTA_HOOK_HOOKNUM, NF_INET_PRE_ROUTING)
-            .bytes(NFTA_HOOK_PRIORITY, &PRIORITY.to_be_bytes());
-        batch.message(
+            .number(NFTA_HOOK_HOOKNUM, hook)
+            .bytes(NFTA_HOOK_PRIORITY, &priority.to_be_bytes());
+        self.message(
             NFT_MSG_NEWCHAIN,
             NLM_F_CREATE,
             Attributes::default()
                 .text(NFTA_CHAIN_TABLE, TABLE)
-                .text(NFTA_CHAIN_NAME, CHAIN)
+                .text(NFTA_CHAIN_NAME, name)
                 .nested(NFTA_CHAIN_HOOK, hook)
                 .number(NFTA_CHAIN_POLICY, NF_ACCEPT)
                 .text(NFTA_CHAIN_TYPE, "filter"),
         );
-        for (place, device) in devices.iter().enumerate() {
-            let ack = if place + 1 == devices.len() {
-                NLM_F_ACK
-            } else {
-                0
-            };
-            // NLM_F_APPEND (0x800) keeps the order of the list.
+    }
+}
+
+impl PacketFilter for Nftables {
+    fn load(&mut self, table: &FilterTable) -> Result<(), RequestError> {
+        let operation = "load table ip6 cygnet";
+        let mut batch = self.batch();
+        clear(&mut batch, 0);
+        batch.table(NFT_MSG_NEWTABLE, NLM_F_CREATE);
+        let rules: Vec<(&str, Rule)> = table
+            .devices
+            .iter()
+            .map(|device| (ARRIVAL, marks(device, table.arrival)))
+            .chain(exempts(table).into_iter().map(|rule| (LEAVING, rule)))
+            .chain(drops(table).into_iter().map(|rule| (LEAVING, rule)))
+            .collect();
+        batch.chain(ARRIVAL, NF_INET_PRE_ROUTING, ARRIVAL_PRIORITY);
+        batch.chain(LEAVING, NF_INET_POST_ROUTING, LEAVING_PRIORITY);
+        let count = rules.len();
+        for (place, (chain, rule)) in rules.into_iter().enumerate() {
+            // Never empty: the exempting rules are always there.
+            let ack = if place + 1 == count { NLM_F_ACK } else { 0 };
             batch.message(
                 NFT_MSG_NEWRULE,
-                NLM_F_CREATE | 0x800 | ack,
-                mark_rule(device, mark),
+                NLM_F_CREATE | NLM_F_APPEND | ack,
+                rule.into_attributes(chain),
             );
         }
-        self.finish(&operation, batch)
+        self.finish(operation, batch)
     }
 
-    fn clear_arrival_marks(&mut self) -> Result<(), RequestError> {
+    fn unload(&mut self) -> Result<(), RequestError> {
         let mut batch = self.batch();
         clear(&mut batch, NLM_F_ACK);
         self.finish("delete table ip6 cygnet", batch)

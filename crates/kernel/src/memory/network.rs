@@ -8,12 +8,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cygnet_ipsec::Mark;
 use ipnet::IpNet;
 
 use crate::addr_events::{AddrEvent, AddrEvents};
 use crate::default_route::{LookupError, RouteAnswer, RouteLookup, RouteQuery};
-use crate::fence::ArrivalMarks;
+use crate::fence::{FilterTable, PacketFilter};
 use crate::inner_addr::AddressControl;
 use crate::interface_addr::{InterfaceAddr, InterfaceAddrs, Scope, source_within};
 use crate::links::{Link, LinkKind, Links, Setting};
@@ -32,7 +31,7 @@ pub(crate) struct State {
     rules: Vec<Rule>,
     settings: BTreeMap<(String, Setting), i64>,
     offloads: BTreeMap<String, EspOffload>,
-    arrival: Option<(Vec<String>, Mark)>,
+    filter: Option<FilterTable>,
     addr_monitors: Vec<Arc<Mutex<VecDeque<AddrEvent>>>>,
     route_monitors: Vec<Arc<Mutex<VecDeque<RouteEvent>>>>,
     last_index: u32,
@@ -161,10 +160,10 @@ impl Network {
             .insert(device.to_owned(), offload);
     }
 
-    /// The devices whose IPv6 packets are marked, and the mark.
+    /// The packet filter's table, if one is loaded.
     #[must_use]
-    pub fn arrival_marks(&self) -> Option<(Vec<String>, Mark)> {
-        lock(&self.state).arrival.clone()
+    pub fn filter_table(&self) -> Option<FilterTable> {
+        lock(&self.state).filter.clone()
     }
 
     /// Subscribes to address and link changes.
@@ -540,14 +539,14 @@ impl OffloadProbe for Network {
     }
 }
 
-impl ArrivalMarks for Network {
-    fn set_arrival_marks(&mut self, devices: &[String], mark: Mark) -> Result<(), RequestError> {
-        lock(&self.state).arrival = Some((devices.to_vec(), mark));
+impl PacketFilter for Network {
+    fn load(&mut self, table: &FilterTable) -> Result<(), RequestError> {
+        lock(&self.state).filter = Some(table.clone());
         Ok(())
     }
 
-    fn clear_arrival_marks(&mut self) -> Result<(), RequestError> {
-        lock(&self.state).arrival = None;
+    fn unload(&mut self) -> Result<(), RequestError> {
+        lock(&self.state).filter = None;
         Ok(())
     }
 }
