@@ -136,7 +136,7 @@ pub(crate) fn sa(sa: &ipsec::Sa) -> Result<(xfrm::SaInfo, Attributes), CommandEr
 
 /// Replay state by K12: returns the legacy window and adds the long form where that is needed.
 ///
-/// Outbound SAs have no window: the kernel refuses one with direction "out" (6.10).
+/// Outbound SAs have no window and no bitmap: the kernel refuses both with direction "out" (6.10).
 fn replay(sa: &ipsec::Sa, inbound: bool, attributes: &mut Attributes) -> Result<u8, CommandError> {
     let window = if inbound { sa.replay_window } else { 0 };
     if window > MAX_WINDOW {
@@ -154,8 +154,7 @@ fn replay(sa: &ipsec::Sa, inbound: bool, attributes: &mut Attributes) -> Result<
     }
     attributes.push(Attribute::ReplayEsn(xfrm::ReplayStateEsn {
         replay_window: window,
-        // One word at least: some kernels take an empty bitmap for a missing attribute.
-        bitmap: vec![0; window.div_ceil(32).max(1) as usize],
+        bitmap: vec![0; window.div_ceil(32) as usize],
         ..xfrm::ReplayStateEsn::default()
     }));
     Ok(0)
@@ -432,15 +431,16 @@ fn encap(e: &xfrm::Encap, direction: ipsec::SaDirection) -> ipsec::Encap {
     }
 }
 
-/// The selector of an SA, `None` if it restricts nothing. The kernel fills in the family of an
-/// empty one.
+/// The selector of an SA, `None` if it restricts nothing: it is empty (the kernel fills in the
+/// family of an empty one), or it has no family (tunnels for both, and larval SAs, whose selector
+/// has addresses all the same).
 fn inner_selector(info: &xfrm::SaInfo) -> Result<Option<ipsec::Selector>, Untranslatable> {
     let s = &info.selector;
     let empty = xfrm::Selector {
         family: s.family,
         ..xfrm::Selector::default()
     };
-    if *s == empty {
+    if *s == empty || s.family == xfrm::Family::UNSPEC {
         return Ok(None);
     }
     parse_selector(s).map(Some)

@@ -377,7 +377,8 @@ fn widen_outbound_window(sa: &ipsec::Sa, attributes: &mut Attributes) {
     }
     for attribute in &mut attributes.0 {
         if let Attribute::ReplayEsn(state) = attribute {
-            state.replay_window = state.replay_window.max(32);
+            state.replay_window = 32;
+            state.bitmap = vec![0];
         }
     }
 }

@@ -1,0 +1,39 @@
+//! Prints what the kernel tells about SAs and policies, as it comes.
+//!
+//! ```text
+//! cargo run -p cygnet-xfrm --example xfrm-monitor
+//! ```
+//!
+//! While it runs the kernel believes that a key manager listens: packets without an SA raise ACQUIREs.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use cygnet_xfrm::{Event, EventSocket, Group};
+use rustix::event::{PollFd, PollFlags, poll};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut events = EventSocket::open(&[
+        Group::ACQUIRE,
+        Group::EXPIRE,
+        Group::SA,
+        Group::POLICY,
+        Group::AEVENTS,
+        Group::REPORT,
+        Group::MIGRATE,
+        Group::MAPPING,
+    ])?;
+    loop {
+        while let Some(event) = events.receive()? {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+            print!("{}.{:03} ", now.as_secs(), now.subsec_millis());
+            match event {
+                // Keys are redacted by the types.
+                Event::Message { message, port: 0 } => println!("kernel: {message:?}"),
+                Event::Message { message, port } => println!("port {port}: {message:?}"),
+                Event::Resync => println!("events were lost"),
+                Event::Unreadable { kind, error } => println!("{kind}: {error}"),
+            }
+        }
+        poll(&mut [PollFd::new(&events, PollFlags::IN)], None)?;
+    }
+}
