@@ -1,6 +1,7 @@
 //! Tests of the public interface.
 
 mod captures;
+mod framing;
 mod fuzz;
 mod hostile;
 mod messages;

@@ -154,11 +154,27 @@ fn the_length_in_the_header_is_that_of_the_datagram() {
     for (name, bytes) in samples::all() {
         let mut longer = bytes.clone();
         longer.push(0);
+        let error = Message::parse(&longer).unwrap_err();
+        assert_eq!(error.kind, ParseErrorKind::TrailingBytes(1), "{name}");
+        assert_eq!(error.offset, bytes.len(), "{name}");
+        // The payloads fill the datagram, but the header says that it ends before.
+        let mut understated = bytes.clone();
+        understated[24..28].copy_from_slice(&28_u32.to_be_bytes());
         assert_eq!(
-            Message::parse(&longer).unwrap_err().kind,
-            ParseErrorKind::TrailingBytes(1),
+            Message::parse(&understated).is_err(),
+            bytes.len() > 28,
             "{name}"
         );
+        let mut overstated = bytes.clone();
+        overstated[24..28].copy_from_slice(&65_535_u32.to_be_bytes());
+        let kind = Message::parse(&overstated).unwrap_err().kind;
+        assert!(
+            matches!(kind, ParseErrorKind::Truncated { needed: 65_535, .. }),
+            "{name}"
+        );
+        overstated[24..28].copy_from_slice(&u32::MAX.to_be_bytes());
+        let kind = Message::parse(&overstated).unwrap_err().kind;
+        assert!(matches!(kind, ParseErrorKind::BadLength { .. }), "{name}");
     }
 }
 
