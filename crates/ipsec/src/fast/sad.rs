@@ -529,6 +529,17 @@ impl Sad {
         self.take(index)
     }
 
+    /// Removes all SAs, larval ones included.
+    pub fn flush(&mut self) {
+        self.entries.clear();
+        self.by_spi.clear();
+        self.spis.clear();
+        self.by_template.clear();
+        self.larval_by_seq.clear();
+        self.larval_by_addresses.clear();
+        self.larval_by_age.clear();
+    }
+
     /// An SA by its id: found as a packet with the id's mark would find it (K14).
     pub fn find(&self, id: &SaId) -> Option<SaIndex> {
         self.inbound(id.dst, id.spi, id.protocol, id.mark.value & id.mark.mask)

@@ -188,6 +188,14 @@ impl Spd {
         Ok(policy)
     }
 
+    /// Removes all policies. Indexes and ages go on from where they were.
+    pub fn flush(&mut self) {
+        self.policies.clear();
+        self.by_key.clear();
+        self.by_index.clear();
+        self.tables = Default::default();
+    }
+
     /// The policy for a flow: one of the sub table if there is any, else one of the main table (K2).
     pub fn lookup(
         &self,

@@ -61,6 +61,11 @@ impl Databases {
         }
     }
 
+    /// Removes all policies. Indexes and ages go on from where they were.
+    pub fn flush_policies(&mut self) {
+        self.policies.clear();
+    }
+
     /// The policy with that key.
     pub fn policy(&self, key: &PolicyKey) -> Option<&InstalledPolicy> {
         self.policies.iter().find(|p| p.policy.key == *key)

@@ -382,6 +382,11 @@ impl Databases {
         }
     }
 
+    /// FLUSHSA, of all protocols.
+    pub fn flush_sas(&mut self) {
+        self.states.clear();
+    }
+
     /// GETSA. The counters are not kept here.
     ///
     /// # Errors
