@@ -62,10 +62,6 @@ impl Backoff {
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
-
-    pub(crate) fn failures(&self) -> u32 {
-        self.failures
-    }
 }
 
 /// Why the last attempt failed.

@@ -438,6 +438,18 @@ impl Engine {
         self.drain_endpoint(now);
     }
 
+    /// Whether any loaded connection is for this plane.
+    pub fn uses(&self, plane: Plane) -> bool {
+        self.connections.values().any(|c| c.plane == plane && c.config.negotiates())
+    }
+
+    /// Whether every trap and fence that is wanted and can be had stands. What
+    /// an earlier run has left in the databases is not needed any more then.
+    pub fn is_settled(&self) -> bool {
+        self.asked.is_empty()
+            && self.connections.values().all(|c| !matches!(c.trap, Trap::Installing | Trap::Removing))
+    }
+
     /// Whether nothing is installed and nothing is under way any more.
     pub fn is_drained(&self) -> bool {
         self.waiting.is_empty() && self.children.is_empty() && self.ikes.is_empty()

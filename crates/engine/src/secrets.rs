@@ -67,14 +67,15 @@ pub enum SecretLookupError {
 }
 
 /// How well one entry covers one end: higher is better, `None` not at all.
-fn covers(owners: &[SecretOwner], id: &Identity, address: IpAddr) -> Option<u8> {
+/// `%any` stands for peers only, never for ourselves.
+fn covers(owners: &[SecretOwner], id: &Identity, address: IpAddr, peer: bool) -> Option<u8> {
     owners
         .iter()
         .filter_map(|owner| match owner {
             SecretOwner::Id(o) if o.matches(id) => Some(3),
             SecretOwner::Id(o) if *o == Identity::from(address) => Some(2),
-            SecretOwner::AnyV4 if address.is_ipv4() => Some(1),
-            SecretOwner::AnyV6 if address.is_ipv6() => Some(1),
+            SecretOwner::AnyV4 if peer && address.is_ipv4() => Some(1),
+            SecretOwner::AnyV6 if peer && address.is_ipv6() => Some(1),
             _ => None,
         })
         .max()
@@ -126,8 +127,8 @@ fn score(
     if entry.owners.is_empty() {
         return Some((0, 0));
     }
-    let l = covers(&entry.owners, local, local_address);
-    let r = covers(&entry.owners, remote, remote_address);
+    let l = covers(&entry.owners, local, local_address, false);
+    let r = covers(&entry.owners, remote, remote_address, true);
     match (l, r) {
         (Some(l), Some(r)) => Some((2, l + r)),
         // One owner alone names the peer or ourselves; of several, both ends must be among them.

@@ -58,16 +58,14 @@ impl SharedPolicies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cygnet_ipsec::{Action, Direction, Lifetime, Mark, Selector};
+    use cygnet_ipsec::{Direction, Selector};
 
     fn policy(priority: u32) -> Policy {
         let selector =
             Selector::new("10.1.0.0/24".parse().unwrap(), "10.2.0.0/24".parse().unwrap());
         Policy {
             priority,
-            action: Action::Allow,
-            lifetime: Lifetime::default(),
-            ..Policy::new(PolicyKey { direction: Direction::Out, selector, mark: Mark::default(), if_id: 0 })
+            ..Policy::new(PolicyKey::new(Direction::Out, selector))
         }
     }
 

@@ -1,0 +1,392 @@
+//! A network in a test: engines on hosts with in-memory kernels, a fake clock
+//! and wires that deliver after a fixed time.
+
+#![allow(dead_code)] // Each test file uses its part.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cygnet_crypto::testing::{InsecureEntropy, InsecureKeyExchange};
+use cygnet_crypto::{EspProposal, IkeProposal, SecretBytes};
+use cygnet_engine::{
+    Answer, Capabilities, ChildOptions, Connection, ConnectionKind, ConnectionSet, Engine,
+    EngineOptions, Event, HostEnd, HostSpec, IkeOptions, Input, Origin, Output, Plane, PlaneChoice,
+    Protection, ProtectionId, Request, RequestId, ResolveQuery, SecretEntry, SecretKind, SecretOwner,
+    Secrets, Setup, Shunt, Sourced, StartAction, Status,
+};
+use cygnet_ike::{AuthMethod, Encapsulation, RetransmitPolicy, TsTemplate};
+use cygnet_ipsec::{Flow, Mark, SaDatabase};
+use cygnet_kernel::sadb::{MemorySadb, Sadb, SadbEvent};
+
+/// Index of west.
+pub const WEST: usize = 0;
+/// Index of east.
+pub const EAST: usize = 1;
+
+/// One way through the network.
+pub const LATENCY: Duration = Duration::from_millis(5);
+
+pub struct Host {
+    pub name: &'static str,
+    pub address: IpAddr,
+    pub engine: Engine,
+    pub kernel: MemorySadb,
+    pub userspace: MemorySadb,
+    pub protections: HashMap<ProtectionId, Protection>,
+    pub resolved: HashMap<ResolveQuery, Vec<IpAddr>>,
+    pub events: Vec<Event>,
+    /// Requests that wait for [`Network::release`], oldest first.
+    pub held: VecDeque<(RequestId, Request)>,
+    /// Requests are kept back instead of being carried out.
+    pub holding: bool,
+    /// Refuses the next protection.
+    pub refuse_protection: Option<String>,
+}
+
+struct Packet {
+    due: Instant,
+    from: SocketAddr,
+    to: SocketAddr,
+    marker: bool,
+    bytes: Vec<u8>,
+}
+
+pub struct Network {
+    pub now: Instant,
+    pub hosts: Vec<Host>,
+    wire: Vec<Packet>,
+    /// Nothing is delivered while it is cut.
+    pub cut: bool,
+}
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// A connection between 192.0.2.1 (left) and 192.0.2.2 (right).
+pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connection {
+    let end = |address: &str, id: &str, net: &str| HostEnd {
+        host: Sourced::default_value(HostSpec::Address(ip(address))),
+        id: Some(Sourced::default_value(id.parse().expect("an identity"))),
+        ike_port: 500,
+        next_hop: None,
+        source_ips: Vec::new(),
+        interface_ip: None,
+        subnets: vec![TsTemplate::prefix(net.parse().expect("a prefix"))],
+    };
+    Connection {
+        name: name.to_owned(),
+        origin: Sourced::default_value(()),
+        left: end("192.0.2.1", "@west", "10.1.0.0/24"),
+        right: end("192.0.2.2", "@east", "10.2.0.0/24"),
+        ike: IkeOptions {
+            proposals: Sourced::default_value(IkeProposal::default_list()),
+            auth: AuthMethod::Psk,
+            retransmit: RetransmitPolicy::default(),
+            liveness: None,
+            encapsulation: Encapsulation::Auto,
+            lifetime: Duration::from_secs(8 * 3600),
+        },
+        child: ChildOptions {
+            proposals: Sourced::default_value(EspProposal::default_list()),
+            lifetime: Duration::from_secs(3600),
+            max_bytes: None,
+            max_packets: None,
+            rekey: true,
+            rekey_margin: Duration::from_secs(300),
+            rekey_fuzz: 0,
+            replay_window: 128,
+            reqid: None,
+            priority: None,
+            mark_in: Mark::ANY,
+            mark_out: Mark::ANY,
+            negotiation_shunt: Shunt::Drop,
+            failure_shunt: Shunt::None,
+            encap_dscp: true,
+            decap_dscp: false,
+            no_pmtu_disc: false,
+            mtu: None,
+            routing_table: None,
+            rule_priority: None,
+        },
+        kind: ConnectionKind::Tunnel,
+        start,
+        plane,
+    }
+}
+
+pub fn set(connections: Vec<Connection>, psk: &str) -> ConnectionSet {
+    let entry = SecretEntry {
+        owners: ["@west", "@east"].map(|o| SecretOwner::Id(o.parse().expect("an identity"))).to_vec(),
+        kind: SecretKind::Psk,
+        secret: SecretBytes::from(psk.as_bytes().to_vec()),
+        origin: Origin::Default,
+    };
+    ConnectionSet { setup: Setup::default(), connections, secrets: Secrets { entries: vec![entry] } }
+}
+
+/// A packet from behind west to behind east.
+pub fn packet() -> Flow {
+    Flow {
+        src: ip("10.1.0.7"),
+        dst: ip("10.2.0.9"),
+        protocol: 17,
+        sport: 1234,
+        dport: 53,
+        mark: 0,
+        ifindex: 0,
+    }
+}
+
+impl Network {
+    /// West at 192.0.2.1 and east at 192.0.2.2.
+    pub fn west_and_east() -> Self {
+        let mut network = Self { now: Instant::now(), hosts: Vec::new(), wire: Vec::new(), cut: false };
+        for (seed, (name, address)) in [("west", "192.0.2.1"), ("east", "192.0.2.2")].into_iter().enumerate() {
+            network.hosts.push(Host::new(name, ip(address), seed as u64 + 1));
+        }
+        let now = network.now;
+        for host in &mut network.hosts {
+            let address = host.address;
+            host.engine.handle(now, Input::Addresses(vec![address]));
+        }
+        network
+    }
+
+    pub fn west(&mut self) -> &mut Host {
+        &mut self.hosts[0]
+    }
+
+    pub fn east(&mut self) -> &mut Host {
+        &mut self.hosts[1]
+    }
+
+    pub fn status(&self, host: usize) -> Status {
+        self.hosts[host].engine.status(self.now)
+    }
+
+    /// The state of a connection as `cygnet status` shows it.
+    pub fn state(&self, host: usize, name: &str) -> &'static str {
+        self.status(host).connections.iter().find(|c| c.name == name).map_or("absent", |c| c.state)
+    }
+
+    pub fn last_failure(&self, host: usize, name: &str) -> Option<(&'static str, String)> {
+        let connection = self.status(host).connections.into_iter().find(|c| c.name == name)?;
+        connection.last_failure.map(|f| (f.reason, f.text))
+    }
+
+    pub fn load(&mut self, host: usize, set: ConnectionSet) {
+        let now = self.now;
+        self.hosts[host].engine.load(now, set);
+        self.settle();
+    }
+
+    /// Carries out what the engines want until they want nothing, without
+    /// letting time pass.
+    pub fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let mut busy = false;
+            for index in 0..self.hosts.len() {
+                let now = self.now;
+                let host = &mut self.hosts[index];
+                host.kernel.set_now(now);
+                host.userspace.set_now(now);
+                host.pass_on_events(now);
+                while let Some(output) = host.engine.poll_output() {
+                    busy = true;
+                    match output {
+                        Output::Transmit(t) => self.wire.push(Packet {
+                            due: now + LATENCY,
+                            from: t.local,
+                            to: t.remote,
+                            marker: t.marker,
+                            bytes: t.bytes,
+                        }),
+                        Output::Event(event) => host.events.push(event),
+                        Output::Request { id, request } if host.holding => host.held.push_back((id, request)),
+                        Output::Request { id, request } => {
+                            let answer = host.carry_out(request);
+                            host.engine.handle(now, Input::Answer { id, answer });
+                        }
+                    }
+                }
+            }
+            if !busy {
+                return;
+            }
+        }
+        panic!("the engines never come to rest");
+    }
+
+    /// Carries out what was held back on a host and holds no more.
+    pub fn release(&mut self, host: usize) {
+        let now = self.now;
+        let host = &mut self.hosts[host];
+        host.holding = false;
+        while let Some((id, request)) = host.held.pop_front() {
+            let answer = host.carry_out(request);
+            host.engine.handle(now, Input::Answer { id, answer });
+        }
+        self.settle();
+    }
+
+    /// Lets time pass from one thing that is due to the next.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.settle();
+        for _ in 0..100_000 {
+            let due = self.wire.iter().map(|p| p.due);
+            let timers = self.hosts.iter().filter_map(|h| h.engine.next_timeout());
+            let Some(next) = due.chain(timers).min().filter(|at| *at <= end) else {
+                self.now = end;
+                self.settle();
+                return;
+            };
+            self.now = self.now.max(next);
+            let now = self.now;
+            let (arrived, rest) = std::mem::take(&mut self.wire).into_iter().partition(|p| p.due <= now);
+            self.wire = rest;
+            let arrived: Vec<Packet> = arrived;
+            for p in arrived.into_iter().filter(|_| !self.cut) {
+                if let Some(host) = self.hosts.iter_mut().find(|h| h.address == p.to.ip()) {
+                    let input = Input::Datagram {
+                        local: p.to,
+                        remote: p.from,
+                        bytes: &p.bytes,
+                        encapsulated: p.marker,
+                    };
+                    host.engine.handle(now, input);
+                }
+            }
+            for host in &mut self.hosts {
+                if host.engine.next_timeout().is_some_and(|at| at <= now) {
+                    host.engine.handle(now, Input::Timeout);
+                }
+            }
+            self.settle();
+        }
+        panic!("something is due all the time");
+    }
+
+    /// The two ends have SAs that mirror each other, and nothing besides.
+    pub fn assert_tunnel(&mut self, plane: Plane) {
+        let spis = |host: &mut Host| {
+            let address = host.address;
+            let mut sas: Vec<_> =
+                host.sas(plane).iter().map(|sa| (sa.id.dst == address, sa.id.spi)).collect();
+            sas.sort_unstable();
+            sas
+        };
+        let west = spis(&mut self.hosts[0]);
+        let east = spis(&mut self.hosts[1]);
+        assert_eq!(west.len(), 2, "west has one pair of SAs: {west:x?}");
+        let mirrored: Vec<_> = east.iter().rev().map(|(inbound, spi)| (!inbound, *spi)).collect();
+        let mut mirrored = mirrored;
+        mirrored.sort_unstable();
+        assert_eq!(west, mirrored, "east has the same pair the other way round");
+    }
+}
+
+impl Host {
+    fn new(name: &'static str, address: IpAddr, seed: u64) -> Self {
+        let options = EngineOptions {
+            capabilities: Capabilities { kernel_esp: true, userspace: true },
+            key_log: false,
+            vendor_ids: Vec::new(),
+        };
+        let engine = Engine::new(
+            options,
+            Setup::default(),
+            Arc::new(InsecureKeyExchange),
+            Box::new(InsecureEntropy::from_seed(seed)),
+            Box::new(InsecureEntropy::from_seed(seed + 1000)),
+        );
+        Self {
+            name,
+            address,
+            engine,
+            kernel: MemorySadb::new(),
+            userspace: MemorySadb::new(),
+            protections: HashMap::new(),
+            resolved: HashMap::new(),
+            events: Vec::new(),
+            held: VecDeque::new(),
+            holding: false,
+            refuse_protection: None,
+        }
+    }
+
+    fn carry_out(&mut self, request: Request) -> Answer {
+        match request {
+            Request::Execute { plane, commands } => {
+                let database = match plane {
+                    Plane::Kernel => &mut self.kernel,
+                    Plane::Userspace => &mut self.userspace,
+                };
+                let mut results = Vec::new();
+                for command in &commands {
+                    results.push(database.execute(command));
+                    if results.last().is_some_and(Result::is_err) {
+                        break;
+                    }
+                }
+                Answer::Executed(results)
+            }
+            Request::Protect(protection) => match self.refuse_protection.take() {
+                Some(text) => Answer::Failed(text),
+                None => {
+                    self.protections.insert(protection.id, protection);
+                    Answer::Done
+                }
+            },
+            Request::Unprotect(id) => match self.protections.remove(&id) {
+                Some(_) => Answer::Done,
+                None => Answer::Failed("no such protection".to_owned()),
+            },
+            Request::Resolve(query) => {
+                Answer::Addresses(self.resolved.get(&query).cloned().unwrap_or_default())
+            }
+        }
+    }
+
+    fn pass_on_events(&mut self, now: Instant) {
+        for (plane, database) in [(Plane::Kernel, &mut self.kernel), (Plane::Userspace, &mut self.userspace)] {
+            while let Ok(Some(SadbEvent::Event(event))) = database.next_event() {
+                self.engine.handle(now, Input::PlaneEvent { plane, event });
+            }
+        }
+    }
+
+    pub fn database(&mut self, plane: Plane) -> &mut MemorySadb {
+        match plane {
+            Plane::Kernel => &mut self.kernel,
+            Plane::Userspace => &mut self.userspace,
+        }
+    }
+
+    /// The SAs that are more than a reserved SPI.
+    pub fn sas(&mut self, plane: Plane) -> Vec<cygnet_ipsec::Sa> {
+        let reports = self.database(plane).sas().expect("in memory");
+        reports
+            .into_iter()
+            .filter(|r| r.state != cygnet_ipsec::SaState::Larval)
+            .map(|r| r.sa)
+            .collect()
+    }
+
+    /// Everything in the databases of a plane, reserved SPIs too.
+    pub fn leftovers(&mut self, plane: Plane) -> usize {
+        let database = self.database(plane);
+        database.sas().expect("in memory").len() + database.policies().expect("in memory").len()
+    }
+
+    pub fn policies(&mut self, plane: Plane) -> usize {
+        self.database(plane).policies().expect("in memory").len()
+    }
+
+    pub fn names(&self) -> Vec<&'static str> {
+        self.events.iter().map(Event::name).collect()
+    }
+}
