@@ -73,8 +73,8 @@ pub trait InterfaceAddrs {
 
 /// The address to use as source for packets of a protected network: one of ours that lies in `local`.
 ///
-/// The order of preference is total, so that the answer depends on the addresses only: usable ones alone; wide scope
-/// before narrow, not deprecated before deprecated, primary before secondary, then the lowest interface and address.
+/// Usable ones alone; wide scope before narrow, not deprecated before deprecated, primary before secondary, then the lowest
+/// interface, then the first in the kernel's order.
 /// An address of scope link is never chosen: it would need an interface to mean anything.
 #[must_use]
 pub fn source_within(addresses: &[InterfaceAddr], local: &IpNet) -> Option<IpAddr> {
@@ -84,15 +84,7 @@ pub fn source_within(addresses: &[InterfaceAddr], local: &IpNet) -> Option<IpAdd
         .filter(|a| local.contains(&a.address.addr()))
         // 127.0.0.1 lies in 0.0.0.0/0, but nobody outside can answer to it.
         .filter(|a| !a.address.addr().is_loopback())
-        .min_by_key(|a| {
-            (
-                a.scope,
-                a.deprecated,
-                a.secondary,
-                a.ifindex,
-                a.address.addr(),
-            )
-        })
+        .min_by_key(|a| (a.scope, a.deprecated, a.secondary, a.ifindex))
         .map(|a| a.address.addr())
 }
 
@@ -136,9 +128,9 @@ mod tests {
         ];
         list[3].scope = Scope::LINK;
         let within = |list: &[InterfaceAddr], net: &str| source_within(list, &net.parse().unwrap());
-        assert_eq!(within(&list, "10.1.0.0/16"), "10.1.0.1".parse().ok());
-        list[2].secondary = true;
         assert_eq!(within(&list, "10.1.0.0/16"), "10.1.0.7".parse().ok());
+        list[1].secondary = true;
+        assert_eq!(within(&list, "10.1.0.0/16"), "10.1.0.1".parse().ok());
         assert_eq!(within(&list, "::/0"), "2001:db8:1::5".parse().ok());
         list[4].tentative = true;
         assert_eq!(within(&list, "::/0"), None);

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use cygnet_ipsec::Mark;
 use ipnet::IpNet;
 
-use crate::interface_addr::{InterfaceAddrs, source_within};
+use crate::interface_addr::{InterfaceAddr, InterfaceAddrs, source_within};
 use crate::netlink::RequestError;
 use crate::routes::{Route, Routing, Rule};
 
@@ -89,6 +89,7 @@ pub struct Leftovers {
 
 #[derive(Debug)]
 struct Entry {
+    wanted: TunnelRoute,
     route: Route,
     users: usize,
 }
@@ -142,18 +143,7 @@ impl TunnelRouting {
             entry.users += 1;
             return Ok(entry.route.preferred_source);
         }
-        let mut route = Route::to_device(remote, wanted.ifindex, self.options.table);
-        route.preferred_source = match wanted.source {
-            Some(source) => Some(source),
-            None => {
-                let addresses = kernel.addresses()?;
-                wanted
-                    .local
-                    .iter()
-                    .find_map(|local| source_within(&addresses, local))
-            }
-        };
-        route.mtu = wanted.mtu;
+        let route = self.route(wanted, &kernel.addresses()?);
         // Replacing takes over what an earlier run left; nobody else uses our table.
         kernel.replace_route(&route)?;
         if let Err(error) = self.ensure_rule(kernel, remote.addr().is_ipv6()) {
@@ -161,7 +151,12 @@ impl TunnelRouting {
             return Err(error.into());
         }
         let source = route.preferred_source;
-        self.routes.insert(remote, Entry { route, users: 1 });
+        let entry = Entry {
+            wanted: wanted.clone(),
+            route,
+            users: 1,
+        };
+        self.routes.insert(remote, entry);
         Ok(source)
     }
 
@@ -197,15 +192,27 @@ impl TunnelRouting {
         Ok(true)
     }
 
-    /// Puts everything back as it should be: after the device came back, after addresses changed (a preferred source
-    /// takes its routes along when it goes), after someone flushed rules.
+    /// Puts everything back as it should be: after the device came back, after addresses changed (preferred sources are
+    /// chosen anew), after someone flushed rules.
     ///
     /// # Errors
     /// The first refusal; the rest is tried all the same.
-    pub fn restore(&mut self, kernel: &mut impl Routing) -> Result<(), RoutingError> {
+    pub fn restore(
+        &mut self,
+        kernel: &mut (impl Routing + InterfaceAddrs),
+    ) -> Result<(), RoutingError> {
+        let addresses = kernel.addresses()?;
+        let wanted: Vec<(IpNet, Route)> = self
+            .routes
+            .iter()
+            .map(|(remote, entry)| (*remote, self.route(&entry.wanted, &addresses)))
+            .collect();
         let mut result = Ok(());
-        for entry in self.routes.values() {
-            result = result.and(kernel.replace_route(&entry.route));
+        for (remote, route) in wanted {
+            result = result.and(kernel.replace_route(&route));
+            if let Some(entry) = self.routes.get_mut(&remote) {
+                entry.route = route;
+            }
         }
         for (used, ipv6) in [(self.rule_v4, false), (self.rule_v6, true)] {
             if used {
@@ -281,6 +288,18 @@ impl TunnelRouting {
     /// The routes in use with the number of their users.
     pub fn iter(&self) -> impl Iterator<Item = (&Route, usize)> {
         self.routes.values().map(|e| (&e.route, e.users))
+    }
+
+    fn route(&self, wanted: &TunnelRoute, addresses: &[InterfaceAddr]) -> Route {
+        let mut route = Route::to_device(wanted.remote.trunc(), wanted.ifindex, self.options.table);
+        route.mtu = wanted.mtu;
+        route.preferred_source = wanted.source.or_else(|| {
+            wanted
+                .local
+                .iter()
+                .find_map(|local| source_within(addresses, local))
+        });
+        route
     }
 
     fn ensure_rule(&mut self, kernel: &mut impl Routing, ipv6: bool) -> Result<(), RequestError> {

@@ -226,8 +226,10 @@ impl RouteLookup for Rtnetlink {
         let header = &mut message.header;
         header.address_family = family_of(destination.is_ipv6());
         header.destination_prefix_length = if destination.is_ipv6() { 128 } else { 32 };
-        // Name the table that answered instead of saying "main" for all.
-        header.flags = RouteFlags::LookupTable;
+        if !destination.is_ipv6() {
+            // Name the table that answered instead of saying "main" for all. IPv6 does so anyhow, and refuses the flag.
+            header.flags = RouteFlags::LookupTable;
+        }
         message
             .attributes
             .push(RouteAttribute::Destination(destination.into()));
@@ -253,10 +255,11 @@ impl RouteLookup for Rtnetlink {
             Err(
                 RequestError::Refused {
                     errno: libc::EINVAL,
+                    ref text,
                     ..
-                }
-                | RequestError::NoPermission { .. },
-            ) => return Err(LookupError::Forbidden { destination }),
+                },
+            ) if text.is_empty() => return Err(LookupError::Forbidden { destination }),
+            Err(RequestError::NoPermission { .. }) => return Err(LookupError::Forbidden { destination }),
             other => other?,
         };
         let answer = answers

@@ -494,6 +494,14 @@ impl RouteLookup for Network {
             source: query
                 .source
                 .or(route.preferred_source)
+                // As the kernel does, an address of the next hop's network before others.
+                .or_else(|| {
+                    let hop = route.gateway.unwrap_or(destination);
+                    on_device
+                        .iter()
+                        .find(|a| a.address.contains(&hop))
+                        .map(|a| a.address.addr())
+                })
                 .or_else(|| source_within(&on_device, &family)),
             gateway: route.gateway,
             ifindex,
