@@ -38,7 +38,9 @@ pub struct Flow {
     pub dport: u16,
     /// The packet's mark.
     pub mark: u32,
-    /// The output device outbound, the input device inbound; 0 if not known.
+    /// The device that the packet's route leads to, 0 if not known: the output device of outbound and of forwarded
+    /// packets, also in the `Fwd` check. For packets delivered here that is the loopback device (or the VRF), not the
+    /// one they came in by. Local IPv6 senders ask the policies before they have a route: 0. (All tried.)
     pub ifindex: u32,
 }
 
@@ -277,4 +279,174 @@ fn array_at<const N: usize>(packet: &[u8], offset: usize) -> Result<&[u8; N], Fl
             len: packet.len(),
             needed: offset.saturating_add(N),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ipv4(protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, protocol, 0, 0];
+        packet.extend([192, 0, 2, 1, 198, 51, 100, 2]);
+        packet[6..8].copy_from_slice(&fragment.to_be_bytes());
+        packet.extend(payload);
+        let len = packet.len() as u16;
+        packet[2..4].copy_from_slice(&len.to_be_bytes());
+        packet
+    }
+
+    fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 0, next, 64];
+        packet[4..6].copy_from_slice(&(payload.len() as u16).to_be_bytes());
+        packet.extend("2001:db8::1".parse::<Ipv6Addr>().unwrap().octets());
+        packet.extend("2001:db8::2".parse::<Ipv6Addr>().unwrap().octets());
+        packet.extend(payload);
+        packet
+    }
+
+    fn key(packet: &[u8]) -> (u8, u16, u16) {
+        let flow = Flow::from_packet(packet).unwrap();
+        (flow.protocol, flow.sport, flow.dport)
+    }
+
+    const PORTS: [u8; 8] = [0x01, 0xf4, 0x11, 0x94, 0, 8, 0, 0];
+
+    #[test]
+    fn ports_types_and_keys() {
+        let flow = Flow::from_packet(&ipv4(UDP, 0, &PORTS)).unwrap();
+        assert_eq!(flow.src, "192.0.2.1".parse::<IpAddr>().unwrap());
+        assert_eq!(flow.dst, "198.51.100.2".parse::<IpAddr>().unwrap());
+        assert_eq!((flow.protocol, flow.sport, flow.dport), (17, 500, 4500));
+        assert_eq!((flow.mark, flow.ifindex), (0, 0));
+        assert_eq!(key(&ipv6(TCP, &PORTS)), (6, 500, 4500));
+        assert_eq!(key(&ipv4(ICMP, 0, &[8, 0, 0, 0])), (1, 8, 0));
+        assert_eq!(key(&ipv6(ICMPV6, &[1, 4, 0, 0])), (58, 1, 4));
+        assert_eq!(key(&ipv6(MOBILITY, &[59, 0, 5, 0])), (135, 5, 0));
+        // RFC 2890: a key, behind a checksum too.
+        assert_eq!(key(&ipv4(GRE, 0, &[0x20, 0, 8, 0, 0, 1, 0, 2])), (47, 1, 2));
+        let with_checksum = [0xa0, 0, 8, 0, 9, 9, 9, 9, 0, 1, 0, 2];
+        assert_eq!(key(&ipv4(GRE, 0, &with_checksum)), (47, 1, 2));
+        assert_eq!(key(&ipv4(GRE, 0, &[0, 0, 8, 0])), (47, 0, 0));
+        // What has no ports may end where it likes.
+        assert_eq!(key(&ipv4(50, 0, &[])), (50, 0, 0));
+    }
+
+    #[test]
+    fn fragments_have_no_ports() {
+        assert_eq!(key(&ipv4(UDP, 0x2000, &PORTS)), (17, 0, 0), "the first");
+        assert_eq!(key(&ipv4(UDP, 0x0001, &PORTS)), (17, 0, 0), "the last");
+        assert_eq!(
+            key(&ipv4(UDP, 0x4000, &PORTS)),
+            (17, 500, 4500),
+            "unfragmented, DF set"
+        );
+        let first = [&[UDP, 0, 0, 1, 0, 0, 0, 7][..], &PORTS].concat();
+        assert_eq!(key(&ipv6(FRAGMENT, &first)), (17, 0, 0));
+    }
+
+    #[test]
+    fn ipv6_extension_headers_are_walked() {
+        let mut payload = vec![DESTINATION_OPTIONS, 0, 1, 4, 0, 0, 0, 0];
+        payload.extend([UDP, 1, 1, 4, 0, 0, 0, 0, 1, 4, 0, 0, 0, 0, 0, 0]);
+        payload.extend(PORTS);
+        assert_eq!(key(&ipv6(HOP_BY_HOP, &payload)), (17, 500, 4500));
+
+        let endless = [HOP_BY_HOP, 0, 1, 4, 0, 0, 0, 0].repeat(40);
+        let error = Flow::from_packet(&ipv6(HOP_BY_HOP, &endless));
+        assert_eq!(error, Err(FlowError::TooManyHeaders));
+    }
+
+    #[test]
+    fn what_ends_too_early_is_refused() {
+        for packet in [
+            ipv4(UDP, 0, &PORTS),
+            ipv4(ICMP, 0, &[8, 0]),
+            ipv6(UDP, &PORTS),
+            ipv6(
+                HOP_BY_HOP,
+                &[&[UDP, 0, 1, 4, 0, 0, 0, 0][..], &PORTS].concat(),
+            ),
+        ] {
+            assert!(Flow::from_packet(&packet).is_ok());
+            for len in 0..packet.len() {
+                assert!(
+                    Flow::from_packet(&packet[..len]).is_err(),
+                    "{len} of {packet:x?}"
+                );
+            }
+            let padded = [&packet[..], &[0; 6]].concat();
+            assert_eq!(Flow::from_packet(&padded), Flow::from_packet(&packet));
+        }
+        assert_eq!(Flow::from_packet(&[0x25]), Err(FlowError::Version(2)));
+        // Consistent in length but too short for ports.
+        assert!(Flow::from_packet(&ipv4(UDP, 0, &[1, 2, 3])).is_err());
+        let mut packet = ipv4(UDP, 0, &PORTS);
+        packet[0] = 0x44;
+        assert_eq!(Flow::from_packet(&packet), Err(FlowError::Length(16)));
+    }
+
+    #[test]
+    fn icmp_errors_quote_the_packet_they_are_about() {
+        // Quoted: 192.0.2.1 port 500 to 198.51.100.2 port 4500, cut behind the ports.
+        let about = ipv4(UDP, 0, &[&PORTS[..], &[0; 100]].concat());
+        let error = ipv4(ICMP, 0, &[&[3, 1, 0, 0, 0, 0, 0, 0], &about[..28]].concat());
+        let quoted = Flow::quoted_in(&error).unwrap();
+        assert_eq!(quoted.src, "198.51.100.2".parse::<IpAddr>().unwrap());
+        assert_eq!(
+            (quoted.protocol, quoted.sport, quoted.dport),
+            (17, 4500, 500)
+        );
+
+        let about = ipv6(TCP, &PORTS);
+        let error = ipv6(ICMPV6, &[&[2, 0, 0, 0, 0, 0, 5, 0], &about[..]].concat());
+        let quoted = Flow::quoted_in(&error).unwrap();
+        assert_eq!((quoted.sport, quoted.dport), (4500, 500));
+        assert_eq!(quoted.dst, "2001:db8::1".parse::<IpAddr>().unwrap());
+
+        assert_eq!(
+            Flow::quoted_in(&ipv4(ICMP, 0, &[8, 0, 0, 0, 0, 0, 0, 0])),
+            None
+        );
+        assert_eq!(Flow::quoted_in(&ipv4(UDP, 0, &PORTS)), None);
+    }
+
+    /// Whatever the octets are: no panic, and what is read is what stands there.
+    #[test]
+    fn fuzz_from_packet() {
+        bolero::check!()
+            .with_test_time(std::time::Duration::from_secs(1))
+            .for_each(|input: &[u8]| {
+                let _ = Flow::quoted_in(input);
+                let Ok(flow) = Flow::from_packet(input) else {
+                    return;
+                };
+                assert_eq!(flow.src.is_ipv4(), input[0] >> 4 == 4);
+                assert_eq!(flow.src.is_ipv4(), flow.dst.is_ipv4());
+                let at = if flow.src.is_ipv4() { 12..16 } else { 8..24 };
+                let src = match flow.src {
+                    IpAddr::V4(src) => src.octets().to_vec(),
+                    IpAddr::V6(src) => src.octets().to_vec(),
+                };
+                assert_eq!(src, input[at]);
+            });
+    }
+
+    /// The same, but past the first checks: proper headers before whatever octets.
+    #[test]
+    fn fuzz_behind_a_header() {
+        bolero::check!()
+            .with_test_time(std::time::Duration::from_secs(1))
+            .for_each(|input: &[u8]| {
+                let Some((&next, payload)) = input.split_first() else {
+                    return;
+                };
+                for packet in [ipv4(next, 0, payload), ipv6(next, payload)] {
+                    let _ = Flow::from_packet(&packet);
+                    let _ = Flow::quoted_in(&packet);
+                    let error = [&[3, 0, 0, 0, 0, 0, 0, 0], &packet[..]].concat();
+                    let _ = Flow::quoted_in(&ipv4(ICMP, 0, &error));
+                    let _ = Flow::quoted_in(&ipv6(ICMPV6, &error));
+                }
+            });
+    }
 }

@@ -184,3 +184,186 @@ impl ReplayWindow {
         (((full >> 6) % words) as usize, 1 << (full & 63))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn window(size: u32, esn: bool) -> ReplayWindow {
+        ReplayWindow::new(size, esn).unwrap()
+    }
+
+    /// Receives the packet of this full number, which travels as 32 bits, and passes its integrity check if the
+    /// receiver has found the full number.
+    fn receive(window: &mut ReplayWindow, full: u64) -> Result<(), Option<ReplayError>> {
+        let guess = window.check(full as u32)?;
+        if guess != full {
+            return Err(None);
+        }
+        Ok(window.commit(full)?)
+    }
+
+    #[test]
+    fn a_window_of_32_packets() {
+        let mut window = window(32, false);
+        assert_eq!(receive(&mut window, 0), Err(Some(ReplayError::Zero)));
+        for full in [1, 3, 2, 40, 9, 10] {
+            assert_eq!(receive(&mut window, full), Ok(()), "{full}");
+        }
+        assert_eq!(window.top(), 40);
+        assert_eq!(receive(&mut window, 8), Err(Some(ReplayError::TooOld)));
+        assert_eq!(receive(&mut window, 9), Err(Some(ReplayError::Replayed)));
+        assert_eq!(receive(&mut window, 40), Err(Some(ReplayError::Replayed)));
+        assert_eq!(receive(&mut window, u32::MAX.into()), Ok(()));
+        assert_eq!(receive(&mut window, 41), Err(Some(ReplayError::TooOld)));
+    }
+
+    #[test]
+    fn no_window_checks_nothing() {
+        let mut window = window(0, false);
+        for full in [5, 5, 0, 1] {
+            assert_eq!(receive(&mut window, full), Ok(()));
+        }
+    }
+
+    #[test]
+    fn impossible_windows() {
+        assert_eq!(
+            ReplayWindow::new(4097, false),
+            Err(ReplayWindowError::TooLarge(4097))
+        );
+        assert_eq!(
+            ReplayWindow::new(0, true),
+            Err(ReplayWindowError::EsnWithoutWindow)
+        );
+        assert!(ReplayWindow::new(4096, true).is_ok());
+    }
+
+    #[test]
+    fn a_failed_check_or_a_forged_packet_moves_nothing() {
+        let mut window = window(64, true);
+        receive(&mut window, 100).unwrap();
+        let before = window.clone();
+        // Passes the check; its ICV would fail, so there is no commit.
+        assert_eq!(window.check(1_000_000), Ok(1_000_000));
+        assert_eq!(window, before);
+        assert_eq!(window.commit(100), Err(ReplayError::Replayed));
+        assert_eq!(window, before);
+    }
+
+    /// RFC 4303 Appendix A2.1, case A (one subspace) and case B (two).
+    #[test]
+    fn the_high_half_follows_from_the_window() {
+        const SUBSPACE: u64 = 1 << 32;
+        let mut window = window(64, true);
+        receive(&mut window, 1).unwrap();
+        // Case B at the very beginning: what would lie before the first packet is refused.
+        assert_eq!(window.check(u32::MAX), Err(ReplayError::TooOld));
+        receive(&mut window, 1 << 31).unwrap();
+        receive(&mut window, SUBSPACE - 10).unwrap();
+        // Case A: left of the window means the next subspace.
+        assert_eq!(window.check(5), Ok(SUBSPACE + 5));
+        receive(&mut window, SUBSPACE + 5).unwrap();
+        // Case B: the end of the earlier subspace, the beginning of this one, and beyond.
+        assert_eq!(window.check(0u32.wrapping_sub(9)), Ok(SUBSPACE - 9));
+        assert_eq!(
+            window.check(0u32.wrapping_sub(10)),
+            Err(ReplayError::Replayed)
+        );
+        assert_eq!(window.check(0), Ok(SUBSPACE));
+        assert_eq!(window.check(6), Ok(SUBSPACE + 6));
+        receive(&mut window, SUBSPACE - 9).unwrap();
+        assert_eq!(window.check(0u32.wrapping_sub(58)), Ok(SUBSPACE - 58));
+        assert_eq!(
+            window.check(0u32.wrapping_sub(59)),
+            Ok(2 * SUBSPACE - 59),
+            "too far left"
+        );
+    }
+
+    #[test]
+    fn the_last_subspace_has_no_next() {
+        let mut window = window(64, true);
+        window.top = u64::MAX - 5;
+        assert_eq!(window.check(3), Err(ReplayError::Exhausted));
+        assert_eq!(window.check(u32::MAX), Ok(u64::MAX));
+    }
+
+    /// The rules as RFC 4303 §3.4.3 states them, on full numbers: a set of all that was received.
+    fn judge(seen: &BTreeSet<u64>, size: u32, full: u64) -> Result<(), ReplayError> {
+        let top = seen.last().copied().unwrap_or(0);
+        if size == 0 {
+            Ok(())
+        } else if full == 0 {
+            Err(ReplayError::Zero)
+        } else if full + u64::from(size) <= top {
+            Err(ReplayError::TooOld)
+        } else if seen.contains(&full) {
+            Err(ReplayError::Replayed)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn sizes() -> impl Strategy<Value = u32> {
+        prop_oneof![
+            proptest::sample::select(vec![1, 2, 31, 32, 33, 63, 64, 65, 128, 4095, 4096]),
+            1..=ReplayWindow::MAX,
+        ]
+    }
+
+    /// Steps of the sender, mostly small, now and then over the window or half a subspace.
+    fn steps() -> impl Strategy<Value = Vec<i64>> {
+        let step = prop_oneof![
+            8 => -70..70i64,
+            2 => -5000..5000i64,
+            1 => -(1i64 << 31)..(1i64 << 31),
+        ];
+        proptest::collection::vec(step, 1..200)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+
+        /// Near every place where something could go wrong, the window is the set of what was received.
+        #[test]
+        fn a_window_is_a_bounded_memory_of_everything_received(
+            size in sizes(),
+            esn: bool,
+            start in proptest::sample::select(vec![0u64, 1, (1 << 32) - 3000, (1 << 32) - 2, (5 << 32) + 40]),
+            steps in steps(),
+        ) {
+            let mut window = window(size, esn);
+            let mut seen = BTreeSet::new();
+            let mut at = if esn { start } else { start.min(u64::from(u32::MAX) - 1) };
+            // The receiver has followed the sender until here.
+            for full in [at.saturating_sub(1), at] {
+                if full > 0 && seen.insert(full) {
+                    window.commit(full).unwrap();
+                }
+            }
+            for step in steps {
+                let limit = if esn { 1 << 62 } else { u64::from(u32::MAX) };
+                let full = at.saturating_add_signed(step).min(limit);
+                let top = seen.last().copied().unwrap_or(0);
+                let expected = judge(&seen, size, full);
+                let got = receive(&mut window, full);
+                if esn && full < top && top - full >= u64::from(size) {
+                    // Such a packet is taken for one of the next subspace; its ICV does not fit. Near the beginning,
+                    // where there is none before, the number itself may be refused.
+                    prop_assert!(got.is_err());
+                } else if esn && full > top && full - top > (1 << 32) - u64::from(size) {
+                    prop_assert!(got.is_err(), "further ahead than 32 bits can tell");
+                } else {
+                    prop_assert_eq!(got, expected.map_err(Some));
+                }
+                if got.is_ok() {
+                    seen.insert(full);
+                    at = at.max(full);
+                }
+            }
+        }
+    }
+}
