@@ -157,7 +157,7 @@ impl Protection {
         }
     }
 
-    /// Seals with a given IV and `extra_blocks` more of padding than is needed.
+    /// Seals with a given IV, and with `extra_padding` octets more of padding than are needed.
     pub(crate) fn seal_with_iv(
         &self,
         aad_len: usize,

@@ -10,7 +10,7 @@ pub struct NameError {
     pub token: String,
     /// Where `token` begins, in octets from the start of the parsed text.
     pub offset: usize,
-    /// The nearest name that would be right there, if one is near.
+    /// The nearest name that is known there, if one is near.
     pub suggestion: Option<String>,
     /// What is wrong. Its `Display` does not repeat the token, for use beside a marked excerpt.
     pub kind: NameErrorKind,

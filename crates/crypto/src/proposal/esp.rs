@@ -23,8 +23,8 @@ impl EspProposal {
     /// Parses the value of `esp=` (or `phase2alg=`) in ipsec.conf: `aes_gcm_16_256-dh31, aes256-sha2_256;modp2048`.
     ///
     /// What a proposal leaves out is filled in: key lengths (256, then 128), integrity (SHA-2 512, 384, 256), sequence
-    /// numbers (extended, then not, which `esn=` may narrow). The key exchange stays empty if it is not given, which
-    /// with `pfs=yes` stands for that of the IKE SA.
+    /// numbers (extended, then not, which `esn=` may narrow). The key exchange stays empty if it is not given or `none`,
+    /// which with `pfs=yes` stands for that of the IKE SA.
     ///
     /// # Errors
     ///

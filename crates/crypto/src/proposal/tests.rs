@@ -426,6 +426,7 @@ fn fuzz_names() {
     }
     bolero::check!()
         .with_test_time(std::time::Duration::from_secs(2))
+        .with_max_len(64)
         .for_each(|input: &[u8]| {
             let pieces: String = input
                 .iter()
