@@ -94,15 +94,23 @@ impl Pair {
             ns.ip(&format!("addr add 2001:db8::{me}/64 dev eth0 nodad"));
             ns.ip(&format!("addr add 10.{me}.0.1/32 dev lo"));
             ns.ip(&format!("addr add 2001:db8:{me}::1/128 dev lo nodad"));
-            ns.ip(&format!("route add 10.{peer}.0.0/16 via 192.0.2.{peer} src 10.{me}.0.1"));
+            ns.ip(&format!(
+                "route add 10.{peer}.0.0/16 via 192.0.2.{peer} src 10.{me}.0.1"
+            ));
             ns.ip(&format!(
                 "-6 route add 2001:db8:{peer}::/48 via 2001:db8::{peer} src 2001:db8:{me}::1"
             ));
             let sadb = ns.run(|| LinuxSadb::open(None)).unwrap();
             Host {
                 sadb,
-                outer: [addr(&format!("192.0.2.{me}")), addr(&format!("2001:db8::{me}"))],
-                inner: [addr(&format!("10.{me}.0.1")), addr(&format!("2001:db8:{me}::1"))],
+                outer: [
+                    addr(&format!("192.0.2.{me}")),
+                    addr(&format!("2001:db8::{me}")),
+                ],
+                inner: [
+                    addr(&format!("10.{me}.0.1")),
+                    addr(&format!("2001:db8:{me}::1")),
+                ],
                 ns,
             }
         };
@@ -128,7 +136,10 @@ fn with_esp(test: &str) -> bool {
             std::env::var_os("CYGNET_REQUIRE_ESP").is_none_or(|v| v != "1"),
             "{test} needs ESP in the kernel: {capabilities:?}"
         );
-        eprintln!("skipped {test}: this kernel has no ESP: {:?}", capabilities.esp_v4);
+        eprintln!(
+            "skipped {test}: this kernel has no ESP: {:?}",
+            capabilities.esp_v4
+        );
     }
     has
 }
@@ -163,7 +174,9 @@ impl Default for Recipe {
 
 impl Recipe {
     fn key(len: usize, salt: u8) -> Vec<u8> {
-        (0..len).map(|i| (i as u8).wrapping_mul(37) ^ salt).collect()
+        (0..len)
+            .map(|i| (i as u8).wrapping_mul(37) ^ salt)
+            .collect()
     }
 
     /// The SA from `src` to `dst`; `salt` keeps the directions' keys apart.
@@ -265,7 +278,10 @@ struct Tunnel {
 }
 
 fn up(pair: &mut Pair, recipe: &Recipe) -> Tunnel {
-    let (w, e) = (pair.west.outer(recipe.outer_v6), pair.east.outer(recipe.outer_v6));
+    let (w, e) = (
+        pair.west.outer(recipe.outer_v6),
+        pair.east.outer(recipe.outer_v6),
+    );
     let spi_there = allocate(&mut pair.east, w, e, recipe.mode);
     let spi_back = allocate(&mut pair.west, e, w, recipe.mode);
     let there = |direction| recipe.sa(w, e, spi_there, direction, 1);
@@ -276,7 +292,10 @@ fn up(pair: &mut Pair, recipe: &Recipe) -> Tunnel {
     let install = |sa: Sa| Command::InstallSa(Box::new(sa));
     let policies = |policies: [Policy; 2]| policies.map(|p| Command::InstallPolicy(Box::new(p)));
     let (west, east) = (&pair.west, &pair.east);
-    let mut for_west = vec![install(back(SaDirection::In)), install(there(SaDirection::Out))];
+    let mut for_west = vec![
+        install(back(SaDirection::In)),
+        install(there(SaDirection::Out)),
+    ];
     for_west.extend(policies([
         recipe.policy(west, east, Direction::Out),
         recipe.policy(east, west, Direction::In),
@@ -307,7 +326,10 @@ fn down(pair: &mut Pair, recipe: &Recipe, tunnel: &Tunnel) {
     for (host, keys) in [(&mut pair.west, &keys[..2]), (&mut pair.east, &keys[2..])] {
         for id in [tunnel.there, tunnel.back] {
             assert_eq!(host.execute(Command::RemoveSa(id)), Ok(Reply::Done));
-            assert_eq!(host.execute(Command::RemoveSa(id)), Err(CommandError::NotFound));
+            assert_eq!(
+                host.execute(Command::RemoveSa(id)),
+                Err(CommandError::NotFound)
+            );
         }
         for key in keys {
             assert_eq!(host.execute(Command::RemovePolicy(*key)), Ok(Reply::Done));
@@ -344,18 +366,21 @@ fn traffic_flows_with_every_algorithm() {
     }
     let mut pair = Pair::new();
     let west = &mut pair.west;
-    let capabilities = west.sadb.probe().unwrap();
-    assert!(west.sadb.sas().unwrap().is_empty(), "the probe leaves nothing");
+    let algorithms = west.sadb.algorithms().unwrap();
+    assert!(
+        west.sadb.sas().unwrap().is_empty(),
+        "the probe leaves nothing"
+    );
     for (id, len) in [(20, 20), (20, 36), (12, 16), (12, 32), (28, 36)] {
-        assert!(capabilities.encryption.contains(&(id, len)), "{id} {len}");
+        assert!(algorithms.encryption.contains(&(id, len)), "{id} {len}");
     }
     for id in [12, 13, 14] {
-        assert!(capabilities.integrity.contains(&id), "{id}");
+        assert!(algorithms.integrity.contains(&id), "{id}");
     }
-    eprintln!("{capabilities:?}");
+    eprintln!("{algorithms:?}");
 
     let is_aead = |id: u16| (14..=21).contains(&id) || id == 28;
-    let mut recipes: Vec<Recipe> = capabilities
+    let mut recipes: Vec<Recipe> = algorithms
         .encryption
         .iter()
         .map(|&encryption| Recipe {
@@ -368,7 +393,7 @@ fn traffic_flows_with_every_algorithm() {
     recipes.extend(
         integrity
             .into_iter()
-            .filter(|(id, _)| capabilities.integrity.contains(id))
+            .filter(|(id, _)| algorithms.integrity.contains(id))
             .map(|integrity| Recipe {
                 encryption: (12, 32),
                 integrity: Some(integrity),
@@ -376,7 +401,11 @@ fn traffic_flows_with_every_algorithm() {
             }),
     );
     for (outer_v6, inner_v6) in [(false, true), (true, false), (true, true)] {
-        recipes.push(Recipe { outer_v6, inner_v6, ..Recipe::default() });
+        recipes.push(Recipe {
+            outer_v6,
+            inner_v6,
+            ..Recipe::default()
+        });
     }
     for v6 in [false, true] {
         recipes.push(Recipe {
@@ -386,8 +415,18 @@ fn traffic_flows_with_every_algorithm() {
             ..Recipe::default()
         });
     }
-    for (esn, window) in [(true, 32), (true, 1024), (false, 0), (false, 33), (false, 4096)] {
-        recipes.push(Recipe { esn, window, ..Recipe::default() });
+    for (esn, window) in [
+        (true, 32),
+        (true, 1024),
+        (false, 0),
+        (false, 33),
+        (false, 4096),
+    ] {
+        recipes.push(Recipe {
+            esn,
+            window,
+            ..Recipe::default()
+        });
     }
     for recipe in &recipes {
         let tunnel = up(&mut pair, recipe);
@@ -404,15 +443,29 @@ fn check_traffic(pair: &mut Pair, recipe: &Recipe, tunnel: &Tunnel) {
         _ => host.inner(recipe.inner_v6),
     };
     let (w, e) = (end(&pair.west), end(&pair.east));
-    assert_eq!(datagrams(&pair.west, w, &pair.east, e, COUNT), COUNT, "{recipe:?}");
-    assert_eq!(datagrams(&pair.east, e, &pair.west, w, COUNT), COUNT, "{recipe:?}");
+    assert_eq!(
+        datagrams(&pair.west, w, &pair.east, e, COUNT),
+        COUNT,
+        "{recipe:?}"
+    );
+    assert_eq!(
+        datagrams(&pair.east, e, &pair.west, w, COUNT),
+        COUNT,
+        "{recipe:?}"
+    );
     for id in [tunnel.there, tunnel.back] {
         let (at_west, at_east) = (pair.west.report(id), pair.east.report(id));
         assert_eq!(at_west.state, SaState::Valid);
-        assert!(at_west.counters.packets >= COUNT as u64, "{recipe:?} {at_west:?}");
+        assert!(
+            at_west.counters.packets >= COUNT as u64,
+            "{recipe:?} {at_west:?}"
+        );
         // IPv6 neighbour discovery runs between the same addresses in transport mode.
         if !(recipe.mode == Mode::Transport && recipe.inner_v6) {
-            assert_eq!(at_west.counters.packets, at_east.counters.packets, "{recipe:?}");
+            assert_eq!(
+                at_west.counters.packets, at_east.counters.packets,
+                "{recipe:?}"
+            );
         }
         let (out, inbound) = match at_west.sa.direction {
             SaDirection::Out => (at_west, at_east),
@@ -420,9 +473,15 @@ fn check_traffic(pair: &mut Pair, recipe: &Recipe, tunnel: &Tunnel) {
         };
         assert_eq!(inbound.sa.direction, SaDirection::In);
         assert_eq!((out.sa.esn, inbound.sa.esn), (recipe.esn, recipe.esn));
-        assert_eq!((out.sa.replay_window, inbound.sa.replay_window), (0, recipe.window));
+        assert_eq!(
+            (out.sa.replay_window, inbound.sa.replay_window),
+            (0, recipe.window)
+        );
         assert_eq!(out.sa.encryption.transform, recipe.encryption.0);
-        assert_eq!(out.sa.integrity.map(|i| i.transform), recipe.integrity.map(|i| i.0));
+        assert_eq!(
+            out.sa.integrity.map(|i| i.transform),
+            recipe.integrity.map(|i| i.0)
+        );
         assert!(out.sa.encryption.key.is_empty(), "keys are not read back");
         assert!(inbound.counters.used.is_some() && inbound.counters.integrity_failed == 0);
     }
@@ -443,22 +502,39 @@ fn ip_shows_the_sas_that_we_install() {
         encap: true,
         ..Recipe::default()
     };
-    let mut sa = recipe.sa(addr("192.0.2.9"), pair.west.outer(false), 0x1234, SaDirection::In, 1);
+    let mut sa = recipe.sa(
+        addr("192.0.2.9"),
+        pair.west.outer(false),
+        0x1234,
+        SaDirection::In,
+        1,
+    );
     sa.encap = Some(Encap {
         kind: EncapKind::Udp,
         local_port: 4500,
         remote_port: 61000,
     });
     sa.if_id = 42;
-    sa.id.mark = Mark { value: 5, mask: 0xff };
-    sa.set_mark = Some(Mark { value: 6, mask: 0xf0 });
+    sa.id.mark = Mark {
+        value: 5,
+        mask: 0xff,
+    };
+    sa.set_mark = Some(Mark {
+        value: 6,
+        mask: 0xf0,
+    });
     sa.lifetime.hard_bytes = Some(123_456);
     sa.lifetime.soft_add = Some(Duration::from_millis(1500));
-    sa.selector = Some(Selector::new("10.9.0.0/16".parse().unwrap(), "10.1.0.0/24".parse().unwrap()));
+    sa.selector = Some(Selector::new(
+        "10.9.0.0/16".parse().unwrap(),
+        "10.1.0.0/24".parse().unwrap(),
+    ));
     let id = sa.id;
     let key = hex(sa.encryption.key.as_bytes());
     let auth = hex(sa.integrity.as_ref().unwrap().key.as_bytes());
-    pair.west.execute(Command::InstallSa(Box::new(sa.clone()))).unwrap();
+    pair.west
+        .execute(Command::InstallSa(Box::new(sa.clone())))
+        .unwrap();
     let shown = pair.west.ip("-s xfrm state");
     for expected in [
         "src 192.0.2.9 dst 192.0.2.1 proto esp spi 0x00001234(4660) reqid 77(0x0000004d) mode tunnel".into(),
@@ -525,7 +601,9 @@ fn an_acquire_is_answered() {
     let mut pair = Pair::new();
     let recipe = Recipe::default();
     let trap = recipe.policy(&pair.west, &pair.east, Direction::Out);
-    pair.west.execute(Command::InstallPolicy(Box::new(trap.clone()))).unwrap();
+    pair.west
+        .execute(Command::InstallPolicy(Box::new(trap.clone())))
+        .unwrap();
     let Ok(Reply::Policy(installed)) = pair.west.execute(Command::QueryPolicy(trap.key)) else {
         panic!("the trap is there");
     };
@@ -537,20 +615,32 @@ fn an_acquire_is_answered() {
     assert_eq!(acquire.policy_index, installed.policy.index);
     assert_eq!(acquire.policy, trap.key);
     assert_eq!(acquire.template, trap.templates[0]);
-    assert_eq!((acquire.src, acquire.dst), (pair.west.outer(false), pair.east.outer(false)));
+    assert_eq!(
+        (acquire.src, acquire.dst),
+        (pair.west.outer(false), pair.east.outer(false))
+    );
     assert_eq!(acquire.selector.dst, e.into());
     let larval = pair.west.sadb.sas().unwrap();
     assert_eq!(larval.len(), 1);
-    assert_eq!((larval[0].state, larval[0].sa.acquire_seq), (SaState::Larval, acquire.seq));
+    assert_eq!(
+        (larval[0].state, larval[0].sa.acquire_seq),
+        (SaState::Larval, acquire.seq)
+    );
 
     let spi = allocate(&mut pair.east, acquire.src, acquire.dst, Mode::Tunnel);
     let inbound = recipe.sa(acquire.src, acquire.dst, spi, SaDirection::In, 1);
     let mut outbound = recipe.sa(acquire.src, acquire.dst, spi, SaDirection::Out, 1);
     outbound.acquire_seq = acquire.seq;
     let policy = recipe.policy(&pair.west, &pair.east, Direction::In);
-    pair.east.execute(Command::InstallPolicy(Box::new(policy))).unwrap();
-    pair.east.execute(Command::InstallSa(Box::new(inbound))).unwrap();
-    pair.west.execute(Command::InstallSa(Box::new(outbound))).unwrap();
+    pair.east
+        .execute(Command::InstallPolicy(Box::new(policy)))
+        .unwrap();
+    pair.east
+        .execute(Command::InstallSa(Box::new(inbound)))
+        .unwrap();
+    pair.west
+        .execute(Command::InstallSa(Box::new(outbound)))
+        .unwrap();
     let sas = pair.west.sadb.sas().unwrap();
     assert_eq!(sas.len(), 1, "the larval state is gone: {sas:?}");
     assert_eq!(datagrams(&pair.west, w, &pair.east, e, 5), 5);
@@ -573,7 +663,9 @@ fn limits_raise_expiries() {
     let (wi, ei) = (pair.west.inner(false), pair.east.inner(false));
     datagrams(&pair.west, wi, &pair.east, ei, 4);
     let is = |hard| move |e: &Event| matches!(e, Event::Expire(x) if x.hard == hard && x.sa.spi == tunnel.there.spi);
-    let Event::Expire(soft) = pair.west.event(is(false)) else { unreachable!() };
+    let Event::Expire(soft) = pair.west.event(is(false)) else {
+        unreachable!()
+    };
     assert_eq!((soft.sa, soft.src, soft.reqid), (tunnel.there, w, 77));
     assert!(datagrams(&pair.west, wi, &pair.east, ei, 10) < 10);
     pair.west.event(is(true));
@@ -603,7 +695,9 @@ fn an_expired_reservation_does_not_stop_the_install() {
     let (w, e) = (pair.west.outer(false), pair.east.outer(false));
     let spi = allocate(&mut pair.east, w, e, Mode::Tunnel);
     let sa = recipe.sa(w, e, spi, SaDirection::In, 1);
-    pair.east.ns.ip(&format!("xfrm state delete src {w} dst {e} proto esp spi {spi}"));
+    pair.east.ns.ip(&format!(
+        "xfrm state delete src {w} dst {e} proto esp spi {spi}"
+    ));
     let install = Command::InstallSa(Box::new(sa.clone()));
     assert_eq!(pair.east.execute(install.clone()), Ok(Reply::Done));
     // And a second one is refused rather than changing the first.
@@ -618,7 +712,10 @@ fn a_changed_nat_mapping_is_told() {
         return;
     }
     let mut pair = Pair::new();
-    let recipe = Recipe { encap: true, ..Recipe::default() };
+    let recipe = Recipe {
+        encap: true,
+        ..Recipe::default()
+    };
     let (w, e) = (pair.west.outer(false), pair.east.outer(false));
     let _sockets = [
         pair.west.ns.run(|| espinudp(SocketAddr::new(w, 4500))),
@@ -676,8 +773,17 @@ fn a_kernel_without_esp_says_so() {
     let capabilities = sadb.probe().unwrap();
     eprintln!("{capabilities:?}");
     let recipe = Recipe::default();
-    let sa = recipe.sa(addr("192.0.2.9"), addr("192.0.2.1"), 0x1234, SaDirection::In, 1);
-    match (capabilities.has_esp(), sadb.execute(&Command::InstallSa(Box::new(sa)))) {
+    let sa = recipe.sa(
+        addr("192.0.2.9"),
+        addr("192.0.2.1"),
+        0x1234,
+        SaDirection::In,
+        1,
+    );
+    match (
+        capabilities.has_esp(),
+        sadb.execute(&Command::InstallSa(Box::new(sa))),
+    ) {
         (true, Ok(Reply::Done)) | (false, Err(CommandError::Unsupported(_))) => {}
         other => panic!("{other:?}"),
     }
@@ -693,15 +799,32 @@ fn errors_say_what_a_key_manager_must_know() {
     let policy = recipe.policy(&pair.west, &pair.east, Direction::Out);
     let install = Command::InstallPolicy(Box::new(policy.clone()));
     assert_eq!(pair.west.execute(install.clone()), Ok(Reply::Done));
-    assert_eq!(pair.west.execute(install.clone()), Err(CommandError::Exists));
+    assert_eq!(
+        pair.west.execute(install.clone()),
+        Err(CommandError::Exists)
+    );
     let Ok(Reply::Policy(report)) = pair.west.execute(Command::QueryPolicy(policy.key)) else {
         panic!("no policy");
     };
     assert_ne!(report.policy.index, 0);
-    assert_eq!(Policy { index: 0, ..report.policy }, policy);
-    let changed = Policy { priority: 5, ..policy.clone() };
-    pair.west.execute(Command::UpdatePolicy(Box::new(changed))).unwrap();
-    assert_eq!(pair.west.execute(Command::RemovePolicy(policy.key)), Ok(Reply::Done));
+    assert_eq!(
+        Policy {
+            index: 0,
+            ..report.policy
+        },
+        policy
+    );
+    let changed = Policy {
+        priority: 5,
+        ..policy.clone()
+    };
+    pair.west
+        .execute(Command::UpdatePolicy(Box::new(changed)))
+        .unwrap();
+    assert_eq!(
+        pair.west.execute(Command::RemovePolicy(policy.key)),
+        Ok(Reply::Done)
+    );
     assert_eq!(
         pair.west.execute(Command::RemovePolicy(policy.key)),
         Err(CommandError::NotFound)
@@ -710,7 +833,10 @@ fn errors_say_what_a_key_manager_must_know() {
     let mut crowded = policy.clone();
     crowded.templates = vec![policy.templates[0]; 7];
     let refused = pair.west.execute(Command::InstallPolicy(Box::new(crowded)));
-    assert!(matches!(refused, Err(CommandError::Invalid(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(CommandError::Invalid(_))),
+        "{refused:?}"
+    );
     // A range of one SPI, used up.
     let mut request = AllocateSpi {
         src: addr("192.0.2.2"),
@@ -727,18 +853,26 @@ fn errors_say_what_a_key_manager_must_know() {
     let allocate = |r: AllocateSpi| Command::AllocateSpi(r);
     assert_eq!(pair.west.execute(allocate(request)), Ok(Reply::Spi(0x5000)));
     request.reqid = 2;
-    assert_eq!(pair.west.execute(allocate(request)), Err(CommandError::OutOfResources));
+    assert_eq!(
+        pair.west.execute(allocate(request)),
+        Err(CommandError::OutOfResources)
+    );
     // What never reaches the kernel.
     let mut sa = recipe.sa(addr("192.0.2.9"), addr("192.0.2.1"), 1, SaDirection::In, 1);
     sa.replay_window = 5000;
     let refused = pair.west.execute(Command::InstallSa(Box::new(sa.clone())));
-    assert!(matches!(refused, Err(CommandError::Invalid(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(CommandError::Invalid(_))),
+        "{refused:?}"
+    );
     sa.replay_window = 32;
     sa.encryption.transform = 999;
     let refused = pair.west.execute(Command::InstallSa(Box::new(sa)));
     assert_eq!(
         refused,
-        Err(CommandError::Unsupported("encryption transform 999 has no kernel name".into()))
+        Err(CommandError::Unsupported(
+            "encryption transform 999 has no kernel name".into()
+        ))
     );
 }
 
@@ -754,7 +888,9 @@ fn neighbour_discovery_has_holes() {
         let mut block = Policy::new(PolicyKey::new(direction, all));
         block.action = ipsec::Action::Block;
         block.priority = 100;
-        pair.west.execute(Command::InstallPolicy(Box::new(block))).unwrap();
+        pair.west
+            .execute(Command::InstallPolicy(Box::new(block)))
+            .unwrap();
     }
     let state = |pair: &Pair| {
         pair.west.ip("-6 neigh flush dev eth0");
@@ -836,10 +972,17 @@ fn crash_child() {
         Err(CommandError::Exists)
     );
     if sadb.probe().unwrap().has_esp() {
-        let sa = recipe.sa(addr("192.0.2.9"), addr("192.0.2.1"), 0x7000, SaDirection::In, 1);
+        let sa = recipe.sa(
+            addr("192.0.2.9"),
+            addr("192.0.2.1"),
+            0x7000,
+            SaDirection::In,
+            1,
+        );
         sadb.execute(&Command::InstallSa(Box::new(sa))).unwrap();
     }
-    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
+        .unwrap();
 }
 
 #[test]
@@ -855,7 +998,9 @@ fn after_kill_9_what_was_ours_is_found_and_nothing_else_is_touched() {
     // Somebody else's things, also under keys that we will want.
     let mut other = ns.run(|| LinuxSadb::open(None)).unwrap();
     for n in [7, 9, 50] {
-        other.execute(&Command::InstallPolicy(Box::new(numbered(n)))).unwrap();
+        other
+            .execute(&Command::InstallPolicy(Box::new(numbered(n))))
+            .unwrap();
     }
     let foreign_spi = Command::AllocateSpi(AllocateSpi {
         src: addr("192.0.2.2"),
@@ -893,11 +1038,18 @@ fn after_kill_9_what_was_ours_is_found_and_nothing_else_is_touched() {
     let mut adopted = found.adopted_policies.clone();
     adopted.sort_by_key(|k| k.selector.src);
     assert_eq!(adopted, [1, 2, 3].map(|n| numbered(n).key));
-    let larval = found.removed_sas.iter().filter(|id| (0x6000..=0x6fff).contains(&id.spi)).count();
+    let larval = found
+        .removed_sas
+        .iter()
+        .filter(|id| (0x6000..=0x6fff).contains(&id.spi))
+        .count();
     assert_eq!(larval, 1);
     let esp = found.removed_sas.iter().any(|id| id.spi == 0x7000);
     assert_eq!(found.removed_sas.len(), 1 + usize::from(esp));
-    assert_eq!(found.dropped_entries, 2, "8 was never made, 9 is older than its entry");
+    assert_eq!(
+        found.dropped_entries, 2,
+        "8 was never made, 9 is older than its entry"
+    );
     assert_eq!(sadb.sas().unwrap().len(), 1, "the foreign larval state");
 
     // What is configured still is taken over without a gap; the rest goes.
@@ -912,7 +1064,11 @@ fn after_kill_9_what_was_ours_is_found_and_nothing_else_is_touched() {
         Err(CommandError::Exists),
         "only once"
     );
-    let removed: Vec<_> = sadb.remove_unclaimed().into_iter().map(|(key, _)| key).collect();
+    let removed: Vec<_> = sadb
+        .remove_unclaimed()
+        .into_iter()
+        .map(|(key, _)| key)
+        .collect();
     assert_eq!(removed, [numbered(3).key]);
     assert_eq!(priorities(&mut sadb), [1001, 1002, 1007, 1009, 1050]);
 

@@ -19,7 +19,7 @@ pub enum Event {
     /// the kernel acted by itself.
     Message {
         /// The notification.
-        message: Message,
+        message: Box<Message>,
         /// Netlink port of the process that caused it.
         port: u32,
     },
@@ -102,7 +102,7 @@ fn event(frame: Result<crate::netlink::Frame<'_>, DecodeError>) -> Option<Event>
             payload,
         }) => match Message::decode(kind, dump, payload) {
             Ok(message) => Some(Event::Message {
-                message,
+                message: Box::new(message),
                 port: frame.header.port,
             }),
             Err(error) => unreadable(kind, error),

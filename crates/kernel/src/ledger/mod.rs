@@ -33,6 +33,8 @@ pub(crate) use record::Change;
 pub use record::{Claim, Object, PolicyRecord, SaDetails, SaRecord, SpiRecord};
 
 const VERSION: u32 = 1;
+/// Name of the file in a run directory.
+const FILE_NAME: &str = "xfrm.ledger";
 /// Lines that are allowed beyond four per entry before the file is written anew.
 const SLACK: usize = 1024;
 
@@ -140,13 +142,16 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens or creates the file, for the calling thread's network namespace. Entries of another boot or namespace
-    /// are discarded.
+    /// Opens or creates the file, for the calling thread's network namespace; of a directory, the
+    /// file `xfrm.ledger` in it. Entries of another boot or namespace are discarded.
     ///
     /// # Errors
     /// The file cannot be read, written or locked.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, LedgerError> {
-        let path = path.into();
+        let mut path = path.into();
+        if path.is_dir() {
+            path.push(FILE_NAME);
+        }
         let at = |source| LedgerError::Io {
             path: path.clone(),
             source,

@@ -231,8 +231,8 @@ fn removals_come_with_the_sas_first() {
 
 #[test]
 fn two_processes_cannot_share_it() {
-    let (_dir, path) = directory();
-    let first = Ledger::open(&path).unwrap();
+    let (dir, path) = directory();
+    let first = Ledger::open(dir.path()).unwrap();
     assert!(matches!(Ledger::open(&path), Err(LedgerError::InUse(_))));
     drop(first);
     Ledger::open(&path).unwrap();

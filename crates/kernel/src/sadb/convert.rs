@@ -73,10 +73,19 @@ pub(crate) fn sa(sa: &ipsec::Sa) -> Result<(xfrm::SaInfo, Attributes), CommandEr
         _ => CommandError::Unsupported(error.to_string()),
     };
     let mut attributes = identity(sa.id.mark, sa.if_id);
-    attributes.push(
-        encryption_attribute(sa.encryption.transform, sa.encryption.key.as_bytes())
-            .map_err(invalid)?,
-    );
+    match sa.id.protocol {
+        ipsec::Protocol::Esp => {
+            let key = &sa.encryption;
+            let attribute = encryption_attribute(key.transform, key.key.as_bytes());
+            attributes.push(attribute.map_err(invalid)?);
+        }
+        // The kernel refuses a cipher there.
+        ipsec::Protocol::Ah => {}
+        ipsec::Protocol::Comp => {
+            let text = "IPComp SAs are not implemented for the kernel";
+            return Err(CommandError::Unsupported(text.into()));
+        }
+    }
     if let Some(key) = &sa.integrity {
         attributes.push(integrity_attribute(key.transform, key.key.as_bytes()).map_err(invalid)?);
     }

@@ -10,7 +10,7 @@ use ipsec::{Command, CommandError, PolicyReport, Reply, SaDatabase, SaReport};
 use rustix::io::Errno;
 use xfrm::{Attribute, Attributes, Body, Client, Message, RequestError};
 
-use super::{Capabilities, Sadb, SadbEvent, convert, probe};
+use super::{Algorithms, Capabilities, Sadb, SadbEvent, convert, probe};
 use crate::ledger::{Change, Claim, Ledger, LedgerError, Object, PolicyRecord, SaRecord};
 
 /// Why the kernel's databases could not be reached or read.
@@ -535,6 +535,10 @@ impl Sadb for LinuxSadb {
             .iter()
             .filter_map(|(info, attributes)| convert::policy_report(info, attributes).ok())
             .collect())
+    }
+
+    fn algorithms(&mut self) -> Result<Algorithms, SadbError> {
+        Ok(probe::algorithms(&mut self.client)?)
     }
 
     fn probe(&mut self) -> Result<Capabilities, SadbError> {

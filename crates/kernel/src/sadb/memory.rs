@@ -12,7 +12,7 @@ use ipsec::{
     SaReport,
 };
 
-use super::{Capabilities, EspSupport, Sadb, SadbError, SadbEvent};
+use super::{Algorithms, Capabilities, EspSupport, Sadb, SadbError, SadbEvent};
 
 /// SAD and SPD in memory, with the kernel's rules.
 ///
@@ -171,6 +171,14 @@ impl Sadb for MemorySadb {
                 policy: installed.policy.clone(),
             })
             .collect())
+    }
+
+    fn algorithms(&mut self) -> Result<Algorithms, SadbError> {
+        Ok(if self.capabilities.has_esp() {
+            Algorithms::everything()
+        } else {
+            Algorithms::default()
+        })
     }
 
     fn probe(&mut self) -> Result<Capabilities, SadbError> {

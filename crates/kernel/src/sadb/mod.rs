@@ -19,10 +19,14 @@ pub use algorithms::AlgorithmError;
 pub use convert::Untranslatable;
 pub use linux::{LinuxSadb, Reconciliation, SadbError};
 pub use memory::MemorySadb;
-pub use probe::{Capabilities, EspSupport};
+pub use probe::{Algorithms, Capabilities, EspSupport};
 
 /// What comes from the kernel unasked.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly always an event, and handed on at once"
+)]
 pub enum SadbEvent {
     /// Something happened to an SA or a policy, or a packet wants an SA.
     Event(ipsec::Event),
@@ -60,9 +64,16 @@ pub trait Sadb: SaDatabase {
     /// The table could not be read.
     fn policies(&mut self) -> Result<Vec<PolicyReport>, SadbError>;
 
-    /// What the kernel can do, found out by use. May take a moment: it loads modules.
+    /// What the kernel can do, found out by use: a few SAs that match nothing come and go.
     ///
     /// # Errors
     /// The kernel could not be asked; lack of permission or of XFRM is an answer, no error.
     fn probe(&mut self) -> Result<Capabilities, SadbError>;
+
+    /// Which algorithms the kernel has, found out by use. Loads the modules of all of them, which
+    /// can take seconds: not for the start of a daemon.
+    ///
+    /// # Errors
+    /// As [`Sadb::probe`].
+    fn algorithms(&mut self) -> Result<Algorithms, SadbError>;
 }

@@ -57,10 +57,27 @@ pub struct Capabilities {
     pub if_id: bool,
     /// Defaults for packets without a policy can be set (5.15).
     pub policy_defaults: bool,
-    /// Encryption transforms by IANA number with the key length in octets, salt included.
+}
+
+/// Which algorithms a kernel has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Algorithms {
+    /// Encryption transforms by IANA number, each with the key lengths in octets, salt included.
     pub encryption: Vec<(u16, usize)>,
     /// Integrity transforms by IANA number.
     pub integrity: Vec<u16>,
+}
+
+impl Algorithms {
+    /// All that have a name in the kernel; for stand-ins.
+    pub(super) fn everything() -> Self {
+        Self {
+            encryption: encryption_variants()
+                .map(|(id, len, _)| (id, len))
+                .collect(),
+            integrity: integrity_variants().map(|(id, _)| id).collect(),
+        }
+    }
 }
 
 impl Capabilities {
@@ -78,10 +95,6 @@ impl Capabilities {
             sa_direction: true,
             if_id: true,
             policy_defaults: true,
-            encryption: encryption_variants()
-                .map(|(id, len, _)| (id, len))
-                .collect(),
-            integrity: integrity_variants().map(|(id, _)| id).collect(),
         }
     }
 
@@ -106,15 +119,12 @@ pub(super) fn probe(client: &mut Client) -> Result<Capabilities, RequestError> {
         sa_direction: false,
         if_id: false,
         policy_defaults: client.defaults().is_ok(),
-        encryption: Vec::new(),
-        integrity: Vec::new(),
     };
     let address = match (&capabilities.esp_v4, &capabilities.esp_v6) {
         (EspSupport::Available, _) => v4,
         (_, EspSupport::Available) => v6,
         _ => return Ok(capabilities),
     };
-    algorithms(client, address, &mut capabilities);
     features(client, address, &mut capabilities)?;
     Ok(capabilities)
 }
@@ -146,7 +156,16 @@ fn esp(client: &mut Client, address: IpAddr) -> Result<EspSupport, RequestError>
     Ok(EspSupport::Missing { reason })
 }
 
-fn algorithms(client: &mut Client, address: IpAddr, capabilities: &mut Capabilities) {
+/// Tries every algorithm: slow where that loads modules and tests ciphers.
+pub(super) fn algorithms(client: &mut Client) -> Result<Algorithms, RequestError> {
+    let mut found = Algorithms::default();
+    let address = if esp(client, IpAddr::V4(Ipv4Addr::LOCALHOST))?.is_available() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    } else if esp(client, IpAddr::V6(Ipv6Addr::LOCALHOST))?.is_available() {
+        IpAddr::V6(Ipv6Addr::LOCALHOST)
+    } else {
+        return Ok(found);
+    };
     let encryption: Vec<_> = encryption_variants().collect();
     let integrity: Vec<_> = integrity_variants().collect();
     let encryption_attributes = encryption.iter().map(|(id, len, is_aead)| {
@@ -171,14 +190,15 @@ fn algorithms(client: &mut Client, address: IpAddr, capabilities: &mut Capabilit
         .map(|outcome| outcome.is_ok());
     for (id, len, _) in encryption {
         if accepted.next() == Some(true) {
-            capabilities.encryption.push((id, len));
+            found.encryption.push((id, len));
         }
     }
     for (id, _) in integrity {
         if accepted.next() == Some(true) {
-            capabilities.integrity.push(id);
+            found.integrity.push(id);
         }
     }
+    Ok(found)
 }
 
 fn features(
@@ -186,9 +206,11 @@ fn features(
     address: IpAddr,
     capabilities: &mut Capabilities,
 ) -> Result<(), RequestError> {
-    let key = match capabilities.encryption.contains(&(AES_GCM_16, 20)) {
-        true => aead(AES_GCM_16, 20),
-        false => cipher_and_integrity(AES_CBC, 16, HMAC_SHA2_256_128, 32),
+    // Whichever of the two `esp` found to work.
+    let key = match add_read_delete(client, address, base(aead(AES_GCM_16, 20))) {
+        Ok(_) => aead(AES_GCM_16, 20),
+        Err(RequestError::Refused(_)) => cipher_and_integrity(AES_CBC, 16, HMAC_SHA2_256_128, 32),
+        Err(error) => return Err(error),
     };
     let attributes = base(key.clone())
         .with(Attribute::SaDirection(xfrm::SaDirection::IN))
