@@ -1,23 +1,727 @@
 //! The two initial exchanges, read as packet traces.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use cygnet_crypto::{Encryption, EspProposal, IkeProposal, Integrity, KeyExchange};
+use cygnet_ike::*;
+use cygnet_ipsec::Mode;
+use cygnet_wire::TrafficSelector;
+
 use crate::sim::*;
+
+const NAT_HASHES: &str = "N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP)";
+
+fn established(sim: &Sim) {
+    assert_eq!(sim.event_names(0), ["ike_established", "child_established"]);
+    assert_eq!(sim.event_names(1), ["ike_established", "child_established"]);
+    sim.assert_agreement(0, 1);
+}
+
+fn run(pair: Pair) -> Sim {
+    let mut sim = pair.sim(1);
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    sim
+}
+
+fn child(sim: &Sim, node: usize) -> &ChildInstall {
+    sim.nodes[node]
+        .plane
+        .installed
+        .values()
+        .next()
+        .expect("a child SA is installed")
+}
+
+fn ike(proposals: &str) -> Vec<IkeProposal> {
+    IkeProposal::parse_ipsec_conf(proposals).unwrap()
+}
+
+fn esp(proposals: &str) -> Vec<EspProposal> {
+    EspProposal::parse_ipsec_conf(proposals).unwrap()
+}
 
 #[test]
 fn four_messages_make_two_sas() {
-    let mut sim = Pair::default().sim(1);
-    sim.initiate(0, WEST);
-    sim.run_for(s(1));
-    let nat = "N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP)";
+    let sim = run(Pair::default());
     assert_eq!(
         sim.lines(),
         [
-            format!("east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce {nat}"),
-            format!("west 500 > 500 IKE_SA_INIT response 0 SA KE Nonce {nat} N(CHILDLESS_IKEV2_SUPPORTED)"),
+            format!("east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce {NAT_HASHES}"),
+            format!(
+                "west 500 > 500 IKE_SA_INIT response 0 SA KE Nonce {NAT_HASHES} N(CHILDLESS_IKEV2_SUPPORTED)"
+            ),
             "east 500 > 500 IKE_AUTH request 1 SK".to_owned(),
             "west 500 > 500 IKE_AUTH response 1 SK".to_owned(),
         ]
     );
-    assert_eq!(sim.event_names(0), ["ike_established", "child_established"]);
-    assert_eq!(sim.event_names(1), ["ike_established", "child_established"]);
+    established(&sim);
+    let (east, west) = (
+        sim.nodes[0].endpoint.ike_sas().next().unwrap(),
+        child(&sim, 1),
+    );
+    assert_eq!(east.role, Role::Initiator);
+    assert_eq!(east.remote_id.unwrap().to_string(), "@west.example.com");
+    assert!(!east.nat.detected() && east.nat.supported && !west.encapsulated);
+    assert_eq!((east.next_request, east.next_peer_request), (2, 0));
+}
+
+//= rfc7296#2.6
+//= type=test
+//# If the IKE_SA_INIT response
+//# includes the COOKIE notification, the initiator MUST then retry the
+//# IKE_SA_INIT request, and include the COOKIE notification containing
+//# the received data as the first payload, and all other payloads
+//# unchanged.
+#[test]
+fn a_cookie_is_returned_as_first_payload() {
+    let mut pair = Pair::default();
+    pair.west_config.cookie_threshold = 0;
+    let mut sim = pair.sim(1);
+    sim.manual = true;
+    sim.initiate(0, WEST);
+    let plain = sim.outbox[0].bytes.clone();
+    sim.exchange();
+    assert_eq!(
+        sim.nodes[1].endpoint.size(),
+        0,
+        "no state before the cookie has come back"
+    );
+    sim.exchange();
+    let with_cookie = sim.outbox[0].bytes.clone();
+    assert_eq!(
+        with_cookie[with_cookie.len() - (plain.len() - 28)..],
+        plain[28..]
+    );
+    sim.manual = false;
+    sim.exchange();
+    sim.run_for(s(1));
+    assert_eq!(
+        sim.lines()[..4],
+        [
+            format!("east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce {NAT_HASHES}"),
+            "west 500 > 500 IKE_SA_INIT response 0 N(COOKIE)".to_owned(),
+            format!("east 500 > 500 IKE_SA_INIT request 0 N(COOKIE) SA KE Nonce {NAT_HASHES}"),
+            format!(
+                "west 500 > 500 IKE_SA_INIT response 0 SA KE Nonce {NAT_HASHES} N(CHILDLESS_IKEV2_SUPPORTED)"
+            ),
+        ]
+    );
+    established(&sim);
+    let stats = sim.nodes[1].endpoint.stats();
+    assert_eq!((stats.cookies_sent, stats.cookies_accepted), (1, 1));
+}
+
+#[test]
+fn another_key_exchange_method_takes_one_more_round() {
+    let mut pair = Pair::default();
+    pair.east.proposals = ike("aes_gcm_16_256-sha2_512-dh19+dh31");
+    pair.west.proposals = ike("aes_gcm_16_256-sha2_512-dh31");
+    let sim = run(pair);
+    assert_eq!(
+        sim.lines()[..3],
+        [
+            format!("east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce {NAT_HASHES}"),
+            "west 500 > 500 IKE_SA_INIT response 0 N(INVALID_KE_PAYLOAD)".to_owned(),
+            format!("east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce {NAT_HASHES}"),
+        ]
+    );
+    established(&sim);
+    let suite = sim.nodes[0]
+        .endpoint
+        .ike_sas()
+        .next()
+        .unwrap()
+        .suite
+        .unwrap();
+    assert_eq!(suite.key_exchange, KeyExchange::X25519);
+}
+
+//= rfc7296#2.6.1
+//= type=test
+//# Implementations SHOULD support this shorter exchange, but MUST NOT
+//# fail if other implementations do not support this shorter exchange.
+#[test]
+fn cookie_and_other_method_together_take_the_short_way() {
+    let mut pair = Pair::default();
+    pair.west_config.cookie_threshold = 0;
+    pair.east.proposals = ike("aes_gcm_16_256-sha2_512-dh19+dh31");
+    pair.west.proposals = ike("aes_gcm_16_256-sha2_512-dh31");
+    let sim = run(pair);
+    let answers: Vec<_> = sim
+        .lines()
+        .into_iter()
+        .filter(|l| l.contains("response 0"))
+        .collect();
+    assert_eq!(answers.len(), 3);
+    assert!(answers[0].ends_with("N(COOKIE)") && answers[1].ends_with("N(INVALID_KE_PAYLOAD)"));
+    assert!(sim.lines()[4].starts_with("east 500 > 500 IKE_SA_INIT request 0 N(COOKIE) SA"));
+    established(&sim);
+}
+
+#[test]
+fn a_peer_that_always_wants_another_cookie_or_method_is_given_up() {
+    use cygnet_wire::*;
+    for kind in [NotifyType::COOKIE, NotifyType::INVALID_KE_PAYLOAD] {
+        let mut sim = Pair::default().sim(1);
+        sim.manual = true;
+        sim.initiate(0, WEST);
+        let mut answered = 0;
+        for round in 0..100_u16 {
+            for request in sim.sent() {
+                answered += 1;
+                let header = *Message::parse(&request.bytes).unwrap().header();
+                let flags = Flags {
+                    response: true,
+                    ..Flags::default()
+                };
+                let header = Header { flags, ..header };
+                // A new cookie each time; all methods in turn.
+                let data = if kind == NotifyType::COOKIE {
+                    round
+                } else {
+                    14 + round % 18
+                };
+                let mut bytes = Vec::new();
+                write_message(&mut bytes, &header, |payloads| {
+                    payloads.notify(&Notify::new(kind, &data.to_be_bytes()));
+                })
+                .unwrap();
+                let Datagram {
+                    src, dst, marker, ..
+                } = request;
+                sim.deliver(Datagram {
+                    src: dst,
+                    dst: src,
+                    marker,
+                    bytes,
+                });
+            }
+            sim.run_for(s(1));
+        }
+        assert!(answered < 20, "{answered}");
+        assert_eq!(sim.event_names(0), ["child_failed", "ike_failed"]);
+    }
+}
+
+//= rfc7296#2.23
+//= type=test
+//# The IKE initiator MUST check the NAT_DETECTION_SOURCE_IP or
+//# NAT_DETECTION_DESTINATION_IP payloads if present, and if they do
+//# not match the addresses in the outer packet, MUST tunnel all
+//# future IKE and ESP packets associated with this IKE SA over UDP
+//# port 4500.
+#[test]
+fn behind_a_nat_both_move_to_port_4500() {
+    let mut sim = Pair::default().sim(1);
+    sim.nat = Some(Nat::new(EAST.parse().unwrap(), NAT.parse().unwrap()));
+    let ike = sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    let ports: Vec<_> = sim
+        .lines()
+        .iter()
+        .map(|l| l[..l.find(" IKE").unwrap()].to_owned())
+        .collect();
+    assert_eq!(
+        ports,
+        [
+            "east 500 > 500",
+            "west 500 > 40001",
+            "east 4500 > 4500",
+            "west 4500 > 40002"
+        ]
+    );
+    established(&sim);
+    let (east, west) = (child(&sim, 0).clone(), child(&sim, 1).clone());
+    assert!(east.encapsulated && west.encapsulated);
+    assert_eq!(
+        (east.remote.port(), west.local.port(), west.remote.port()),
+        (4500, 4500, 40_002)
+    );
+    let (e, w) = (
+        sim.nodes[0].endpoint.ike_sa(ike).unwrap().nat,
+        sim.nodes[1].endpoint.ike_sas().next().unwrap().nat,
+    );
+    assert!(e.local && !e.remote && w.remote && !w.local);
+
+    // The NAT forgets its mapping: the next authenticated message shows the new one.
+    sim.nat.as_mut().unwrap().rebind();
+    sim.act(0, |endpoint, now| endpoint.check_liveness(now, ike));
+    sim.run_for(s(1));
+    assert_eq!(
+        sim.lines().last().unwrap(),
+        "west 4500 > 40003 INFORMATIONAL response 2 SK"
+    );
+    let moved = sim.nodes[1].events.last().unwrap();
+    assert!(
+        matches!(moved, Event::PeerMoved { old, new, .. } if old.port() == 40_002 && new.port() == 40_003)
+    );
+}
+
+#[test]
+fn an_old_packet_from_elsewhere_moves_nobody() {
+    let mut sim = Pair::default().sim(1);
+    sim.nat = Some(Nat::new(EAST.parse().unwrap(), NAT.parse().unwrap()));
+    let ike = sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    sim.manual = true;
+    sim.act(0, |endpoint, now| endpoint.check_liveness(now, ike));
+    let mut probe = sim.sent().remove(0);
+    probe.src = "203.0.113.9:40002".parse().unwrap();
+    sim.deliver(probe.clone());
+    let events = sim.nodes[1].events.len();
+    // The same octets again, from an attacker.
+    probe.src = "203.0.113.66:4500".parse().unwrap();
+    sim.deliver(probe);
+    assert_eq!(sim.nodes[1].events.len(), events);
+    assert_eq!(
+        sim.nodes[1]
+            .endpoint
+            .ike_sas()
+            .next()
+            .unwrap()
+            .remote
+            .port(),
+        40_002
+    );
+    // The repetition was answered, to where it came from.
+    assert_eq!(sim.outbox.len(), 2);
+    assert_eq!(sim.outbox[0].bytes, sim.outbox[1].bytes);
+}
+
+#[test]
+fn encapsulation_can_be_forced_by_either_end() {
+    for end in 0..2 {
+        let mut pair = Pair::default();
+        let peer = if end == 0 {
+            &mut pair.east
+        } else {
+            &mut pair.west
+        };
+        peer.force_encapsulation = Encapsulation::Yes;
+        let sim = run(pair);
+        established(&sim);
+        assert!(child(&sim, 0).encapsulated);
+        assert_eq!(sim.lines()[2], "east 4500 > 4500 IKE_AUTH request 1 SK");
+    }
+}
+
+#[test]
+fn without_encapsulation_nothing_is_said_of_nats() {
+    let mut pair = Pair::default();
+    pair.east.force_encapsulation = Encapsulation::No;
+    let sim = run(pair);
+    established(&sim);
+    assert_eq!(
+        sim.lines()[0],
+        "east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce"
+    );
+    assert!(!sim.lines()[1].contains("NAT_DETECTION"));
+    assert!(!child(&sim, 0).encapsulated);
+}
+
+#[test]
+fn port_4500_from_the_start_needs_no_encapsulation() {
+    let mut pair = Pair::default();
+    (pair.east.local_port, pair.east.remote_port) = (4500, 4500);
+    let sim = run(pair);
+    established(&sim);
+    assert!(sim.lines().iter().all(|l| l.contains(" 4500 > 4500 ")));
+    assert!(!child(&sim, 0).encapsulated);
+}
+
+#[test]
+fn every_kind_of_identity_authenticates() {
+    for id in [
+        "@east.example.com",
+        "east@example.com",
+        EAST,
+        "2001:db8::1",
+        "@[east key]",
+        "@#00ff",
+        "@~300c310a",
+    ] {
+        let mut pair = Pair::default();
+        let id: Identity = id.parse().unwrap();
+        pair.east.local_id = id.clone();
+        pair.west.remote_id = PeerIdentity::Exactly(id.clone());
+        let sim = run(pair);
+        established(&sim);
+        assert_eq!(
+            sim.nodes[1].endpoint.ike_sas().next().unwrap().remote_id,
+            Some(id)
+        );
+    }
+}
+
+#[test]
+fn a_responder_may_serve_anybody() {
+    let mut pair = Pair::default();
+    pair.west.remote_id = PeerIdentity::Any;
+    let mut sim = pair.sim(1);
+    let id: Identity = "@east.example.com".parse().unwrap();
+    let mut book = (*sim.nodes[1].book).clone();
+    book.psks[0].1 = id;
+    sim.nodes[1].endpoint.set_directory(Arc::new(book));
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    established(&sim);
+}
+
+#[test]
+fn every_suite_carries_both_exchanges() {
+    let suites = [
+        "aes_gcm_16_128-sha2_256-dh31",
+        "aes_gcm_16_256-sha2_512-dh20",
+        "chacha20_poly1305-sha2_256-dh19",
+        "aes256-sha2_512-dh21",
+        "aes192-sha2_384-dh15",
+        "aes128-sha2_256-dh14",
+    ];
+    let children = [
+        "aes_gcm_16_128",
+        "chacha20_poly1305",
+        "aes256-sha2_256",
+        "aes128-sha2_512",
+    ];
+    for (i, suite) in suites.into_iter().enumerate() {
+        for esp_suite in children.into_iter().skip(i % 2) {
+            let mut pair = Pair::default();
+            (pair.east.proposals, pair.west.proposals) = (ike(suite), ike(suite));
+            (pair.east_child.proposals, pair.west_child.proposals) =
+                (esp(esp_suite), esp(esp_suite));
+            established(&run(pair));
+        }
+    }
+}
+
+#[test]
+fn the_initiator_prefers_and_the_responder_obeys() {
+    let mut pair = Pair::default();
+    pair.east.proposals = ike("aes128-sha2_256-dh14, aes_gcm_16_256-sha2_512-dh31");
+    pair.west.proposals = ike("aes_gcm_16_256-sha2_512-dh31, aes128-sha2_256-dh14");
+    let sim = run(pair);
+    established(&sim);
+    let suite = sim.nodes[0]
+        .endpoint
+        .ike_sas()
+        .next()
+        .unwrap()
+        .suite
+        .unwrap();
+    assert_eq!(
+        (suite.encryption, suite.integrity),
+        (Encryption::Aes128Cbc, Some(Integrity::HmacSha256_128))
+    );
+}
+
+#[test]
+fn extended_sequence_numbers_are_negotiated() {
+    for (east, west, both) in [
+        (vec![true, false], vec![true, false], true),
+        (vec![false, true], vec![true, false], false),
+        (vec![true, false], vec![false], false),
+    ] {
+        let mut pair = Pair::default();
+        pair.east_child.proposals = vec![EspProposal {
+            esn: east,
+            ..esp("aes_gcm_16_256").remove(0)
+        }];
+        pair.west_child.proposals = vec![EspProposal {
+            esn: west,
+            ..esp("aes_gcm_16_256").remove(0)
+        }];
+        let sim = run(pair);
+        established(&sim);
+        assert_eq!(child(&sim, 0).suite.esn, both);
+    }
+}
+
+//= rfc7296#2.9
+//= type=test
+//# If the responder's policy allows it to accept the first selector
+//# of TSi and TSr, then the responder MUST narrow the Traffic
+//# Selectors to a subset that includes the initiator's first choices.
+#[test]
+fn selectors_are_narrowed_around_the_packet() {
+    let mut pair = Pair::default();
+    pair.west_child.remote_ts = vec![net("10.1.2.0/24"), net("10.1.9.0/24")];
+    let mut sim = pair.sim(1);
+    let peer = sim.nodes[0].book.peers[0].clone();
+    let udp = |text: &str, port| TrafficSelector {
+        protocol: 17,
+        start_port: port,
+        end_port: port,
+        ..range(text)
+    };
+    let acquire = AcquireHint {
+        seq: 7,
+        local: udp("10.1.2.43/32", 53),
+        remote: udp("10.2.0.1/32", 53),
+    };
+    let request = ChildRequest {
+        config: peer.children[0].clone(),
+        acquire: Some(acquire),
+    };
+    sim.initiate_with(0, WEST, peer, Some(request));
+    sim.run_for(s(1));
+    established(&sim);
+    assert_eq!(
+        child(&sim, 0).ts_local,
+        [range("10.1.2.0/24"), range("10.1.9.0/24")]
+    );
+    assert_eq!(child(&sim, 0).ts_remote, [range("10.2.0.0/16")]);
+    assert_eq!(child(&sim, 0).acquire_seq, 7);
+}
+
+#[test]
+fn the_child_that_fits_best_is_chosen() {
+    let mut pair = Pair::default();
+    pair.east_child.local_ts = vec![net("10.1.7.0/24")];
+    let mut sim = pair.sim(1);
+    let mut peer = (*sim.nodes[1].book.peers[0]).clone();
+    let all = ChildConfig::new("all", vec![net("0.0.0.0/0")], vec![net("0.0.0.0/0")]);
+    let exact = ChildConfig::new("exact", vec![net("10.2.0.0/16")], vec![net("10.1.7.0/24")]);
+    peer.children = vec![Arc::new(all), peer.children[0].clone(), Arc::new(exact)];
+    let book = Book {
+        peers: vec![Arc::new(peer)],
+        ..(*sim.nodes[1].book).clone()
+    };
+    sim.nodes[1].endpoint.set_directory(Arc::new(book));
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    established(&sim);
+    assert_eq!(child(&sim, 1).config.name, "exact");
+}
+
+#[test]
+fn single_pairs_are_served_and_required() {
+    let single = |local, remote| {
+        let mut pair = Pair::default();
+        pair.west_child.single_pair = true;
+        let mut sim = pair.sim(1);
+        let peer = sim.nodes[0].book.peers[0].clone();
+        let acquire = AcquireHint {
+            seq: 1,
+            local: range(local),
+            remote: range(remote),
+        };
+        let request = ChildRequest {
+            config: peer.children[0].clone(),
+            acquire: Some(acquire),
+        };
+        sim.initiate_with(0, WEST, peer, Some(request));
+        sim.run_for(s(1));
+        sim.assert_agreement(0, 1);
+        sim
+    };
+    let sim = single("10.1.2.3/32", "10.2.3.4/32");
+    assert_eq!(child(&sim, 1).ts_local, [range("10.2.3.4/32")]);
+    let sim = single("10.1.2.0/24", "10.2.3.4/32");
+    let refused = |event: &Event| {
+        matches!(
+            event,
+            Event::ChildFailed {
+                reason: ChildFailure::SinglePairRequired(Party::Peer),
+                ..
+            }
+        )
+    };
+    assert!(sim.nodes[0].events.iter().any(refused));
+}
+
+fn transport(child: &mut ChildConfig) {
+    child.mode = Mode::Transport;
+    (child.local_ts, child.remote_ts) = (vec![TsTemplate::dynamic()], vec![TsTemplate::dynamic()]);
+}
+
+#[test]
+fn transport_mode_is_negotiated() {
+    let mut pair = Pair::default();
+    transport(&mut pair.east_child);
+    transport(&mut pair.west_child);
+    let sim = run(pair);
+    established(&sim);
+    assert_eq!(child(&sim, 0).mode, Mode::Transport);
+    assert_eq!(child(&sim, 0).ts_remote, [range("192.0.2.2/32")]);
+}
+
+#[test]
+fn transport_mode_through_a_nat_sees_the_addresses_of_its_own_end() {
+    let mut pair = Pair::default();
+    transport(&mut pair.east_child);
+    transport(&mut pair.west_child);
+    let mut sim = pair.sim(1);
+    sim.nat = Some(Nat::new(EAST.parse().unwrap(), NAT.parse().unwrap()));
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    established(&sim);
+    assert_eq!(child(&sim, 0).ts_local, [range("192.0.2.1/32")]);
+    assert_eq!(child(&sim, 1).ts_remote, [range("203.0.113.9/32")]);
+}
+
+//= rfc7296#1.3.1
+//= type=test
+//# If the responder declines the request, the Child
+//# SA will be established in tunnel mode.  If this is unacceptable to
+//# the initiator, the initiator MUST delete the SA.
+#[test]
+fn transport_mode_declined_is_deleted_by_the_initiator() {
+    let mut pair = Pair::default();
+    transport(&mut pair.east_child);
+    pair.west_child.local_ts = vec![TsTemplate::dynamic()];
+    pair.west_child.remote_ts = vec![TsTemplate::dynamic()];
+    let sim = run(pair);
+    assert_eq!(sim.event_names(0), ["ike_established", "child_failed"]);
+    assert_eq!(
+        sim.event_names(1),
+        ["ike_established", "child_established", "child_closed"]
+    );
+    assert_eq!(sim.lines()[4], "east 500 > 500 INFORMATIONAL request 2 SK");
     sim.assert_agreement(0, 1);
+}
+
+#[test]
+fn an_ike_sa_may_be_made_without_child() {
+    let mut sim = Pair::default().sim(1);
+    let peer = sim.nodes[0].book.peers[0].clone();
+    sim.initiate_with(0, WEST, peer, None);
+    sim.run_for(s(1));
+    assert_eq!(sim.event_names(0), ["ike_established"]);
+    assert_eq!(sim.event_names(1), ["ike_established"]);
+    sim.assert_agreement(0, 1);
+}
+
+#[test]
+fn after_a_crash_initial_contact_clears_the_old_sas() {
+    let mut sim = Pair::default().sim(1);
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    sim.crash(0);
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    let closed = |event: &&Event| {
+        matches!(
+            event,
+            Event::IkeClosed {
+                reason: CloseReason::ReplacedByInitialContact,
+                ..
+            }
+        )
+    };
+    assert_eq!(sim.nodes[1].events.iter().filter(closed).count(), 1);
+    // The old one lingers for a while, in case its last response was lost.
+    sim.run_for(s(70));
+    sim.assert_agreement(0, 1);
+    // A second one beside it says nothing of the kind.
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    assert_eq!(sim.nodes[1].events.iter().filter(closed).count(), 1);
+    assert_eq!(sim.nodes[1].endpoint.ike_sas().count(), 2);
+    sim.assert_agreement(0, 1);
+}
+
+//= rfc7296#2.1
+//= type=test
+//# A retransmission from the
+//# initiator MUST be bitwise identical to the original request.
+#[test]
+fn lost_messages_are_repeated_as_they_were() {
+    for lost in 0..4 {
+        let mut sim = Pair::default().sim(1);
+        sim.manual = true;
+        sim.initiate(0, WEST);
+        for turn in 0..4 {
+            let datagram = sim.sent().pop().expect("something is sent");
+            if turn != lost {
+                sim.deliver(datagram);
+            } else {
+                let dropped = datagram;
+                sim.run_for(Duration::from_millis(600));
+                let repeated = sim.sent().pop().unwrap();
+                if turn % 2 == 0 {
+                    assert_eq!(repeated.bytes, dropped.bytes);
+                    sim.deliver(repeated);
+                } else {
+                    // The response was lost: the request comes again, and so does the response.
+                    sim.deliver(repeated);
+                    let response = sim.sent().pop().unwrap();
+                    assert_eq!(response.bytes, dropped.bytes);
+                    sim.deliver(response);
+                }
+            }
+            sim.run_for(Duration::from_millis(1));
+        }
+        established(&sim);
+    }
+}
+
+#[test]
+fn the_key_log_opens_the_messages() {
+    let mut pair = Pair::default();
+    pair.east_config.key_log = true;
+    pair.west_config.key_log = true;
+    let mut sim = pair.sim(1);
+    sim.manual = true;
+    sim.initiate(0, WEST);
+    for _ in 0..2 {
+        sim.exchange();
+    }
+    let auth = sim.outbox[0].bytes.clone();
+    for _ in 0..2 {
+        sim.exchange();
+    }
+    let keys = |node: usize| {
+        sim.nodes[node].events.iter().find_map(|event| match event {
+            Event::IkeEstablished { keys, .. } => keys.clone(),
+            _ => None,
+        })
+    };
+    let (east, west) = (keys(0).unwrap(), keys(1).unwrap());
+    assert_eq!((&east.sk_ei, &east.sk_er), (&west.sk_ei, &west.sk_er));
+    assert!(!format!("{east:?}").contains(&format!("{:?}", east.sk_ei.as_ref())));
+    let IkeKeyLog {
+        suite,
+        sk_ei,
+        sk_ai,
+        ..
+    } = *east;
+    let protection = cygnet_crypto::Protection::new(
+        suite.encryption,
+        suite.integrity,
+        sk_ei.as_ref(),
+        sk_ai.as_ref(),
+    );
+    let mut message = auth;
+    assert!(protection.unwrap().open(&mut message, 32).is_ok());
+}
+
+#[test]
+fn both_may_begin_at_once() {
+    let mut sim = Pair::default().sim(1);
+    sim.initiate(0, WEST);
+    sim.initiate(1, EAST);
+    sim.run_for(s(2));
+    assert_eq!(sim.nodes[0].endpoint.ike_sas().count(), 2);
+    sim.assert_agreement(0, 1);
+}
+
+#[test]
+fn ipv6_outside_and_inside() {
+    let mut pair = Pair::default();
+    pair.east_child.local_ts.push(net("2001:db8:1::/48"));
+    pair.east_child.remote_ts.push(net("2001:db8:2::/48"));
+    pair.west_child.local_ts.push(net("2001:db8:2::/48"));
+    pair.west_child.remote_ts.push(net("2001:db8:1::/48"));
+    let mut sim = pair.sim(1);
+    sim.nodes[0].address = "2001:db8::e".parse().unwrap();
+    sim.nodes[1].address = "2001:db8::d".parse().unwrap();
+    sim.initiate(0, "2001:db8::d");
+    sim.run_for(s(1));
+    established(&sim);
+    assert_eq!(
+        child(&sim, 1).ts_local,
+        [range("10.2.0.0/16"), range("2001:db8:2::/48")]
+    );
 }

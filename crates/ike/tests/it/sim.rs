@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use cygnet_crypto::testing::{InsecureEntropy, InsecureKeyExchange};
 use cygnet_crypto::{Entropy, KeyExchangeProvider, SecretBytes};
 use cygnet_ike::*;
-use cygnet_wire::{Message, Payload};
+use cygnet_wire::{Message, Payload, TrafficSelector};
 
 /// Configurations and keys that a node knows.
 #[derive(Clone, Default)]
@@ -27,7 +27,13 @@ impl Directory for Book {
         self.peers.iter().filter(fits).cloned().collect()
     }
 
-    fn psk(&self, local: &Identity, remote: &Identity, _: IpAddr, _: IpAddr) -> Option<SecretBytes> {
+    fn psk(
+        &self,
+        local: &Identity,
+        remote: &Identity,
+        _: IpAddr,
+        _: IpAddr,
+    ) -> Option<SecretBytes> {
         let found = self.psks.iter().find(|(l, r, _)| l == local && r == remote);
         found.map(|(_, _, key)| SecretBytes::copy_from(key))
     }
@@ -70,13 +76,25 @@ impl Plane {
                 assert!(old.is_none(), "installed twice");
                 Answer::Done
             }
-            Request::RemoveChild { child, spi_in, spi_out, .. } => {
-                let removed = self.installed.remove(&child).expect("removed what is not there");
+            Request::RemoveChild {
+                child,
+                spi_in,
+                spi_out,
+                ..
+            } => {
+                let removed = self
+                    .installed
+                    .remove(&child)
+                    .expect("removed what is not there");
                 assert_eq!((removed.spi_in, removed.spi_out), (spi_in, spi_out));
                 Answer::Done
             }
             Request::ReleaseSpi { child, spi, .. } => {
-                assert_eq!(self.reserved.remove(&spi), Some(child), "released what is not reserved");
+                assert_eq!(
+                    self.reserved.remove(&spi),
+                    Some(child),
+                    "released what is not reserved"
+                );
                 Answer::Done
             }
         }
@@ -108,7 +126,11 @@ pub struct Datagram {
 /// Something that will happen.
 enum Future {
     Arrival(Datagram),
-    Answer { node: usize, id: RequestId, request: Request },
+    Answer {
+        node: usize,
+        id: RequestId,
+        request: Request,
+    },
 }
 
 /// What the network does to datagrams.
@@ -124,7 +146,11 @@ pub struct Link {
 impl Default for Link {
     fn default() -> Self {
         let ms = Duration::from_millis(10);
-        Self { loss: 0, duplicate: 0, latency: (ms, ms) }
+        Self {
+            loss: 0,
+            duplicate: 0,
+            latency: (ms, ms),
+        }
     }
 }
 
@@ -138,7 +164,12 @@ pub struct Nat {
 
 impl Nat {
     pub fn new(inside: IpAddr, public: IpAddr) -> Self {
-        Self { inside, public, next_port: 40_000, mappings: BTreeMap::new() }
+        Self {
+            inside,
+            public,
+            next_port: 40_000,
+            mappings: BTreeMap::new(),
+        }
     }
 
     fn out(&mut self, src: SocketAddr) -> SocketAddr {
@@ -151,7 +182,10 @@ impl Nat {
     }
 
     fn into(&self, dst: SocketAddr) -> Option<SocketAddr> {
-        self.mappings.iter().find(|(_, port)| **port == dst.port()).map(|(inside, _)| *inside)
+        self.mappings
+            .iter()
+            .find(|(_, port)| **port == dst.port())
+            .map(|(inside, _)| *inside)
     }
 
     /// Forgets all mappings: the next datagram gets a new port.
@@ -205,12 +239,27 @@ impl Sim {
         }
     }
 
-    pub fn add(&mut self, name: &'static str, address: &str, config: EndpointConfig, book: Book) -> usize {
+    pub fn add(
+        &mut self,
+        name: &'static str,
+        address: &str,
+        config: EndpointConfig,
+        book: Book,
+    ) -> usize {
         let book = Arc::new(book);
         let endpoint = self.endpoint(&config, &book);
         let (address, plane) = (address.parse().unwrap(), Plane::default());
         let (events, held) = (Vec::new(), Vec::new());
-        self.nodes.push(Node { name, address, endpoint, plane, events, config, book, held });
+        self.nodes.push(Node {
+            name,
+            address,
+            endpoint,
+            plane,
+            events,
+            config,
+            book,
+            held,
+        });
         self.nodes.len() - 1
     }
 
@@ -221,21 +270,40 @@ impl Sim {
         Endpoint::new(config.clone(), book.clone(), key_exchange, entropy)
     }
 
+    /// A node takes on its configuration, before anything has happened.
+    pub fn restart_quietly(&mut self, node: usize) {
+        let (config, book) = (
+            self.nodes[node].config.clone(),
+            self.nodes[node].book.clone(),
+        );
+        self.nodes[node].endpoint = self.endpoint(&config, &book);
+    }
+
     /// The node loses everything and starts again.
     pub fn crash(&mut self, node: usize) {
-        let (config, book) = (self.nodes[node].config.clone(), self.nodes[node].book.clone());
+        let (config, book) = (
+            self.nodes[node].config.clone(),
+            self.nodes[node].book.clone(),
+        );
         self.nodes[node].endpoint = self.endpoint(&config, &book);
         let next_spi = self.nodes[node].plane.next_spi;
-        self.nodes[node].plane = Plane { next_spi, ..Plane::default() };
+        self.nodes[node].plane = Plane {
+            next_spi,
+            ..Plane::default()
+        };
         self.nodes[node].events.clear();
-        self.future.retain(|_, f| !matches!(f, Future::Answer { node: n, .. } if *n == node));
+        self.future
+            .retain(|_, f| !matches!(f, Future::Answer { node: n, .. } if *n == node));
     }
 
     /// Begins the first configured connection of a node with the address of another one.
     pub fn initiate(&mut self, node: usize, remote: &str) -> IkeSaId {
         let peer = self.nodes[node].book.peers[0].clone();
         let child = peer.children.first().cloned();
-        let child = child.map(|config| ChildRequest { config, acquire: None });
+        let child = child.map(|config| ChildRequest {
+            config,
+            acquire: None,
+        });
         self.initiate_with(node, remote, peer, child)
     }
 
@@ -270,9 +338,26 @@ impl Sim {
     pub fn flush(&mut self, node: usize) {
         while let Some(output) = self.nodes[node].endpoint.poll_output() {
             match output {
-                Output::Transmit(Transmit { local, remote, marker, bytes }) => {
-                    assert_eq!(local.ip(), self.nodes[node].address, "sent from another's address");
-                    self.transmit(node, Datagram { src: local, dst: remote, marker, bytes });
+                Output::Transmit(Transmit {
+                    local,
+                    remote,
+                    marker,
+                    bytes,
+                }) => {
+                    assert_eq!(
+                        local.ip(),
+                        self.nodes[node].address,
+                        "sent from another's address"
+                    );
+                    self.transmit(
+                        node,
+                        Datagram {
+                            src: local,
+                            dst: remote,
+                            marker,
+                            bytes,
+                        },
+                    );
                 }
                 Output::Request { id, request } => {
                     if self.nodes[node].plane.hold {
@@ -298,7 +383,8 @@ impl Sim {
     fn transmit(&mut self, node: usize, datagram: Datagram) {
         let name = self.nodes[node].name;
         let at = (self.now - self.start).as_millis();
-        self.trace.push(format!("{at:>5} {name} {}", describe(&datagram)));
+        self.trace
+            .push(format!("{at:>5} {name} {}", describe(&datagram)));
         self.transcript.extend_from_slice(&datagram.bytes);
         if self.manual {
             return self.outbox.push(datagram);
@@ -336,13 +422,25 @@ impl Sim {
                 None => return,
             }
         }
-        let to = self.nodes.iter().position(|n| n.address == datagram.dst.ip());
+        let to = self
+            .nodes
+            .iter()
+            .position(|n| n.address == datagram.dst.ip());
         let Some(node) = to else { return };
         let (local, remote, bytes) = (datagram.dst, datagram.src, &datagram.bytes);
         let encapsulated = datagram.marker;
         // As the sockets do: the marker goes with the port.
-        assert_eq!(encapsulated, local.port() == 4500, "marker on the wrong port");
-        let input = Input::Datagram { local, remote, bytes, encapsulated };
+        assert_eq!(
+            encapsulated,
+            local.port() == 4500,
+            "marker on the wrong port"
+        );
+        let input = Input::Datagram {
+            local,
+            remote,
+            bytes,
+            encapsulated,
+        };
         self.nodes[node].endpoint.handle(self.now, input);
         self.flush(node);
     }
@@ -374,7 +472,11 @@ impl Sim {
         let mut steps = 0;
         while let Some(at) = self.next().filter(|at| *at <= end) {
             steps += 1;
-            assert!(steps < 200_000, "the world does not come to rest:\n{}", self.trace.join("\n"));
+            assert!(
+                steps < 200_000,
+                "the world does not come to rest:\n{}",
+                self.trace.join("\n")
+            );
             self.now = self.now.max(at);
             let due = self.future.first_key_value().map(|(key, _)| *key);
             if let Some(key) = due.filter(|(at, _)| *at <= self.now) {
@@ -382,14 +484,20 @@ impl Sim {
                     Future::Arrival(datagram) => self.deliver(datagram),
                     Future::Answer { node, id, request } => {
                         let answer = self.nodes[node].plane.execute(request);
-                        self.nodes[node].endpoint.handle(self.now, Input::Answer { id, answer });
+                        self.nodes[node]
+                            .endpoint
+                            .handle(self.now, Input::Answer { id, answer });
                         self.flush(node);
                     }
                 }
                 continue;
             }
             for node in 0..self.nodes.len() {
-                if self.nodes[node].endpoint.next_timeout().is_some_and(|t| t <= self.now) {
+                if self.nodes[node]
+                    .endpoint
+                    .next_timeout()
+                    .is_some_and(|t| t <= self.now)
+                {
                     self.nodes[node].endpoint.handle(self.now, Input::Timeout);
                     self.flush(node);
                 }
@@ -409,6 +517,23 @@ impl Sim {
         self.trace.iter().map(|line| line[6..].to_owned()).collect()
     }
 
+    /// Selectors with the address inside in place of that of the NAT: in transport mode each end has the addresses
+    /// that it sees (RFC 7296 §2.23.1).
+    fn seen_inside(&self, selectors: &[TrafficSelector]) -> Vec<TrafficSelector> {
+        let inside = |a: IpAddr| {
+            self.nat
+                .as_ref()
+                .filter(|n| n.public == a)
+                .map_or(a, |n| n.inside)
+        };
+        let one = |s: &TrafficSelector| TrafficSelector {
+            start: inside(s.start),
+            end: inside(s.end),
+            ..*s
+        };
+        selectors.iter().map(one).collect()
+    }
+
     /// What must hold when all is quiet: see the module `simulation`.
     pub fn assert_agreement(&self, a: usize, b: usize) {
         let established = |node: usize| {
@@ -416,7 +541,12 @@ impl Sim {
             let mut sas: Vec<_> = sas
                 .map(|sa| {
                     assert_eq!(sa.state, IkeSaState::Established, "still busy: {sa:?}");
-                    (sa.initiator_spi, sa.responder_spi, sa.suite, sa.children.len())
+                    (
+                        sa.initiator_spi,
+                        sa.responder_spi,
+                        sa.suite,
+                        sa.children.len(),
+                    )
                 })
                 .collect();
             sas.sort_by_key(|sa| sa.0);
@@ -424,26 +554,55 @@ impl Sim {
         };
         assert_eq!(established(a), established(b), "the IKE SAs differ");
 
-        let (ours, theirs) = (&self.nodes[a].plane.installed, &self.nodes[b].plane.installed);
+        let (ours, theirs) = (
+            &self.nodes[a].plane.installed,
+            &self.nodes[b].plane.installed,
+        );
         assert_eq!(ours.len(), theirs.len(), "the child SAs differ");
         for x in ours.values() {
             let mirrored = |y: &&ChildInstall| y.spi_in == x.spi_out && y.spi_out == x.spi_in;
-            let y = theirs.values().find(mirrored).expect("child SA without counterpart");
-            assert_eq!((&x.keys_in, &x.keys_out), (&y.keys_out, &y.keys_in), "keys do not mirror");
+            let y = theirs
+                .values()
+                .find(mirrored)
+                .expect("child SA without counterpart");
+            assert_eq!(
+                (&x.keys_in, &x.keys_out),
+                (&y.keys_out, &y.keys_in),
+                "keys do not mirror"
+            );
             assert_ne!(x.keys_in, x.keys_out);
-            assert_eq!((&x.ts_local, &x.ts_remote), (&y.ts_remote, &y.ts_local));
-            assert_eq!((x.suite, x.mode, x.encapsulated), (y.suite, y.mode, y.encapsulated));
+            let (x_local, x_remote) = (
+                self.seen_inside(&x.ts_local),
+                self.seen_inside(&x.ts_remote),
+            );
+            let (y_local, y_remote) = (
+                self.seen_inside(&y.ts_local),
+                self.seen_inside(&y.ts_remote),
+            );
+            assert_eq!((x_local, x_remote), (y_remote, y_local));
+            assert_eq!(
+                (x.suite, x.mode, x.encapsulated),
+                (y.suite, y.mode, y.encapsulated)
+            );
             assert_ne!(x.initiator, y.initiator);
         }
         for node in [a, b] {
             let node = &self.nodes[node];
-            assert!(node.plane.reserved.is_empty(), "{}: SPIs left over", node.name);
+            assert!(
+                node.plane.reserved.is_empty(),
+                "{}: SPIs left over",
+                node.name
+            );
             let mut known: Vec<_> = node.endpoint.child_sas().map(|c| c.id).collect();
             known.sort();
             let installed: Vec<_> = node.plane.installed.keys().copied().collect();
             assert_eq!(known, installed, "{}: endpoint and plane differ", node.name);
             assert_eq!(node.endpoint.half_open(), 0);
-            assert_eq!(node.endpoint.size(), node.endpoint.ike_sas().count(), "SAs left over");
+            assert_eq!(
+                node.endpoint.size(),
+                node.endpoint.ike_sas().count(),
+                "SAs left over"
+            );
             assert_life_cycles(node);
         }
     }
@@ -478,18 +637,40 @@ fn assert_life_cycles(node: &Node) {
             _ => {}
         }
     }
-    let open = ikes.values().filter(|name| **name == "ike_established").count();
-    assert_eq!(open, node.endpoint.ike_sas().count(), "{}: events and SAs differ", node.name);
-    let open = children.values().filter(|name| **name == "child_established").count();
-    assert_eq!(open, node.endpoint.child_sas().count(), "{}: events and children differ", node.name);
+    let open = ikes
+        .values()
+        .filter(|name| **name == "ike_established")
+        .count();
+    assert_eq!(
+        open,
+        node.endpoint.ike_sas().count(),
+        "{}: events and SAs differ",
+        node.name
+    );
+    let open = children
+        .values()
+        .filter(|name| **name == "child_established")
+        .count();
+    assert_eq!(
+        open,
+        node.endpoint.child_sas().count(),
+        "{}: events and children differ",
+        node.name
+    );
 }
 
 /// A datagram in one line.
 pub fn describe(datagram: &Datagram) -> String {
     let mut text = format!("{} > {}", datagram.src.port(), datagram.dst.port());
-    let Ok(message) = Message::parse(&datagram.bytes) else { return text + " malformed" };
+    let Ok(message) = Message::parse(&datagram.bytes) else {
+        return text + " malformed";
+    };
     let header = message.header();
-    let kind = if header.flags.response { "response" } else { "request" };
+    let kind = if header.flags.response {
+        "response"
+    } else {
+        "request"
+    };
     write!(text, " {} {kind} {}", header.exchange, header.message_id).unwrap();
     for payload in message.payloads().flatten() {
         match payload {
@@ -503,6 +684,11 @@ pub fn describe(datagram: &Datagram) -> String {
 /// A prefix with any protocol and port.
 pub fn net(text: &str) -> TsTemplate {
     TsTemplate::prefix(text.parse().unwrap())
+}
+
+/// The selector of a prefix with any protocol and port.
+pub fn range(text: &str) -> TrafficSelector {
+    net(text).resolve(EAST.parse().unwrap())
 }
 
 /// Two gateways, `east` at 192.0.2.1 with 10.1.0.0/16 and `west` at 192.0.2.2 with 10.2.0.0/16, and how each
@@ -526,7 +712,8 @@ impl Default for Pair {
     fn default() -> Self {
         let id = |text: &str| -> Identity { text.parse().unwrap() };
         let (e, w) = (id("@east.example.com"), id("@west.example.com"));
-        let tunnel = |name: &str, local, remote| ChildConfig::new(name, vec![net(local)], vec![net(remote)]);
+        let tunnel =
+            |name: &str, local, remote| ChildConfig::new(name, vec![net(local)], vec![net(remote)]);
         let key = b"an excellent shared secret".to_vec();
         Self {
             east: PeerConfig::new("to-west", e.clone(), PeerIdentity::Exactly(w.clone())),
@@ -547,12 +734,29 @@ impl Pair {
         self.east.children = vec![Arc::new(self.east_child)];
         self.west.children = vec![Arc::new(self.west_child)];
         let book = |peer: PeerConfig, key: Vec<u8>| {
-            let remote = peer.remote_id.exact().cloned().unwrap_or_else(|| peer.local_id.clone());
-            Book { psks: vec![(peer.local_id.clone(), remote, key)], peers: vec![Arc::new(peer)] }
+            let remote = peer
+                .remote_id
+                .exact()
+                .cloned()
+                .unwrap_or_else(|| peer.local_id.clone());
+            Book {
+                psks: vec![(peer.local_id.clone(), remote, key)],
+                peers: vec![Arc::new(peer)],
+            }
         };
         let mut sim = Sim::new(seed);
-        sim.add("east", EAST, self.east_config, book(self.east, self.east_psk));
-        sim.add("west", WEST, self.west_config, book(self.west, self.west_psk));
+        sim.add(
+            "east",
+            EAST,
+            self.east_config,
+            book(self.east, self.east_psk),
+        );
+        sim.add(
+            "west",
+            WEST,
+            self.west_config,
+            book(self.west, self.west_psk),
+        );
         sim
     }
 }

@@ -1,0 +1,714 @@
+//! What goes wrong, and that both ends say precisely what.
+
+use cygnet_crypto::{EspProposal, IkeProposal};
+use cygnet_ike::*;
+use cygnet_wire::{
+    AuthMethodId, CfgAttributeType, CfgType, ConfigAttribute, EncrId, EsnId, IdType, Notify,
+    NotifyType, Payload, PayloadType, PayloadWriter, Proposal, Spi, TrafficSelector, Transform,
+};
+
+use crate::forge::{Forge, stopped_at};
+use crate::sim::*;
+
+fn run(pair: Pair) -> Sim {
+    let mut sim = pair.sim(1);
+    sim.initiate(0, WEST);
+    sim.run_for(s(100));
+    for node in &sim.nodes {
+        assert!(node.plane.reserved.is_empty() && node.plane.installed.is_empty());
+        assert_eq!(node.endpoint.size(), node.endpoint.ike_sas().count());
+    }
+    sim
+}
+
+fn ike_failure(sim: &Sim, node: usize) -> FailureReason {
+    let reason = sim.nodes[node].events.iter().find_map(|event| match event {
+        Event::IkeFailed { reason, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    reason.expect("the IKE SA has failed")
+}
+
+fn child_failure(sim: &Sim, node: usize) -> ChildFailure {
+    let reason = sim.nodes[node].events.iter().find_map(|event| match event {
+        Event::ChildFailed { reason, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    reason.expect("the child SA has failed")
+}
+
+#[test]
+fn wrong_psk() {
+    let sim = run(Pair {
+        west_psk: b"not that one".to_vec(),
+        ..Pair::default()
+    });
+    let failed = |by, cause| FailureReason::AuthenticationFailed { by, cause };
+    assert_eq!(
+        ike_failure(&sim, 1),
+        failed(Party::Us, AuthFailure::WrongPsk)
+    );
+    assert_eq!(
+        ike_failure(&sim, 0),
+        failed(Party::Peer, AuthFailure::ByPeer)
+    );
+    assert_eq!(
+        ike_failure(&sim, 1).to_string(),
+        "authentication failed: the AUTH payload does not verify: the pre-shared keys differ"
+    );
+    assert_eq!(sim.event_names(0), ["child_failed", "ike_failed"]);
+    assert_eq!(sim.event_names(1), ["ike_failed"]);
+}
+
+#[test]
+fn no_psk_at_the_initiator() {
+    let mut pair = Pair::default();
+    pair.east_config.key_log = true;
+    let mut sim = pair.sim(1);
+    sim.nodes[0]
+        .endpoint
+        .set_directory(std::sync::Arc::new(Book::default()));
+    sim.initiate(0, WEST);
+    sim.run_for(s(100));
+    assert_eq!(
+        ike_failure(&sim, 0).to_string(),
+        "no pre-shared key between @east.example.com and @west.example.com"
+    );
+    assert_eq!(ike_failure(&sim, 1), FailureReason::HalfOpenTimeout);
+    assert!(sim.nodes[0].plane.reserved.is_empty());
+}
+
+#[test]
+fn no_psk_at_the_responder() {
+    let mut sim = Pair::default().sim(1);
+    let book = Book {
+        psks: Vec::new(),
+        ..(*sim.nodes[1].book).clone()
+    };
+    sim.nodes[1]
+        .endpoint
+        .set_directory(std::sync::Arc::new(book));
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    assert_eq!(ike_failure(&sim, 1).name(), "no_psk");
+    assert_eq!(ike_failure(&sim, 0).name(), "authentication_failed");
+}
+
+#[test]
+fn wrong_identity_of_the_initiator() {
+    let mut pair = Pair::default();
+    pair.east.local_id = "@mallory.example.com".parse().unwrap();
+    let sim = run(pair);
+    assert_eq!(
+        ike_failure(&sim, 1).to_string(),
+        "the peer's identity is @mallory.example.com, expected @east.example.com"
+    );
+    assert_eq!(ike_failure(&sim, 0).name(), "authentication_failed");
+}
+
+#[test]
+fn wrong_identity_of_the_responder() {
+    let mut pair = Pair::default();
+    pair.west.local_id = "@other.example.com".parse().unwrap();
+    let sim = run(pair);
+    // The initiator says whom it wants, so the responder knows before it answers.
+    assert_eq!(
+        ike_failure(&sim, 1).to_string(),
+        "the peer wants to talk to @west.example.com, we are @other.example.com"
+    );
+    assert_eq!(ike_failure(&sim, 0).name(), "authentication_failed");
+}
+
+#[test]
+fn a_responder_that_cannot_prove_itself_is_told_so() {
+    // The initiator asks for nobody in particular; both have a key, but not the same for the answer.
+    let mut pair = Pair::default();
+    pair.east.remote_id = PeerIdentity::Any;
+    let mut sim = pair.sim(1);
+    let (east, west): (Identity, Identity) = (
+        "@east.example.com".parse().unwrap(),
+        "@west.example.com".parse().unwrap(),
+    );
+    let address = Identity::from(WEST.parse::<std::net::IpAddr>().unwrap());
+    let mut book = (*sim.nodes[0].book).clone();
+    let key = book.psks[0].2.clone();
+    book.psks = vec![
+        (east.clone(), address, key),
+        (east, west, b"another".to_vec()),
+    ];
+    sim.nodes[0]
+        .endpoint
+        .set_directory(std::sync::Arc::new(book));
+    sim.initiate(0, WEST);
+    sim.run_for(s(100));
+    assert_eq!(
+        ike_failure(&sim, 0),
+        FailureReason::AuthenticationFailed {
+            by: Party::Us,
+            cause: AuthFailure::WrongPsk
+        }
+    );
+    //= rfc7296#2.21.2
+    //= type=test
+    //# If the error occurs on the initiator, the notification MAY be
+    //# returned in a separate INFORMATIONAL exchange, usually with no other
+    //# payloads.
+    assert_eq!(sim.lines()[4], "east 500 > 500 INFORMATIONAL request 2 SK");
+    assert_eq!(
+        sim.event_names(1),
+        [
+            "ike_established",
+            "child_established",
+            "child_closed",
+            "ike_closed"
+        ]
+    );
+    assert!(matches!(
+        sim.nodes[1].events.last(),
+        Some(Event::IkeClosed {
+            reason: CloseReason::PeerNotify(NotifyType::AUTHENTICATION_FAILED),
+            ..
+        })
+    ));
+    assert!(
+        sim.nodes
+            .iter()
+            .all(|n| n.plane.reserved.is_empty() && n.plane.installed.is_empty())
+    );
+}
+
+#[test]
+fn no_common_ike_proposal() {
+    let mut pair = Pair::default();
+    pair.east.proposals = IkeProposal::parse_ipsec_conf("aes_gcm_16_128-sha2_256-dh31").unwrap();
+    pair.west.proposals = IkeProposal::parse_ipsec_conf("aes256-sha2_512-dh20").unwrap();
+    let ours = pair.west.proposals.clone();
+    let sim = run(pair);
+    let Some(Event::Rejected { reason, .. }) = sim.nodes[1].events.first() else {
+        panic!()
+    };
+    let RejectReason::NoProposalChosen { ours: o, theirs } = reason else {
+        panic!("{reason}")
+    };
+    assert_eq!((o, theirs.len()), (&ours, 1));
+    let text = reason.to_string();
+    assert!(
+        text.contains("the peer's ENCR_AES_GCM_16-128/PRF_HMAC_SHA2_256/"),
+        "{text}"
+    );
+    assert_eq!(ike_failure(&sim, 0).name(), "no_proposal_chosen");
+    //= rfc7296#2.21.1
+    //= type=test
+    //# Because all error notifications are completely
+    //# unauthenticated, the recipient should continue trying for some time
+    //# before giving up.
+    assert!(
+        sim.trace
+            .iter()
+            .filter(|l| l.contains("IKE_SA_INIT request"))
+            .count()
+            > 1
+    );
+}
+
+#[test]
+fn a_forged_refusal_does_not_win_against_the_real_answer() {
+    use cygnet_wire::*;
+    let mut sim = Pair::default().sim(1);
+    sim.manual = true;
+    sim.initiate(0, WEST);
+    let request = sim.outbox[0].clone();
+    let header = *Message::parse(&request.bytes).unwrap().header();
+    let header = Header {
+        flags: Flags {
+            response: true,
+            ..Flags::default()
+        },
+        ..header
+    };
+    for kind in [
+        NotifyType::NO_PROPOSAL_CHOSEN,
+        NotifyType::INVALID_SYNTAX,
+        NotifyType::INVALID_MAJOR_VERSION,
+    ] {
+        let mut bytes = Vec::new();
+        write_message(&mut bytes, &header, |payloads| {
+            payloads.notify(&Notify::new(kind, &[]));
+        })
+        .unwrap();
+        sim.deliver(Datagram {
+            src: request.dst,
+            dst: request.src,
+            marker: false,
+            bytes,
+        });
+    }
+    sim.manual = false;
+    sim.exchange();
+    sim.run_for(s(5));
+    assert_eq!(sim.event_names(0), ["ike_established", "child_established"]);
+}
+
+//= rfc7296#2.21.2
+//= type=test
+//# This failure does not
+//# automatically cause the IKE SA to be deleted.
+#[test]
+fn no_common_esp_proposal_leaves_the_ike_sa() {
+    let mut pair = Pair::default();
+    pair.east_child.proposals = EspProposal::parse_ipsec_conf("aes_gcm_16_128").unwrap();
+    pair.west_child.proposals = EspProposal::parse_ipsec_conf("aes256-sha2_256").unwrap();
+    let sim = run(pair);
+    for node in 0..2 {
+        assert_eq!(child_failure(&sim, node).name(), "no_proposal_chosen");
+        assert_eq!(
+            sim.event_names(node)
+                .iter()
+                .filter(|n| **n == "ike_established")
+                .count(),
+            1
+        );
+    }
+    let text = child_failure(&sim, 1).to_string();
+    assert!(text.contains("the peer's ENCR_AES_GCM_16-128"), "{text}");
+    sim.assert_agreement(0, 1);
+}
+
+#[test]
+fn no_common_selectors() {
+    let mut pair = Pair::default();
+    pair.west_child.remote_ts = vec![net("10.9.0.0/16")];
+    let sim = run(pair);
+    assert_eq!(
+        child_failure(&sim, 1).to_string(),
+        "traffic selectors unacceptable: ours 10.2.0.0-10.2.255.255 === 10.9.0.0-10.9.255.255; \
+         the peer's 10.2.0.0-10.2.255.255 === 10.1.0.0-10.1.255.255"
+    );
+    assert_eq!(child_failure(&sim, 0).name(), "ts_unacceptable");
+    sim.assert_agreement(0, 1);
+}
+
+#[test]
+fn tunnel_asked_for_where_transport_is_required() {
+    let mut pair = Pair::default();
+    pair.west_child.mode = cygnet_ipsec::Mode::Transport;
+    let sim = run(pair);
+    assert_eq!(
+        child_failure(&sim, 1),
+        ChildFailure::ModeMismatch("transport")
+    );
+    sim.assert_agreement(0, 1);
+}
+
+#[test]
+fn a_silent_peer() {
+    let mut sim = Pair::default().sim(1);
+    sim.initiate(0, "192.0.2.99");
+    sim.run_for(s(100));
+    assert_eq!(
+        ike_failure(&sim, 0).to_string(),
+        "no response to IKE_SA_INIT after 8 transmissions"
+    );
+    assert_eq!(sim.event_names(0), ["child_failed", "ike_failed"]);
+    assert_eq!(
+        (
+            sim.nodes[0].endpoint.size(),
+            sim.nodes[0].endpoint.next_timeout()
+        ),
+        (0, None)
+    );
+}
+
+#[test]
+fn a_peer_that_falls_silent_in_between() {
+    let mut sim = Pair::default().sim(1);
+    sim.manual = true;
+    sim.initiate(0, WEST);
+    sim.exchange();
+    sim.exchange();
+    sim.manual = false;
+    sim.link.loss = 1000;
+    sim.run_for(s(200));
+    assert!(
+        ike_failure(&sim, 0)
+            .to_string()
+            .starts_with("no response to IKE_AUTH")
+    );
+    assert_eq!(ike_failure(&sim, 1), FailureReason::HalfOpenTimeout);
+    assert!(sim.nodes[0].plane.reserved.is_empty());
+    assert_eq!(sim.nodes[1].endpoint.size(), 0);
+}
+
+#[test]
+fn no_configuration_for_the_caller() {
+    let mut pair = Pair::default();
+    pair.west.remote = vec!["192.0.2.77".parse().unwrap()];
+    let sim = run(pair);
+    assert!(matches!(
+        sim.nodes[1].events[0],
+        Event::Rejected {
+            reason: RejectReason::NoConfiguration,
+            ..
+        }
+    ));
+    assert_eq!(ike_failure(&sim, 0).name(), "no_proposal_chosen");
+}
+
+#[test]
+fn planes_that_refuse() {
+    for node in 0..2 {
+        // Without SPI the initiator has nothing to ask with; the responder says no to the child SA alone.
+        let mut sim = Pair::default().sim(1);
+        sim.nodes[node].plane.refuse_spi = true;
+        sim.initiate(0, WEST);
+        sim.run_for(s(100));
+        assert_eq!(child_failure(&sim, node).to_string(), "no SPI: no SPI left");
+        if node == 0 {
+            assert_eq!(ike_failure(&sim, 0).name(), "refused");
+        } else {
+            assert_eq!(child_failure(&sim, 0).name(), "no_proposal_chosen");
+            sim.assert_agreement(0, 1);
+        }
+
+        // A failed installation is an error notify of the responder, and a delete by the initiator.
+        let mut sim = Pair::default().sim(1);
+        sim.nodes[node].plane.refuse_install = true;
+        sim.initiate(0, WEST);
+        sim.run_for(s(10));
+        assert_eq!(
+            child_failure(&sim, node).to_string(),
+            "installation failed: table full"
+        );
+        if node == 0 {
+            assert_eq!(sim.lines()[4], "east 500 > 500 INFORMATIONAL request 2 SK");
+            assert_eq!(sim.event_names(1).last(), Some(&"child_closed"));
+        } else {
+            assert_eq!(child_failure(&sim, 0).name(), "no_proposal_chosen");
+        }
+        sim.assert_agreement(0, 1);
+    }
+}
+
+#[test]
+fn while_the_plane_works_nothing_is_answered_and_nothing_blocks() {
+    let mut sim = Pair::default().sim(1);
+    sim.nodes[1].plane.hold = true;
+    sim.initiate(0, WEST);
+    sim.run_for(s(5));
+    // IKE_AUTH was repeated and met with silence.
+    let repeated = sim
+        .lines()
+        .iter()
+        .filter(|l| l.contains("IKE_AUTH request"))
+        .count();
+    assert!(repeated > 2);
+    assert!(!sim.lines().iter().any(|l| l.contains("IKE_AUTH response")));
+    assert!(
+        sim.nodes[1]
+            .endpoint
+            .stats()
+            .dropped(DropReason::InProgress)
+            > 1
+    );
+    sim.release(1);
+    sim.run_for(s(20));
+    sim.assert_agreement(0, 1);
+}
+
+#[test]
+fn a_plane_that_never_answers_is_not_waited_for_and_cleaned_up_after() {
+    for late in [false, true] {
+        for node in 0..2 {
+            let mut sim = Pair::default().sim(1);
+            sim.nodes[node].plane.hold = true;
+            sim.initiate(0, WEST);
+            sim.run_for(s(1));
+            if late {
+                // The SPI comes, the installation does not.
+                sim.release(node);
+                sim.nodes[node].plane.hold = true;
+            }
+            sim.run_for(s(100));
+            sim.release(node);
+            sim.run_for(s(100));
+            sim.assert_agreement(0, 1);
+        }
+    }
+}
+
+/// What comes of an IKE_AUTH request (2) or response (3) that is changed on its way by somebody who has the keys.
+fn with_changed(
+    index: usize,
+    edit: impl Fn(&[Payload<'_>], &mut PayloadWriter<'_>),
+) -> (Sim, Forge) {
+    let (mut sim, datagram, keys) = stopped_at(index, || Pair::default().sim(1));
+    let sender = if index == 2 {
+        Role::Initiator
+    } else {
+        Role::Responder
+    };
+    let changed = Forge::with_keys(keys.clone(), sender).edit(&datagram, edit);
+    sim.deliver(changed);
+    sim.run_for(s(0));
+    // Whoever reads the answers is the other end of who gives them.
+    (sim, Forge::with_keys(keys, sender))
+}
+
+/// All payloads, and what `more` adds.
+fn and<'a>(
+    more: impl Fn(&mut PayloadWriter<'_>) + 'a,
+) -> impl Fn(&[Payload<'_>], &mut PayloadWriter<'_>) + 'a {
+    move |payloads, writer| {
+        for payload in payloads {
+            writer.any(payload);
+        }
+        more(writer);
+    }
+}
+
+/// All payloads but those of some kinds.
+fn without(kinds: &[PayloadType]) -> impl Fn(&[Payload<'_>], &mut PayloadWriter<'_>) + '_ {
+    move |payloads, writer| {
+        for payload in payloads
+            .iter()
+            .filter(|p| !kinds.contains(&p.payload_type()))
+        {
+            writer.any(payload);
+        }
+    }
+}
+
+/// The answer that was sent last, and the rest of the world.
+fn answer(sim: &mut Sim, forge: &Forge) -> String {
+    let sent = sim.sent();
+    let answer = sent
+        .last()
+        .map(|datagram| forge.read(datagram))
+        .unwrap_or_default();
+    sim.manual = false;
+    sim.run_for(s(150));
+    for node in &sim.nodes {
+        assert!(node.plane.reserved.is_empty(), "{}", node.name);
+    }
+    answer
+}
+
+#[test]
+fn a_configuration_request_for_an_address_fails_the_child_alone() {
+    let (mut sim, forge) = with_changed(
+        2,
+        and(|writer| {
+            let kind = CfgAttributeType::INTERNAL_IP4_ADDRESS;
+            writer.cp(CfgType::REQUEST, &[ConfigAttribute { kind, value: &[] }]);
+        }),
+    );
+    assert_eq!(
+        child_failure(&sim, 1),
+        ChildFailure::InternalAddressFailure(Party::Us)
+    );
+    assert_eq!(
+        answer(&mut sim, &forge),
+        "IKE_AUTH response 1 IDr AUTH N(INTERNAL_ADDRESS_FAILURE)"
+    );
+}
+
+//= rfc7296#2.5
+//= type=test
+//# If the critical flag is set
+//# and the payload type is unrecognized, the message MUST be rejected
+//# and the response to the IKE request containing that payload MUST
+//# include a Notify payload UNSUPPORTED_CRITICAL_PAYLOAD, indicating an
+//# unsupported critical payload was included.
+#[test]
+fn an_unknown_critical_payload_in_ike_auth() {
+    let (mut sim, forge) = with_changed(
+        2,
+        and(|writer| {
+            writer.raw(PayloadType(200), true, b"?");
+        }),
+    );
+    assert_eq!(
+        ike_failure(&sim, 1).to_string(),
+        "we did not understand critical payload PayloadType(200)"
+    );
+    assert_eq!(
+        answer(&mut sim, &forge),
+        "IKE_AUTH response 1 N(UNSUPPORTED_CRITICAL_PAYLOAD)"
+    );
+}
+
+//= rfc7296#2.5
+//= type=test
+//# If the critical flag is not set and the payload type
+//# is unsupported, that payload MUST be ignored.
+#[test]
+fn an_unknown_payload_that_is_not_critical_is_ignored() {
+    let (mut sim, forge) = with_changed(
+        2,
+        and(|writer| {
+            writer.raw(PayloadType(200), false, b"?");
+        }),
+    );
+    assert_eq!(
+        answer(&mut sim, &forge),
+        "IKE_AUTH response 1 IDr AUTH N(ESP_TFC_PADDING_NOT_SUPPORTED) SA TSi TSr"
+    );
+}
+
+#[test]
+fn malformed_and_incomplete_ike_auth_requests() {
+    let (mut sim, forge) = with_changed(
+        2,
+        and(|writer| {
+            writer.raw(PayloadType::DELETE, false, &[3, 9, 0, 1]);
+        }),
+    );
+    assert_eq!(ike_failure(&sim, 1).name(), "invalid_syntax");
+    assert_eq!(
+        answer(&mut sim, &forge),
+        "IKE_AUTH response 1 N(INVALID_SYNTAX)"
+    );
+
+    let (mut sim, forge) = with_changed(2, without(&[PayloadType::AUTH]));
+    assert_eq!(
+        ike_failure(&sim, 1).to_string(),
+        "authentication failed: the peer did not send AUTH"
+    );
+    assert_eq!(
+        answer(&mut sim, &forge),
+        "IKE_AUTH response 1 N(AUTHENTICATION_FAILED)"
+    );
+
+    let (mut sim, forge) = with_changed(2, without(&[PayloadType::TS_I, PayloadType::TS_R]));
+    assert_eq!(child_failure(&sim, 1).name(), "ts_unacceptable");
+    assert_eq!(
+        answer(&mut sim, &forge),
+        "IKE_AUTH response 1 IDr AUTH N(TS_UNACCEPTABLE)"
+    );
+}
+
+#[test]
+fn every_refusal_of_the_child_is_understood() {
+    let child = [PayloadType::SA, PayloadType::TS_I, PayloadType::TS_R];
+    for (kind, name) in [
+        (NotifyType::NO_PROPOSAL_CHOSEN, "no_proposal_chosen"),
+        (NotifyType::TS_UNACCEPTABLE, "ts_unacceptable"),
+        (NotifyType::SINGLE_PAIR_REQUIRED, "single_pair_required"),
+        (
+            NotifyType::INTERNAL_ADDRESS_FAILURE,
+            "internal_address_failure",
+        ),
+        (NotifyType::FAILED_CP_REQUIRED, "failed_cp_required"),
+        (NotifyType::NO_ADDITIONAL_SAS, "no_additional_sas"),
+        (NotifyType::TEMPORARY_FAILURE, "peer_notify"),
+        //= rfc7296#3.10.1
+        //= type=test
+        //# An
+        //# implementation receiving a Notify payload with one of these types
+        //# that it does not recognize in a response MUST assume that the
+        //# corresponding request has failed entirely.
+        (NotifyType(9999), "peer_notify"),
+    ] {
+        let (sim, _) = with_changed(3, |payloads, writer| {
+            without(&child)(payloads, writer);
+            writer.notify(&Notify::new(kind, &[]));
+        });
+        assert_eq!(sim.event_names(0), ["ike_established", "child_failed"]);
+        assert_eq!(child_failure(&sim, 0).name(), name);
+    }
+}
+
+#[test]
+fn every_refusal_of_the_peer_is_understood() {
+    for (kind, name) in [
+        (NotifyType::AUTHENTICATION_FAILED, "authentication_failed"),
+        (NotifyType::INVALID_SYNTAX, "invalid_syntax"),
+        (
+            NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD,
+            "unsupported_critical_payload",
+        ),
+        (NotifyType::NO_PROPOSAL_CHOSEN, "no_proposal_chosen"),
+        (NotifyType::TEMPORARY_FAILURE, "peer_notify"),
+    ] {
+        let (sim, _) = with_changed(3, |_, writer| {
+            writer.notify(&Notify::new(kind, &[]));
+        });
+        assert_eq!(sim.event_names(0), ["child_failed", "ike_failed"]);
+        assert_eq!(ike_failure(&sim, 0).name(), name);
+        assert!(sim.nodes[0].endpoint.ike_sas().next().is_none());
+    }
+}
+
+#[test]
+fn what_was_not_offered_is_not_accepted() {
+    let wide = TrafficSelector {
+        start: [0, 0, 0, 0].into(),
+        ..range("10.1.0.0/16")
+    };
+    let (mut sim, forge) = with_changed(3, |payloads, writer| {
+        without(&[PayloadType::TS_I])(payloads, writer);
+        writer.ts_i(&[wide]);
+    });
+    assert_eq!(child_failure(&sim, 0).name(), "not_offered");
+    // The responder believes in it until it is told.
+    let delete = sim.outbox.last().map(|datagram| forge.read(datagram));
+    assert_eq!(delete.as_deref(), Some("INFORMATIONAL request 2 D(ESP 1)"));
+    answer(&mut sim, &forge);
+
+    let (sim, _) = with_changed(3, |payloads, writer| {
+        without(&[PayloadType::SA])(payloads, writer);
+        let transforms = vec![
+            Transform::encr(EncrId::NULL, None),
+            Transform::esn(EsnId(0)),
+        ];
+        writer.sa(&[Proposal::esp(1, Spi(0x7777), transforms)]);
+    });
+    assert_eq!(child_failure(&sim, 0).name(), "not_offered");
+
+    let (sim, _) = with_changed(
+        3,
+        and(|writer| {
+            writer.notify(&Notify::new(NotifyType::USE_TRANSPORT_MODE, &[]));
+        }),
+    );
+    assert_eq!(child_failure(&sim, 0), ChildFailure::ModeMismatch("tunnel"));
+
+    let (sim, _) = with_changed(3, without(&[PayloadType::TS_R]));
+    assert_eq!(
+        child_failure(&sim, 0),
+        ChildFailure::Missing(PayloadType::TS_R)
+    );
+}
+
+#[test]
+fn a_response_that_does_not_prove_the_responder_is_refused() {
+    let failed = "INFORMATIONAL request 2 N(AUTHENTICATION_FAILED)";
+    let wrong_method = |payloads: &[Payload<'_>], writer: &mut PayloadWriter<'_>| {
+        without(&[PayloadType::AUTH])(payloads, writer);
+        writer.auth(AuthMethodId::RSA_SIGNATURE, &[0; 64]);
+    };
+    let (mut sim, forge) = with_changed(3, wrong_method);
+    assert_eq!(
+        ike_failure(&sim, 0).to_string(),
+        "authentication failed: the peer uses authentication method 1"
+    );
+    assert_eq!(answer(&mut sim, &forge), failed);
+    let (mut sim, forge) = with_changed(3, without(&[PayloadType::ID_R]));
+    assert_eq!(answer(&mut sim, &forge), failed);
+    let (mut sim, forge) = with_changed(3, |payloads, writer| {
+        without(&[PayloadType::ID_R])(payloads, writer);
+        writer.id_r(IdType::FQDN, b"elsewhere.example.com");
+    });
+    assert_eq!(ike_failure(&sim, 0).name(), "wrong_identity");
+    assert_eq!(answer(&mut sim, &forge), failed);
+    let (mut sim, forge) = with_changed(
+        3,
+        and(|writer| {
+            writer.raw(PayloadType(200), true, b"?");
+        }),
+    );
+    assert_eq!(
+        answer(&mut sim, &forge),
+        "INFORMATIONAL request 2 N(UNSUPPORTED_CRITICAL_PAYLOAD)"
+    );
+}

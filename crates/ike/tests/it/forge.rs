@@ -1,0 +1,193 @@
+//! Protected messages made by hand, with the keys that the key log gives.
+
+use std::time::Duration;
+
+use cygnet_crypto::Protection;
+use cygnet_crypto::testing::InsecureEntropy;
+use cygnet_ike::{Event, IkeKeyLog, Role};
+use cygnet_wire::{
+    ExchangeType, Flags, Header, Message, Payload, PayloadChain, PayloadType, PayloadWriter,
+    write_message,
+};
+
+use crate::sim::{Datagram, EAST, Sim, WEST};
+
+/// Speaks as one end of an established IKE SA.
+pub struct Forge {
+    keys: Box<IkeKeyLog>,
+    role: Role,
+    protection: Protection,
+    theirs: Protection,
+}
+
+impl Forge {
+    /// With the keys that `node` has logged.
+    pub fn new(sim: &Sim, node: usize, role: Role) -> Self {
+        let keys = sim.nodes[node].events.iter().find_map(|event| match event {
+            Event::IkeEstablished { keys, .. } => keys.clone(),
+            _ => None,
+        });
+        Self::with_keys(keys.expect("the key log is on"), role)
+    }
+
+    pub fn with_keys(keys: Box<IkeKeyLog>, role: Role) -> Self {
+        let protection = |e: &cygnet_crypto::SecretBytes, a: &cygnet_crypto::SecretBytes| {
+            let suite = keys.suite;
+            Protection::new(suite.encryption, suite.integrity, e.as_ref(), a.as_ref()).unwrap()
+        };
+        let (i, r) = (
+            protection(&keys.sk_ei, &keys.sk_ai),
+            protection(&keys.sk_er, &keys.sk_ar),
+        );
+        let (protection, theirs) = if role == Role::Initiator {
+            (i, r)
+        } else {
+            (r, i)
+        };
+        Self {
+            keys,
+            role,
+            protection,
+            theirs,
+        }
+    }
+
+    /// A message from this end to the other.
+    pub fn message(
+        &mut self,
+        exchange: ExchangeType,
+        response: bool,
+        id: u32,
+        write: impl FnOnce(&mut PayloadWriter<'_>),
+    ) -> Datagram {
+        let flags = Flags {
+            initiator: self.role == Role::Initiator,
+            response,
+            version: false,
+        };
+        let (i, r) = (self.keys.initiator_spi, self.keys.responder_spi);
+        let header = Header::new(i, r, exchange, flags, id);
+        let mut plain = Vec::new();
+        let mut writer = PayloadWriter::new(&mut plain);
+        write(&mut writer);
+        let first = writer.finish().unwrap();
+        let mut bytes = Vec::new();
+        let body_len = self.protection.body_len(plain.len());
+        write_message(&mut bytes, &header, |payloads| {
+            payloads.sk(first, body_len);
+        })
+        .unwrap();
+        let aad_len = bytes.len();
+        bytes.extend_from_slice(&plain);
+        // The IVs of a forger must not meet those of the real sender: they do not matter here.
+        self.protection
+            .seal(aad_len, &mut bytes, &mut InsecureEntropy::from_seed(9))
+            .unwrap();
+        let end = |address: &str| format!("{address}:500").parse().unwrap();
+        let (src, dst) = if self.role == Role::Initiator {
+            (EAST, WEST)
+        } else {
+            (WEST, EAST)
+        };
+        Datagram {
+            src: end(src),
+            dst: end(dst),
+            marker: false,
+            bytes,
+        }
+    }
+
+    /// A message of this end as `edit` changes it: it gets the payloads and writes what it likes.
+    pub fn edit(
+        &mut self,
+        datagram: &Datagram,
+        edit: impl FnOnce(&[Payload<'_>], &mut PayloadWriter<'_>),
+    ) -> Datagram {
+        let (first, plain) = open(&self.protection, datagram);
+        let payloads: Vec<_> = PayloadChain::new(first, &plain)
+            .payloads()
+            .map(Result::unwrap)
+            .collect();
+        let message = Message::parse(&datagram.bytes).unwrap();
+        let header = *message.header();
+        let made = self.message(
+            header.exchange,
+            header.flags.response,
+            header.message_id,
+            |w| {
+                edit(&payloads, w);
+            },
+        );
+        Datagram {
+            bytes: made.bytes,
+            ..datagram.clone()
+        }
+    }
+
+    /// The payloads of a message from the other end, in one line.
+    pub fn read(&self, datagram: &Datagram) -> String {
+        let (first, plain) = open(&self.theirs, datagram);
+        let message = Message::parse(&datagram.bytes).unwrap();
+        let payloads = PayloadChain::new(first, &plain).payloads();
+        let names = payloads.map(|payload| match payload.unwrap() {
+            Payload::Notify(notify) => format!("N({})", notify.kind),
+            Payload::Delete(delete) => {
+                format!("D({} {})", delete.protocol, delete.esp_spis().count())
+            }
+            other => other.payload_type().to_string(),
+        });
+        let header = message.header();
+        let kind = if header.flags.response {
+            "response"
+        } else {
+            "request"
+        };
+        let mut line = vec![format!("{} {kind} {}", header.exchange, header.message_id)];
+        line.extend(names);
+        line.join(" ")
+    }
+}
+
+fn open(protection: &Protection, datagram: &Datagram) -> (PayloadType, Vec<u8>) {
+    let message = Message::parse(&datagram.bytes).unwrap();
+    let sk = message.payloads().find_map(|payload| match payload {
+        Ok(Payload::Sk(sk)) => Some((sk.first_inner, sk.aad_len())),
+        _ => None,
+    });
+    let (first, aad_len) = sk.expect("it is protected");
+    let mut bytes = datagram.bytes.clone();
+    let range = protection
+        .open(&mut bytes, aad_len)
+        .expect("it is from that end");
+    (first, bytes[range].to_vec())
+}
+
+/// A world stopped before the `index`th datagram arrives, with the keys that the same world will have in the end.
+pub fn stopped_at(index: usize, make: impl Fn() -> Sim) -> (Sim, Datagram, Box<IkeKeyLog>) {
+    let run = |until: usize| {
+        let mut sim = make();
+        for node in 0..2 {
+            sim.nodes[node].config.key_log = true;
+            sim.restart_quietly(node);
+        }
+        sim.manual = true;
+        sim.initiate(0, WEST);
+        for _ in 0..until {
+            sim.exchange();
+        }
+        sim.run_for(Duration::ZERO);
+        sim
+    };
+    let whole = run(4);
+    let keys = whole
+        .nodes
+        .iter()
+        .flat_map(|node| &node.events)
+        .find_map(|event| match event {
+            Event::IkeEstablished { keys, .. } => keys.clone(),
+            _ => None,
+        });
+    let mut sim = run(index);
+    let datagram = sim.sent().remove(0);
+    (sim, datagram, keys.expect("the world comes to an IKE SA"))
+}
