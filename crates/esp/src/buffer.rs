@@ -50,6 +50,7 @@ impl<'a> PacketBuffer<'a> {
     /// The packet is `storage[packet]`; what is before and after is headroom and tailroom.
     ///
     /// Returns `None` if the range does not lie within the storage.
+    #[inline]
     pub fn new(storage: &'a mut [u8], packet: Range<usize>) -> Option<Self> {
         (packet.start <= packet.end && packet.end <= storage.len()).then_some(Self {
             storage,
@@ -59,41 +60,49 @@ impl<'a> PacketBuffer<'a> {
     }
 
     /// The packet.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         &self.storage[self.start..self.end]
     }
 
     /// The packet, writable.
+    #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.storage[self.start..self.end]
     }
 
     /// Where in the storage the packet lies now.
+    #[inline]
     pub fn range(&self) -> Range<usize> {
         self.start..self.end
     }
 
     /// The packet's length in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.end - self.start
     }
 
     /// Whether the packet has no bytes.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
     /// Free bytes in front of the packet.
+    #[inline]
     pub fn headroom(&self) -> usize {
         self.start
     }
 
     /// Free bytes behind the packet.
+    #[inline]
     pub fn tailroom(&self) -> usize {
         self.storage.len() - self.end
     }
 
     /// Grows the packet by `count` bytes at its front and returns them; they hold whatever the buffer held.
+    #[inline]
     pub fn prepend(&mut self, count: usize) -> Result<&mut [u8], NoRoom> {
         let start = self.start.checked_sub(count).ok_or(NoRoom {
             place: Room::Headroom,
@@ -104,6 +113,7 @@ impl<'a> PacketBuffer<'a> {
     }
 
     /// Grows the packet by `count` bytes at its end and returns them; they hold whatever the buffer held.
+    #[inline]
     pub fn append(&mut self, count: usize) -> Result<&mut [u8], NoRoom> {
         if count > self.tailroom() {
             return Err(NoRoom {
@@ -117,11 +127,13 @@ impl<'a> PacketBuffer<'a> {
     }
 
     /// Takes at most `count` bytes off the packet's front; they become headroom.
+    #[inline]
     pub fn trim_front(&mut self, count: usize) {
         self.start += count.min(self.len());
     }
 
     /// Shortens the packet to at most `len` bytes; the rest becomes tailroom.
+    #[inline]
     pub fn truncate(&mut self, len: usize) {
         self.end = self.start + len.min(self.len());
     }

@@ -11,7 +11,7 @@ use crate::ip::{
 };
 use crate::outer::OuterHeader;
 use crate::overhead::{ESP_HEADER_LEN, ESP_TRAILER_LEN, Overhead};
-use crate::sa::{self, PADDING};
+use crate::sa;
 
 /// SPI and sequence number of an ESP packet, read without any check but for length: for finding the SA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +214,7 @@ fn remove_trailer(packet: &mut PacketBuffer<'_>) -> Result<u8, OpenError> {
     //# When this
     //# padding scheme is employed, the receiver SHOULD inspect the Padding
     //# field.
-    if rest.get(payload..) != PADDING.get(..pad_len) {
+    if !rest[payload..].iter().copied().eq(1..=pad_len as u8) {
         return Err(OpenError::Padding);
     }
     packet.truncate(payload);

@@ -109,6 +109,7 @@ pub(crate) struct IpHeader {
 
 impl IpHeader {
     /// Reads the header of a packet of either version. Bytes behind the packet's own length are allowed (TFC padding).
+    #[inline]
     pub fn parse(packet: &[u8]) -> Result<Self, IpError> {
         let first = *packet.first().ok_or(IpError::Truncated {
             have: 0,
@@ -121,6 +122,7 @@ impl IpHeader {
         }
     }
 
+    #[inline]
     fn parse_v4(packet: &[u8]) -> Result<Self, IpError> {
         let have = packet.len();
         let fixed: &[u8; IPV4_HEADER_LEN] = packet.first_chunk().ok_or(IpError::Truncated {
@@ -153,6 +155,7 @@ impl IpHeader {
         })
     }
 
+    #[inline]
     fn parse_v6(packet: &[u8]) -> Result<Self, IpError> {
         let have = packet.len();
         let fixed: &[u8; IPV6_HEADER_LEN] = packet.first_chunk().ok_or(IpError::Truncated {
@@ -427,7 +430,12 @@ pub(crate) fn write_udp_checksum(datagram: &mut [u8], src: IpAddr, dst: IpAddr) 
 ///
 /// For transport mode through a NAT, which changed the addresses that the checksum covers (RFC 3948 §3.1.2). ESP has
 /// already proved the content intact. `payload` is all that follows the IP header.
-pub(crate) fn rewrite_transport_checksum(payload: &mut [u8], protocol: u8, src: IpAddr, dst: IpAddr) {
+pub(crate) fn rewrite_transport_checksum(
+    payload: &mut [u8],
+    protocol: u8,
+    src: IpAddr,
+    dst: IpAddr,
+) {
     if protocol == protocol::UDP && payload.get(6..8) == Some(&[0, 0]) {
         return;
     }
@@ -436,8 +444,12 @@ pub(crate) fn rewrite_transport_checksum(payload: &mut [u8], protocol: u8, src: 
 
 fn write_checksum(payload: &mut [u8], protocol: u8, src: IpAddr, dst: IpAddr) {
     let len = payload.len();
-    let Some(at) = checksum_at(protocol) else { return };
-    let Some(field) = payload.get_mut(at.clone()) else { return };
+    let Some(at) = checksum_at(protocol) else {
+        return;
+    };
+    let Some(field) = payload.get_mut(at.clone()) else {
+        return;
+    };
     field.fill(0);
     let mut checksum = fold(pseudo_header_sum(src, dst, protocol, len) + sum(payload));
     // In UDP 0 means that there is none (RFC 768).

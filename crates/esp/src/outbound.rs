@@ -14,7 +14,7 @@ use crate::ip::{
 };
 use crate::outer::{DEFAULT_HOP_LIMIT, OuterHeader};
 use crate::overhead::{ESP_TRAILER_LEN, Overhead};
-use crate::sa::{self, PADDING};
+use crate::sa;
 
 /// A block of sequence numbers that belongs to one batch; iterate over it.
 ///
@@ -181,6 +181,7 @@ impl Outbound {
     /// # Errors
     ///
     /// [`SealError::TooBig`] with the MTU for the ICMP error; [`SealError::Malformed`].
+    #[inline]
     pub fn check_size(&self, packet: &[u8]) -> Result<(), SealError> {
         let mtu = self.max_inner();
         if packet.len() <= mtu {
@@ -255,6 +256,7 @@ impl Outbound {
         }
     }
 
+    #[inline]
     fn seal_tunnel(
         &self,
         sequence: u64,
@@ -358,6 +360,7 @@ impl Outbound {
 
     /// Octets of TFC padding for a tunnel packet of this length (RFC 4303 §2.7): up to the size asked for, but not beyond
     /// what the path carries. In transport mode there is none, as not every protocol tells its own length.
+    #[inline]
     fn tfc_padding(&self, len: usize) -> usize {
         if self.tfc_pad == 0 {
             0
@@ -367,6 +370,7 @@ impl Outbound {
     }
 
     /// The payload in the buffer becomes an ESP packet.
+    #[inline]
     fn protect(
         &self,
         sequence: u64,
@@ -376,17 +380,26 @@ impl Outbound {
     ) -> Result<(), SealError> {
         let padding = self.overhead.padding(packet.len() + tfc);
         let trailer = packet.append(tfc + padding + ESP_TRAILER_LEN + self.overhead.icv)?;
-        let (tfc_octets, rest) = trailer.split_at_mut(tfc);
-        tfc_octets.fill(0);
+        let trailer = if tfc == 0 {
+            trailer
+        } else {
+            let (octets, trailer) = trailer.split_at_mut(tfc);
+            octets.fill(0);
+            trailer
+        };
         //= rfc4303#2.4
         //# If Padding bytes are needed but the encryption algorithm does not
         //# specify the padding contents, then the following default processing
         //# MUST be used.  The Padding bytes are initialized with a series of
         //# (unsigned, 1-byte) integer values.
-        let (pad_octets, rest) = rest.split_at_mut(padding);
-        pad_octets.copy_from_slice(&PADDING[..padding]);
-        rest[0] = padding as u8;
-        rest[1] = next_header;
+        let [pad_octets @ .., pad_len, last] = &mut trailer[..padding + ESP_TRAILER_LEN] else {
+            return Err(SealError::Cipher);
+        };
+        for (octet, number) in pad_octets.iter_mut().zip(1..) {
+            *octet = number;
+        }
+        *pad_len = padding as u8;
+        *last = next_header;
         packet.prepend(self.overhead.esp_front())?;
         self.cipher
             .seal(sequence, self.esn, self.spi, packet.bytes_mut())
@@ -418,12 +431,19 @@ impl Outbound {
         identification: u16,
     ) -> Result<(), SealError> {
         if let Some(encap) = self.encap {
-            let len = u16::try_from(packet.len() + UDP_HEADER_LEN).map_err(|_| SealError::TooLong)?;
+            let len =
+                u16::try_from(packet.len() + UDP_HEADER_LEN).map_err(|_| SealError::TooLong)?;
             //= rfc3948#2.1
             //# the Source Port and Destination Port MUST be the same as that used
             //# by IKE traffic,
             let fields = [encap.local_port, encap.remote_port, len, 0];
-            for (field, value) in packet.prepend(UDP_HEADER_LEN)?.as_chunks_mut().0.iter_mut().zip(fields) {
+            for (field, value) in packet
+                .prepend(UDP_HEADER_LEN)?
+                .as_chunks_mut()
+                .0
+                .iter_mut()
+                .zip(fields)
+            {
                 *field = value.to_be_bytes();
             }
             // The checksum may be left out over IPv4 only (RFC 3948 §2.1, RFC 8200 §8.1).

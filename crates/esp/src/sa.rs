@@ -7,17 +7,6 @@ use crate::ecn::TosPolicy;
 use crate::error::SaError;
 use crate::overhead::Overhead;
 
-/// Padding octets 1, 2, 3 … (RFC 4303 §2.4).
-pub(crate) const PADDING: [u8; 255] = {
-    let mut octets = [0; 255];
-    let mut i = 0;
-    while i < octets.len() {
-        octets[i] = i as u8 + 1;
-        i += 1;
-    }
-    octets
-};
-
 /// SPIs below this one are reserved (RFC 4303 §2.1).
 const FIRST_SPI: u32 = 256;
 

@@ -152,8 +152,11 @@ struct Pair {
     sequence: u32,
 }
 
-/// The pairs of ESP and clear packets, and the packet that was too big with the ICMP error.
-fn pairs(case: &Case) -> (Vec<Pair>, Option<(Vec<u8>, Vec<u8>)>) {
+/// A packet that was too big, and the ICMP error for it.
+type TooBig = (Vec<u8>, Vec<u8>);
+
+/// The pairs of ESP and clear packets, and the packet that was too big.
+fn pairs(case: &Case) -> (Vec<Pair>, Option<TooBig>) {
     let mut pairs = Vec::new();
     let mut too_big = None;
     let packets = packets(case);
@@ -342,7 +345,12 @@ fn what_the_kernel_was_given_is_sealed_as_the_kernel_sealed_it() {
                 // The UDP checksum covers the ciphertext.
                 for packet in [&mut wire, &mut theirs] {
                     let udp = packet.len() - 40;
-                    let pseudo = [&packet[8..40], &(udp as u32).to_be_bytes(), &[0, 0, 0, PROTOCOL_UDP], &packet[40..]];
+                    let pseudo = [
+                        &packet[8..40],
+                        &(udp as u32).to_be_bytes(),
+                        &[0, 0, 0, PROTOCOL_UDP],
+                        &packet[40..],
+                    ];
                     assert_eq!(checksum(&pseudo.concat()), 0, "{what}");
                     packet[46..48].fill(0);
                 }

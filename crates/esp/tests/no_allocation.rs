@@ -36,7 +36,12 @@ static ALLOCATOR: Counting = Counting;
 fn sealing_and_opening_allocate_nothing() {
     for (name, encryption, integrity) in suites() {
         for mode in [Mode::Tunnel, Mode::Transport] {
-            let sa = Sa { encryption: encryption.clone(), integrity: integrity.clone(), mode, ..sa() };
+            let sa = Sa {
+                encryption: encryption.clone(),
+                integrity: integrity.clone(),
+                mode,
+                ..sa()
+            };
             let sent = outbound(&sa);
             let mut received = inbound(&sa);
             let packet = ip(WEST, EAST, 253, 0, true, &payload(1400));

@@ -3,9 +3,11 @@
 mod support;
 
 use cygnet_esp::{
-    IpError, NoRoom, OpenError, OuterHeader, Outbound, PacketBuffer, Room, SaError, SealError,
+    IpError, NoRoom, OpenError, Outbound, OuterHeader, PacketBuffer, Room, SaError, SealError,
 };
-use cygnet_ipsec::{Counter, Encap, EncapKind, Mode, Protocol, ReplayError, Sa, SaDirection, SaFlags, SaId};
+use cygnet_ipsec::{
+    Counter, Encap, EncapKind, Mode, Protocol, ReplayError, Sa, SaDirection, SaFlags, SaId,
+};
 use proptest::prelude::*;
 use support::*;
 
@@ -27,8 +29,13 @@ fn cipher(sa: &Sa) -> cygnet_crypto::EspCipher {
         Some(integrity) => (Some(integrity.transform), integrity.key.as_bytes()),
         None => (None, &[][..]),
     };
-    cygnet_crypto::EspCipher::new(sa.encryption.transform, sa.encryption.key.as_bytes(), integrity, integrity_key)
-        .unwrap()
+    cygnet_crypto::EspCipher::new(
+        sa.encryption.transform,
+        sa.encryption.key.as_bytes(),
+        integrity,
+        integrity_key,
+    )
+    .unwrap()
 }
 
 /// An ESP packet with exactly this plaintext, as only a faulty or strange peer makes it.
@@ -58,7 +65,13 @@ fn every_suite_and_family_pair_and_size_passes_unchanged() {
         for esn in [false, true] {
             for sa4 in [sa(), over_ipv6(sa())] {
                 for encap in [None, Some(UDP_4500)] {
-                    let sa = Sa { encryption: encryption.clone(), integrity: integrity.clone(), esn, encap, ..sa4.clone() };
+                    let sa = Sa {
+                        encryption: encryption.clone(),
+                        integrity: integrity.clone(),
+                        esn,
+                        encap,
+                        ..sa4.clone()
+                    };
                     let sent = outbound(&sa);
                     let mut received = inbound(&sa);
                     let sizes = (0..40).chain([100, 575, 1400, 8960]);
@@ -115,23 +128,38 @@ fn the_rooms_asked_for_are_enough_and_not_too_much() {
     for (name, encryption, integrity) in suites() {
         for mode in [Mode::Tunnel, Mode::Transport] {
             for tfc_pad in [0, 300] {
-                let sa = Sa { encryption: encryption.clone(), integrity: integrity.clone(), mode, tfc_pad, ..sa() };
+                let sa = Sa {
+                    encryption: encryption.clone(),
+                    integrity: integrity.clone(),
+                    mode,
+                    tfc_pad,
+                    ..sa()
+                };
                 let sent = outbound(&sa);
                 // The size that needs the most padding is among these; the empty IP packet is 20 octets.
                 let least = (0..16)
                     .map(|len| {
                         let packet = ip(WEST, EAST, 253, 0, true, &payload(len));
-                        let ((), wire) = within(&packet, sent.headroom(), sent.tailroom(), |buffer| {
-                            let sealed = sent.seal(1, buffer).unwrap();
-                            sent.write_outer(&sealed, buffer, 0).unwrap();
-                            assert_eq!(buffer.headroom(), 0, "{name}");
-                        });
+                        let ((), wire) =
+                            within(&packet, sent.headroom(), sent.tailroom(), |buffer| {
+                                let sealed = sent.seal(1, buffer).unwrap();
+                                sent.write_outer(&sealed, buffer, 0).unwrap();
+                                assert_eq!(buffer.headroom(), 0, "{name}");
+                            });
                         sent.headroom() + packet.len() + sent.tailroom() - wire.len()
                     })
                     .min()
                     .unwrap();
                 // TFC padding fills up to a size: a packet of 20 octets is the least that is filled up.
-                assert!(least <= if tfc_pad == 0 || mode == Mode::Transport { 0 } else { 36 }, "{name} {least}");
+                assert!(
+                    least
+                        <= if tfc_pad == 0 || mode == Mode::Transport {
+                            0
+                        } else {
+                            36
+                        },
+                    "{name} {least}"
+                );
             }
         }
     }
@@ -144,16 +172,43 @@ fn the_rooms_asked_for_are_enough_and_not_too_much() {
 fn too_small_a_buffer_is_an_error() {
     let sent = outbound(&sa());
     let packet = inner4(64);
-    let (result, _) = within(&packet, sent.overhead().iv + 7, ROOM, |buffer| sent.seal(1, buffer));
-    assert_eq!(result.unwrap_err(), SealError::NoRoom(NoRoom { place: Room::Headroom, missing: 1 }));
+    let (result, _) = within(&packet, sent.overhead().iv + 7, ROOM, |buffer| {
+        sent.seal(1, buffer)
+    });
+    assert_eq!(
+        result.unwrap_err(),
+        SealError::NoRoom(NoRoom {
+            place: Room::Headroom,
+            missing: 1
+        })
+    );
     let (result, _) = within(&packet, ROOM, 3, |buffer| sent.seal(1, buffer));
-    assert!(matches!(result, Err(SealError::NoRoom(NoRoom { place: Room::Tailroom, .. }))));
+    assert!(matches!(
+        result,
+        Err(SealError::NoRoom(NoRoom {
+            place: Room::Tailroom,
+            ..
+        }))
+    ));
     let (result, _) = within(&packet, 16, ROOM, |buffer| {
         let sealed = sent.seal(1, buffer).unwrap();
         sent.write_outer(&sealed, buffer, 0)
     });
-    assert_eq!(result.unwrap_err(), SealError::NoRoom(NoRoom { place: Room::Headroom, missing: 20 }));
-    assert_eq!(SealError::NoRoom(NoRoom { place: Room::Headroom, missing: 1 }).counter(), Counter::OutError);
+    assert_eq!(
+        result.unwrap_err(),
+        SealError::NoRoom(NoRoom {
+            place: Room::Headroom,
+            missing: 20
+        })
+    );
+    assert_eq!(
+        SealError::NoRoom(NoRoom {
+            place: Room::Headroom,
+            missing: 1
+        })
+        .counter(),
+        Counter::OutError
+    );
 }
 
 #[test]
@@ -173,7 +228,10 @@ fn what_is_no_ip_packet_is_not_sealed() {
         (vec![0x45; 19], IpError::Truncated { have: 19, need: 20 }),
         (vec![0x60; 39], IpError::Truncated { have: 39, need: 40 }),
         (vec![0x55; 40], IpError::Version(5)),
-        (inner4(10)[..25].to_vec(), IpError::Truncated { have: 25, need: 30 }),
+        (
+            inner4(10)[..25].to_vec(),
+            IpError::Truncated { have: 25, need: 30 },
+        ),
         ([&[0x44][..], &inner4(10)[1..]].concat(), IpError::Length),
     ] {
         let error = SealError::Malformed(error);
@@ -196,13 +254,19 @@ fn sequence_numbers_begin_at_one_and_never_cycle() {
     assert_eq!(sent.reserve(0).unwrap().len(), 0);
     assert_eq!(sent.last_sequence(), 3);
     sent.resume_after(0xffff_fffd);
-    assert_eq!(sent.reserve(64).unwrap().collect::<Vec<_>>(), [0xffff_fffe, 0xffff_ffff]);
+    assert_eq!(
+        sent.reserve(64).unwrap().collect::<Vec<_>>(),
+        [0xffff_fffe, 0xffff_ffff]
+    );
     for _ in 0..2 {
         let error = sent.reserve(1).unwrap_err();
         assert_eq!(error, SealError::SequenceExhausted);
         assert_eq!(error.counter(), Counter::OutStateSeqError);
     }
-    assert_eq!(seal(&sent, 1 << 32, &inner4(1)).unwrap_err(), SealError::Cipher);
+    assert_eq!(
+        seal(&sent, 1 << 32, &inner4(1)).unwrap_err(),
+        SealError::Cipher
+    );
 
     let extended = outbound(&Sa { esn: true, ..sa() });
     extended.resume_after(0xffff_ffff);
@@ -215,9 +279,22 @@ fn sequence_numbers_begin_at_one_and_never_cycle() {
 fn blocks_reserved_by_threads_do_not_overlap() {
     let sent = outbound(&sa());
     let mut numbers: Vec<u64> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..4).map(|n| scope.spawn({ let sent = &sent; move || (0..500).flat_map(|i| sent.reserve(i % 7 + n).unwrap()).collect::<Vec<_>>() })).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        let threads: Vec<_> = (0..4)
+            .map(|n| {
+                scope.spawn({
+                    let sent = &sent;
+                    move || {
+                        (0..500)
+                            .flat_map(|i| sent.reserve(i % 7 + n).unwrap())
+                            .collect::<Vec<_>>()
+                    }
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
     });
     numbers.sort_unstable();
     assert!(numbers.iter().copied().eq(1..=sent.last_sequence()));
@@ -233,7 +310,11 @@ fn only_authentic_packets_move_the_window() {
 
     open(&mut received, &esp(100), &outer).unwrap();
     open(&mut received, &esp(37), &outer).unwrap();
-    for (sequence, reason) in [(100, ReplayError::Replayed), (36, ReplayError::TooOld), (37, ReplayError::Replayed)] {
+    for (sequence, reason) in [
+        (100, ReplayError::Replayed),
+        (36, ReplayError::TooOld),
+        (37, ReplayError::Replayed),
+    ] {
         let error = open(&mut received, &esp(sequence), &outer).unwrap_err();
         assert_eq!(error, OpenError::Replay(reason));
         assert_eq!(error.counter(), Some(Counter::InStateSeqError));
@@ -241,11 +322,17 @@ fn only_authentic_packets_move_the_window() {
     // A forged number far to the right fails and leaves the window where it was.
     let mut forged = esp(101);
     forged[4..8].copy_from_slice(&0x7fff_ffff_u32.to_be_bytes());
-    assert_eq!(open(&mut received, &forged, &outer).unwrap_err(), OpenError::NotAuthentic);
+    assert_eq!(
+        open(&mut received, &forged, &outer).unwrap_err(),
+        OpenError::NotAuthentic
+    );
     assert_eq!(received.replay().top(), 100);
     open(&mut received, &esp(99), &outer).unwrap();
     // With a window of zero nothing is checked.
-    let mut unchecked = inbound(&Sa { replay_window: 0, ..sa });
+    let mut unchecked = inbound(&Sa {
+        replay_window: 0,
+        ..sa
+    });
     for _ in 0..2 {
         open(&mut unchecked, &esp(5), &outer).unwrap();
     }
@@ -254,17 +341,33 @@ fn only_authentic_packets_move_the_window() {
 #[test]
 fn the_high_half_of_an_extended_number_is_authenticated() {
     for (name, encryption, integrity) in suites() {
-        let sa = Sa { encryption, integrity, esn: true, ..sa() };
+        let sa = Sa {
+            encryption,
+            integrity,
+            esn: true,
+            ..sa()
+        };
         let sent = outbound(&sa);
         let mut received = inbound(&sa);
         // The receiver is in the first subspace: a packet of the second one with a low number looks like one of the first.
         let (_, esp) = seal(&sent, 0x1_0000_0005, &inner4(64)).unwrap();
-        assert_eq!(open(&mut received, &esp, &outer_of(&sa)).unwrap_err(), OpenError::NotAuthentic, "{name}");
+        assert_eq!(
+            open(&mut received, &esp, &outer_of(&sa)).unwrap_err(),
+            OpenError::NotAuthentic,
+            "{name}"
+        );
         let (_, esp) = seal(&sent, 5, &inner4(64)).unwrap();
         open(&mut received, &esp, &outer_of(&sa)).unwrap();
         // And a receiver without ESN does not understand one with it.
-        let mut plain = inbound(&Sa { esn: false, ..sa.clone() });
-        assert_eq!(open(&mut plain, &esp, &outer_of(&sa)).unwrap_err(), OpenError::NotAuthentic, "{name}");
+        let mut plain = inbound(&Sa {
+            esn: false,
+            ..sa.clone()
+        });
+        assert_eq!(
+            open(&mut plain, &esp, &outer_of(&sa)).unwrap_err(),
+            OpenError::NotAuthentic,
+            "{name}"
+        );
     }
 }
 
@@ -274,7 +377,12 @@ fn the_high_half_of_an_extended_number_is_authenticated() {
 #[test]
 fn no_changed_octet_passes() {
     for (name, encryption, integrity) in suites() {
-        let sa = Sa { encryption, integrity, replay_window: 0, ..sa() };
+        let sa = Sa {
+            encryption,
+            integrity,
+            replay_window: 0,
+            ..sa()
+        };
         let (_, esp) = seal(&outbound(&sa), 1, &inner4(40)).unwrap();
         let mut received = inbound(&sa);
         for at in 0..esp.len() {
@@ -286,7 +394,10 @@ fn no_changed_octet_passes() {
         }
         for len in 0..esp.len() {
             let error = open(&mut received, &esp[..len], &outer_of(&sa)).unwrap_err();
-            assert!(matches!(error, OpenError::NotAuthentic | OpenError::Length(_)), "{name} length {len}");
+            assert!(
+                matches!(error, OpenError::NotAuthentic | OpenError::Length(_)),
+                "{name} length {len}"
+            );
             assert_eq!(error.counter(), Some(Counter::InStateProtoError));
         }
         open(&mut received, &esp, &outer_of(&sa)).unwrap();
@@ -304,7 +415,12 @@ fn padding_counts_up_and_is_inspected() {
     //# specify the padding contents, then the following default processing
     //# MUST be used.
     let (_, encryption, integrity) = suites().swap_remove(3);
-    let sa = Sa { encryption, integrity, replay_window: 0, ..sa() };
+    let sa = Sa {
+        encryption,
+        integrity,
+        replay_window: 0,
+        ..sa()
+    };
     for len in 0..16 {
         let packet = inner4(len);
         let (_, esp) = seal(&outbound(&sa), 1, &packet).unwrap();
@@ -314,10 +430,24 @@ fn padding_counts_up_and_is_inspected() {
     let packet = inner4(20);
     // More padding than needed is the sender's right: 40 + 246 + 2 octets are whole blocks.
     let longest = [&packet[..], &(1..=246).collect::<Vec<u8>>(), &[246, 4]].concat();
-    assert_eq!(open(&mut received, &with_plaintext(&sa, 1, &longest), &outer_of(&sa)).unwrap().1, packet);
+    assert_eq!(
+        open(
+            &mut received,
+            &with_plaintext(&sa, 1, &longest),
+            &outer_of(&sa)
+        )
+        .unwrap()
+        .1,
+        packet
+    );
     let good = with_trailer(&packet, 4);
     let pad_len_at = good.len() - 2;
-    for (at, value) in [(pad_len_at, 255), (pad_len_at, good.len() as u8 - 1), (pad_len_at - 1, 0), (pad_len_at - 6, 9)] {
+    for (at, value) in [
+        (pad_len_at, 255),
+        (pad_len_at, good.len() as u8 - 1),
+        (pad_len_at - 1, 0),
+        (pad_len_at - 6, 9),
+    ] {
         let mut bad = good.clone();
         bad[at] = value;
         let error = open(&mut received, &with_plaintext(&sa, 1, &bad), &outer_of(&sa)).unwrap_err();
@@ -328,7 +458,10 @@ fn padding_counts_up_and_is_inspected() {
 
 #[test]
 fn tfc_padding_hides_sizes_in_tunnel_mode() {
-    let sa = Sa { tfc_pad: 500, ..sa() };
+    let sa = Sa {
+        tfc_pad: 500,
+        ..sa()
+    };
     let sent = outbound(&sa);
     let mut received = inbound(&sa);
     let mut sizes: Vec<usize> = Vec::new();
@@ -344,10 +477,23 @@ fn tfc_padding_hides_sizes_in_tunnel_mode() {
     // Not beyond what the path carries,
     sent.set_path_mtu(400);
     let (_, esp) = seal(&sent, 9, &inner4(0)).unwrap();
-    assert!((390..=380 + 20).contains(&(esp.len() + 20)), "{}", esp.len());
+    assert!(
+        (390..=380 + 20).contains(&(esp.len() + 20)),
+        "{}",
+        esp.len()
+    );
     // and not in transport mode, where not every protocol tells its own length.
-    let transport = Sa { mode: Mode::Transport, tfc_pad: 500, ..sa };
-    let (_, esp) = seal(&outbound(&transport), 1, &ip(WEST, EAST, 253, 0, true, &[1; 10])).unwrap();
+    let transport = Sa {
+        mode: Mode::Transport,
+        tfc_pad: 500,
+        ..sa
+    };
+    let (_, esp) = seal(
+        &outbound(&transport),
+        1,
+        &ip(WEST, EAST, 253, 0, true, &[1; 10]),
+    )
+    .unwrap();
     assert_eq!(esp.len(), 8 + 8 + 12 + 16);
 }
 
@@ -362,7 +508,9 @@ fn dummy_packets_are_dropped_without_an_error() {
         let sent = outbound(&sa);
         let mut received = inbound(&sa);
         for (sequence, len) in (1..).zip([0, 1, 200]) {
-            let (_, esp) = within(&[], ROOM, len + ROOM, |buffer| sent.seal_dummy(sequence, buffer, len).unwrap());
+            let (_, esp) = within(&[], ROOM, len + ROOM, |buffer| {
+                sent.seal_dummy(sequence, buffer, len).unwrap()
+            });
             let plain = plaintext(&sa, sequence, &esp);
             assert_eq!(plain[plain.len() - 1], NO_NEXT_HEADER);
             let error = open(&mut received, &esp, &outer_of(&sa)).unwrap_err();
@@ -384,15 +532,47 @@ fn the_outer_header_follows_the_inner_one() {
     for (sa, packet, tos, dont_fragment) in [
         (flags(plain), inner(0xb9, true), 0xb9, true),
         (flags(plain), inner(0xbb, false), 0xbb, false),
-        (flags(SaFlags { no_ecn: true, ..plain }), inner(0xbb, true), 0xb8, true),
-        (flags(SaFlags { dont_encap_dscp: true, ..plain }), inner(0xba, true), 0x02, true),
-        (flags(SaFlags { no_pmtu_disc: true, ..plain }), inner(0, true), 0, false),
+        (
+            flags(SaFlags {
+                no_ecn: true,
+                ..plain
+            }),
+            inner(0xbb, true),
+            0xb8,
+            true,
+        ),
+        (
+            flags(SaFlags {
+                dont_encap_dscp: true,
+                ..plain
+            }),
+            inner(0xba, true),
+            0x02,
+            true,
+        ),
+        (
+            flags(SaFlags {
+                no_pmtu_disc: true,
+                ..plain
+            }),
+            inner(0, true),
+            0,
+            false,
+        ),
         // IPv6 is never fragmented by routers: as if DF were set.
-        (flags(plain), ip(WEST6, EAST6, 253, 0x2e, false, &[]), 0x2e, true),
+        (
+            flags(plain),
+            ip(WEST6, EAST6, 253, 0x2e, false, &[]),
+            0x2e,
+            true,
+        ),
     ] {
         let outer = seal(&outbound(&sa), 1, &packet).unwrap().0.outer;
         assert_eq!((outer.tos, outer.dont_fragment), (tos, dont_fragment));
-        assert_eq!((outer.src, outer.dst, outer.hop_limit, outer.flow_label), (sa.src, sa.id.dst, 64, 0));
+        assert_eq!(
+            (outer.src, outer.dst, outer.hop_limit, outer.flow_label),
+            (sa.src, sa.id.dst, 64, 0)
+        );
     }
     let mut sent = outbound(&over_ipv6(sa()));
     sent.set_hop_limit(7);
@@ -403,19 +583,29 @@ fn the_outer_header_follows_the_inner_one() {
 #[test]
 fn congestion_reaches_the_inner_header_and_its_checksum() {
     let sa = sa();
-    for (inner_tos, outer_tos, expected) in
-        [(0xb8, 0x00, Some(0xb8)), (0xba, 0x03, Some(0xbb)), (0xb9, 0x03, Some(0xbb)), (0xba, 0x01, Some(0xb9)), (0xb8, 0x03, None)]
-    {
+    for (inner_tos, outer_tos, expected) in [
+        (0xb8, 0x00, Some(0xb8)),
+        (0xba, 0x03, Some(0xbb)),
+        (0xb9, 0x03, Some(0xbb)),
+        (0xba, 0x01, Some(0xb9)),
+        (0xb8, 0x03, None),
+    ] {
         for (src, dst) in [("10.1.0.2", "10.2.0.1"), ("2001:db8:1::2", "2001:db8:2::1")] {
             let packet = |tos| ip(src, dst, 253, tos, true, &payload(30));
             let (sealed, esp) = seal(&outbound(&sa), 1, &packet(inner_tos)).unwrap();
-            let outer = OuterHeader { tos: outer_tos, ..sealed.outer };
+            let outer = OuterHeader {
+                tos: outer_tos,
+                ..sealed.outer
+            };
             let result = open(&mut inbound(&sa), &esp, &outer);
             match expected {
                 Some(tos) => assert_eq!(result.unwrap().1, packet(tos)),
                 None => {
                     let error = result.unwrap_err();
-                    assert_eq!((error, error.counter()), (OpenError::Congestion, Some(Counter::InStateModeError)));
+                    assert_eq!(
+                        (error, error.counter()),
+                        (OpenError::Congestion, Some(Counter::InStateModeError))
+                    );
                 }
             }
         }
@@ -424,7 +614,10 @@ fn congestion_reaches_the_inner_header_and_its_checksum() {
 
 #[test]
 fn a_tunnel_carries_ip_and_nothing_else() {
-    let sa = Sa { replay_window: 0, ..sa() };
+    let sa = Sa {
+        replay_window: 0,
+        ..sa()
+    };
     let mut received = inbound(&sa);
     let mut fails = |payload: &[u8], next_header| {
         let esp = with_plaintext(&sa, 1, &with_trailer(payload, next_header));
@@ -435,22 +628,38 @@ fn a_tunnel_carries_ip_and_nothing_else() {
     assert_eq!(fails(&inner4(8), 17), OpenError::NextHeader(17));
     assert_eq!(fails(&inner6(8), 4), OpenError::Inner(IpError::Version(6)));
     assert_eq!(fails(&inner4(8), 41), OpenError::Inner(IpError::Version(4)));
-    assert_eq!(fails(&inner4(8)[..27], 4), OpenError::Inner(IpError::Truncated { have: 27, need: 28 }));
-    assert_eq!(fails(&[], 4), OpenError::Inner(IpError::Truncated { have: 0, need: 20 }));
+    assert_eq!(
+        fails(&inner4(8)[..27], 4),
+        OpenError::Inner(IpError::Truncated { have: 27, need: 28 })
+    );
+    assert_eq!(
+        fails(&[], 4),
+        OpenError::Inner(IpError::Truncated { have: 0, need: 20 })
+    );
 }
 
 #[test]
 fn udp_encapsulation_writes_ports_length_and_over_ipv6_a_checksum() {
     for sa in [sa(), over_ipv6(sa())] {
-        let encap = Encap { kind: EncapKind::Udp, local_port: 4500, remote_port: 40_001 };
-        let sent = outbound(&Sa { encap: Some(encap), ..sa.clone() });
+        let encap = Encap {
+            kind: EncapKind::Udp,
+            local_port: 4500,
+            remote_port: 40_001,
+        };
+        let sent = outbound(&Sa {
+            encap: Some(encap),
+            ..sa.clone()
+        });
         let ((), wire) = within(&inner4(10), sent.headroom(), sent.tailroom(), |buffer| {
             let sealed = sent.seal(1, buffer).unwrap();
             sent.write_outer(&sealed, buffer, 0x4242).unwrap();
         });
         let header = if sa.src.is_ipv4() { 20 } else { 40 };
         assert_eq!(wire[header..header + 4], [0x11, 0x94, 0x9c, 0x41]);
-        assert_eq!(usize::from(u16::from_be_bytes([wire[header + 4], wire[header + 5]])), wire.len() - header);
+        assert_eq!(
+            usize::from(u16::from_be_bytes([wire[header + 4], wire[header + 5]])),
+            wire.len() - header
+        );
         if sa.src.is_ipv4() {
             assert_eq!(wire[header + 6..header + 8], [0, 0]);
         } else {
@@ -466,7 +675,10 @@ fn udp_encapsulation_writes_ports_length_and_over_ipv6_a_checksum() {
 
 /// What transport mode leaves in front of ESP, and what it names as protected.
 fn transport(packet: &[u8], ipv6: bool) -> Result<(Vec<u8>, u8), SealError> {
-    let sa = Sa { mode: Mode::Transport, ..sa() };
+    let sa = Sa {
+        mode: Mode::Transport,
+        ..sa()
+    };
     let sa = if ipv6 { over_ipv6(sa) } else { sa };
     let sent = outbound(&sa);
     let (result, wire) = within(packet, sent.headroom(), sent.tailroom(), |buffer| {
@@ -477,10 +689,15 @@ fn transport(packet: &[u8], ipv6: bool) -> Result<(Vec<u8>, u8), SealError> {
     });
     let headers = result?;
     let plain = plaintext(&sa, 1, &wire[headers..]);
-    assert_eq!(wire.len(), if ipv6 { 40 + usize::from(u16::from_be_bytes([wire[4], wire[5]])) } else {
-        assert_eq!(checksum(&wire[..headers]), 0);
-        usize::from(u16::from_be_bytes([wire[2], wire[3]]))
-    });
+    assert_eq!(
+        wire.len(),
+        if ipv6 {
+            40 + usize::from(u16::from_be_bytes([wire[4], wire[5]]))
+        } else {
+            assert_eq!(checksum(&wire[..headers]), 0);
+            usize::from(u16::from_be_bytes([wire[2], wire[3]]))
+        }
+    );
     Ok((wire[..headers].to_vec(), plain[plain.len() - 1]))
 }
 
@@ -492,24 +709,63 @@ fn transport_mode_keeps_ipv4_options_in_front() {
     packet[0] = 0x46;
     packet[3] += 4;
     let (headers, protected) = transport(&packet, false).unwrap();
-    assert_eq!((headers.len(), headers[9], &headers[20..], protected), (24, 50, &[1; 4][..], 6));
+    assert_eq!(
+        (headers.len(), headers[9], &headers[20..], protected),
+        (24, 50, &[1; 4][..], 6)
+    );
 }
 
 #[test]
 fn transport_mode_puts_esp_behind_the_right_extension_headers() {
-    let extension = |next, octets: usize| [&[next, (octets / 8 - 1) as u8][..], &vec![0; octets - 2]].concat();
+    let extension =
+        |next, octets: usize| [&[next, (octets / 8 - 1) as u8][..], &vec![0; octets - 2]].concat();
     let packet = |first, chain: &[Vec<u8>]| ip(WEST6, EAST6, first, 0, false, &chain.concat());
     let data = payload(24);
     for (what, packet, headers_len, esp_named_at, protected) in [
-        ("none", packet(6, &[data.clone()]), 40, 6, 6),
-        ("hop-by-hop", packet(0, &[extension(6, 8), data.clone()]), 48, 40, 6),
-        ("hop-by-hop, routing", packet(0, &[extension(43, 8), extension(6, 24), data.clone()]), 72, 48, 6),
-        ("destination options", packet(60, &[extension(6, 16), data.clone()]), 40, 6, 60),
-        ("destination options, routing, destination options",
-            packet(60, &[extension(43, 16), extension(60, 8), extension(6, 8), data.clone()]), 64, 56, 60),
+        ("none", packet(6, std::slice::from_ref(&data)), 40, 6, 6),
+        (
+            "hop-by-hop",
+            packet(0, &[extension(6, 8), data.clone()]),
+            48,
+            40,
+            6,
+        ),
+        (
+            "hop-by-hop, routing",
+            packet(0, &[extension(43, 8), extension(6, 24), data.clone()]),
+            72,
+            48,
+            6,
+        ),
+        (
+            "destination options",
+            packet(60, &[extension(6, 16), data.clone()]),
+            40,
+            6,
+            60,
+        ),
+        (
+            "destination options, routing, destination options",
+            packet(
+                60,
+                &[
+                    extension(43, 16),
+                    extension(60, 8),
+                    extension(6, 8),
+                    data.clone(),
+                ],
+            ),
+            64,
+            56,
+            60,
+        ),
     ] {
         let (headers, inside) = transport(&packet, true).unwrap();
-        assert_eq!((headers.len(), inside, headers[esp_named_at]), (headers_len, protected, 50), "{what}");
+        assert_eq!(
+            (headers.len(), inside, headers[esp_named_at]),
+            (headers_len, protected, 50),
+            "{what}"
+        );
     }
     // An extension header that is longer than the packet.
     assert_eq!(
@@ -535,7 +791,14 @@ fn transport_mode_refuses_fragments_and_the_other_family() {
         // A tunnel carries fragments.
         seal(&outbound(&sa()), 1, &packet).unwrap();
     }
-    let packet = ip(WEST6, EAST6, 44, 0, false, &[&[6, 0, 0, 1, 0, 0, 0, 1][..], &payload(24)].concat());
+    let packet = ip(
+        WEST6,
+        EAST6,
+        44,
+        0,
+        false,
+        &[&[6, 0, 0, 1, 0, 0, 0, 1][..], &payload(24)].concat(),
+    );
     assert_eq!(transport(&packet, true).unwrap_err(), SealError::Fragment);
     assert_eq!(transport(&packet, false).unwrap_err(), SealError::Family);
     assert_eq!(transport(&inner4(3), true).unwrap_err(), SealError::Family);
@@ -543,11 +806,21 @@ fn transport_mode_refuses_fragments_and_the_other_family() {
 
 #[test]
 fn transport_mode_through_a_nat_mends_checksums() {
-    let sa = Sa { mode: Mode::Transport, encap: Some(UDP_4500), ..sa() };
+    let sa = Sa {
+        mode: Mode::Transport,
+        encap: Some(UDP_4500),
+        ..sa()
+    };
     let behind_nat = "10.9.0.2";
     let with_checksum = |src: &str, protocol: u8, mut segment: Vec<u8>, at: usize| {
         let packet = ip(src, EAST, protocol, 0, true, &segment);
-        let pseudo = [&packet[12..20], &[0, protocol], &(segment.len() as u16).to_be_bytes(), &segment].concat();
+        let pseudo = [
+            &packet[12..20],
+            &[0, protocol],
+            &(segment.len() as u16).to_be_bytes(),
+            &segment,
+        ]
+        .concat();
         let sum = checksum(&pseudo);
         segment[at..at + 2].copy_from_slice(&sum.to_be_bytes());
         ip(src, EAST, protocol, 0, true, &segment)
@@ -560,7 +833,11 @@ fn transport_mode_through_a_nat_mends_checksums() {
         let expected = with_checksum(WEST, protocol, segment.clone(), at);
         let (_, esp) = seal(&outbound(&sa), 1, &sent_packet).unwrap();
         // The NAT has changed the source to west.
-        let outer = OuterHeader { hop_limit: 63, dont_fragment: true, ..outer_of(&sa) };
+        let outer = OuterHeader {
+            hop_limit: 63,
+            dont_fragment: true,
+            ..outer_of(&sa)
+        };
         let (_, mut packet) = open(&mut inbound(&sa), &esp, &outer).unwrap();
         packet[..20].copy_from_slice(&expected[..20]);
         assert_eq!(packet, expected);
@@ -583,14 +860,21 @@ fn sizes_decide_as_the_kernel_does() {
     sent.set_path_mtu(1500);
     assert_eq!(sent.max_inner(), 1446);
     sent.check_size(&inner4(1446 - 20)).unwrap();
-    assert_eq!(sent.check_size(&inner4(1447 - 20)), Err(SealError::TooBig { mtu: 1446 }));
+    assert_eq!(
+        sent.check_size(&inner4(1447 - 20)),
+        Err(SealError::TooBig { mtu: 1446 })
+    );
     // Without DF the outer packet is fragmented.
-    sent.check_size(&ip("10.1.0.2", "10.2.0.1", 253, 0, false, &payload(1480))).unwrap();
+    sent.check_size(&ip("10.1.0.2", "10.2.0.1", 253, 0, false, &payload(1480)))
+        .unwrap();
     // IPv6 is told at least 1280, and carried if it keeps to that.
     sent.set_path_mtu(1300);
     assert_eq!(sent.max_inner(), 1246);
     sent.check_size(&inner6(1280 - 40)).unwrap();
-    assert_eq!(sent.check_size(&inner6(1281 - 40)), Err(SealError::TooBig { mtu: 1280 }));
+    assert_eq!(
+        sent.check_size(&inner6(1281 - 40)),
+        Err(SealError::TooBig { mtu: 1280 })
+    );
     // A path that carries nothing.
     sent.set_path_mtu(40);
     assert_eq!(sent.max_inner(), 0);
@@ -602,19 +886,29 @@ fn the_mtu_is_the_largest_size_that_fits() {
         for mode in [Mode::Tunnel, Mode::Transport] {
             for encap in [None, Some(UDP_4500)] {
                 for mtu in 576..=640 {
-                    let sa = Sa { encryption: encryption.clone(), integrity: integrity.clone(), mode, encap, ..sa() };
+                    let sa = Sa {
+                        encryption: encryption.clone(),
+                        integrity: integrity.clone(),
+                        mode,
+                        encap,
+                        ..sa()
+                    };
                     let sent = outbound(&sa);
                     sent.set_path_mtu(mtu);
                     let fits = |len: usize| {
                         let packet = ip(WEST, EAST, 253, 0, true, &payload(len - 20));
-                        let ((), wire) = within(&packet, sent.headroom(), sent.tailroom(), |buffer| {
-                            let sealed = sent.seal(1, buffer).unwrap();
-                            sent.write_outer(&sealed, buffer, 0).unwrap();
-                        });
+                        let ((), wire) =
+                            within(&packet, sent.headroom(), sent.tailroom(), |buffer| {
+                                let sealed = sent.seal(1, buffer).unwrap();
+                                sent.write_outer(&sealed, buffer, 0).unwrap();
+                            });
                         wire.len() <= mtu as usize
                     };
                     let max = sent.max_inner();
-                    assert!(fits(max) && !fits(max + 1), "{name} {mode:?} mtu {mtu}: {max}");
+                    assert!(
+                        fits(max) && !fits(max + 1),
+                        "{name} {mode:?} mtu {mtu}: {max}"
+                    );
                 }
             }
         }
@@ -628,25 +922,75 @@ fn the_mtu_is_the_largest_size_that_fits() {
 fn unsuitable_sas_are_refused() {
     let refused = |sa: Sa| Outbound::new(&sa).unwrap_err();
     let id = |id| Sa { id, ..sa() };
-    assert_eq!(refused(id(SaId { protocol: Protocol::Ah, ..sa().id })), SaError::Protocol(Protocol::Ah));
-    assert_eq!(refused(id(SaId { spi: 255, ..sa().id })), SaError::ReservedSpi(255));
-    assert_eq!(refused(id(SaId { dst: EAST6.parse().unwrap(), ..sa().id })), SaError::MixedFamilies);
-    assert_eq!(refused(Sa { mode: Mode::Beet, ..sa() }), SaError::Mode(Mode::Beet));
-    assert_eq!(refused(Sa { direction: SaDirection::In, ..sa() }), SaError::Direction);
-    let tcp = Encap { kind: EncapKind::Tcp, ..UDP_4500 };
-    assert_eq!(refused(Sa { encap: Some(tcp), ..sa() }), SaError::TcpEncapsulation);
+    assert_eq!(
+        refused(id(SaId {
+            protocol: Protocol::Ah,
+            ..sa().id
+        })),
+        SaError::Protocol(Protocol::Ah)
+    );
+    assert_eq!(
+        refused(id(SaId {
+            spi: 255,
+            ..sa().id
+        })),
+        SaError::ReservedSpi(255)
+    );
+    assert_eq!(
+        refused(id(SaId {
+            dst: EAST6.parse().unwrap(),
+            ..sa().id
+        })),
+        SaError::MixedFamilies
+    );
+    assert_eq!(
+        refused(Sa {
+            mode: Mode::Beet,
+            ..sa()
+        }),
+        SaError::Mode(Mode::Beet)
+    );
+    assert_eq!(
+        refused(Sa {
+            direction: SaDirection::In,
+            ..sa()
+        }),
+        SaError::Direction
+    );
+    let tcp = Encap {
+        kind: EncapKind::Tcp,
+        ..UDP_4500
+    };
+    assert_eq!(
+        refused(Sa {
+            encap: Some(tcp),
+            ..sa()
+        }),
+        SaError::TcpEncapsulation
+    );
     let mut short = sa();
     short.encryption.key = key([0; 19]);
     assert!(matches!(refused(short), SaError::Keys(_)));
-    let esn_without_window = Sa { esn: true, replay_window: 0, direction: SaDirection::In, ..sa() };
-    assert!(matches!(cygnet_esp::Inbound::new(&esn_without_window), Err(SaError::ReplayWindow(_))));
+    let esn_without_window = Sa {
+        esn: true,
+        replay_window: 0,
+        direction: SaDirection::In,
+        ..sa()
+    };
+    assert!(matches!(
+        cygnet_esp::Inbound::new(&esn_without_window),
+        Err(SaError::ReplayWindow(_))
+    ));
 }
 
 #[test]
 fn debug_output_shows_no_key() {
     let shown = format!("{:?} {:?}", outbound(&sa()), inbound(&sa()));
     // The key counts up from zero.
-    assert!(!shown.contains("0, 1, 2, 3") && !shown.contains("00010203"), "{shown}");
+    assert!(
+        !shown.contains("0, 1, 2, 3") && !shown.contains("00010203"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -656,6 +1000,11 @@ fn stripping_gives_what_lies_behind_the_header() {
     let mut buffer = PacketBuffer::new(&mut wire, 0..len).unwrap();
     let (outer, protocol) = OuterHeader::strip(&mut buffer).unwrap();
     assert_eq!((buffer.bytes(), protocol), (&b"payload"[..], 50));
-    let expected = OuterHeader { tos: 0xb9, hop_limit: 63, dont_fragment: true, ..outer_of(&sa()) };
+    let expected = OuterHeader {
+        tos: 0xb9,
+        hop_limit: 63,
+        dont_fragment: true,
+        ..outer_of(&sa())
+    };
     assert_eq!(outer, expected);
 }

@@ -12,17 +12,26 @@ use support::*;
 #[test]
 fn rfc7634_appendix_a_chacha20_poly1305_tunnel() {
     let keymat: Vec<u8> = (0x80..=0xa3).collect();
-    let source = hex("45000054a6f200004001e778c6336405c000020508005b7a3a080000553bec10000736270809
+    let source = hex(
+        "45000054a6f200004001e778c6336405c000020508005b7a3a080000553bec10000736270809
                       0a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f
-                      3031323334353637");
+                      3031323334353637",
+    );
     let mut wire = hex("4500008c234500004032de5bcb007199cb0071050102030400000005101112131415161724039428
                         b97f417e3c13753a4f05087b67c352e6a7fab1b982d466ef407ae5c614ee8099d52844eb61aa95df
                         ab4c02f72aa71e7c4c4f64c9befe2facc638e8f3cbec163fac469b502773f6fb94e664da9165b828
                         29f641e076aaa8266b7fb0f7b11b369907e1ad43");
     let sa = Sa {
-        id: SaId { dst: "203.0.113.5".parse().unwrap(), spi: 0x0102_0304, ..sa().id },
+        id: SaId {
+            dst: "203.0.113.5".parse().unwrap(),
+            spi: 0x0102_0304,
+            ..sa().id
+        },
         src: "203.0.113.153".parse().unwrap(),
-        encryption: CipherKey { transform: ENCR_CHACHA20_POLY1305, key: key(keymat.clone()) },
+        encryption: CipherKey {
+            transform: ENCR_CHACHA20_POLY1305,
+            key: key(keymat.clone()),
+        },
         ..sa()
     };
 
@@ -36,7 +45,11 @@ fn rfc7634_appendix_a_chacha20_poly1305_tunnel() {
         sealed
     });
     assert_eq!(sealed.outer.hop_limit, 64);
-    assert_eq!(ours[..28], wire[..28], "outer header, SPI and sequence number");
+    assert_eq!(
+        ours[..28],
+        wire[..28],
+        "outer header, SPI and sequence number"
+    );
     assert_eq!(ours.len(), wire.len());
     let cipher = EspCipher::new(ENCR_CHACHA20_POLY1305, &keymat, None, &[]).unwrap();
     let [ours, theirs] = [&ours[20..], &wire[20..]].map(|esp| {
@@ -141,13 +154,25 @@ fn rfc3602_section_4_aes_cbc_packets() {
     const INTEGRITY_KEY: [u8; 32] = [7; 32];
     for case in RFC_3602 {
         let (original, wire, iv) = (hex(case.original), hex(case.wire), hex(case.iv));
-        let address = |at: usize| -> std::net::IpAddr { <[u8; 4]>::try_from(&wire[at..at + 4]).unwrap().into() };
+        let address = |at: usize| -> std::net::IpAddr {
+            <[u8; 4]>::try_from(&wire[at..at + 4]).unwrap().into()
+        };
         let sa = Sa {
-            id: SaId { dst: address(16), spi: case.spi, ..sa().id },
+            id: SaId {
+                dst: address(16),
+                spi: case.spi,
+                ..sa().id
+            },
             src: address(12),
             mode: case.mode,
-            encryption: CipherKey { transform: ENCR_AES_CBC, key: key(hex(case.key)) },
-            integrity: Some(IntegrityKey { transform: AUTH_HMAC_SHA2_256_128, key: key(INTEGRITY_KEY) }),
+            encryption: CipherKey {
+                transform: ENCR_AES_CBC,
+                key: key(hex(case.key)),
+            },
+            integrity: Some(IntegrityKey {
+                transform: AUTH_HMAC_SHA2_256_128,
+                key: key(INTEGRITY_KEY),
+            }),
             ..sa()
         };
 
@@ -196,7 +221,11 @@ fn rfc3602_section_4_aes_cbc_packets() {
         let mut ciphertext = hex(case.plaintext);
         let context = EncryptionContext::Iv128(<[u8; 16]>::try_from(&iv[..]).unwrap().into());
         cbc.less_safe_encrypt(&mut ciphertext, context).unwrap();
-        assert_eq!(ciphertext, hex(case.ciphertext), "the vector is what it says");
+        assert_eq!(
+            ciphertext,
+            hex(case.ciphertext),
+            "the vector is what it says"
+        );
     }
 }
 
@@ -312,12 +341,17 @@ fn draft_mcgrew_gcm_test_packets() {
         let (spi, sequence) = numbers.split_at(4);
         let low = &sequence[sequence.len() - 4..];
         let esp = [spi, low, &nonce[4..], &hex(ciphertext)].concat();
-        let sequence = sequence.iter().fold(0_u64, |number, octet| number << 8 | u64::from(*octet));
+        let sequence = sequence
+            .iter()
+            .fold(0_u64, |number, octet| number << 8 | u64::from(*octet));
         // All plaintexts name ICMP as what follows, though they look like tunnel packets: so the mode is transport.
         let sa = Sa {
             direction: SaDirection::In,
             mode: Mode::Transport,
-            encryption: CipherKey { transform: ENCR_AES_GCM_16, key: key([hex(secret), nonce[..4].to_vec()].concat()) },
+            encryption: CipherKey {
+                transform: ENCR_AES_GCM_16,
+                key: key([hex(secret), nonce[..4].to_vec()].concat()),
+            },
             esn,
             ..sa()
         };
@@ -330,8 +364,13 @@ fn draft_mcgrew_gcm_test_packets() {
         let outer = OuterHeader::between(sa.src, sa.id.dst);
         let (opened, packet) = open(&mut inbound, &esp, &outer).unwrap();
         assert_eq!(opened.sequence, sequence);
-        let [pad_len, next_header] = plaintext[plaintext.len() - 2..] else { unreachable!() };
+        let [pad_len, next_header] = plaintext[plaintext.len() - 2..] else {
+            unreachable!()
+        };
         assert_eq!(packet[9], next_header);
-        assert_eq!(packet[20..], plaintext[..plaintext.len() - 2 - usize::from(pad_len)]);
+        assert_eq!(
+            packet[20..],
+            plaintext[..plaintext.len() - 2 - usize::from(pad_len)]
+        );
     }
 }
