@@ -64,7 +64,7 @@ impl Random {
     }
 
     fn one_in(&mut self, n: u32) -> bool {
-        self.next() % n == 0
+        self.next().is_multiple_of(n)
     }
 
     fn pick<T: Clone>(&mut self, from: &[T]) -> T {
@@ -337,7 +337,7 @@ fn arrives(sockets: &[UdpSocket], number: u64, patience: Duration) -> bool {
     loop {
         for socket in sockets {
             let mut buffer = [0; 8];
-            while let Ok(len) = socket.recv(&mut buffer) {
+            if let Ok(len) = socket.recv(&mut buffer) {
                 assert_eq!(
                     (len, u64::from_be_bytes(buffer)),
                     (8, number),
@@ -642,7 +642,7 @@ fn policies_are_stored_as_the_reference_says() {
             policy.index = random.next() % 48;
         }
         if random.one_in(4) {
-            let same = random.next() % 8 != 0;
+            let same = !random.next().is_multiple_of(8);
             let v4 = policy.key.selector.src.addr().is_ipv4() == same;
             let count = random.pick(&[0, 1, 2, 6, 7]);
             policy.templates = (0..count).map(|_| random.template(v4)).collect();

@@ -21,7 +21,7 @@ fn peer(n: u32) -> IpAddr {
 
 /// Host `n` behind peer `n`; every fifth tunnel is for IPv6, every seventh for a mark.
 fn host(n: u32) -> IpAddr {
-    if n % 5 == 0 {
+    if n.is_multiple_of(5) {
         Ipv6Addr::from_bits((0x2001_0db8 << 96) | (u128::from(n) << 64) | 7).into()
     } else {
         Ipv4Addr::from_bits(0x0a00_0000 + n * 16 + 7).into()
@@ -29,7 +29,7 @@ fn host(n: u32) -> IpAddr {
 }
 
 fn mark(n: u32) -> Mark {
-    if n % 7 == 0 {
+    if n.is_multiple_of(7) {
         Mark::exact(n + 1)
     } else {
         Mark::ANY
@@ -116,7 +116,7 @@ fn flow(n: u32) -> Flow {
     };
     let src = src.parse().expect("an address");
     Flow {
-        mark: if n % 7 == 0 { n + 1 } else { 0 },
+        mark: if n.is_multiple_of(7) { n + 1 } else { 0 },
         ..Flow::new(src, host(n), 17)
     }
 }

@@ -1,5 +1,7 @@
 //! SAs by SPI, by what templates ask for, and larval states by what answers them (K5, K8, K13).
 
+mod commands;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -9,9 +11,9 @@ use slab::Slab;
 
 use super::prefix::SelectorBits;
 use crate::{
-    Acquire, AllocateSpi, CipherKey, CommandError, Counter, Flow, InboundSpi, KeyMaterial,
-    Lifetime, Mark, Missing, Mode, OutboundLookup, OutboundLookupError, Policy, Protocol, Sa,
-    SaCounters, SaDirection, SaFlags, SaId, SaReport, SaState, Template,
+    Acquire, CipherKey, Counter, Flow, InboundSpi, KeyMaterial, Lifetime, Mark, Missing, Mode,
+    OutboundLookup, OutboundLookupError, Policy, Protocol, Sa, SaDirection, SaFlags, SaId, SaState,
+    Template,
 };
 
 /// The place of an SA in a [`Sad`]: small, dense, and reused after the SA is gone, so that it can index tables beside
@@ -365,165 +367,6 @@ impl Sad {
         })
     }
 
-    /// ALLOCSPI: gives an SPI to the larval state of the ACQUIRE or of these addresses, or makes one. SPIs are unique
-    /// per protocol. The first free one from a random place in the range on, at its end from the beginning, is taken.
-    ///
-    /// # Errors
-    ///
-    /// [`CommandError::OutOfResources`] if the range is used up, [`CommandError::Invalid`] for an impossible one.
-    pub fn allocate_spi(
-        &mut self,
-        now: Instant,
-        random: &mut dyn FnMut() -> u32,
-        request: &AllocateSpi,
-    ) -> Result<u32, CommandError> {
-        request.validate()?;
-        let mark = request.mark.normalized();
-        let found = self
-            .larval_by_seq(request.acquire_seq, mark.value, |sa| {
-                sa.id.dst == request.dst
-            })
-            .or_else(|| {
-                let key = LarvalKey {
-                    dst: request.dst,
-                    src: request.src,
-                    reqid: request.reqid,
-                    mode: request.mode,
-                    protocol: request.protocol,
-                };
-                self.larval_by_addresses(&key, mark.value)
-            });
-        if let Some(entry) = found.and_then(|index| self.get(index)) {
-            if entry.sa.id.spi != 0 {
-                return Ok(entry.sa.id.spi);
-            }
-        }
-        let spi = self
-            .free_spi(request, random())
-            .ok_or(CommandError::OutOfResources)?;
-        match found {
-            Some(index) => {
-                self.unlink(index);
-                let serial = self.next_serial;
-                self.next_serial += 1;
-                if let Some(entry) = self.entries.get_mut(index.0) {
-                    entry.sa.id.spi = spi;
-                    entry.serial = serial;
-                }
-                self.link(index);
-            }
-            None => {
-                let id = SaId {
-                    dst: request.dst,
-                    spi,
-                    protocol: request.protocol,
-                    mark,
-                };
-                let sa = Sa {
-                    if_id: request.if_id,
-                    ..without_keys(
-                        id,
-                        request.src,
-                        SaDirection::In,
-                        request.mode,
-                        request.reqid,
-                    )
-                };
-                self.add(now, sa, SaState::Larval);
-            }
-        }
-        Ok(spi)
-    }
-
-    fn free_spi(&self, request: &AllocateSpi, random: u32) -> Option<u32> {
-        let span = u64::from(request.max.checked_sub(request.min)?) + 1;
-        let start = request.min + (u64::from(random) % span) as u32;
-        (start..=request.max)
-            .chain(request.min..start)
-            .find(|&spi| !self.spis.contains_key(&(request.protocol, spi)))
-    }
-
-    /// Installs an SA: UPDSA where its SPI was allocated, else NEWSA. The larval state of the ACQUIRE that it answers
-    /// goes (K13).
-    ///
-    /// # Errors
-    ///
-    /// [`CommandError::Exists`] if its id is taken, [`CommandError::Invalid`] if [`Sa::validate`] refuses it.
-    pub fn install(&mut self, now: Instant, sa: &Sa) -> Result<SaIndex, CommandError> {
-        sa.validate()?;
-        let sa = sa.clone();
-        let answered = match self.find(&sa.id) {
-            Some(index) if self.get(index).is_some_and(|e| e.state == SaState::Larval) => {
-                Some(index)
-            }
-            Some(_) => return Err(CommandError::Exists),
-            None => {
-                let same =
-                    |other: &Sa| other.id.dst == sa.id.dst && other.id.protocol == sa.id.protocol;
-                let mark = sa.id.mark.value;
-                self.larval_by_seq(sa.acquire_seq, mark, same)
-                    .or_else(|| self.larval_by_addresses(&larval_key(&sa), mark))
-            }
-        };
-        if let Some(index) = answered {
-            self.take(index);
-        }
-        Ok(self.add(now, sa, SaState::Valid))
-    }
-
-    /// UPDSA: of a valid SA encapsulation ports, lifetimes, set-mark and if_id change and it is no longer dying; a
-    /// larval state becomes the SA.
-    ///
-    /// # Errors
-    ///
-    /// [`CommandError::NotFound`]; [`CommandError::Invalid`] if the SA is neither valid nor larval or its direction
-    /// differs.
-    pub fn update(&mut self, now: Instant, sa: &Sa) -> Result<SaIndex, CommandError> {
-        sa.validate()?;
-        let index = self.find(&sa.id).ok_or(CommandError::NotFound)?;
-        let entry = self.get(index).ok_or(CommandError::NotFound)?;
-        match entry.state {
-            SaState::Larval => return self.install(now, sa),
-            SaState::Valid => {}
-            SaState::Error | SaState::Expired => {
-                return Err(CommandError::Invalid("the SA is no longer valid".into()));
-            }
-        }
-        if entry.sa.direction != sa.direction {
-            return Err(CommandError::Invalid(
-                "the SA has the other direction".into(),
-            ));
-        }
-        self.unlink(index);
-        if let Some(entry) = self.entries.get_mut(index.0) {
-            if let (Some(old), Some(new)) = (entry.sa.encap, sa.encap) {
-                if old.kind == new.kind {
-                    entry.sa.encap = sa.encap;
-                }
-            }
-            entry.sa.lifetime = sa.lifetime;
-            entry.dying = false;
-            // Without one on either side this changes nothing.
-            entry.sa.set_mark = sa.set_mark;
-            if sa.if_id != 0 {
-                entry.sa.if_id = sa.if_id;
-            }
-        }
-        self.link(index);
-        Ok(index)
-    }
-
-    /// DELSA.
-    ///
-    /// # Errors
-    ///
-    /// [`CommandError::NotFound`].
-    pub fn remove(&mut self, id: &SaId) -> Result<(SaIndex, SadEntry), CommandError> {
-        let index = self.find(id).ok_or(CommandError::NotFound)?;
-        let entry = self.take(index).ok_or(CommandError::NotFound)?;
-        Ok((index, entry))
-    }
-
     /// Removes an SA by its place.
     pub fn remove_at(&mut self, index: SaIndex) -> Option<SadEntry> {
         self.take(index)
@@ -543,27 +386,6 @@ impl Sad {
     /// An SA by its id: found as a packet with the id's mark would find it (K14).
     pub fn find(&self, id: &SaId) -> Option<SaIndex> {
         self.inbound(id.dst, id.spi, id.protocol, id.mark.value & id.mark.mask)
-    }
-
-    /// GETSA. The counters are kept by whoever moves the packets.
-    ///
-    /// # Errors
-    ///
-    /// [`CommandError::NotFound`].
-    pub fn report(&self, id: &SaId) -> Result<SaReport, CommandError> {
-        let entry = self
-            .find(id)
-            .and_then(|index| self.get(index))
-            .ok_or(CommandError::NotFound)?;
-        let counters = SaCounters {
-            added: Some(entry.added),
-            ..SaCounters::default()
-        };
-        Ok(SaReport {
-            sa: entry.sa.clone(),
-            state: entry.state,
-            counters,
-        })
     }
 
     fn larval_by_seq(&self, seq: u32, mark: u32, also: impl Fn(&Sa) -> bool) -> Option<SaIndex> {

@@ -6,8 +6,8 @@ use std::time::Instant;
 use super::{Databases, State, family_of, mark_accepts, selector_matches};
 use crate::{
     Acquire, AllocateSpi, CipherKey, CommandError, Counter, Flow, InboundSpi, KeyMaterial,
-    Lifetime, Mark, Missing, Mode, OutboundLookup, OutboundLookupError, Policy, Protocol, Sa,
-    SaCounters, SaDirection, SaFlags, SaId, SaReport, SaState, Template,
+    Lifetime, Mark, Missing, Mode, OutboundLookup, OutboundLookupError, Policy, PolicyKey,
+    Protocol, Sa, SaCounters, SaDirection, SaFlags, SaId, SaReport, SaState, Template,
 };
 
 impl Databases {
@@ -95,17 +95,7 @@ impl Databases {
         dst: IpAddr,
     ) -> OutboundLookup<u64> {
         let policy_mark = policy.key.mark.value & policy.key.mark.mask;
-        let candidate = |x: &&State| {
-            family_of(x.sa.id.dst) == template.family()
-                && x.sa.reqid == template.reqid
-                && mark_accepts(x.sa.id.mark, policy_mark)
-                && x.sa.if_id == policy.key.if_id
-                && !x.sa.flags.wild_recv
-                && x.sa.id.dst == dst
-                && x.sa.mode == template.mode
-                && x.sa.id.protocol == template.protocol
-                && (template.spi == 0 || x.sa.id.spi == template.spi)
-        };
+        let candidate = |x: &&State| is_candidate(x, &policy.key, template, dst);
 
         let mut best: Option<&State> = None;
         let mut acquire_in_progress = false;
@@ -168,14 +158,8 @@ impl Databases {
         let template = missing.template;
         let muted = self.states.iter().any(|x| {
             x.state == SaState::Larval
-                && x.sa.reqid == template.reqid
-                && x.sa.if_id == missing.policy.if_id
-                && x.sa.id.dst == missing.dst
+                && is_candidate(x, &missing.policy, &template, missing.dst)
                 && (x.sa.src == missing.src || x.sa.src.is_unspecified())
-                && x.sa.mode == template.mode
-                && x.sa.id.protocol == template.protocol
-                && (template.spi == 0 || x.sa.id.spi == template.spi)
-                && mark_accepts(x.sa.id.mark, missing.policy.mark.value)
         });
         if muted || !self.listener {
             return None;
@@ -244,10 +228,9 @@ impl Databases {
         if let Some(spi) = found
             .and_then(|serial| self.state(serial))
             .map(|x| x.sa.id.spi)
+            && spi != 0
         {
-            if spi != 0 {
-                return Ok(spi);
-            }
+            return Ok(spi);
         }
         let count = u64::from(request.max - request.min) + 1;
         let start = u64::from(random()) % count;
@@ -353,10 +336,10 @@ impl Databases {
                 "the SA has the other direction".into(),
             ));
         }
-        if let (Some(old), Some(new)) = (&mut x.sa.encap, sa.encap) {
-            if old.kind == new.kind {
-                *old = new;
-            }
+        if let (Some(old), Some(new)) = (&mut x.sa.encap, sa.encap)
+            && old.kind == new.kind
+        {
+            *old = new;
         }
         x.sa.lifetime = sa.lifetime;
         x.dying = false;
@@ -449,6 +432,19 @@ impl Databases {
             added: now,
         });
     }
+}
+
+/// K5: whether a state may serve a template, but for its source address, selector and state.
+fn is_candidate(x: &State, policy: &PolicyKey, template: &Template, dst: IpAddr) -> bool {
+    family_of(x.sa.id.dst) == template.family()
+        && x.sa.reqid == template.reqid
+        && mark_accepts(x.sa.id.mark, policy.mark.value & policy.mark.mask)
+        && x.sa.if_id == policy.if_id
+        && !x.sa.flags.wild_recv
+        && x.sa.id.dst == dst
+        && x.sa.mode == template.mode
+        && x.sa.id.protocol == template.protocol
+        && (template.spi == 0 || x.sa.id.spi == template.spi)
 }
 
 /// K5: not dying over dying, then the younger one; of two of the same age the one inserted last.
