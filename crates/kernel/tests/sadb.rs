@@ -1072,6 +1072,28 @@ fn after_kill_9_what_was_ours_is_found_and_nothing_else_is_touched() {
     assert_eq!(removed, [numbered(3).key]);
     assert_eq!(priorities(&mut sadb), [1001, 1002, 1007, 1009, 1050]);
 
+    // What is foreign cannot be removed or replaced, not even by mistake.
+    assert_eq!(
+        sadb.execute(&Command::RemovePolicy(numbered(50).key)),
+        Err(CommandError::NotFound)
+    );
+    assert_eq!(
+        sadb.execute(&Command::UpdatePolicy(Box::new(numbered(50)))),
+        Err(CommandError::Exists)
+    );
+    // Ours can, also what the same send has just made.
+    let mut changed = numbered(4);
+    changed.priority = 5;
+    let commands = [
+        Command::UpdatePolicy(Box::new(numbered(4))),
+        Command::UpdatePolicy(Box::new(changed.clone())),
+        Command::RemovePolicy(changed.key),
+    ];
+    assert_eq!(
+        sadb.execute_all(&commands),
+        [Ok(Reply::Done), Ok(Reply::Done), Ok(Reply::Done)]
+    );
+
     // A polite stop.
     assert_eq!(sadb.remove_all(), []);
     assert_eq!(priorities(&mut sadb), [1007, 1009, 1050]);

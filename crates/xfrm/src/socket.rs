@@ -19,6 +19,8 @@ pub(crate) struct XfrmSocket {
     socket: Socket,
     port: u32,
     buffer: Zeroizing<Vec<u8>>,
+    /// How far into the buffer something was received since it was wiped.
+    dirty: usize,
 }
 
 /// What one call of the receive function gave.
@@ -54,6 +56,7 @@ impl XfrmSocket {
             socket,
             port,
             buffer: Zeroizing::new(vec![0; DATAGRAM]),
+            dirty: 0,
         })
     }
 
@@ -100,6 +103,7 @@ impl XfrmSocket {
                 },
             }
         };
+        self.dirty = self.dirty.max(len).min(self.buffer.len());
         Ok(match self.buffer.get(..len) {
             Some(datagram) => Received::Datagram(datagram),
             None => Received::Lost,
@@ -108,7 +112,10 @@ impl XfrmSocket {
 
     /// Wipes what was received: SAs come with their keys.
     pub(crate) fn wipe(&mut self) {
-        self.buffer.as_mut_slice().zeroize();
+        if let Some(dirty) = self.buffer.get_mut(..self.dirty) {
+            dirty.zeroize();
+        }
+        self.dirty = 0;
     }
 }
 

@@ -189,6 +189,14 @@ impl Ledger {
         self.entries.get(object).is_some_and(|e| e.confirmed)
     }
 
+    /// Whether this may be changed and removed as ours: confirmed, or begun in this life without an
+    /// answer that says what became of it.
+    pub(crate) fn claims(&self, object: &Object) -> bool {
+        self.entries
+            .get(object)
+            .is_some_and(|e| e.confirmed || e.origin == Origin::Now)
+    }
+
     /// Writes down what is about to be made. Returns when it is in the file.
     ///
     /// # Errors

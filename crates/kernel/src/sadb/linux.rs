@@ -171,8 +171,48 @@ impl LinuxSadb {
             .collect()
     }
 
-    /// The message for a command, after what must be known about it has been looked up.
-    fn prepare(&self, command: &Command) -> Result<Message, CommandError> {
+    /// Whether this may be changed and removed: it is in the ledger, or there is none.
+    fn is_ours(&self, object: Object) -> bool {
+        self.ledger
+            .as_ref()
+            .is_none_or(|ledger| ledger.claims(&object))
+    }
+
+    /// Foreign things are to us as if they were not there.
+    fn only_ours(&self, object: Object) -> Result<(), CommandError> {
+        if self.is_ours(object) {
+            Ok(())
+        } else {
+            Err(CommandError::NotFound)
+        }
+    }
+
+    /// The message for a command, after what must be known about it has been looked up. `made` are
+    /// the things that earlier commands of the same send make.
+    fn prepare(
+        &self,
+        command: &Command,
+        made: &mut HashSet<Object>,
+    ) -> Result<Message, CommandError> {
+        let known = |object: Object, made: &HashSet<Object>| {
+            if made.contains(&object) {
+                Ok(())
+            } else {
+                self.only_ours(object)
+            }
+        };
+        match command {
+            Command::UpdateSa(sa) => known(Claim::sa(sa).object, made)?,
+            Command::RemoveSa(id) => known(Object::Sa(SaRecord::from(id)), made)?,
+            Command::RemovePolicy(key) => known(Object::Policy(PolicyRecord::from(key)), made)?,
+            _ => {}
+        }
+        let message = self.message(command, made)?;
+        made.extend(claim(command).map(|claim| claim.object));
+        Ok(message)
+    }
+
+    fn message(&self, command: &Command, made: &HashSet<Object>) -> Result<Message, CommandError> {
         Ok(match command {
             Command::AllocateSpi(request) => convert::alloc_spi(request),
             Command::InstallSa(sa) => {
@@ -222,10 +262,14 @@ impl LinuxSadb {
             }
             Command::UpdatePolicy(policy) => {
                 let (info, attributes) = convert::policy(policy);
-                Message {
-                    body: Body::UpdatePolicy(info),
-                    attributes,
-                }
+                // UPDPOLICY would replace a foreign one; NEWPOLICY is refused then.
+                let object = Claim::policy(&policy.key).object;
+                let body = if made.contains(&object) || self.is_ours(object) {
+                    Body::UpdatePolicy(info)
+                } else {
+                    Body::NewPolicy(info)
+                };
+                Message { body, attributes }
             }
             Command::RemovePolicy(key) => {
                 let (id, attributes) = convert::policy_id(key);
@@ -351,11 +395,14 @@ impl LinuxSadb {
     }
 
     /// Writes into the ledger what is about to be made.
-    fn begin(&mut self, commands: &[Command]) -> Result<(), LedgerError> {
+    fn begin<'a>(
+        &mut self,
+        commands: impl Iterator<Item = &'a Command>,
+    ) -> Result<(), LedgerError> {
         let Some(ledger) = &mut self.ledger else {
             return Ok(());
         };
-        ledger.begin(commands.iter().filter_map(claim))
+        ledger.begin(commands.filter_map(claim))
     }
 
     /// Writes into the ledger what has become of it.
@@ -457,7 +504,14 @@ impl Sadb for LinuxSadb {
     /// Commands go to the kernel together. A second attempt that one of them needs (see
     /// [`Command::InstallSa`]) comes after the others.
     fn execute_all(&mut self, commands: &[Command]) -> Vec<Result<Reply, CommandError>> {
-        if let Err(error) = self.begin(commands) {
+        let mut made = HashSet::new();
+        let prepared: Vec<_> = commands
+            .iter()
+            .map(|command| self.prepare(command, &mut made))
+            .collect();
+        let sent = commands.iter().zip(&prepared);
+        let sent = sent.filter_map(|(command, message)| message.is_ok().then_some(command));
+        if let Err(error) = self.begin(sent) {
             // What is not in the ledger must not be made.
             let error = CommandError::Failed {
                 errno: error.errno(),
@@ -465,7 +519,6 @@ impl Sadb for LinuxSadb {
             };
             return commands.iter().map(|_| Err(error.clone())).collect();
         }
-        let prepared: Vec<_> = commands.iter().map(|c| self.prepare(c)).collect();
         let mut errors = Vec::with_capacity(commands.len());
         let mut messages = Vec::with_capacity(commands.len());
         for message in prepared {
