@@ -67,7 +67,7 @@ pub enum LookupError {
         /// Where to.
         destination: IpAddr,
     },
-    /// There is no default route of the family at the moment; [`crate::route_events`] tell when one appears (S3.9).
+    /// There is no default route of the family at the moment; [`crate::RouteEvents`] tell when one appears (S3.9).
     #[error("no {} default route", if *.ipv6 { "ipv6" } else { "ipv4" })]
     NoDefaultRoute {
         /// Of which family.

@@ -20,7 +20,7 @@
 //! | `net.ipv6.conf.T.disable_policy=0` | with T | must *not* be 1, see below |
 //! | nftables `ip6`, prerouting: `iifname T` sets a mark | while open | tells the SPD which IPv6 packets came from T |
 //! | policies `in`, `fwd` `R→L allow, mark` (IPv6) | while open | IPv6 in and fwd: let the marked ones pass |
-//! | nftables `ip6`, postrouting: `oifname != T L→R drop` | while open | IPv6 out: what does not leave by T does not leave |
+//! | nftables `ip6`, postrouting: `oifname T accept`, `L→R drop` | while open | IPv6 out: what does not leave by T does not leave |
 //! | policy `out L→R allow, not escaping` (IPv6) | while open | IPv6 out: opens what the rule above guards |
 //!
 //! # Why IPv6 arrival needs a mark
@@ -76,14 +76,14 @@ pub const ARRIVAL_MARK: Mark = Mark {
 /// What the packet filter has to do for the fence. IPv6 only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterTable {
-    /// Packets that arrive from these devices get the mark `arrival`.
+    /// Our devices: packets that arrive from them get the mark `arrival`, packets that leave by them are not guarded.
     pub devices: Vec<String>,
     /// The mark.
     pub arrival: Mark,
     /// Packets with this mark are our own sockets' and leave by any device.
     pub escape: Mark,
-    /// These packets leave by this device or not at all.
-    pub guarded: Vec<(String, Selector)>,
+    /// These packets leave by one of the devices (or loopback) or not at all.
+    pub guarded: Vec<Selector>,
     /// But these may leave anywhere (passthrough, or protected by the kernel's own IPsec after its own policy).
     pub exceptions: Vec<Selector>,
 }
@@ -406,6 +406,11 @@ impl Fence {
             result = result.and(closed);
         }
         self.devices.remove(&ifindex);
+        if self.opens_ipv6() {
+            // Others are open: the table goes on without this device.
+            let loaded = self.load(filter);
+            result = result.and(loaded);
+        }
         result
     }
 
@@ -497,23 +502,18 @@ impl Fence {
 
     /// Makes the packet filter fit the open enclosures.
     fn load(&self, filter: &mut impl PacketFilter) -> Result<(), FenceError> {
-        let mut table = FilterTable {
-            devices: Vec::new(),
+        let table = FilterTable {
+            devices: self.devices.values().cloned().collect(),
             arrival: self.arrival,
             escape: self.escape,
-            guarded: Vec::new(),
+            guarded: self
+                .enclosures
+                .iter()
+                .filter(|(enclosure, entry)| enclosure.is_ipv6() && entry.device.is_some())
+                .map(|(enclosure, _)| enclosure.outbound)
+                .collect(),
             exceptions: self.exceptions.clone(),
         };
-        for (enclosure, entry) in &self.enclosures {
-            if let Some(device) = entry.device.and_then(|i| self.devices.get(&i))
-                && enclosure.is_ipv6()
-            {
-                table.guarded.push((device.clone(), enclosure.outbound));
-                if !table.devices.contains(device) {
-                    table.devices.push(device.clone());
-                }
-            }
-        }
         if table.guarded.is_empty() {
             filter.unload()
         } else {

@@ -526,6 +526,28 @@ mod tests {
     }
 
     #[test]
+    fn fuzz_answers() {
+        bolero::check!()
+            .with_test_time(std::time::Duration::from_secs(1))
+            .for_each(|input: &[u8]| {
+                for frame in frames(input) {
+                    assert!(frame.body.len() <= input.len());
+                    let _ = error_of(&frame);
+                    assert!(attributes(frame.body).count() <= frame.body.len() / 4);
+                }
+                // As any message of ours would be read.
+                for kind in 16..40 {
+                    let _ = decode(&Frame {
+                        kind,
+                        flags: 0,
+                        sequence: 1,
+                        body: input,
+                    });
+                }
+            });
+    }
+
+    #[test]
     fn cutting_never_panics_and_never_loops() {
         // Every truncation of a datagram with two messages.
         let mut datagram = Vec::new();

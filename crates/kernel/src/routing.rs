@@ -17,6 +17,7 @@ use cygnet_ipsec::Mark;
 use ipnet::IpNet;
 
 use crate::interface_addr::{InterfaceAddr, InterfaceAddrs, source_within};
+use crate::links::{Links, Setting};
 use crate::netlink::RequestError;
 use crate::routes::{Route, Routing, Rule};
 
@@ -252,14 +253,18 @@ impl TunnelRouting {
             rules: kernel.owned_rules()?,
         };
         left.routes.retain(|route| {
-            !self
-                .routes
+            self.routes
                 .get(&route.destination)
-                .is_some_and(|e| e.route.table == route.table)
+                .is_none_or(|e| e.route.table != route.table)
         });
-        let (v4, v6) = (self.rule(false), self.rule(true));
-        left.rules
-            .retain(|rule| !(self.rule_v4 && *rule == v4) && !(self.rule_v6 && *rule == v6));
+        left.rules.retain(|rule| {
+            let used = if rule.ipv6 {
+                self.rule_v6
+            } else {
+                self.rule_v4
+            };
+            !used || *rule != self.rule(rule.ipv6)
+        });
         // Rules first: a table that nobody looks into can be emptied at leisure.
         for rule in &left.rules {
             gone(kernel.delete_rule(rule))?;
@@ -328,6 +333,21 @@ impl TunnelRouting {
         }
         Ok(())
     }
+}
+
+/// Whether the kernel drops packets that arrive on a device although the way back to their source leads elsewhere
+/// (`rp_filter=1`, RFC 3704 strict mode).
+///
+/// Where a peer's address lies inside a remote network, the way back to it leads into the tunnel for packets without the
+/// escape mark, and that is how the kernel looks it up: IKE and ESP from this peer would be dropped on arrival. Loose mode
+/// (2) and off (0) are fine. Worth a warning that names the device.
+///
+/// # Errors
+/// When the device is not there.
+pub fn strict_reverse_path(links: &mut impl Links, device: &str) -> Result<bool, RequestError> {
+    let all = links.setting("all", Setting::RpFilter)?;
+    let own = links.setting(device, Setting::RpFilter)?;
+    Ok(all.max(own) == 1)
 }
 
 /// For removals: what is not there is removed.

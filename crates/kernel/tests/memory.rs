@@ -252,7 +252,8 @@ fn the_fence_never_opens_before_its_guard_and_closes_when_refused() {
     fence.open(&mut spd, &mut filter, &v6, tun).unwrap();
     assert_eq!((spd.count(Action::Block), spd.count(Action::Allow)), (6, 3));
     let table = kernel.filter_table().unwrap();
-    assert_eq!(table.guarded, [("ipsec0".to_owned(), v6.outbound)]);
+    assert_eq!(table.guarded, [v6.outbound]);
+    assert_eq!(table.devices, ["ipsec0"]);
     // The allowing policies win over the blocking ones by priority, and none replaced another by an equal key (K1).
     let mut keys: Vec<PolicyKey> = spd.policies.iter().map(|p| p.key).collect();
     keys.dedup();

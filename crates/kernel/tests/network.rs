@@ -7,14 +7,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
 
 use common::{Netns, Tun, ip, privileged, settle, veth};
-use cygnet_ipsec::Mark;
+use cygnet_ipsec::{Mark, PortMatch, Selector};
 use cygnet_kernel::linux::{AddrMonitor, Ethtool, Nftables, RouteMonitor, Rtnetlink, UdpSockets};
 use cygnet_kernel::{
-    Acquired, AddrEvent, AddrEvents, AddressControl, IkeSocket, IkeSocketSpec, IkeSockets,
-    InnerAddrs, InterfaceAddrs, LinkKind, Links, LookupError, OWNER_ALIAS, OWNER_PROTOCOL,
-    OffloadProbe, OpenError, PacketFilter, PathMtu, RequestError, Route, RouteEvent, RouteEvents,
-    RouteLookup, RouteQuery, Routing, RoutingOptions, Rule, Setting, TunnelRoute, TunnelRouting,
-    listen_addresses, routing,
+    Acquired, AddrEvent, AddrEvents, AddressControl, FilterTable, IkeSocket, IkeSocketSpec,
+    IkeSockets, InnerAddrs, InterfaceAddrs, LinkKind, Links, LookupError, OWNER_ALIAS,
+    OWNER_PROTOCOL, OffloadProbe, OpenError, PacketFilter, PathMtu, RequestError, Route,
+    RouteEvent, RouteEvents, RouteLookup, RouteQuery, Routing, RoutingOptions, Rule, Setting,
+    TunnelRoute, TunnelRouting, listen_addresses, routing,
 };
 use ipnet::IpNet;
 
@@ -399,7 +399,7 @@ fn rules_and_routes_round_trip() {
         assert_eq!(kernel.owned_routes().unwrap(), [route.clone()]);
         route.mtu = Some(1301);
         kernel.replace_route(&route).unwrap();
-        assert_eq!(kernel.owned_routes().unwrap(), [route.clone()]);
+        assert_eq!(kernel.owned_routes().unwrap(), std::slice::from_ref(&route));
         kernel.delete_route(&route).unwrap();
         assert!(kernel.delete_route(&route).unwrap_err().is_not_found());
 
@@ -419,7 +419,7 @@ fn rules_and_routes_round_trip() {
         };
         kernel.add_rule(&rule).unwrap();
         assert!(kernel.add_rule(&rule).unwrap_err().is_exists());
-        assert_eq!(kernel.owned_rules().unwrap(), [rule.clone()]);
+        assert_eq!(kernel.owned_rules().unwrap(), std::slice::from_ref(&rule));
         kernel.delete_rule(&rule).unwrap();
         assert!(kernel.delete_rule(&rule).unwrap_err().is_not_found());
     }
@@ -739,6 +739,57 @@ fn a_missing_capability_is_named() {
             Err(RequestError::NoPermission { .. })
         ));
     });
+}
+
+#[test]
+fn the_packet_filter_is_what_nft_reads() {
+    if !privileged("the_packet_filter_is_what_nft_reads") {
+        return;
+    }
+    let listed = || {
+        let output = Command::new("nft").args(["list", "ruleset"]).output();
+        output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
+    };
+    let _spaces = host();
+    if listed().is_err() {
+        assert!(std::env::var_os("CYGNET_REQUIRE_ALL").is_none_or(|v| v != "1"));
+        eprintln!("skipped the_packet_filter_is_what_nft_reads: it needs nft(8)");
+        return;
+    }
+    let selector = |src: &str, dst: &str| Selector::new(net(src), net(dst));
+    let mut udp = selector("2001:db8:1::/48", "2001:db8:3::/48");
+    udp.protocol = 17;
+    udp.dport = PortMatch::exact(53);
+    let mut range = selector("2001:db8:1::7/128", "::/0");
+    range.protocol = 6;
+    range.sport = PortMatch {
+        port: 0x400,
+        mask: 0xfc00,
+    };
+    let mut echo = selector("2001:db8:1::/48", "2001:db8:4::/48");
+    echo.protocol = 58;
+    echo.sport = PortMatch::exact(128);
+    echo.dport = PortMatch::exact(0);
+    let table = FilterTable {
+        devices: vec!["ipsec0".into(), "ipsec1".into()],
+        arrival: cygnet_kernel::fence::ARRIVAL_MARK,
+        escape: routing::ESCAPE_MARK,
+        guarded: vec![
+            selector("2001:db8:1::/48", "2001:db8:2::/48"),
+            udp,
+            range,
+            echo,
+        ],
+        exceptions: vec![selector("2001:db8:1::/48", "2001:db8:2:5::/64")],
+    };
+    let mut filter = Nftables::open().unwrap();
+    // Twice: the second replaces, nothing doubles.
+    filter.load(&table).unwrap();
+    filter.load(&table).unwrap();
+    insta::assert_snapshot!(listed().unwrap());
+    filter.unload().unwrap();
+    filter.unload().unwrap();
+    assert_eq!(listed().unwrap(), "");
 }
 
 #[test]

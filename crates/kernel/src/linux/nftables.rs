@@ -12,17 +12,18 @@
 //!         type filter hook postrouting priority -300; policy accept;
 //!         meta mark & 0x10000000 == 0x10000000 accept
 //!         oifname "lo" accept
+//!         oifname "ipsec0" accept
 //!         rt ipsec exists accept
 //!         meta l4proto esp accept
 //!         meta l4proto ah accept
 //!         icmpv6 type nd-neighbor-solicit accept
 //!         icmpv6 type nd-neighbor-advert accept
-//!         oifname != "ipsec0" ip6 saddr 2001:db8:1::/48 ip6 daddr 2001:db8:2::/48 counter drop
+//!         ip6 saddr 2001:db8:1::/48 ip6 daddr 2001:db8:2::/48 counter drop
 //!     }
 //! }
 //! ```
 //!
-//! with a rule per device in the first chain and one per open enclosure in the second. Why, says [`crate::fence`]. The
+//! with a rule per device in both chains and one per open enclosure in the second. Why, says [`crate::fence`]. The
 //! table is replaced as a whole in one transaction: there is no moment with half of it, and no state to keep in step.
 
 use std::net::IpAddr;
@@ -108,7 +109,6 @@ const NFT_RT_XFRM: u32 = 4;
 const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
 const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
 const NFT_CMP_EQ: u32 = 0;
-const NFT_CMP_NEQ: u32 = 1;
 const NFT_REG_VERDICT: u32 = 0;
 const NFT_REG_1: u32 = 1;
 
@@ -332,13 +332,13 @@ impl Rule {
         )
     }
 
-    /// Goes on if register 1 compares so.
-    fn compare(self, operation: u32, with: &[u8]) -> Self {
+    /// Goes on if register 1 has this value.
+    fn equals(self, with: &[u8]) -> Self {
         self.expression(
             "cmp",
             Attributes::default()
                 .number(NFTA_CMP_SREG, NFT_REG_1)
-                .number(NFTA_CMP_OP, operation)
+                .number(NFTA_CMP_OP, NFT_CMP_EQ)
                 .nested(NFTA_CMP_DATA, value(with)),
         )
     }
@@ -377,7 +377,7 @@ impl Rule {
         };
         self.payload(NFT_PAYLOAD_NETWORK_HEADER, offset, 16)
             .bits(&mask.octets(), &[0; 16])
-            .compare(NFT_CMP_EQ, &network.octets())
+            .equals(&network.octets())
     }
 
     fn port(self, offset: u32, port: PortMatch) -> Self {
@@ -386,7 +386,7 @@ impl Rule {
         }
         self.payload(NFT_PAYLOAD_TRANSPORT_HEADER, offset, 2)
             .bits(&port.mask.to_be_bytes(), &[0; 2])
-            .compare(NFT_CMP_EQ, &(port.port & port.mask).to_be_bytes())
+            .equals(&(port.port & port.mask).to_be_bytes())
     }
 
     /// ICMP's type and code are single octets.
@@ -398,7 +398,7 @@ impl Rule {
         let [_, octet] = (port.port & port.mask).to_be_bytes();
         self.payload(NFT_PAYLOAD_TRANSPORT_HEADER, offset, 1)
             .bits(&[mask], &[0])
-            .compare(NFT_CMP_EQ, &[octet])
+            .equals(&[octet])
     }
 
     /// Goes on if the packet is one that the selector means.
@@ -407,9 +407,7 @@ impl Rule {
             .prefix(IPV6_SOURCE, &selector.src)
             .prefix(IPV6_DESTINATION, &selector.dst);
         if selector.protocol != 0 {
-            rule = rule
-                .meta(NFT_META_L4PROTO)
-                .compare(NFT_CMP_EQ, &[selector.protocol]);
+            rule = rule.meta(NFT_META_L4PROTO).equals(&[selector.protocol]);
         }
         if selector.protocol == ICMPV6 {
             rule.octet(0, selector.sport).octet(1, selector.dport)
@@ -431,7 +429,7 @@ fn marks(device: &str, mark: Mark) -> Rule {
     let mark = mark.normalized();
     Rule::default()
         .meta(NFT_META_IIFNAME)
-        .compare(NFT_CMP_EQ, &device_name(device))
+        .equals(&device_name(device))
         .meta(NFT_META_MARK)
         .bits(&(!mark.mask).to_ne_bytes(), &mark.value.to_ne_bytes())
         .expression(
@@ -449,10 +447,7 @@ fn exempts(table: &FilterTable) -> Vec<Rule> {
         Rule::default()
             .meta(NFT_META_MARK)
             .bits(&escape.mask.to_ne_bytes(), &[0; 4])
-            .compare(NFT_CMP_EQ, &escape.value.to_ne_bytes()),
-        Rule::default()
-            .meta(NFT_META_OIFNAME)
-            .compare(NFT_CMP_EQ, &device_name("lo")),
+            .equals(&escape.value.to_ne_bytes()),
         // The kernel's own IPsec is about to protect it.
         Rule::default()
             .expression(
@@ -461,20 +456,26 @@ fn exempts(table: &FilterTable) -> Vec<Rule> {
                     .number(NFTA_RT_DREG, NFT_REG_1)
                     .number(NFTA_RT_KEY, NFT_RT_XFRM),
             )
-            .compare(NFT_CMP_EQ, &[1]),
+            .equals(&[1]),
     ];
+    // What goes into any of our devices is not on its way out in clear, whichever enclosure it is of.
+    rules.extend(
+        std::iter::once("lo")
+            .chain(table.devices.iter().map(String::as_str))
+            .map(|device| {
+                Rule::default()
+                    .meta(NFT_META_OIFNAME)
+                    .equals(&device_name(device))
+            }),
+    );
     for protocol in [ESP, AH] {
-        rules.push(
-            Rule::default()
-                .meta(NFT_META_L4PROTO)
-                .compare(NFT_CMP_EQ, &[protocol]),
-        );
+        rules.push(Rule::default().meta(NFT_META_L4PROTO).equals(&[protocol]));
     }
     for kind in [NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT] {
         rules.push(
             Rule::default()
                 .meta(NFT_META_L4PROTO)
-                .compare(NFT_CMP_EQ, &[ICMPV6])
+                .equals(&[ICMPV6])
                 .octet(0, PortMatch::exact(kind)),
         );
     }
@@ -491,16 +492,14 @@ fn exempts(table: &FilterTable) -> Vec<Rule> {
         .collect()
 }
 
-/// The rules that drop what leaves by another device than its tunnel's.
+/// The rules that drop what leaves by any other device.
 fn drops(table: &FilterTable) -> Vec<Rule> {
     table
         .guarded
         .iter()
-        .filter(|(_, s)| s.src.addr().is_ipv6() && s.dst.addr().is_ipv6())
-        .map(|(device, selector)| {
+        .filter(|s| s.src.addr().is_ipv6() && s.dst.addr().is_ipv6())
+        .map(|selector| {
             Rule::default()
-                .meta(NFT_META_OIFNAME)
-                .compare(NFT_CMP_NEQ, &device_name(device))
                 .selector(selector)
                 .expression("counter", Attributes::default())
                 .verdict(NF_DROP)
