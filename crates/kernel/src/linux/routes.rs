@@ -252,14 +252,14 @@ impl RouteLookup for Rtnetlink {
                 ..
             }) => return Err(LookupError::NoRoute { destination }),
             // A blackhole answers EINVAL, a prohibit route EACCES; both without being a fault of the question.
-            Err(
-                RequestError::Refused {
-                    errno: libc::EINVAL,
-                    ref text,
-                    ..
-                },
-            ) if text.is_empty() => return Err(LookupError::Forbidden { destination }),
-            Err(RequestError::NoPermission { .. }) => return Err(LookupError::Forbidden { destination }),
+            Err(RequestError::Refused {
+                errno: libc::EINVAL,
+                ref text,
+                ..
+            }) if text.is_empty() => return Err(LookupError::Forbidden { destination }),
+            Err(RequestError::NoPermission { .. }) => {
+                return Err(LookupError::Forbidden { destination });
+            }
             other => other?,
         };
         let answer = answers
