@@ -24,8 +24,8 @@ mod ike_socket;
 mod inner_addr;
 mod interface_addr;
 pub mod ledger;
-pub mod linux;
 mod links;
+pub mod linux;
 pub mod memory;
 mod netlink;
 mod offload;
@@ -48,8 +48,8 @@ pub use netlink::RequestError;
 pub use offload::{EspOffload, OffloadProbe};
 pub use route_events::{RouteEvent, RouteEvents};
 pub use routes::{Route, RouteKind, Routing, Rule, TABLE_MAIN};
-pub use sadb::{Sadb, SadbEvent};
 pub use routing::{Leftovers, RoutingError, RoutingOptions, TunnelRoute, TunnelRouting};
+pub use sadb::{Sadb, SadbEvent};
 
 /// The protocol number that our routes, rules and addresses carry (`RTA_PROTOCOL`, `FRA_PROTOCOL`, `IFA_PROTO`). Not in
 /// use by anybody in `/etc/iproute2/rt_protos`; 67 is `C` in ASCII.
