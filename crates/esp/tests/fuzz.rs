@@ -42,17 +42,7 @@ fn pick(selector: u8) -> &'static Sa {
 
 /// An ESP packet around this plaintext.
 fn esp_around(sa: &Sa, plaintext: &[u8]) -> Vec<u8> {
-    let (integrity, integrity_key) = match &sa.integrity {
-        Some(integrity) => (Some(integrity.transform), integrity.key.as_bytes()),
-        None => (None, &[][..]),
-    };
-    let cipher = cygnet_crypto::EspCipher::new(
-        sa.encryption.transform,
-        sa.encryption.key.as_bytes(),
-        integrity,
-        integrity_key,
-    )
-    .unwrap();
+    let cipher = cipher(sa);
     let len = plaintext.len().next_multiple_of(cipher.alignment());
     let mut esp = vec![0; cipher.header_len() + len + cipher.icv_len()];
     esp[cipher.header_len() + len - plaintext.len()..][..plaintext.len()]

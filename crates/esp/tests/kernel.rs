@@ -6,7 +6,6 @@ mod support;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use cygnet_crypto::EspCipher;
 use cygnet_esp::{Inbound, OpenError, Outbound, OuterHeader, PacketBuffer, SealError, icmp};
 use cygnet_ipsec::{CipherKey, IntegrityKey, Mode, ReplayWindow, Sa, SaDirection, SaFlags, SaId};
 use support::*;
@@ -296,17 +295,7 @@ fn what_the_kernel_was_given_is_sealed_as_the_kernel_sealed_it() {
         let sa = &case.to_west;
         let outbound = Outbound::new(sa).unwrap();
         outbound.set_path_mtu(1500);
-        let (integrity, integrity_key) = match &sa.integrity {
-            Some(integrity) => (Some(integrity.transform), integrity.key.as_bytes()),
-            None => (None, &[][..]),
-        };
-        let cipher = EspCipher::new(
-            sa.encryption.transform,
-            sa.encryption.key.as_bytes(),
-            integrity,
-            integrity_key,
-        )
-        .unwrap();
+        let cipher = cipher(sa);
         if case.wraps {
             outbound.resume_after(0xffff_fffc);
         }

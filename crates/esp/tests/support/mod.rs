@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use cygnet_crypto::EspCipher;
 use cygnet_esp::{
     Inbound, OpenError, Opened, Outbound, OuterHeader, PacketBuffer, SealError, Sealed,
 };
@@ -255,4 +256,47 @@ pub fn inner6(len: usize) -> Vec<u8> {
         true,
         &payload(len),
     )
+}
+
+pub fn outer_of(sa: &Sa) -> OuterHeader {
+    OuterHeader::between(sa.src, sa.id.dst)
+}
+
+/// Decrypts an ESP packet without looking at what is inside.
+pub fn plaintext(sa: &Sa, sequence: u64, esp: &[u8]) -> Vec<u8> {
+    let mut esp = esp.to_vec();
+    let range = cipher(sa).open(sequence, sa.esn, &mut esp).unwrap();
+    esp[range].to_vec()
+}
+
+pub fn cipher(sa: &Sa) -> EspCipher {
+    let (integrity, integrity_key) = match &sa.integrity {
+        Some(integrity) => (Some(integrity.transform), integrity.key.as_bytes()),
+        None => (None, &[][..]),
+    };
+    EspCipher::new(
+        sa.encryption.transform,
+        sa.encryption.key.as_bytes(),
+        integrity,
+        integrity_key,
+    )
+    .unwrap()
+}
+
+/// An ESP packet with exactly this plaintext, as only a faulty or strange peer makes it.
+pub fn with_plaintext(sa: &Sa, sequence: u64, plaintext: &[u8]) -> Vec<u8> {
+    let cipher = cipher(sa);
+    let mut esp = vec![0; cipher.header_len() + plaintext.len() + cipher.icv_len()];
+    esp[cipher.header_len()..][..plaintext.len()].copy_from_slice(plaintext);
+    cipher.seal(sequence, sa.esn, sa.id.spi, &mut esp).unwrap();
+    esp
+}
+
+/// Payload, minimal padding for blocks of 16, pad length, next header.
+pub fn with_trailer(payload: &[u8], next_header: u8) -> Vec<u8> {
+    let pad = (payload.len() + 2).next_multiple_of(16) - payload.len() - 2;
+    let mut plaintext = payload.to_vec();
+    plaintext.extend(1..=pad as u8);
+    plaintext.extend([pad as u8, next_header]);
+    plaintext
 }
