@@ -1,5 +1,5 @@
 #!/bin/bash
-# The SAD and SPD of the kernel, driven by crates/kernel (tests/sadb.rs): SAs with every algorithm
+# The SAD and SPD of the kernel, driven by crates/kernel (tests/sadb/): SAs with every algorithm
 # and traffic through them, ACQUIRE, EXPIRE, MAPPING, refusals, kill -9 and what is found after it.
 # Also crates/xfrm's tests against iproute2, which is newer here than on the build host.
 #
