@@ -102,7 +102,8 @@ pub enum DataplaneEvent {
 #[derive(Debug)]
 pub struct SinkFull(pub DataplaneEvent);
 
-/// Takes events from the plane's thread. It must not wait: the data path stands still meanwhile.
+/// Takes events from the plane's thread. It must not wait, and must not call the plane's handle,
+/// which would wait for itself: the data path stands still meanwhile.
 pub trait EventSink: Send {
     /// Takes an event or gives it back at once.
     ///

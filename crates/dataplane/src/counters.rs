@@ -62,7 +62,7 @@ counters! {
         udp_sent,
         /// ESP packets sent natively.
         raw_sent,
-        /// NAT keepalives received and dropped (RFC 3948 §4).
+        /// NAT keepalives received and dropped (RFC 3948 §2.3).
         keepalives,
         /// Datagrams that the kernel dropped because the plane was behind with reading (as far as a
         /// later datagram has told).

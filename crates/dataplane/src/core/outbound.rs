@@ -221,6 +221,9 @@ impl Core {
                 output.pool.give(packet);
                 continue;
             };
+            // What is larger than the path all the same, and was let pass, has to be fragmented outside:
+            // IPv4 without DF, and IPv6 up to the size that every link must carry.
+            let fits = packet.len() <= out.esp.max_inner();
             let (storage, range) = packet.parts();
             let sealed = PacketBuffer::new(storage, range).map(|mut buffer| {
                 out.esp
@@ -235,7 +238,7 @@ impl Core {
                         packet,
                         path: out.path,
                         tos: sealed.outer.tos,
-                        dont_fragment: sealed.outer.dont_fragment,
+                        dont_fragment: sealed.outer.dont_fragment && fits,
                         mark: out.mark,
                     });
                 }

@@ -23,7 +23,7 @@ enum Datagram {
 const NON_ESP_MARKER: usize = 4;
 
 fn classify(bytes: &[u8]) -> Datagram {
-    //= rfc3948#4
+    //= rfc3948#2.3
     //# The sender MUST use a one-octet-long payload with the value
     //# 0xFF.  The receiver SHOULD ignore a received NAT-keepalive packet.
     if bytes == [0xff] {
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn datagrams_on_the_shared_port_are_told_apart() {
-        //= rfc3948#4
+        //= rfc3948#2.3
         //= type=test
         //# The sender MUST use a one-octet-long payload with the value
         //# 0xFF.  The receiver SHOULD ignore a received NAT-keepalive packet.

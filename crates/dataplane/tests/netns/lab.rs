@@ -186,6 +186,42 @@ impl Lab {
             "ip link add wire netns {} type veth peer name wire netns {}",
             a.name, b.name
         ));
+        Self::between(a, b)
+    }
+
+    /// The same with a router between them, behind which packets may be of `mtu` octets at most.
+    pub fn routed(mtu: usize) -> (Self, Netns) {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = |end| format!("cygdp-{}-r{number}{end}", std::process::id());
+        let (a, b, router) = (
+            Netns::new(name('a')),
+            Netns::new(name('b')),
+            Netns::new(name('r')),
+        );
+        for (end, n) in [(&a, 1), (&b, 2)] {
+            run(&format!(
+                "ip link add wire netns {} type veth peer name wire{n} netns {}",
+                end.name, router.name
+            ));
+            router.ip(&format!("addr add 192.0.2.254/32 dev wire{n}"));
+            router.ip(&format!("link set wire{n} up"));
+            router.ip(&format!("route add 192.0.2.{n}/32 dev wire{n}"));
+        }
+        router.exec("sysctl -q -w net.ipv4.ip_forward=1");
+        router.ip(&format!("link set wire2 mtu {mtu}"));
+        b.ip(&format!("link set wire mtu {mtu}"));
+        let lab = Self::between(a, b);
+        lab.a
+            .netns
+            .ip("route add 192.0.2.2/32 via 192.0.2.254 dev wire src 192.0.2.1");
+        lab.b
+            .netns
+            .ip("route add 192.0.2.1/32 via 192.0.2.254 dev wire src 192.0.2.2");
+        (lab, router)
+    }
+
+    fn between(a: Netns, b: Netns) -> Self {
         let a = Self::gateway(a, 1);
         let b = Self::gateway(b, 2);
         for (one, other) in [(&a, &b), (&b, &a)] {

@@ -22,6 +22,9 @@ fn ping(from: &Gateway, to: std::net::IpAddr, count: u32, size: usize) {
     assert!(told.contains(&format!(" {count} received")), "{told}");
 }
 
+/// A TCP stream that stands still for so long has failed.
+const STALL: Duration = Duration::from_secs(10);
+
 /// Sends `len` bytes over TCP inside the tunnel and checks that they arrive.
 fn tcp(lab: &Lab, v6: bool, len: usize) {
     let address = if v6 { lab.b.inner6 } else { lab.b.inner4 };
@@ -30,6 +33,7 @@ fn tcp(lab: &Lab, v6: bool, len: usize) {
         let listener = TcpListener::bind((address, 5000)).expect("to listen");
         ready.send(()).expect("the test");
         let (mut stream, _) = listener.accept().expect("a connection");
+        stream.set_read_timeout(Some(STALL)).expect("a time-out");
         let mut seen = Vec::with_capacity(len);
         stream.read_to_end(&mut seen).expect("to read");
         seen
@@ -39,6 +43,7 @@ fn tcp(lab: &Lab, v6: bool, len: usize) {
     let copy = data.clone();
     let time = lab.a.netns.enter(move || {
         let mut stream = TcpStream::connect((address, 5000)).expect("to connect");
+        stream.set_write_timeout(Some(STALL)).expect("a time-out");
         let start = Instant::now();
         stream.write_all(&copy).expect("to write");
         start.elapsed()
@@ -225,6 +230,40 @@ fn packets_too_big_are_answered_and_the_path_mtu_is_learned() {
     assert_eq!(lab.a.plane.counters().expect("counters").core.too_big, 1);
     tcp(&lab, false, 1_000_000);
     tcp(&lab, true, 1_000_000);
+}
+
+#[test]
+fn the_path_mtu_follows_what_routers_say() {
+    if !ready("the_path_mtu_follows") {
+        return;
+    }
+    let (lab, _router) = Lab::routed(1300);
+    lab.policies(false);
+    lab.sas(false, false);
+    ping(&lab.a, lab.b.inner4, 1, 56);
+    // The first big packet meets the router, whose ICMP error the host keeps; the next one cannot be
+    // sent, so the plane asks the host; from then on the sender is told.
+    // 1300 - 20 (IP) - 8 - 8 - 16 (ESP with AES-GCM), whole words, - 2 for the trailer.
+    let output = lab::try_run(&format!(
+        "ip netns exec {} ping -n -M do -c 6 -i 0.1 -W 1 -s 1300 {}",
+        lab.a.netns.name, lab.b.inner4
+    ));
+    let told = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(
+        told.contains("mtu = 1246") || told.contains("mtu=1246"),
+        "{told}{}",
+        lab.a.counters()
+    );
+    ping(&lab.a, lab.b.inner4, 1, 1246 - 28);
+    tcp(&lab, false, 1_000_000);
+    tcp(&lab, true, 1_000_000);
+    let report = lab.a.plane.counters().expect("counters");
+    assert!(
+        report.io.send_too_big >= 1 && report.core.too_big >= 1,
+        "{}",
+        lab.a.counters()
+    );
 }
 
 /// What Wireshark, which shares no code with us, sees in our packets.

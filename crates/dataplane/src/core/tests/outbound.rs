@@ -293,6 +293,16 @@ fn packets_too_big_are_answered_unless_they_may_be_fragmented() {
         (58, 2),
         "ICMPv6 packet too big"
     );
+
+    // Nobody may be told less than 1280 octets (RFC 8200): then ESP is fragmented, without DF.
+    pair.a.core.set_path_mtu(pair.a.outer, pair.b.outer, 1300);
+    let least = udp(pair.a.inner6, pair.b.inner6, &[0; 1280 - 48]);
+    let fits = udp(pair.a.inner6, pair.b.inner6, &[0; 1200 - 48]);
+    let sent = pair.a_sends(&[&least, &fits]);
+    assert_eq!(
+        sent.iter().map(|t| t.dont_fragment).collect::<Vec<_>>(),
+        [false, true]
+    );
 }
 
 #[test]

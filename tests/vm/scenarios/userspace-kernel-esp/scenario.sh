@@ -1,0 +1,96 @@
+#!/bin/bash
+# The user-space plane (west) against the kernel's own ESP (east), keyed by hand: packet formats,
+# sequence numbers and counters of every suite, over IPv4 and IPv6, native and in UDP.
+#
+# ./prepare DIR puts crates/dataplane/examples/manual.rs, built, into the directory that the VM gets.
+. /vm/lib.sh
+modprobe tun; [ -e /dev/net/tun ] || { mkdir -p /dev/net; mknod /dev/net/tun c 10 200; }
+pair; step "two nodes"
+on west sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+
+hex() { printf "%0$1d" 0 | sed "s/0/$2/g"; }
+# kernel CIPHER SPI KEY INTEGRITY: the algorithm's words for ip xfrm
+words() { case $1 in
+  gcm) echo "aead rfc4106(gcm(aes)) 0x$2 128" ;;
+  chacha) echo "aead rfc7539esp(chacha20,poly1305) 0x$2 128" ;;
+  cbc) echo "enc cbc(aes) 0x$2 auth-trunc hmac(sha256) 0x$3 128" ;;
+esac; }
+
+run() {  # run TITLE CIPHER KEYLEN FAMILY UDP MODE [esn]
+  local title=$1 cipher=$2 len=$3 family=$4 udp=$5 mode=$6 esn=${7:-} W E encap= flags= K1 K2 I=
+  W=192.0.2.1 E=192.0.2.2; [ $family = 4 ] || { W=2001:db8:0::1 E=2001:db8:0::2; }
+  K1=$(hex $len 3) K2=$(hex $len 7); [ $cipher != cbc ] || I=$(hex 64 5)
+  on east ip xfrm state flush; on east ip xfrm policy flush
+  [ -z "$udp" ] || encap="encap espinudp 4500 4500 0.0.0.0"
+  [ -z "$esn" ] || flags="flag esn"
+  [ $mode = transport ] || flags="$flags flag af-unspec"
+  on east ip xfrm state add src $W dst $E proto esp spi 0x80000e57 reqid 1 mode $mode $flags replay-window 64 $(words $cipher $K1 $I) $encap || return
+  on east ip xfrm state add src $E dst $W proto esp spi 0x80000be5 reqid 1 mode $mode $flags replay-window 64 $(words $cipher $K2 $I) $encap || return
+  local nets="10.1.0.0/24,10.2.0.0/24 2001:db8:1::/64,2001:db8:2::/64" n a b
+  [ $mode = tunnel ] || nets="$W,$E"
+  local args=
+  for n in $nets; do a=${n%,*} b=${n#*,}
+    on east ip xfrm policy add src $b dst $a dir out tmpl src $E dst $W proto esp reqid 1 mode $mode
+    on east ip xfrm policy add src $a dst $b dir in tmpl src $W dst $E proto esp reqid 1 mode $mode
+    case $n in */*) ;; *:*) a=$a/128 b=$b/128 ;; *) a=$a/32 b=$b/32 ;; esac
+    args="$args net=$a,$b"
+  done
+  rm -f /tmp/stop; mkfifo /tmp/stop
+  on west /t/manual device=cygnet0 local=$W remote=$E in=0x80000be5,$K2${I:+,$I} out=0x80000e57,$K1${I:+,$I} cipher=$cipher mode=$mode mark=7 ${udp:+udp=4500} $esn $args  </tmp/stop >/out/plane.log 2>&1 &
+  local P=$!; exec 9>/tmp/stop
+  within 5 grep -q ready /out/plane.log || { cat /out/plane.log; exec 9>&-; wait $P; check "$title" false; return 1; }
+  on west ip link set cygnet0 mtu 1400 up
+  if [ $mode = tunnel ]; then
+    on west ip route add 10.2.0.0/24 dev cygnet0 src 10.1.0.1
+    on west ip -6 route add 2001:db8:2::/64 dev cygnet0 src 2001:db8:1::1
+    on east ip route replace 10.1.0.0/24 dev eth0 src 10.2.0.1
+    on east ip -6 route replace 2001:db8:1::/64 dev eth0 src 2001:db8:2::1
+    check "$title: IPv4 from west" on west ping -q -c 20 -i 0.02 -W 2 10.2.0.1
+    check "$title: IPv6 from west" on west ping -q -c 20 -i 0.02 -W 2 2001:db8:2::1
+    check "$title: IPv4 from east, large" on east ping -q -c 20 -i 0.02 -W 2 -s 1300 10.1.0.1
+    local expect=60
+  else
+    on west ip rule add fwmark 7 table 7 2>/dev/null; on west ip -6 rule add fwmark 7 table 7 2>/dev/null
+    on west ip route replace $E dev eth0 table 7 2>/dev/null
+    on west ip route add $E dev cygnet0 src $W
+    check "$title: from west" on west ping -q -c 20 -i 0.02 -W 2 $E
+    check "$title: from east" on east ping -q -c 20 -i 0.02 -W 2 -s 1000 $W
+    local expect=40
+  fi
+  sleep 0.3
+  tail -n 1 /out/plane.log
+  # Packets and bytes per SPI of both ends, in the same words.
+  plane() { tail -n 1 /out/plane.log | grep -oE '8000[0-9a-f]+: [0-9]+ packets [0-9]+ bytes' | sort; }
+  kernel() { on east ip -s xfrm state | awk '/spi 0x/ { spi = substr($4, 3, 8) }
+    /\(bytes\), [0-9]+\(packets\)/ && !/INF/ { print spi ": " $2 + 0 " packets " $1 + 0 " bytes" }' | sort; }
+  check "$title: the plane counts $expect packets each way" sh -c "[ \$(tail -n 1 /out/plane.log | grep -o ': $expect packets' | wc -l) = 2 ]"
+  check "$title: the kernel counts the same packets and bytes" [ "$(plane)" = "$(kernel)" ]
+  check "$title: nothing was dropped" sh -c "! tail -n 1 /out/plane.log | grep -q 'Xfrm'"
+  exec 9>&-; wait $P; rm /tmp/stop
+  on west ip rule del fwmark 7 2>/dev/null; on west ip -6 rule del fwmark 7 2>/dev/null
+}
+
+put east /tmp/encap.py <<'EOP'
+import socket, time
+for family, address in ((socket.AF_INET, "192.0.2.2"), (socket.AF_INET6, "2001:db8::2")):
+    s = socket.socket(family, socket.SOCK_DGRAM)
+    s.bind((address, 4500))
+    s.setsockopt(socket.IPPROTO_UDP, 100, 2)  # UDP_ENCAP, UDP_ENCAP_ESPINUDP
+    globals()[address] = s
+print("ready", flush=True)
+time.sleep(1000)
+EOP
+bg east encap python3 /tmp/encap.py; ENCAP=$BG
+within 5 grep -q ready /out/east-encap.log
+
+run "AES-GCM-128" gcm 40 4 "" tunnel
+run "AES-GCM-256 in UDP" gcm 72 4 udp tunnel
+run "ChaCha20-Poly1305 over IPv6" chacha 72 6 "" tunnel
+run "AES-CBC-128 with HMAC-SHA2-256 in UDP over IPv6" cbc 32 6 udp tunnel
+run "AES-CBC-256 with HMAC-SHA2-256" cbc 64 4 "" tunnel
+run "AES-GCM-128 with extended sequence numbers" gcm 40 4 "" tunnel esn
+run "transport mode" gcm 40 4 "" transport
+run "transport mode over IPv6" gcm 40 6 "" transport
+kill $ENCAP
+counters east
+finish
