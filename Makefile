@@ -1,0 +1,42 @@
+# Cygnet. The two commands a newcomer needs: `make demo` and `make test`.
+
+.PHONY: help build demo test check bench fuzz vm clean
+
+CARGO ?= cargo
+
+help:
+	@echo 'make demo   two gateways, a tunnel and traffic, in network namespaces (root)'
+	@echo 'make test   all tests: unit, namespaces, foreign peers, real kernels in a VM (root)'
+	@echo 'make check  formatting and lints'
+	@echo 'make bench  benchmarks, each beside its limit'
+	@echo 'make fuzz   every fuzz harness for FUZZ_SECONDS (600) seconds'
+	@echo 'make build  the release binary, target/release/cygnet'
+
+build:
+	@start=$$(date +%s); $(CARGO) build --release --locked -p cygnet && echo "[build] took $$(( $$(date +%s) - start )) s"
+
+demo:
+	@scripts/install-packages demo
+	@$(MAKE) --no-print-directory build
+	@target/release/cygnet demo
+
+test:
+	@scripts/install-packages test
+	@scripts/test
+
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+bench:
+	$(CARGO) bench --locked
+
+fuzz:
+	@scripts/fuzz
+
+vm:
+	@tests/vm/vm-build all qemu
+
+clean:
+	$(CARGO) clean
+	rm -rf demo-out

@@ -1,0 +1,117 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// IPsec for Linux: IKEv2 daemon, data plane and the commands that control them.
+#[derive(Debug, Parser)]
+#[command(name = "cygnet", version, about, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// Where the daemon keeps its control socket and its ledger.
+    #[arg(long, global = true, default_value = "/run/cygnet", env = "CYGNET_RUN_DIR", value_name = "DIR")]
+    pub(crate) run_dir: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the daemon in the foreground.
+    Daemon(DaemonOptions),
+    /// Read a configuration and report what is wrong with it.
+    Check(CheckOptions),
+    /// Bring a connection up and keep it up.
+    ///
+    /// Exit status: 0 it is up, 1 the first attempt failed (the daemon goes on
+    /// trying), 3 no such connection, 4 no daemon.
+    Up {
+        /// The connection's name.
+        connection: String,
+        /// Return at once.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Take a connection down.
+    Down {
+        /// The connection's name.
+        connection: String,
+    },
+    /// Set a trap: the first packet brings the connection up.
+    Route {
+        /// The connection's name.
+        connection: String,
+    },
+    /// Take the trap away.
+    Unroute {
+        /// The connection's name.
+        connection: String,
+    },
+    /// Read the configuration again, as SIGHUP does.
+    Reload,
+    /// Show connections, SAs and counters.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Two gateways, a router and a tunnel in network namespaces of this machine.
+    Demo(DemoOptions),
+}
+
+/// Options of `cygnet daemon`.
+#[derive(Debug, Args)]
+pub(crate) struct DaemonOptions {
+    /// The configuration.
+    #[arg(long, default_value = "/etc/ipsec.conf", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The secrets.
+    #[arg(long, default_value = "/etc/ipsec.secrets", value_name = "FILE")]
+    pub(crate) secrets: PathBuf,
+    /// How the log on standard error looks.
+    #[arg(long, value_enum, default_value_t = LogFormat::Human)]
+    pub(crate) log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or a filter per module.
+    #[arg(long, default_value = "info", env = "CYGNET_LOG", value_name = "FILTER")]
+    pub(crate) log: String,
+    /// Write the keys of all SAs to files in this directory, for Wireshark. Whoever
+    /// can read them can read the traffic.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) key_log: Option<PathBuf>,
+    /// Name of the user-space plane's device.
+    #[arg(long, default_value = "cygnet0", value_name = "NAME")]
+    pub(crate) device: String,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Options of `cygnet check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckOptions {
+    /// The configuration.
+    #[arg(default_value = "/etc/ipsec.conf", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The secrets; not looked at unless named.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secrets: Option<PathBuf>,
+}
+
+/// Options of `cygnet demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoOptions {
+    /// The example's configuration files.
+    #[arg(long, default_value = "examples/site-to-site", value_name = "DIR")]
+    pub(crate) example: PathBuf,
+    /// Where the capture and the keys are left.
+    #[arg(long, default_value = "demo-out", value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}

@@ -1,0 +1,378 @@
+//! `cygnet daemon`: the loop around the engine.
+//!
+//! One thread runs the engine, the IKE sockets and the control socket; one
+//! carries out requests ([`planes`]); the user-space plane has its own. They
+//! exchange values over channels, and nobody waits for anybody: what the
+//! engine wants done is answered later as an input.
+
+mod control_server;
+mod key_log;
+mod log;
+mod planes;
+mod sockets;
+mod start;
+mod watch;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cygnet_engine::{Answer, Engine, Event, Input, Output, Plane, Request as EngineRequest, ResolveQuery, Traffic};
+use cygnet_ike::Event as IkeEvent;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use self::control_server::{Call, refusal};
+use self::planes::{Answered, Job};
+use self::sockets::{Datagram, Sockets};
+use crate::cli::DaemonOptions;
+use crate::control::{Refusal, Reply, Request};
+
+/// How long peers may take to answer our good-byes.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Runs the daemon until it is told to end.
+pub(crate) fn run(run_dir: &Path, options: &DaemonOptions) -> ExitCode {
+    if let Err(text) = log::init(&options.log, options.log_format) {
+        eprintln!("cygnet: {text}");
+        return ExitCode::from(2);
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            return ExitCode::FAILURE;
+        }
+    };
+    let local = tokio::task::LocalSet::new();
+    match local.block_on(&runtime, async { start::start(run_dir, options)?.run().await }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(event = error.name(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the plane threads and the kernel's event sockets tell.
+#[derive(Debug)]
+enum Notice {
+    Plane(Plane, cygnet_ipsec::Event),
+    /// Links or addresses changed.
+    Addresses,
+    /// Routes or rules changed.
+    Routes,
+    /// The user-space device is gone: somebody deleted it.
+    DeviceLost(String),
+}
+
+/// The running daemon.
+struct Daemon {
+    engine: Engine,
+    sockets: Sockets,
+    network: start::Network,
+    jobs: std::sync::mpsc::Sender<Job>,
+    userspace: Option<cygnet_dataplane::Handle>,
+    answers: mpsc::UnboundedReceiver<Answered>,
+    own_answers: mpsc::UnboundedSender<Answered>,
+    datagrams: mpsc::Receiver<Datagram>,
+    notices: mpsc::Receiver<Notice>,
+    calls: mpsc::Receiver<Call>,
+    event_log: log::EventLog,
+    key_log: Option<key_log::KeyLogFiles>,
+    waiters: HashMap<Arc<str>, Vec<mpsc::Sender<Reply>>>,
+    config: PathBuf,
+    secrets: PathBuf,
+    /// Keeps the run directory ours.
+    _lock: std::fs::File,
+    control_path: PathBuf,
+    /// Policies of an earlier run may still stand.
+    leftovers: bool,
+}
+
+impl Daemon {
+    async fn run(mut self) -> Result<(), start::StartError> {
+        let failed = |error| start::StartError::Signals { error };
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+        self.flush();
+        loop {
+            let wake = self.engine.next_timeout();
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => drop(self.reload()),
+                Some(answer) = self.answers.recv() => self.answer(answer),
+                Some(datagram) = self.datagrams.recv() => self.datagram(&datagram),
+                Some(notice) = self.notices.recv() => self.notice(notice),
+                Some(call) = self.calls.recv() => self.call(call),
+                () = sleep_until(wake) => self.engine.handle(Instant::now(), Input::Timeout),
+            }
+            self.flush();
+        }
+        self.farewell().await;
+        Ok(())
+    }
+
+    /// Tells the peers, takes everything away, waits a bounded time for both.
+    async fn farewell(mut self) {
+        tracing::info!("going down");
+        let deadline = Instant::now() + FAREWELL;
+        self.engine.shutdown(Instant::now());
+        self.flush();
+        while !self.engine.is_drained() && Instant::now() < deadline {
+            let wake = self.engine.next_timeout().map_or(deadline, |at| at.min(deadline));
+            tokio::select! {
+                Some(answer) = self.answers.recv() => self.answer(answer),
+                Some(datagram) = self.datagrams.recv() => self.datagram(&datagram),
+                () = sleep_until(Some(wake)) => self.engine.handle(Instant::now(), Input::Timeout),
+            }
+            self.flush();
+        }
+        if !self.engine.is_drained() {
+            tracing::warn!("some peers did not answer our good-bye");
+        }
+        let (done, stopped) = oneshot::channel();
+        if self.jobs.send(Job::Stop(done)).is_ok() {
+            let _ = tokio::time::timeout(FAREWELL, stopped).await;
+        }
+        let _ = std::fs::remove_file(&self.control_path);
+    }
+
+    fn answer(&mut self, (id, answer): Answered) {
+        self.engine.handle(Instant::now(), Input::Answer { id, answer });
+    }
+
+    fn datagram(&mut self, d: &Datagram) {
+        let input = Input::Datagram {
+            local: d.local,
+            remote: d.remote,
+            bytes: &d.bytes,
+            encapsulated: d.encapsulated,
+        };
+        self.engine.handle(Instant::now(), input);
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Plane(plane, event) => {
+                self.engine.handle(Instant::now(), Input::PlaneEvent { plane, event });
+            }
+            Notice::Addresses => self.update_addresses(),
+            Notice::Routes => self.engine.handle(Instant::now(), Input::RoutesChanged),
+            Notice::DeviceLost(name) => {
+                tracing::error!(device = name, "the device of the user-space plane is gone; its traffic stays blocked until a restart");
+            }
+        }
+    }
+
+    /// Reads the addresses anew, opens and closes sockets, tells the engine.
+    fn update_addresses(&mut self) {
+        match self.network.addresses() {
+            Ok((listen, all)) => {
+                self.update_sockets(&listen);
+                self.engine.handle(Instant::now(), Input::Addresses(all));
+            }
+            Err(error) => tracing::warn!(%error, "reading this host's addresses failed"),
+        }
+    }
+
+    fn update_sockets(&mut self, listen: &[std::net::IpAddr]) {
+        let takers = start::takers(&self.engine);
+        let shared = takers.kernel && takers.userspace;
+        let _ = self.jobs.send(Job::SharedPort(shared));
+        for error in self.sockets.update(listen, takers, self.userspace.as_ref()) {
+            tracing::error!(event = "socket_failed", "{error}");
+        }
+    }
+
+    fn reload(&mut self) -> Result<String, String> {
+        let result = start::load(&self.config, &self.secrets);
+        match result {
+            Ok(set) => {
+                let count = set.connections.len();
+                self.network.listen_on(&set.setup.listen);
+                self.engine.load(Instant::now(), set);
+                self.update_addresses();
+                let text = format!("{count} connections loaded");
+                tracing::info!(event = "reloaded", "{text}");
+                Ok(text)
+            }
+            Err(report) => {
+                // Nothing is half loaded: what ran goes on.
+                tracing::error!(event = "reload_failed", "the configuration was not loaded:\n{report}");
+                Err(report)
+            }
+        }
+    }
+
+    fn call(&mut self, call: Call) {
+        let now = Instant::now();
+        let Call { request, replies } = call;
+        let result = match &request {
+            Request::Up { connection, .. } => self.engine.up(now, connection),
+            Request::Down { connection } => self.engine.down(now, connection),
+            Request::Route { connection } => self.engine.route(now, connection),
+            Request::Unroute { connection } => self.engine.unroute(now, connection),
+            Request::Reload => {
+                let reply = match self.reload() {
+                    Ok(text) => Reply::Done { text },
+                    Err(text) => refusal(Refusal::Failed, "reload_failed", text),
+                };
+                let _ = replies.try_send(reply);
+                return;
+            }
+            Request::Status => return self.status(replies),
+        };
+        if let Err(unknown) = result {
+            let reply = refusal(Refusal::UnknownConnection, "unknown_connection", unknown.to_string());
+            let _ = replies.try_send(reply);
+            return;
+        }
+        match request {
+            Request::Up { connection, wait: true } => self.wait_for(&connection, replies),
+            Request::Up { connection, .. } => done(&replies, format!("{connection}: on its way up")),
+            Request::Down { connection } => done(&replies, format!("{connection}: down")),
+            Request::Route { connection } => done(&replies, format!("{connection}: trap set")),
+            Request::Unroute { connection } => done(&replies, format!("{connection}: trap removed")),
+            Request::Reload | Request::Status => {}
+        }
+    }
+
+    /// Answers when the connection is up or its attempt has failed.
+    fn wait_for(&mut self, connection: &str, replies: mpsc::Sender<Reply>) {
+        let status = self.engine.status(Instant::now());
+        let Some(c) = status.connections.iter().find(|c| c.name == connection) else { return };
+        match (c.state, &c.reason) {
+            ("up", _) => done(&replies, format!("{connection}: up")),
+            ("unoriented", reason) => {
+                let text = format!("{connection}: {}", reason.as_deref().unwrap_or("no local end"));
+                let _ = replies.try_send(refusal(Refusal::Failed, "unoriented", text));
+            }
+            _ => self.waiters.entry(Arc::from(connection)).or_default().push(replies),
+        }
+    }
+
+    fn status(&self, replies: mpsc::Sender<Reply>) {
+        let mut status = self.engine.status(Instant::now());
+        let sas = status.connections.iter().flat_map(|c| &c.children).filter_map(|c| c.sas).collect();
+        let counters = self.userspace.as_ref().and_then(|h| h.counters().ok()).map(|r| start::counters(&r));
+        let (reply, traffic) = oneshot::channel();
+        if self.jobs.send(Job::Traffic { sas, reply }).is_err() {
+            return;
+        }
+        tokio::task::spawn_local(async move {
+            let mut traffic: std::vec::IntoIter<(Option<Traffic>, Option<Traffic>)> =
+                traffic.await.unwrap_or_default().into_iter();
+            for child in status.connections.iter_mut().flat_map(|c| &mut c.children) {
+                if child.sas.is_some()
+                    && let Some((inbound, outbound)) = traffic.next()
+                {
+                    child.inbound = inbound;
+                    child.outbound = outbound;
+                }
+            }
+            let mut status = serde_json::to_value(status).unwrap_or_default();
+            if let Some(counters) = counters {
+                status["counters"] = counters;
+            }
+            let _ = replies.try_send(Reply::Status { status });
+        });
+    }
+
+    /// Carries out what the engine wants done.
+    fn flush(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Transmit(transmit) => {
+                    if let Err(error) = self.sockets.send(&transmit) {
+                        tracing::debug!(remote = %transmit.remote, %error, "an IKE message could not be sent");
+                    }
+                }
+                Output::Request { id, request: EngineRequest::Resolve(ResolveQuery::Name(name)) } => {
+                    resolve_name(id, name, self.own_answers.clone());
+                }
+                Output::Request { id, request } => {
+                    if self.jobs.send(Job::Request { id, request }).is_err() {
+                        let text = "the thread of the data planes has ended".to_owned();
+                        let _ = self.own_answers.send((id, Answer::Failed(text)));
+                    }
+                }
+                Output::Event(event) => self.event(&event),
+            }
+        }
+        // What an earlier run fenced and this configuration does not know is opened only
+        // when everything that this one wants stands.
+        if self.leftovers && self.engine.is_settled() {
+            self.leftovers = false;
+            let _ = self.jobs.send(Job::RemoveUnclaimed);
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.event_log.write(event);
+        if let (Some(files), Event::Ike { event: IkeEvent::IkeEstablished { keys: Some(keys), .. }, .. }) =
+            (&mut self.key_log, event)
+            && let Err(error) = files.ike_sa(keys)
+        {
+            tracing::warn!(%error, "writing the key log failed");
+        }
+        match event {
+            Event::ConnectionUp { connection, .. } => {
+                self.end_wait(connection, || Reply::Done { text: format!("{connection}: up") });
+            }
+            Event::AttemptFailed { connection, reason, text, .. } => {
+                self.end_wait(connection, || refusal(Refusal::Failed, reason, format!("{connection}: {text}")));
+            }
+            Event::TrapFailed { connection, text } => {
+                self.end_wait(connection, || {
+                    refusal(Refusal::Failed, "trap_failed", format!("{connection}: {text}"))
+                });
+            }
+            Event::Ike { connection: Some(connection), .. } => {
+                if let (Some(waiting), Some(text)) = (self.waiters.get(connection), log::progress(event)) {
+                    let line = Reply::Progress { event: event.name().to_owned(), text };
+                    for replies in waiting {
+                        // A client that does not read misses lines, nobody else does.
+                        let _ = replies.try_send(line.clone());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn end_wait(&mut self, connection: &Arc<str>, reply: impl Fn() -> Reply) {
+        for replies in self.waiters.remove(connection).into_iter().flatten() {
+            let _ = replies.try_send(reply());
+        }
+    }
+}
+
+fn done(replies: &mpsc::Sender<Reply>, text: String) {
+    let _ = replies.try_send(Reply::Done { text });
+}
+
+/// DNS may take its time; nobody waits for it here.
+fn resolve_name(id: cygnet_engine::RequestId, name: String, answers: mpsc::UnboundedSender<Answered>) {
+    tokio::task::spawn_local(async move {
+        let addresses = match tokio::net::lookup_host((name.as_str(), 0)).await {
+            Ok(found) => found.map(|a| a.ip()).collect(),
+            Err(error) => {
+                tracing::warn!(name, %error, "a name could not be resolved");
+                Vec::new()
+            }
+        };
+        let _ = answers.send((id, Answer::Addresses(addresses)));
+    });
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

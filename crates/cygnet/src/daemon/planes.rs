@@ -1,0 +1,475 @@
+//! The thread that touches the kernel and the user-space plane.
+//!
+//! The engine's requests are carried out here in the order in which they came,
+//! away from the loop that must not wait. At most a few requests per SA are
+//! under way at once, since each waits for its answer before the next: the
+//! queue needs no bound of its own.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::mpsc;
+
+use cygnet_dataplane::{Handle, Tun};
+use cygnet_engine::{Answer, Plane, Protection, ProtectionId, Request, RequestId, ResolveQuery, Traffic};
+use cygnet_ipsec::{
+    Action, Command, CommandError, Direction, Encap, PolicyKey, Reply, Sa, SaDatabase, SaId, Selector,
+};
+use cygnet_kernel::linux::{Nftables, Rtnetlink, UdpSockets};
+use cygnet_kernel::sadb::{LinuxSadb, Sadb, SadbEvent};
+use cygnet_kernel::{
+    Enclosure, Fence, FenceError, IkeSocketSpec, IkeSockets, InterfaceAddrs, Links, OWNER_ALIAS,
+    RouteLookup, RouteQuery, RoutingOptions, TunnelRoute, TunnelRouting, primary_address,
+};
+use tokio::sync::{mpsc as tokio_mpsc, oneshot};
+
+use super::Notice;
+use super::key_log::KeyLogFiles;
+
+/// MTU of the TUN device: what is left of 1500 octets with the largest overhead
+/// of the listed algorithms (IPv6, UDP and ESP headers, IV, padding, ICV),
+/// rounded down to what other user-space planes use.
+const DEVICE_MTU: u32 = 1400;
+
+/// Something to do.
+pub(super) enum Job {
+    /// The engine's request; answered through the channel of answers.
+    Request { id: RequestId, request: Request },
+    /// Traffic of SA pairs, in order.
+    Traffic { sas: Vec<(Plane, SaId, SaId)>, reply: oneshot::Sender<Vec<(Option<Traffic>, Option<Traffic>)>> },
+    /// Which peers of the user-space plane need sockets of their own.
+    SharedPort(bool),
+    /// The kernel has IPsec events to read.
+    KernelEvents,
+    /// Policies of an earlier run that nobody has asked for again are to go.
+    RemoveUnclaimed,
+    /// Take everything away and end.
+    Stop(oneshot::Sender<()>),
+}
+
+/// An answer for the engine.
+pub(super) type Answered = (RequestId, Answer);
+
+/// What is in place for one protection.
+struct Protected {
+    enclosures: Vec<Enclosure>,
+    routes: Vec<ipnet::IpNet>,
+}
+
+/// The user-space plane and its device.
+pub(super) struct Userspace {
+    pub(super) handle: Handle,
+    pub(super) device: String,
+}
+
+pub(super) struct Executor {
+    kernel: LinuxSadb,
+    rtnetlink: Rtnetlink,
+    filter: Nftables,
+    userspace: Option<Userspace>,
+    ifindex: Option<u32>,
+    fence: Fence,
+    routing: TunnelRouting,
+    protected: HashMap<ProtectionId, Protected>,
+    exceptions: Vec<Selector>,
+    key_log: Option<KeyLogFiles>,
+    notices: tokio_mpsc::Sender<Notice>,
+    shared_port: bool,
+    peers: HashMap<(SocketAddr, SocketAddr), usize>,
+    encapsulated: HashMap<SaId, (SocketAddr, SocketAddr)>,
+}
+
+impl Executor {
+    pub(super) fn new(
+        kernel: LinuxSadb,
+        rtnetlink: Rtnetlink,
+        filter: Nftables,
+        userspace: Option<Userspace>,
+        key_log: Option<KeyLogFiles>,
+        notices: tokio_mpsc::Sender<Notice>,
+    ) -> Self {
+        Self {
+            kernel,
+            rtnetlink,
+            filter,
+            userspace,
+            ifindex: None,
+            fence: Fence::default(),
+            routing: TunnelRouting::new(RoutingOptions::default()),
+            protected: HashMap::new(),
+            exceptions: Vec::new(),
+            key_log,
+            notices,
+            shared_port: false,
+            peers: HashMap::new(),
+            encapsulated: HashMap::new(),
+        }
+    }
+
+    /// Passes on what the kernel tells.
+    fn kernel_events(&mut self) {
+        loop {
+            match self.kernel.next_event() {
+                Ok(Some(SadbEvent::Event(event))) => {
+                    // The loop is never slower than this for long; here waiting hurts nobody.
+                    if self.notices.blocking_send(Notice::Plane(Plane::Kernel, event)).is_err() {
+                        return;
+                    }
+                }
+                Ok(Some(SadbEvent::Resync)) => {
+                    tracing::warn!(event = "kernel_events_lost", "the kernel had more IPsec events than we could take");
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "reading the kernel's IPsec events failed");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Removes policies that an earlier run has left and this one does not want.
+    fn remove_unclaimed(&mut self) {
+        for (key, result) in self.kernel.remove_unclaimed() {
+            let what = format!("the {:?} policy {} to {}", key.direction, key.selector.src, key.selector.dst);
+            match result {
+                Ok(_) | Err(CommandError::NotFound) => {
+                    tracing::info!(event = "leftover_removed", "removed {what} of an earlier run");
+                }
+                Err(error) => tracing::warn!(%error, "removing {what} of an earlier run failed"),
+            }
+        }
+    }
+
+    /// Removes routes and rules that a crash has left behind.
+    fn remove_leftovers(&mut self) {
+        match self.routing.remove_leftovers(&mut self.rtnetlink) {
+            Ok(left) => {
+                for route in left.routes {
+                    tracing::info!(%route, "removed a route that an earlier run had left");
+                }
+                for rule in left.rules {
+                    tracing::info!(%rule, "removed a rule that an earlier run had left");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "looking for leftovers of an earlier run failed"),
+        }
+    }
+
+    /// Works until told to stop or the daemon is gone.
+    pub(super) fn run(mut self, jobs: &mpsc::Receiver<Job>, answers: &tokio_mpsc::UnboundedSender<Answered>) {
+        self.remove_leftovers();
+        while let Ok(job) = jobs.recv() {
+            match job {
+                Job::Request { id, request } => {
+                    let answer = self.request(request);
+                    if answers.send((id, answer)).is_err() {
+                        break;
+                    }
+                }
+                Job::Traffic { sas, reply } => {
+                    let traffic = sas
+                        .into_iter()
+                        .map(|(plane, inbound, outbound)| {
+                            (self.traffic(plane, inbound), self.traffic(plane, outbound))
+                        })
+                        .collect();
+                    // A client that went away wants nothing any more.
+                    let _ = reply.send(traffic);
+                }
+                Job::SharedPort(shared) => self.shared_port = shared,
+                Job::KernelEvents => self.kernel_events(),
+                Job::RemoveUnclaimed => self.remove_unclaimed(),
+                Job::Stop(done) => {
+                    self.stop();
+                    let _ = done.send(());
+                    return;
+                }
+            }
+        }
+        self.stop();
+    }
+
+    fn request(&mut self, request: Request) -> Answer {
+        match request {
+            Request::Execute { plane, commands } => Answer::Executed(self.execute(plane, &commands)),
+            Request::Protect(protection) => outcome(self.protect(protection)),
+            Request::Unprotect(id) => outcome(self.unprotect(id)),
+            Request::Resolve(query) => self.resolve(&query),
+        }
+    }
+
+    fn execute(&mut self, plane: Plane, commands: &[Command]) -> Vec<Result<Reply, CommandError>> {
+        let mut results = Vec::with_capacity(commands.len());
+        for command in commands {
+            let result = self.execute_one(plane, command);
+            let failed = result.is_err();
+            results.push(result);
+            if failed {
+                break;
+            }
+        }
+        results
+    }
+
+    fn execute_one(&mut self, plane: Plane, command: &Command) -> Result<Reply, CommandError> {
+        let reply = match (plane, &mut self.userspace) {
+            (Plane::Kernel, _) => self.kernel.execute(command)?,
+            (Plane::Userspace, Some(userspace)) => userspace.handle.execute(command)?,
+            (Plane::Userspace, None) => {
+                return Err(CommandError::Unsupported("the user-space data plane is not running".to_owned()));
+            }
+        };
+        match command {
+            Command::InstallSa(sa) => {
+                if let Some(log) = &mut self.key_log
+                    && let Err(error) = log.esp_sa(sa)
+                {
+                    tracing::warn!(%error, "writing the key log failed");
+                }
+                if plane == Plane::Userspace {
+                    self.open_peer_socket(sa);
+                }
+            }
+            Command::RemoveSa(id) if plane == Plane::Userspace => self.close_peer_socket(id),
+            Command::InstallPolicy(p) | Command::UpdatePolicy(p) if plane == Plane::Kernel => {
+                self.note_exception(&p.key, p.action == Action::Allow);
+            }
+            Command::RemovePolicy(key) if plane == Plane::Kernel => self.note_exception(key, false),
+            _ => {}
+        }
+        Ok(reply)
+    }
+
+    /// What a kernel policy lets out may leave by any device even where a
+    /// wider fence guards by device; the fence has to be told.
+    fn note_exception(&mut self, key: &PolicyKey, allows: bool) {
+        if key.direction != Direction::Out || key.selector.src.addr().is_ipv4() {
+            return;
+        }
+        let known = self.exceptions.iter().position(|s| *s == key.selector);
+        match (known, allows) {
+            (None, true) => self.exceptions.push(key.selector),
+            (Some(at), false) => drop(self.exceptions.swap_remove(at)),
+            _ => return,
+        }
+        if let Err(error) = self.fence.set_exceptions(&mut self.filter, self.exceptions.clone()) {
+            tracing::warn!(event = "fence_closed", "{error}");
+        }
+    }
+
+    /// Where the kernel takes ESP from port 4500, a user-space peer needs a
+    /// connected socket: the kernel prefers it for that peer's datagrams.
+    fn open_peer_socket(&mut self, sa: &Sa) {
+        let (true, Some(Encap { local_port, remote_port, .. })) = (self.shared_port, sa.encap) else { return };
+        let inbound = sa.direction == cygnet_ipsec::SaDirection::In;
+        let (local_ip, remote_ip) = if inbound { (sa.id.dst, sa.src) } else { (sa.src, sa.id.dst) };
+        let (local, remote) = (SocketAddr::new(local_ip, local_port), SocketAddr::new(remote_ip, remote_port));
+        if self.encapsulated.insert(sa.id, (local, remote)).is_some() {
+            return;
+        }
+        let users = self.peers.entry((local, remote)).or_default();
+        *users += 1;
+        if *users > 1 {
+            return;
+        }
+        let spec = IkeSocketSpec {
+            peer: Some(remote),
+            shared: true,
+            mark: Some(escape_mark()),
+            ..IkeSocketSpec::new(local)
+        };
+        let opened = UdpSockets.open(&spec).map_err(|e| e.to_string()).and_then(|socket| {
+            let userspace = self.userspace.as_ref().ok_or("the user-space data plane is not running")?;
+            userspace.handle.add_peer_socket(OwnedFd::from(socket), local, remote).map_err(|e| e.to_string())
+        });
+        if let Err(error) = opened {
+            tracing::warn!(%local, %remote, error, "no socket for a user-space peer: the kernel will swallow its ESP");
+        }
+    }
+
+    fn close_peer_socket(&mut self, id: &SaId) {
+        let Some(pair) = self.encapsulated.remove(id) else { return };
+        let Some(users) = self.peers.get_mut(&pair) else { return };
+        *users = users.saturating_sub(1);
+        if *users == 0 {
+            self.peers.remove(&pair);
+            if let Some(userspace) = &self.userspace
+                && let Err(error) = userspace.handle.remove_udp_socket(pair.0, Some(pair.1))
+            {
+                tracing::debug!(%error, "the data plane did not give a peer's socket back");
+            }
+        }
+    }
+
+    /// The fence first, then the device and the routes into it, then the gate.
+    fn protect(&mut self, protection: Protection) -> Result<(), String> {
+        let text = |e: &dyn std::fmt::Display| e.to_string();
+        let mut done = Protected { enclosures: Vec::new(), routes: Vec::new() };
+        let result = (|| {
+            for selector in &protection.selectors {
+                let enclosure = Enclosure { outbound: *selector, priority: protection.priority };
+                self.fence.raise(&mut self.kernel, &enclosure).map_err(|e| text(&e))?;
+                done.enclosures.push(enclosure);
+            }
+            let ifindex = self.device()?;
+            for &remote in &protection.routes {
+                let v4 = remote.addr().is_ipv4();
+                let route = TunnelRoute {
+                    remote,
+                    ifindex,
+                    local: protection.local.iter().filter(|n| n.addr().is_ipv4() == v4).copied().collect(),
+                    source: protection.source_ips.iter().find(|a| a.is_ipv4() == v4).copied(),
+                    mtu: protection.mtu,
+                };
+                self.routing.add(&mut self.rtnetlink, &route).map_err(|e| text(&e))?;
+                done.routes.push(remote);
+            }
+            for enclosure in &done.enclosures {
+                match self.fence.open(&mut self.kernel, &mut self.filter, enclosure, ifindex) {
+                    Ok(()) => {}
+                    // Blocked is safe; IPv4 of the same tunnel need not suffer.
+                    Err(error @ FenceError::Filter(_)) => tracing::warn!(event = "fence_closed", "{error}"),
+                    Err(error) => return Err(text(&error)),
+                }
+            }
+            Ok(())
+        })();
+        if let Err(error) = &result {
+            // What stands is taken down again in the order of a normal end.
+            if let Err(further) = self.dismantle(done) {
+                return Err(format!("{error}; and undoing it failed: {further}"));
+            }
+        } else {
+            self.protected.insert(protection.id, done);
+        }
+        result
+    }
+
+    fn unprotect(&mut self, id: ProtectionId) -> Result<(), String> {
+        match self.protected.remove(&id) {
+            Some(protected) => self.dismantle(protected),
+            None => Ok(()),
+        }
+    }
+
+    fn dismantle(&mut self, protected: Protected) -> Result<(), String> {
+        let mut result = Ok(());
+        for remote in protected.routes {
+            let removed = self.routing.remove(&mut self.rtnetlink, remote);
+            result = result.and(removed.map(drop).map_err(|e| e.to_string()));
+        }
+        for enclosure in protected.enclosures {
+            let lowered = self.fence.lower(&mut self.kernel, &mut self.filter, &enclosure);
+            result = result.and(lowered.map(drop).map_err(|e| e.to_string()));
+        }
+        result
+    }
+
+    /// The device of the user-space plane, made when it is first needed.
+    fn device(&mut self) -> Result<u32, String> {
+        if let Some(ifindex) = self.ifindex {
+            return Ok(ifindex);
+        }
+        let userspace = self.userspace.as_ref().ok_or("the user-space data plane is not running")?;
+        let name = userspace.device.clone();
+        let tun = Tun::create(&name).map_err(|e| e.to_string())?;
+        let link = self.rtnetlink.link(&name).map_err(|e| e.to_string())?;
+        let set_up = |links: &mut Rtnetlink| {
+            links.set_alias(link.index, OWNER_ALIAS)?;
+            links.set_mtu(link.index, DEVICE_MTU)
+        };
+        set_up(&mut self.rtnetlink).map_err(|e| e.to_string())?;
+        // What comes out of the device is excepted from the fence before the first packet can.
+        self.fence.admit_device(&mut self.rtnetlink, link.index, &name).map_err(|e| e.to_string())?;
+        userspace.handle.add_device(tun, 0).map_err(|e| e.to_string())?;
+        self.rtnetlink.set_up(link.index, true).map_err(|e| e.to_string())?;
+        tracing::info!(device = %name, ifindex = link.index, mtu = DEVICE_MTU, "device of the user-space plane is up");
+        self.ifindex = Some(link.index);
+        Ok(link.index)
+    }
+
+    fn resolve(&mut self, query: &ResolveQuery) -> Answer {
+        let found = match query {
+            ResolveQuery::DefaultRoute { toward: Some(peer) } => {
+                // As our own sockets would go: past the routes into the tunnels.
+                let query = RouteQuery::to(*peer).marked(escape_mark());
+                self.rtnetlink.route_to(&query).map(|r| r.source.into_iter().collect()).map_err(|e| e.to_string())
+            }
+            ResolveQuery::DefaultRoute { toward: None } => {
+                let v4 = self.rtnetlink.default_route(false).ok().and_then(|r| r.source);
+                let v6 = self.rtnetlink.default_route(true).ok().and_then(|r| r.source);
+                Ok(v4.into_iter().chain(v6).collect())
+            }
+            ResolveQuery::Interface(name) => self
+                .rtnetlink
+                .addresses_of(name)
+                .map(|list| {
+                    [false, true].into_iter().filter_map(|v6| primary_address(&list, v6)).collect::<Vec<IpAddr>>()
+                })
+                .map_err(|e| e.to_string()),
+            ResolveQuery::Name(_) => Err("names are resolved elsewhere".to_owned()),
+        };
+        match found {
+            Ok(addresses) => Answer::Addresses(addresses),
+            Err(error) => {
+                tracing::debug!(?query, error, "nothing found");
+                Answer::Addresses(Vec::new())
+            }
+        }
+    }
+
+    fn traffic(&mut self, plane: Plane, id: SaId) -> Option<Traffic> {
+        let reply = self.execute_one(plane, &Command::QuerySa(id)).ok()?;
+        let Reply::Sa(report) = reply else { return None };
+        Some(Traffic {
+            bytes: report.counters.bytes,
+            packets: report.counters.packets,
+            replayed: u64::from(report.counters.replay),
+            integrity_failed: u64::from(report.counters.integrity_failed),
+        })
+    }
+
+    /// Everything of ours that the engine has not taken away itself.
+    fn stop(&mut self) {
+        let ids: Vec<ProtectionId> = self.protected.keys().copied().collect();
+        for id in ids {
+            if let Err(error) = self.unprotect(id) {
+                tracing::warn!(error, "taking a fence away failed");
+            }
+        }
+        if let Err(error) = self.routing.stop(&mut self.rtnetlink) {
+            tracing::warn!(%error, "removing routes failed");
+        }
+        if let Some(ifindex) = self.ifindex.take()
+            && let Err(error) = self.fence.dismiss_device(&mut self.kernel, &mut self.filter, ifindex)
+        {
+            tracing::warn!(%error, "closing the fence failed");
+        }
+        if let Some(userspace) = self.userspace.take() {
+            userspace.handle.stop();
+        }
+        for (command, error) in self.kernel.remove_all() {
+            tracing::warn!(?command, %error, "removing something from the kernel's databases failed");
+        }
+    }
+}
+
+fn outcome(result: Result<(), String>) -> Answer {
+    match result {
+        Ok(()) => Answer::Done,
+        Err(text) => Answer::Failed(text),
+    }
+}
+
+/// The mark of our own packets, which escapes the routes into the tunnels.
+pub(super) fn escape_mark() -> u32 {
+    cygnet_kernel::routing::ESCAPE_MARK.value
+}
+
+/// Makes the run directory, for its owner only.
+pub(super) fn make_run_dir(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}

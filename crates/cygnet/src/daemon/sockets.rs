@@ -1,0 +1,213 @@
+//! The IKE sockets: a pair (500 and 4500) on every suitable address, opened and
+//! closed as addresses come and go.
+//!
+//! Who reads port 4500 depends on the planes. If the kernel transforms ESP for
+//! any connection, the sockets are given to it (`UDP_ENCAP`) and IKE is what it
+//! leaves over; user-space peers then get connected sockets of their own, which
+//! win over the shared ones. If only user space does, its thread reads them
+//! and hands IKE back.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use cygnet_dataplane::Handle;
+use cygnet_ike::Transmit;
+use cygnet_kernel::{IkeSocket, IkeSocketSpec, IkeSockets, OpenError};
+use cygnet_kernel::linux::{UdpSocket, UdpSockets};
+use cygnet_wire::{NON_ESP_MARKER, UdpDatagram, classify_natt};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::watch::watch;
+
+/// An IKE message that came in.
+#[derive(Debug)]
+pub(super) struct Datagram {
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    pub(super) bytes: Vec<u8>,
+    pub(super) encapsulated: bool,
+}
+
+/// IKE messages that may wait for the engine; more are dropped, as the network would.
+pub(super) const MAX_DATAGRAMS: usize = 4096;
+
+/// Datagrams read from one socket before the others have their turn.
+const BURST: usize = 64;
+
+/// Who takes ESP from port 4500.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Takers {
+    /// The kernel, through `UDP_ENCAP`.
+    pub(super) kernel: bool,
+    /// The user-space plane.
+    pub(super) userspace: bool,
+}
+
+/// What is open.
+pub(super) struct Sockets {
+    open: BTreeMap<SocketAddr, Entry>,
+    takers: Takers,
+    plane: Option<Handle>,
+    mark: u32,
+    ports: (u16, u16),
+    datagrams: mpsc::Sender<Datagram>,
+}
+
+struct Entry {
+    socket: Rc<AsyncFd<UdpSocket>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some(reader) = &self.reader {
+            reader.abort();
+        }
+    }
+}
+
+impl Sockets {
+    pub(super) fn new(ports: (u16, u16), mark: u32, datagrams: mpsc::Sender<Datagram>) -> Self {
+        let takers = Takers { kernel: false, userspace: false };
+        Self { open: BTreeMap::new(), takers, plane: None, mark, ports, datagrams }
+    }
+
+    /// Whether IKE can be spoken at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Opens what is missing on `addresses` and closes what is not among them.
+    /// A change of the takers opens port 4500 anew.
+    pub(super) fn update(&mut self, addresses: &[IpAddr], takers: Takers, plane: Option<&Handle>) -> Vec<OpenError> {
+        let nat_port = self.ports.1;
+        let changed = takers != self.takers;
+        let gone: Vec<SocketAddr> = self
+            .open
+            .keys()
+            .filter(|s| !addresses.contains(&s.ip()) || (changed && s.port() == nat_port))
+            .copied()
+            .collect();
+        for local in gone {
+            self.close(local);
+        }
+        self.takers = takers;
+        self.plane = plane.cloned();
+        let mut errors = Vec::new();
+        for &ip in addresses {
+            for port in [self.ports.0, self.ports.1] {
+                let local = SocketAddr::new(ip, port);
+                if !self.open.contains_key(&local)
+                    && let Err(error) = self.open_one(local)
+                {
+                    errors.push(error);
+                }
+            }
+        }
+        errors
+    }
+
+    fn close(&mut self, local: SocketAddr) {
+        if let Some(entry) = self.open.remove(&local)
+            && entry.reader.is_none()
+            && let Some(plane) = &self.plane
+            && let Err(error) = plane.remove_udp_socket(local, None)
+        {
+            tracing::warn!(%local, %error, "the data plane did not give a socket back");
+        }
+    }
+
+    fn open_one(&mut self, local: SocketAddr) -> Result<(), OpenError> {
+        let natt = local.port() == self.ports.1;
+        let spec = IkeSocketSpec {
+            mark: Some(self.mark),
+            kernel_esp: natt && self.takers.kernel,
+            shared: natt && self.takers.kernel && self.takers.userspace,
+            ..IkeSocketSpec::new(local)
+        };
+        let failed = |action| move |source| OpenError::Failed { local, action, source };
+        let socket = UdpSockets.open(&spec)?;
+        let by_plane = natt && self.takers.userspace && !self.takers.kernel;
+        if by_plane && let Some(plane) = &self.plane {
+            let copy = OwnedFd::from(socket.try_clone().map_err(failed("share the socket"))?);
+            plane.add_udp_socket(copy, local).map_err(|e| OpenError::Failed {
+                local,
+                action: "give the socket to the data plane",
+                source: io::Error::other(e),
+            })?;
+        }
+        let socket = Rc::new(watch(socket).map_err(failed("watch the socket"))?);
+        let reader = (!by_plane).then(|| {
+            tokio::task::spawn_local(read(socket.clone(), natt, self.datagrams.clone()))
+        });
+        self.open.insert(local, Entry { socket, reader });
+        Ok(())
+    }
+
+    /// Sends an IKE message; what the socket buffer has no room for is lost like on the network.
+    pub(super) fn send(&self, transmit: &Transmit) -> io::Result<()> {
+        let Some(entry) = self.open.get(&transmit.local) else {
+            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no socket on the local address"));
+        };
+        let socket = entry.socket.get_ref();
+        if transmit.marker {
+            let mut bytes = Vec::with_capacity(NON_ESP_MARKER.len() + transmit.bytes.len());
+            bytes.extend_from_slice(&NON_ESP_MARKER);
+            bytes.extend_from_slice(&transmit.bytes);
+            socket.send(&bytes, transmit.remote, None)
+        } else {
+            socket.send(&transmit.bytes, transmit.remote, None)
+        }
+    }
+}
+
+/// Reads one socket until it is closed.
+async fn read(socket: Rc<AsyncFd<UdpSocket>>, natt: bool, datagrams: mpsc::Sender<Datagram>) {
+    let mut buffer = vec![0; 65_536];
+    let mut dropped = 0u64;
+    loop {
+        let Ok(mut ready) = socket.readable().await else { return };
+        for _ in 0..BURST {
+            let received = match ready.try_io(|s| s.get_ref().receive(&mut buffer)) {
+                Err(_would_block) => break,
+                // An ICMP error queued for the socket, say: the next read is a fresh one.
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "receiving on an IKE socket failed");
+                    break;
+                }
+                Ok(Ok(received)) => received,
+            };
+            if received.truncated {
+                continue;
+            }
+            let bytes = buffer.get(..received.len).unwrap_or_default();
+            let (bytes, encapsulated) = match natt.then(|| classify_natt(bytes)) {
+                None => (bytes, false),
+                Some(UdpDatagram::Ike(ike)) => (ike, true),
+                Some(_) => continue,
+            };
+            let datagram = Datagram {
+                local: received.local,
+                remote: received.remote,
+                bytes: bytes.to_vec(),
+                encapsulated,
+            };
+            match datagrams.try_send(datagram) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    dropped += 1;
+                    if dropped.is_power_of_two() {
+                        tracing::warn!(dropped, "the engine is behind, IKE datagrams are dropped");
+                    }
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => return,
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}

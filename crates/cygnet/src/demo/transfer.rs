@@ -1,0 +1,62 @@
+//! A TCP transfer between two namespaces, measured at the receiver.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// Runs `work` on a thread inside a network namespace.
+fn inside<T: Send + 'static>(
+    namespace: &str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> JoinHandle<io::Result<T>> {
+    let path = format!("/var/run/netns/{namespace}");
+    std::thread::spawn(move || {
+        let file = File::open(path)?;
+        move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(LinkNameSpaceType::Network))?;
+        work()
+    })
+}
+
+fn join<T>(thread: JoinHandle<io::Result<T>>) -> io::Result<T> {
+    thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
+}
+
+/// Sends for `time` and returns a sentence with the throughput.
+pub(super) fn run(from: &str, to: &str, address: &str, time: Duration) -> io::Result<String> {
+    let address: SocketAddr = address.parse().map_err(io::Error::other)?;
+    let listener = join(inside(to, move || TcpListener::bind(address)))?;
+    let receiver = inside(to, move || {
+        let (mut stream, _) = listener.accept()?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let start = Instant::now();
+        let (mut total, mut buffer) = (0u64, vec![0; 1 << 18]);
+        loop {
+            match stream.read(&mut buffer)? {
+                0 => return Ok((total, start.elapsed())),
+                n => total += n as u64,
+            }
+        }
+    });
+    let sender = inside(from, move || {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(10))?;
+        stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+        let end = Instant::now() + time;
+        let block = vec![0x5a; 1 << 18];
+        while Instant::now() < end {
+            stream.write_all(&block)?;
+        }
+        Ok(())
+    });
+    join(sender)?;
+    let (bytes, took) = join(receiver)?;
+    let seconds = took.as_secs_f64();
+    Ok(format!(
+        "{:.1} MB in {seconds:.1} s: {:.0} Mbit/s",
+        bytes as f64 / 1e6,
+        bytes as f64 * 8.0 / 1e6 / seconds
+    ))
+}
