@@ -56,6 +56,10 @@ impl ReplayWindow {
     ///
     /// If the window is too large, or ESN is to work without one (K12).
     pub fn new(window: u32, esn: bool) -> Result<ReplayWindow, ReplayWindowError> {
+        //= rfc4303#3.4.3
+        //# A minimum window size of 32 packets MUST be supported when 32-bit
+        //# sequence numbers are employed; a window size of 64 is preferred and
+        //# SHOULD be employed as the default.
         if window > ReplayWindow::MAX {
             return Err(ReplayWindowError::TooLarge(window));
         }
@@ -67,6 +71,10 @@ impl ReplayWindow {
         } else {
             window.div_ceil(64) as usize + 1
         };
+        //= rfc4303#3.4.3
+        //# If the receiver has enabled the anti-replay service for this SA, the
+        //# receive packet counter for the SA MUST be initialized to zero when
+        //# the SA is established.
         Ok(ReplayWindow {
             window,
             esn,
@@ -157,6 +165,11 @@ impl ReplayWindow {
         if self.top - full >= u64::from(self.window) {
             return Err(ReplayError::TooOld);
         }
+        //= rfc4303#3.4.3
+        //# For each received packet, the receiver MUST
+        //# verify that the packet contains a Sequence Number that does not
+        //# duplicate the Sequence Number of any other packets received during
+        //# the life of this SA.
         let (word, bit) = self.position(full);
         match self.bits.get(word) {
             Some(bits) if bits & bit != 0 => Err(ReplayError::Replayed),
@@ -205,9 +218,20 @@ mod tests {
         Ok(window.commit(full)?)
     }
 
+    //= rfc4303#3.4.3
+    //= type=test
+    //# A minimum window size of 32 packets MUST be supported when 32-bit
+    //# sequence numbers are employed; a window size of 64 is preferred and
+    //# SHOULD be employed as the default.
     #[test]
     fn a_window_of_32_packets() {
         let mut window = window(32, false);
+        //= rfc4303#3.4.3
+        //= type=test
+        //# If the receiver has enabled the anti-replay service for this SA, the
+        //# receive packet counter for the SA MUST be initialized to zero when
+        //# the SA is established.
+        assert_eq!(window.top(), 0);
         assert_eq!(receive(&mut window, 0), Err(Some(ReplayError::Zero)));
         for full in [1, 3, 2, 40, 9, 10] {
             assert_eq!(receive(&mut window, full), Ok(()), "{full}");
@@ -327,6 +351,12 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
 
+        //= rfc4303#3.4.3
+        //= type=test
+        //# For each received packet, the receiver MUST
+        //# verify that the packet contains a Sequence Number that does not
+        //# duplicate the Sequence Number of any other packets received during
+        //# the life of this SA.
         /// Near every place where something could go wrong, the window is the set of what was received.
         #[test]
         fn a_window_is_a_bounded_memory_of_everything_received(

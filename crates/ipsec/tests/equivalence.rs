@@ -18,7 +18,7 @@ use cygnet_ipsec::{
 use model::related::{self, Related, Topic};
 use model::{Database, Step};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 /// How often each outcome was seen.
 #[derive(Default)]
@@ -341,6 +341,20 @@ impl Pair {
                 let template = &policy.templates[template % policy.templates.len()];
                 Command::InstallSa(Box::new(related::sa_for(policy, template, sa, *twist)))
             }
+            (Topic::ServeAll, Some(policy), _) => {
+                for sa in related::sas_for(policy, sa) {
+                    self.execute(&Command::InstallSa(Box::new(sa)), *which as u32, tally);
+                }
+                let flow = related::flow_for(policy, chance, 99);
+                let if_id = policy.key.if_id;
+                let send = Step::Output {
+                    flow,
+                    if_id,
+                    disable_xfrm: false,
+                    source: Some(sa.src),
+                };
+                return self.run(&send, tally);
+            }
             (Topic::Deliver, Some(policy), _) => {
                 let mut sas: Vec<Sa> = policy
                     .templates
@@ -505,14 +519,24 @@ fn name(command: &Command) -> &'static str {
 
 fn compare(database: Database, steps: usize, cases: u32, wanted: &[&str]) {
     let tally = RefCell::new(Tally::default());
+    // PROPTEST_CASES multiplies all of this for a longer run, CYGNET_SEED makes it another one.
+    let cases = cases * Config::default().cases / 256;
     let config = Config {
         cases,
         failure_persistence: None,
-        // Unoptimized, the default generator takes most of the time.
-        rng_algorithm: RngAlgorithm::XorShift,
         ..Config::default()
     };
-    TestRunner::new(config)
+    let seed = std::env::var("CYGNET_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(1u128);
+    println!("CYGNET_SEED={seed}");
+    // Unoptimized, the default generator takes most of the time.
+    let seed = seed
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+        .to_ne_bytes();
+    let random = TestRng::from_seed(RngAlgorithm::XorShift, &seed);
+    TestRunner::new_with_rng(config, random)
         .run(
             &prop::collection::vec(model::step(database), 1..steps),
             |history| {

@@ -266,7 +266,7 @@ fn errno_of<T>(result: &Result<T, CommandError>) -> i32 {
     }
 }
 
-fn two_nodes() -> (Node, Node, Node) {
+fn three_nodes() -> (Node, Node, Node) {
     let (host, gateway, server) = (Node::new(), Node::new(), Node::new());
     for node in [&host, &gateway, &server] {
         // No address of its own, no IPv6 chatter, no filter but the policies.
@@ -289,7 +289,7 @@ fn two_nodes() -> (Node, Node, Node) {
     };
     link(&host, "right", &gateway, "left");
     link(&gateway, "right", &server, "left");
-    let addresses = |node: &Node, device: &str, addresses: &[&str], neighbour: &str| {
+    let addresses = |node: &Node, device: &str, addresses: &[&str]| {
         for address in addresses {
             let (bits, nodad) = if address.contains(':') {
                 (64, "nodad")
@@ -299,12 +299,11 @@ fn two_nodes() -> (Node, Node, Node) {
             node.namespace
                 .ip(&format!("addr add {address}/{bits} dev {device} {nodad}"));
         }
-        let _ = neighbour;
     };
-    addresses(&host, "right", &HOST, "");
-    addresses(&gateway, "left", &GATEWAY, "");
-    addresses(&gateway, "right", &["10.9.1.254", "2001:db8:a::fe"], "");
-    addresses(&server, "left", &SERVER, "");
+    addresses(&host, "right", &HOST);
+    addresses(&gateway, "left", &GATEWAY);
+    addresses(&gateway, "right", &["10.9.1.254", "2001:db8:a::fe"]);
+    addresses(&server, "left", &SERVER);
     let neighbours = |node: &Node, device: &str, hosts: &[&str], mac: &str| {
         for host in hosts {
             node.namespace
@@ -395,7 +394,7 @@ fn packets_fare_as_the_reference_says() {
         return;
     }
     let mut random = Random::new(0);
-    let (mut host, mut gateway, server) = two_nodes();
+    let (mut host, mut gateway, server) = three_nodes();
     let gateway_sockets = receivers(&gateway);
     let server_sockets = receivers(&server);
     let listener = host.namespace.run(|| {
@@ -583,6 +582,63 @@ fn packets_fare_as_the_reference_says() {
         assert!(
             outcomes.contains_key(outcome),
             "no packet met {outcome:?}: {outcomes:#?}"
+        );
+    }
+}
+
+/// K9, as tried here: if a sub policy lets a forwarded packet pass, the main table is asked for an `in` policy, and
+/// `fwd` policies there are not looked at.
+#[test]
+fn behind_a_sub_policy_forwarded_packets_meet_in_policies() {
+    if !netns::available() {
+        return;
+    }
+    let (host, mut gateway, server) = three_nodes();
+    let sockets = receivers(&server);
+    warm_up(&host, &sockets, SERVER);
+    let everything = Selector::any(cygnet_ipsec::Family::V4);
+    let policy = |policy_type, direction, action| {
+        let key = PolicyKey {
+            policy_type,
+            ..PolicyKey::new(direction, everything)
+        };
+        Policy {
+            action,
+            ..Policy::new(key)
+        }
+    };
+    let sub = policy(PolicyType::Sub, Direction::Fwd, Action::Allow);
+    let src = HOST[0].parse().expect("an address");
+    let dst = SERVER[0].parse().expect("an address");
+    let flow = Flow {
+        sport: 2000,
+        dport: PORTS[0],
+        ..Flow::new(src, dst, 17)
+    };
+    for (number, direction, passes) in [(1, Direction::In, false), (2, Direction::Fwd, true)] {
+        gateway.reset();
+        gateway.install(vec![
+            sub.clone(),
+            policy(PolicyType::Main, direction, Action::Block),
+        ]);
+        gateway.begin();
+        match gateway
+            .model
+            .check(Direction::Fwd, &InboundPacket::clear(&flow))
+        {
+            Inbound::Accept { .. } => assert!(passes),
+            Inbound::Drop(counter) => {
+                assert_eq!((counter, passes), (Counter::InPolBlock, false));
+                gateway.expect(&[counter]);
+            }
+        }
+        send(&host, flow, number).expect("a way to the gateway");
+        gateway.settle().unwrap_or_else(|e| panic!("{e}"));
+        let patience = Duration::from_millis(if passes { 500 } else { 20 });
+        assert_eq!(
+            arrives(&sockets, number, patience),
+            passes,
+            "main {direction:?} block"
         );
     }
 }

@@ -119,7 +119,8 @@ pub fn step(database: Database) -> BoxedStrategy<Step> {
                 Topic::Send,
                 Topic::Serve,
                 Topic::Serve,
-                Topic::Serve,
+                Topic::ServeAll,
+                Topic::ServeAll,
                 Topic::Deliver,
                 Topic::Deliver,
                 Topic::UpdatePolicy,
@@ -418,7 +419,7 @@ fn reqid() -> impl Strategy<Value = u32> {
 }
 
 fn template(v4: bool) -> impl Strategy<Value = Template> {
-    let spi = prop_oneof![6 => Just(0), 1 => spi()];
+    let spi = prop_oneof![3 => Just(0), 1 => spi()];
     let addresses = select(vec![v4, v4, v4, v4, !v4])
         .prop_flat_map(|v4| (address(v4), prop_oneof![5 => host(v4), 1 => address(v4)]));
     (addresses, spi, protocol(), reqid(), mode(), 0..5u8).prop_map(

@@ -33,6 +33,8 @@ pub enum Topic {
     Send,
     /// An SA as a policy's template wants it.
     Serve,
+    /// SAs as all templates of a policy want them.
+    ServeAll,
     /// A packet opened with the SAs that a policy's templates want.
     Deliver,
     /// A policy again, with another priority.
@@ -139,6 +141,8 @@ pub fn sa_for(policy: &Policy, template: &Template, chance: &Sa, twist: u8) -> S
             }
         }
         12 => sa.id.spi = chance.id.spi,
+        // The right SPI on the wrong SA.
+        14 | 15 => sa.reqid += 1,
         13 => {
             sa.direction = match sa.direction {
                 SaDirection::In => SaDirection::Out,
@@ -148,6 +152,27 @@ pub fn sa_for(policy: &Policy, template: &Template, chance: &Sa, twist: u8) -> S
         _ => {}
     }
     sa
+}
+
+/// SAs that together serve all templates of a policy: each inside the outer addresses of the one before.
+pub fn sas_for(policy: &Policy, chance: &Sa) -> Vec<Sa> {
+    let mut outer = (
+        policy.key.selector.src.addr(),
+        policy.key.selector.dst.addr(),
+    );
+    let mut sas = Vec::new();
+    for (n, template) in (0..).zip(&policy.templates) {
+        let mut sa = sa_for(policy, template, chance, 99);
+        if template.mode.is_tunnel_type() {
+            outer = (sa.src, sa.id.dst);
+        }
+        (sa.src, sa.id.dst) = outer;
+        if template.spi == 0 {
+            sa.id.spi += n;
+        }
+        sas.push(sa);
+    }
+    sas
 }
 
 /// A template that an SA serves, but for the twist, in a policy that goes with it.
