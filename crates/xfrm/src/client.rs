@@ -22,7 +22,7 @@ use crate::structures::{PolicyDefaults, PolicyId, PolicyInfo, SaId, SaInfo, SpiR
 /// How many requests go into one send: their answers must fit into the socket's memory.
 const PIPELINE: usize = 64;
 
-/// Memory for answers. An acknowledgement costs the kernel below 1 KiB, an SA below 4 KiB.
+/// Memory for answers: generous for the acknowledgements and SAs of one pipeline.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
 /// A lost answer shall not stop the caller for ever. Loading a module takes less.

@@ -9,7 +9,7 @@ use crate::netlink::{Frames, Kind};
 use crate::numbers::{Group, MessageType};
 use crate::socket::{Received, XfrmSocket};
 
-/// Memory for events not read yet: bursts of some ten thousand.
+/// Memory for events not read yet: room for a burst of thousands (every SA expiring at once).
 const RECEIVE_BUFFER: usize = 16 << 20;
 
 /// What came over the event socket.

@@ -219,8 +219,8 @@ pub(crate) fn frame(
 mod tests {
     use super::*;
 
-    /// An extended acknowledgement as kernel 6.18 sent it for an SA with an unknown mode,
-    /// the request's copy capped.
+    /// An extended acknowledgement made by hand after `netlink_ack()`: errno, the request's header
+    /// (capped), text and offset. Real ones are read in the tests against the kernel.
     fn refusal(errno: i32, text: &str) -> Vec<u8> {
         let mut out = Writer::default();
         frame(

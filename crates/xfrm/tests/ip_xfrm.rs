@@ -314,7 +314,7 @@ fn larval_sas_defaults_and_refusals() {
     assert!(client.dump_sas().unwrap().is_empty());
 }
 
-/// Thousands of policies: several sends, dumps of many datagrams, and a dump under change.
+/// Thousands of policies: several sends, and a dump of many datagrams.
 #[test]
 fn large_tables() {
     if !inside("large_tables", &[]) {

@@ -8,7 +8,7 @@ use cygnet_xfrm::{
     MessageType, Mode, SaInfo, Template,
 };
 
-/// Fixed parts have the sizes of 64-bit kernels (`pahole` on a 6.12 vmlinux).
+/// Fixed parts have the sizes of 64-bit kernels (the structures of `linux/xfrm.h`).
 #[test]
 fn fixed_parts_have_the_kernels_sizes() {
     for (message, size) in everything() {
