@@ -431,7 +431,8 @@ impl Chosen {
                         best = Some((fit, chosen));
                     }
                 }
-                Err((obstacle, refused)) => {
+                Err(error) => {
+                    let (obstacle, refused) = *error;
                     if worst.as_ref().is_none_or(|(known, _)| obstacle > *known) {
                         worst = Some((obstacle, refused));
                     }
@@ -459,16 +460,17 @@ impl Chosen {
         id: ChildSaId,
         config: &Arc<ChildConfig>,
         contents: &Contents<'_>,
-    ) -> Result<(Fit, Self), (Obstacle, Refused)> {
+    ) -> Result<(Fit, Self), Box<(Obstacle, Refused)>> {
         let refuse = |obstacle, notify, reason| {
-            (
+            let config = Some(Arc::clone(config));
+            Box::new((
                 obstacle,
                 Refused {
                     notify,
                     reason,
-                    config: Some(Arc::clone(config)),
+                    config,
                 },
-            )
+            ))
         };
         let transport = contents.has(NotifyType::USE_TRANSPORT_MODE);
         if config.mode == Mode::Transport && !transport {

@@ -53,16 +53,16 @@ impl Deleting {
         }))
     }
 
-    pub(crate) fn on_response(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+    pub(crate) fn on_response(self, core: &mut Core, cx: &mut Context<'_>) -> State {
         self.finish(core, cx)
     }
 
-    pub(crate) fn give_up(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+    pub(crate) fn give_up(self, core: &mut Core, cx: &mut Context<'_>) -> State {
         self.finish(core, cx)
     }
 
     /// Ends at once, without waiting for the peer.
-    pub(crate) fn finish(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+    pub(crate) fn finish(self, core: &mut Core, cx: &mut Context<'_>) -> State {
         if let Some(reason) = self.reason {
             report_closed(core, cx, reason);
         }
@@ -78,7 +78,9 @@ impl Deleting {
         back: Path,
     ) -> State {
         //= rfc7296#2.25.2
-        //# If a peer receives a request to create or rekey a Child SA when it is currently closing the IKE SA
+        //# If a peer receives a request to rekey an IKE SA
+        //# that it is currently trying to close, it SHOULD reply with
+        //# TEMPORARY_FAILURE.
         let busy = exchange != ExchangeType::INFORMATIONAL;
         let sent = core.respond(cx, &mut self.channel, exchange, back, |payloads| {
             if busy {
@@ -89,7 +91,9 @@ impl Deleting {
         let deleted = Contents::read(chain)
             .is_ok_and(|c| c.deletes.iter().any(|d| d.protocol == ProtocolId::IKE));
         //= rfc7296#2.25.2
-        //# If a peer receives a request to close an IKE SA when it is currently
+        //# If a peer receives a request to close an IKE SA that it is
+        //# currently trying to close, it SHOULD reply as usual, and forget about
+        //# its own close request.
         if deleted {
             self.finish(core, cx)
         } else {

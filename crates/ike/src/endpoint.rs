@@ -17,6 +17,7 @@ use crate::config::{Directory, EndpointConfig, PeerConfig};
 use crate::context::{Context, InitialContact, Path, Shared};
 use crate::cookie::CookieJar;
 use crate::exchange::ike_sa_init::{self, InitRequest, Verdict};
+use crate::half_open::HalfOpen;
 use crate::identity::Identity;
 use crate::info::{ChildSaInfo, IkeSaInfo, IkeSaState, Role};
 use crate::io::{Answer, ChildRequest, ChildSaId, Event, IkeSaId, Input, Output, RequestId};
@@ -56,35 +57,6 @@ struct Entry {
 
 /// An IKE_SA_INIT request: the hash of its octets, and whence it came.
 type InitKey = ([u8; 32], SocketAddr);
-
-/// Counts of IKE SAs that peers have begun and not yet finished.
-#[derive(Debug, Default)]
-struct HalfOpen {
-    total: usize,
-    by_address: HashMap<IpAddr, usize>,
-}
-
-impl HalfOpen {
-    fn of(&self, address: IpAddr) -> usize {
-        self.by_address.get(&address).copied().unwrap_or_default()
-    }
-
-    fn add(&mut self, address: IpAddr) {
-        self.total = self.total.saturating_add(1);
-        let count = self.by_address.entry(address).or_default();
-        *count = count.saturating_add(1);
-    }
-
-    fn remove(&mut self, address: IpAddr) {
-        self.total = self.total.saturating_sub(1);
-        if let Some(count) = self.by_address.get_mut(&address) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.by_address.remove(&address);
-            }
-        }
-    }
-}
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -136,6 +108,16 @@ impl Endpoint {
     /// Replaces the configuration in which identities and keys are looked up. Existing SAs keep what they have.
     pub fn set_directory(&mut self, directory: Arc<dyn Directory>) {
         self.directory = directory;
+    }
+
+    /// Replaces the settings. The ports stay: they are part of SAs that exist.
+    pub fn set_config(&mut self, config: EndpointConfig) {
+        let (ike_port, nat_port) = (self.config.ike_port, self.config.nat_port);
+        self.config = EndpointConfig {
+            ike_port,
+            nat_port,
+            ..config
+        };
     }
 
     /// Takes in what happened outside.
@@ -393,12 +375,12 @@ impl Endpoint {
             _ => None,
         };
         if pair != entry.pair {
-            if let Some(old) = entry.pair.take() {
-                if let Some(ids) = self.shared.pairs.get_mut(&old) {
-                    ids.retain(|other| *other != id);
-                    if ids.is_empty() {
-                        self.shared.pairs.remove(&old);
-                    }
+            if let Some(old) = entry.pair.take()
+                && let Some(ids) = self.shared.pairs.get_mut(&old)
+            {
+                ids.retain(|other| *other != id);
+                if ids.is_empty() {
+                    self.shared.pairs.remove(&old);
                 }
             }
             if let Some(new) = &pair {
@@ -417,7 +399,11 @@ impl Endpoint {
     }
 
     //= rfc7296#2.4
-    //# An implementation MAY include the INITIAL_CONTACT
+    //# The INITIAL_CONTACT notification asserts that this IKE SA is the only
+    //# IKE SA currently active between the authenticated identities.  It MAY
+    //# be sent when an IKE SA is established after a crash, and the
+    //# recipient MAY use this information to delete any other IKE SAs it has
+    //# to the same authenticated identity without waiting for a timeout.
     fn act_on_initial_contacts(&mut self, now: Instant) {
         for contact in std::mem::take(&mut self.shared.initial_contacts) {
             let InitialContact {
@@ -576,7 +562,9 @@ impl Endpoint {
 
     fn on_init_request(&mut self, now: Instant, arrival: Arrival, message: &Message<'_>) {
         //= rfc7296#2.1
-        //# In order to do this, the responder needs to distinguish
+        //# Instead, a
+        //# robust responder will do the IKE SA lookup using the whole packet,
+        //# its hash, or the Ni payload.
         let key = (sha256(&[message.as_bytes()]), arrival.remote);
         if let Some(id) = self.by_init.get(&key).copied() {
             let bytes = message.as_bytes();

@@ -409,7 +409,11 @@ impl Established {
     }
 
     //= rfc7296#2.4
-    //# A liveness check that fails means that the peer is dead
+    //# An endpoint MUST conclude
+    //# that the other endpoint has failed only when repeated attempts to
+    //# contact it have gone unanswered for a timeout period or when a
+    //# cryptographically protected INITIAL_CONTACT notification is received
+    //# on a different IKE SA to the same authenticated identity.
     pub(crate) fn give_up(
         self: Box<Self>,
         core: &mut Core,

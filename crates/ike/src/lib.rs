@@ -25,6 +25,7 @@ mod describe;
 mod endpoint;
 mod established;
 mod exchange;
+mod half_open;
 mod identity;
 mod info;
 mod io;

@@ -104,8 +104,10 @@ impl Core {
     }
 
     fn header(&self, exchange: ExchangeType, response: bool, message_id: u32) -> Header {
-        //= rfc7296#2.2
-        //# The Initiator flag is set by the original initiator of the IKE SA
+        //= rfc7296#3.1
+        //# This bit MUST be set in messages sent by the
+        //# original initiator of the IKE SA and MUST be cleared in messages
+        //# sent by the original responder.
         let flags = Flags {
             initiator: self.role == Role::Initiator,
             response,
@@ -389,12 +391,12 @@ impl IkeSa {
         if !in_window {
             cx.drop(DropReason::MessageId);
             //= rfc7296#2.3
-            //# This Notify message MUST NOT be sent in a response; the
-            //# invalid request MUST NOT be acknowledged.  Instead, inform the other
-            //# side by initiating an INFORMATIONAL exchange with Notification data
-            //# containing the four-octet invalid message ID.  Sending this
-            //# notification is OPTIONAL, and notifications of this type MUST be rate
-            //# limited.
+            //# This Notify message
+            //# MUST NOT be sent in a response; the invalid request MUST NOT be
+            //# acknowledged.  Instead, inform the other side by initiating an
+            //# INFORMATIONAL exchange with Notification Data containing the
+            //# four-octet invalid Message ID.  Sending this notification is
+            //# OPTIONAL, and notifications of this type MUST be rate limited.
             let id = header.message_id.to_be_bytes().to_vec();
             let kind = NotifyType::INVALID_MESSAGE_ID;
             return self.complain(cx, kind, None, id);

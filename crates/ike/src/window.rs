@@ -138,8 +138,11 @@ impl Outgoing {
         }
         let attempt = pending.sent;
         pending.sent = pending.sent.saturating_add(1);
-        //= rfc7296#2.1
-        //# Retransmission times MUST increase exponentially to avoid flooding the network
+        //= rfc7296#2.4
+        //# To be a good
+        //# network citizen, retransmission times MUST increase exponentially to
+        //# avoid flooding the network and making an existing congestion
+        //# situation worse.
         let end = pending.first_sent + policy.timeout;
         pending.due = (now + jittered(policy, attempt, entropy)).min(end.max(now));
         Due::Again {
@@ -237,7 +240,10 @@ impl Incoming {
 
     /// Keeps the response until the next request comes.
     //= rfc7296#2.1
-    //# It MUST remember each response until it receives a request whose sequence number is larger than or equal to
+    //# The responder MUST remember each response
+    //# until it receives a request whose sequence number is larger than or
+    //# equal to the sequence number in the response plus its window size
+    //# (see Section 2.3).
     pub(crate) fn respond(&mut self, response: Vec<u8>) {
         if let Some(last) = &mut self.last {
             last.response = Some(response);
@@ -260,9 +266,12 @@ mod tests {
         }
     }
 
-    //= rfc7296#2.1
+    //= rfc7296#2.4
     //= type=test
-    //# Retransmission times MUST increase exponentially to avoid flooding the network
+    //# To be a good
+    //# network citizen, retransmission times MUST increase exponentially to
+    //# avoid flooding the network and making an existing congestion
+    //# situation worse.
     #[test]
     fn waits_double_up_to_the_limit_and_end() {
         let start = Instant::now();
