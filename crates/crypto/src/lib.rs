@@ -27,7 +27,6 @@ mod digest;
 mod entropy;
 mod esp;
 mod key_exchange;
-mod key_log;
 mod key_schedule;
 mod mac;
 mod proposal;
@@ -45,7 +44,6 @@ pub use esp::{EspCipher, EspKeyError, EspOpenError, EspSealError};
 pub use key_exchange::{
     KeyExchangeError, KeyExchangeProvider, PrivateKey, SharedSecret, StandardKeyExchange,
 };
-pub use key_log::{EspKeyLine, IkeKeyLine, KeyLog, NoKeyLog};
 pub use key_schedule::{AuthKey, ChildKeys, DirectionKeys, IkeKeys, SkD, Skeyseed};
 pub use proposal::{EspProposal, EspSuite, IkeProposal, IkeSuite, NameError, NameErrorKind};
 pub use protection::{OpenError, Protection, ProtectionError};

@@ -402,6 +402,7 @@ impl Engine {
     pub fn load(&mut self, now: Instant, set: ConnectionSet) {
         self.setup = set.setup;
         self.secrets = Arc::new(set.secrets);
+        self.endpoint.set_config(endpoint_config(&self.options, &self.setup));
         let old: Vec<(ConnectionId, Arc<Connection>)> = self
             .connections
             .iter()

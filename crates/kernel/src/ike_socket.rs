@@ -25,6 +25,9 @@ pub enum PathMtu {
     Fragment,
     /// Set DF, refuse what exceeds the known path MTU with `EMSGSIZE` (`IP_PMTUDISC_DO`).
     Discover,
+    /// Set DF unless a datagram exceeds the known path MTU, and fragment that one (`IP_PMTUDISC_WANT`, the system's
+    /// default): for a socket that carries ESP beside IKE.
+    Want,
     /// Set DF, ignore the known path MTU (`IP_PMTUDISC_PROBE`): for a data plane that keeps its own.
     Probe,
 }

@@ -30,6 +30,9 @@ use self::sockets::{Datagram, Sockets};
 use crate::cli::DaemonOptions;
 use crate::control::{Refusal, Reply, Request};
 
+/// How often what others may have taken away is put back.
+const REFRESH: Duration = Duration::from_secs(15);
+
 /// How long peers may take to answer our good-byes.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -98,10 +101,13 @@ impl Daemon {
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+        let mut refresh = tokio::time::interval(REFRESH);
+        refresh.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.flush();
         loop {
             let wake = self.engine.next_timeout();
             tokio::select! {
+                _ = refresh.tick() => drop(self.jobs.send(Job::Refresh)),
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => drop(self.reload()),
@@ -175,6 +181,7 @@ impl Daemon {
             Ok((listen, all)) => {
                 self.update_sockets(&listen);
                 self.engine.handle(Instant::now(), Input::Addresses(all));
+                let _ = self.jobs.send(Job::Refresh);
             }
             Err(error) => tracing::warn!(%error, "reading this host's addresses failed"),
         }

@@ -16,11 +16,14 @@ use cygnet_engine::{Answer, Plane, Protection, ProtectionId, Request, RequestId,
 use cygnet_ipsec::{
     Action, Command, CommandError, Direction, Encap, PolicyKey, Reply, Sa, SaDatabase, SaId, Selector,
 };
+use cygnet_kernel::fence::weaknesses;
+use cygnet_kernel::holes::NeighbourDiscoveryHoles;
 use cygnet_kernel::linux::{Nftables, Rtnetlink, UdpSockets};
 use cygnet_kernel::sadb::{LinuxSadb, Sadb, SadbEvent};
 use cygnet_kernel::{
     Enclosure, Fence, FenceError, IkeSocketSpec, IkeSockets, InterfaceAddrs, Links, OWNER_ALIAS,
-    RouteLookup, RouteQuery, RoutingOptions, TunnelRoute, TunnelRouting, primary_address,
+    PathMtu, RouteLookup, RouteQuery, RoutingOptions, Setting, TunnelRoute, TunnelRouting,
+    primary_address,
 };
 use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 
@@ -40,6 +43,9 @@ pub(super) enum Job {
     Traffic { sas: Vec<(Plane, SaId, SaId)>, reply: oneshot::Sender<Vec<(Option<Traffic>, Option<Traffic>)>> },
     /// Which peers of the user-space plane need sockets of their own.
     SharedPort(bool),
+    /// Put back what others may have taken away: routes whose source address came back, rules, the
+    /// packet filter's table.
+    Refresh,
     /// The kernel has IPsec events to read.
     KernelEvents,
     /// Policies of an earlier run that nobody has asked for again are to go.
@@ -75,6 +81,7 @@ pub(super) struct Executor {
     exceptions: Vec<Selector>,
     key_log: Option<KeyLogFiles>,
     notices: tokio_mpsc::Sender<Notice>,
+    holes: Option<NeighbourDiscoveryHoles>,
     shared_port: bool,
     peers: HashMap<(SocketAddr, SocketAddr), usize>,
     encapsulated: HashMap<SaId, (SocketAddr, SocketAddr)>,
@@ -101,9 +108,22 @@ impl Executor {
             exceptions: Vec::new(),
             key_log,
             notices,
+            holes: None,
             shared_port: false,
             peers: HashMap::new(),
             encapsulated: HashMap::new(),
+        }
+    }
+
+    fn refresh(&mut self) {
+        if self.ifindex.is_none() {
+            return;
+        }
+        if let Err(error) = self.routing.restore(&mut self.rtnetlink) {
+            tracing::warn!(event = "routes_lost", %error, "putting routes into the tunnels back failed");
+        }
+        if let Err(error) = self.fence.refresh(&mut self.kernel, &mut self.filter) {
+            tracing::warn!(event = "fence_closed", "{error}");
         }
     }
 
@@ -142,6 +162,14 @@ impl Executor {
         }
     }
 
+    /// Neighbour discovery works whatever the policies block (S3.6).
+    fn open_holes(&mut self) {
+        match NeighbourDiscoveryHoles::open(&mut self.kernel) {
+            Ok(holes) => self.holes = Some(holes),
+            Err(error) => tracing::warn!(%error, "no exception for IPv6 neighbour discovery could be made"),
+        }
+    }
+
     /// Removes routes and rules that a crash has left behind.
     fn remove_leftovers(&mut self) {
         match self.routing.remove_leftovers(&mut self.rtnetlink) {
@@ -160,6 +188,7 @@ impl Executor {
     /// Works until told to stop or the daemon is gone.
     pub(super) fn run(mut self, jobs: &mpsc::Receiver<Job>, answers: &tokio_mpsc::UnboundedSender<Answered>) {
         self.remove_leftovers();
+        self.open_holes();
         while let Ok(job) = jobs.recv() {
             match job {
                 Job::Request { id, request } => {
@@ -179,6 +208,7 @@ impl Executor {
                     let _ = reply.send(traffic);
                 }
                 Job::SharedPort(shared) => self.shared_port = shared,
+                Job::Refresh => self.refresh(),
                 Job::KernelEvents => self.kernel_events(),
                 Job::RemoveUnclaimed => self.remove_unclaimed(),
                 Job::Stop(done) => {
@@ -278,6 +308,7 @@ impl Executor {
             peer: Some(remote),
             shared: true,
             mark: Some(escape_mark()),
+            path_mtu: PathMtu::Want,
             ..IkeSocketSpec::new(local)
         };
         let opened = UdpSockets.open(&spec).map_err(|e| e.to_string()).and_then(|socket| {
@@ -378,6 +409,11 @@ impl Executor {
         let link = self.rtnetlink.link(&name).map_err(|e| e.to_string())?;
         let set_up = |links: &mut Rtnetlink| {
             links.set_alias(link.index, OWNER_ALIAS)?;
+            // No link-local address: the device has no neighbours to solicit.
+            match links.set_setting(&name, Setting::AddrGenMode, 1) {
+                Err(error) if !error.is_not_found() => return Err(error),
+                _ => {}
+            }
             links.set_mtu(link.index, DEVICE_MTU)
         };
         set_up(&mut self.rtnetlink).map_err(|e| e.to_string())?;
@@ -387,6 +423,9 @@ impl Executor {
         self.rtnetlink.set_up(link.index, true).map_err(|e| e.to_string())?;
         tracing::info!(device = %name, ifindex = link.index, mtu = DEVICE_MTU, "device of the user-space plane is up");
         self.ifindex = Some(link.index);
+        for (device, setting) in weaknesses(&mut self.rtnetlink, &[&name]).unwrap_or_default() {
+            tracing::warn!(event = "fence_weak", "{} lets clear text past the fence", setting.name(&device));
+        }
         Ok(link.index)
     }
 
@@ -449,6 +488,11 @@ impl Executor {
         }
         if let Some(userspace) = self.userspace.take() {
             userspace.handle.stop();
+        }
+        if let Some(holes) = self.holes.take()
+            && let Err(error) = holes.close(&mut self.kernel)
+        {
+            tracing::warn!(%error, "removing the exception for IPv6 neighbour discovery failed");
         }
         for (command, error) in self.kernel.remove_all() {
             tracing::warn!(?command, %error, "removing something from the kernel's databases failed");

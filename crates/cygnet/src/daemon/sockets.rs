@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use cygnet_dataplane::Handle;
 use cygnet_ike::Transmit;
-use cygnet_kernel::{IkeSocket, IkeSocketSpec, IkeSockets, OpenError};
+use cygnet_kernel::{IkeSocket, IkeSocketSpec, IkeSockets, OpenError, PathMtu};
 use cygnet_kernel::linux::{UdpSocket, UdpSockets};
 use cygnet_wire::{NON_ESP_MARKER, UdpDatagram, classify_natt};
 use tokio::io::unix::AsyncFd;
@@ -124,15 +124,17 @@ impl Sockets {
 
     fn open_one(&mut self, local: SocketAddr) -> Result<(), OpenError> {
         let natt = local.port() == self.ports.1;
+        let by_plane = natt && self.takers.userspace && !self.takers.kernel;
         let spec = IkeSocketSpec {
             mark: Some(self.mark),
             kernel_esp: natt && self.takers.kernel,
             shared: natt && self.takers.kernel && self.takers.userspace,
+            // ESP learns the path's MTU; IKE alone is rather fragmented than lost.
+            path_mtu: if by_plane { PathMtu::Want } else { PathMtu::Fragment },
             ..IkeSocketSpec::new(local)
         };
         let failed = |action| move |source| OpenError::Failed { local, action, source };
         let socket = UdpSockets.open(&spec)?;
-        let by_plane = natt && self.takers.userspace && !self.takers.kernel;
         if by_plane && let Some(plane) = &self.plane {
             let copy = OwnedFd::from(socket.try_clone().map_err(failed("share the socket"))?);
             plane.add_udp_socket(copy, local).map_err(|e| OpenError::Failed {

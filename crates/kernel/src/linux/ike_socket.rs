@@ -124,6 +124,7 @@ impl IkeSockets for UdpSockets {
             let mode = match spec.path_mtu {
                 PathMtu::Fragment => standard::Ipv6PathMtuDiscovery::DONT,
                 PathMtu::Discover => standard::Ipv6PathMtuDiscovery::DO,
+                PathMtu::Want => standard::Ipv6PathMtuDiscovery::WANT,
                 PathMtu::Probe => standard::Ipv6PathMtuDiscovery::PROBE,
             };
             standard::set_ipv6_mtu_discover(&fd, mode)
@@ -131,6 +132,7 @@ impl IkeSockets for UdpSockets {
             let mode = match spec.path_mtu {
                 PathMtu::Fragment => standard::Ipv4PathMtuDiscovery::DONT,
                 PathMtu::Discover => standard::Ipv4PathMtuDiscovery::DO,
+                PathMtu::Want => standard::Ipv4PathMtuDiscovery::WANT,
                 PathMtu::Probe => standard::Ipv4PathMtuDiscovery::PROBE,
             };
             standard::set_ip_mtu_discover(&fd, mode)
