@@ -53,11 +53,27 @@ impl AeadKey {
         aad: &[u8],
         data: &mut [u8],
     ) -> Option<[u8; ICV_LEN]> {
+        let mut icv = [0; ICV_LEN];
+        self.seal_into(iv, aad, data, &mut icv).map(|()| icv)
+    }
+
+    /// [`Self::seal`] that writes the ICV where it belongs: handing it on by value costs a packet some 13 ns.
+    ///
+    /// `None` too if `icv` has not [`ICV_LEN`] octets.
+    pub(crate) fn seal_into(
+        &self,
+        iv: [u8; IV_LEN],
+        aad: &[u8],
+        data: &mut [u8],
+        icv: &mut [u8],
+    ) -> Option<()> {
+        let icv = <&mut [u8; ICV_LEN]>::try_from(icv).ok()?;
         let tag = self
             .key
             .seal_in_place_separate_tag(self.nonce(iv), Aad::from(aad), data)
             .ok()?;
-        tag.as_ref().try_into().ok()
+        *icv = *<&[u8; ICV_LEN]>::try_from(tag.as_ref()).ok()?;
+        Some(())
     }
 
     /// Checks and decrypts `data`, which ends with the ICV, in place; `None` if the ICV is wrong or missing.

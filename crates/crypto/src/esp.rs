@@ -228,8 +228,7 @@ impl EspCipher {
             Kind::Aead(key) => {
                 let iv = iv.try_into().map_err(|_| length)?;
                 let aad = Aad::new(spi, high, low, esn);
-                let tag = key.seal(iv, aad.as_ref(), data).ok_or(length)?;
-                icv.copy_from_slice(&tag);
+                key.seal_into(iv, aad.as_ref(), data, icv).ok_or(length)?;
             }
             Kind::Cbc(cbc) => {
                 let iv = iv.try_into().map_err(|_| length)?;
