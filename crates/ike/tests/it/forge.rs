@@ -10,7 +10,8 @@ use cygnet_wire::{
     write_message,
 };
 
-use crate::sim::{Datagram, EAST, Sim, WEST};
+use crate::pair::{EAST, WEST};
+use crate::sim::{Datagram, Sim};
 
 /// Speaks as one end of an established IKE SA.
 pub struct Forge {

@@ -7,6 +7,7 @@ use cygnet_crypto::testing::InsecureEntropy;
 use cygnet_ike::*;
 use cygnet_wire::{Header, Message, Payload};
 
+use crate::pair::*;
 use crate::sim::*;
 
 /// An IKE_SA_INIT request, different for each `n`.

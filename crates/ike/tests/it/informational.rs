@@ -6,6 +6,7 @@ use cygnet_ike::*;
 use cygnet_wire::{ExchangeType, Notify, NotifyType, PayloadType, Proposal, ProtocolId, Spi};
 
 use crate::forge::Forge;
+use crate::pair::*;
 use crate::sim::*;
 
 /// An established pair, stepped by hand from here on, and a forger with the keys of each end.

@@ -1,9 +1,13 @@
 //! Endpoints against each other in a simulated network, and against hostile input.
 
+mod changed;
 mod failures;
 mod forge;
 mod handshake;
 mod hostile;
 mod informational;
+mod narrowing;
+mod nat;
+mod pair;
 mod sim;
 mod simulation;

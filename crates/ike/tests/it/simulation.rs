@@ -14,6 +14,7 @@ use cygnet_crypto::{Encryption, IkeProposal, KeyExchange};
 use cygnet_ike::*;
 use cygnet_ipsec::Mode;
 
+use crate::pair::*;
 use crate::sim::*;
 
 /// How many worlds a plain `cargo test` looks at.

@@ -1,0 +1,132 @@
+//! NAT detection, the move to port 4500, and peers whose address changes (RFC 7296 §2.23).
+
+use cygnet_ike::*;
+
+use crate::pair::*;
+use crate::sim::*;
+
+//= rfc7296#2.23
+//= type=test
+//# The IKE initiator MUST check the NAT_DETECTION_SOURCE_IP or
+//# NAT_DETECTION_DESTINATION_IP payloads if present, and if they do
+//# not match the addresses in the outer packet, MUST tunnel all
+//# future IKE and ESP packets associated with this IKE SA over UDP
+//# port 4500.
+#[test]
+fn behind_a_nat_both_move_to_port_4500() {
+    let mut sim = Pair::default().sim(1);
+    sim.nat = Some(Nat::new(EAST.parse().unwrap(), NAT.parse().unwrap()));
+    let ike = sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    let ports: Vec<_> = sim
+        .lines()
+        .iter()
+        .map(|l| l[..l.find(" IKE").unwrap()].to_owned())
+        .collect();
+    assert_eq!(
+        ports,
+        [
+            "east 500 > 500",
+            "west 500 > 40001",
+            "east 4500 > 4500",
+            "west 4500 > 40002"
+        ]
+    );
+    established(&sim);
+    let (east, west) = (child(&sim, 0).clone(), child(&sim, 1).clone());
+    assert!(east.encapsulated && west.encapsulated);
+    assert_eq!(
+        (east.remote.port(), west.local.port(), west.remote.port()),
+        (4500, 4500, 40_002)
+    );
+    let (e, w) = (
+        sim.nodes[0].endpoint.ike_sa(ike).unwrap().nat,
+        sim.nodes[1].endpoint.ike_sas().next().unwrap().nat,
+    );
+    assert!(e.local && !e.remote && w.remote && !w.local);
+
+    // The NAT forgets its mapping: the next authenticated message shows the new one.
+    sim.nat.as_mut().unwrap().rebind();
+    sim.act(0, |endpoint, now| endpoint.check_liveness(now, ike));
+    sim.run_for(s(1));
+    assert_eq!(
+        sim.lines().last().unwrap(),
+        "west 4500 > 40003 INFORMATIONAL response 2 SK"
+    );
+    let moved = sim.nodes[1].events.last().unwrap();
+    assert!(
+        matches!(moved, Event::PeerMoved { old, new, .. } if old.port() == 40_002 && new.port() == 40_003)
+    );
+}
+
+#[test]
+fn an_old_packet_from_elsewhere_moves_nobody() {
+    let mut sim = Pair::default().sim(1);
+    sim.nat = Some(Nat::new(EAST.parse().unwrap(), NAT.parse().unwrap()));
+    let ike = sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    sim.manual = true;
+    sim.act(0, |endpoint, now| endpoint.check_liveness(now, ike));
+    let mut probe = sim.sent().remove(0);
+    probe.src = "203.0.113.9:40002".parse().unwrap();
+    sim.deliver(probe.clone());
+    let events = sim.nodes[1].events.len();
+    // The same octets again, from an attacker.
+    probe.src = "203.0.113.66:4500".parse().unwrap();
+    sim.deliver(probe);
+    assert_eq!(sim.nodes[1].events.len(), events);
+    assert_eq!(
+        sim.nodes[1]
+            .endpoint
+            .ike_sas()
+            .next()
+            .unwrap()
+            .remote
+            .port(),
+        40_002
+    );
+    // The repetition was answered, to where it came from.
+    assert_eq!(sim.outbox.len(), 2);
+    assert_eq!(sim.outbox[0].bytes, sim.outbox[1].bytes);
+}
+
+#[test]
+fn encapsulation_can_be_forced_by_either_end() {
+    for end in 0..2 {
+        let mut pair = Pair::default();
+        let peer = if end == 0 {
+            &mut pair.east
+        } else {
+            &mut pair.west
+        };
+        peer.force_encapsulation = Encapsulation::Yes;
+        let sim = run(pair);
+        established(&sim);
+        assert!(child(&sim, 0).encapsulated);
+        assert_eq!(sim.lines()[2], "east 4500 > 4500 IKE_AUTH request 1 SK");
+    }
+}
+
+#[test]
+fn without_encapsulation_nothing_is_said_of_nats() {
+    let mut pair = Pair::default();
+    pair.east.force_encapsulation = Encapsulation::No;
+    let sim = run(pair);
+    established(&sim);
+    assert_eq!(
+        sim.lines()[0],
+        "east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce"
+    );
+    assert!(!sim.lines()[1].contains("NAT_DETECTION"));
+    assert!(!child(&sim, 0).encapsulated);
+}
+
+#[test]
+fn port_4500_from_the_start_needs_no_encapsulation() {
+    let mut pair = Pair::default();
+    (pair.east.local_port, pair.east.remote_port) = (4500, 4500);
+    let sim = run(pair);
+    established(&sim);
+    assert!(sim.lines().iter().all(|l| l.contains(" 4500 > 4500 ")));
+    assert!(!child(&sim, 0).encapsulated);
+}
