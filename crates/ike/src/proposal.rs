@@ -335,3 +335,188 @@ fn esp_transforms(suite: &EspSuite) -> Vec<Transform> {
     transforms.push(Transform::esn(esn_id(suite.esn)));
     transforms
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cygnet_wire::{Attribute, AttributeType, AttributeValue};
+
+    fn ike(text: &str) -> Vec<IkeProposal> {
+        IkeProposal::parse_ipsec_conf(text).unwrap()
+    }
+
+    fn esp(text: &str) -> Vec<EspProposal> {
+        EspProposal::parse_ipsec_conf(text).unwrap()
+    }
+
+    const GCM: &str = "aes_gcm_16_256-sha2_256-dh31";
+
+    #[test]
+    fn what_is_offered_is_selected_and_accepted() {
+        let ours = ike("aes_gcm_16_256-sha2_256-dh31, aes256-sha2_512-dh20");
+        let theirs = ike("aes128-sha2_256-dh14, aes256-sha2_512-dh20+dh31");
+        let (suite, answer) = select_ike(&ours, &ike_offer(&theirs)).unwrap();
+        //= rfc7296#3.3.1
+        //= type=test
+        //# When a proposal is accepted, the proposal number
+        //# in the SA payload MUST match the number on the proposal sent that
+        //# was accepted.
+        assert_eq!(answer.number, 2);
+        assert_eq!(suite.key_exchange, KeyExchange::Ecp384);
+        assert_eq!(suite.integrity, Some(Integrity::HmacSha512_256));
+        assert_eq!(
+            accept_ike(&theirs, std::slice::from_ref(&answer)),
+            Some(suite)
+        );
+        // The same answer to another offer is none.
+        assert_eq!(accept_ike(&ike(GCM), &[answer]), None);
+    }
+
+    #[test]
+    fn none_beside_an_aead_is_given_back() {
+        let mut offer = ike_offer(&ike(GCM));
+        offer[0]
+            .transforms
+            .push(Transform::integ(IntegId(INTEG_NONE)));
+        let (_, answer) = select_ike(&ike(GCM), &offer).unwrap();
+        //= rfc7296#2.7
+        //= type=test
+        //# The accepted cryptographic
+        //# suite MUST contain exactly one transform of each type included in the
+        //# proposal.
+        assert_eq!(answer.of_kind(TransformType::INTEG).count(), 1);
+        assert!(accept_ike(&ike(GCM), &[answer]).is_some());
+        // But an AEAD does not go with a MAC.
+        offer[0].transforms.push(Transform::integ(IntegId(12)));
+        assert_eq!(select_ike(&ike(GCM), &offer), None);
+    }
+
+    //= rfc7296#3.3.6
+    //= type=test
+    //# If the responder receives a proposal that contains a Transform Type it
+    //# does not understand, or a proposal that is missing a mandatory
+    //# Transform Type, it MUST consider this proposal unacceptable;
+    //# however, other proposals in the same SA payload are processed as
+    //# usual.
+    #[test]
+    fn a_proposal_with_an_unknown_or_missing_transform_type_is_passed_over() {
+        let good = ike_offer(&ike(GCM)).remove(0);
+        let mut odd = good.clone();
+        odd.transforms
+            .push(Transform::new(TransformType::ADDKE1, 35));
+        assert_eq!(select_ike(&ike(GCM), std::slice::from_ref(&odd)), None);
+        for kind in [TransformType::ENCR, TransformType::PRF, TransformType::KE] {
+            let mut missing = good.clone();
+            missing.transforms.retain(|t| t.kind != kind);
+            assert_eq!(select_ike(&ike(GCM), &[missing]), None);
+        }
+        let second = Proposal { number: 2, ..good };
+        assert_eq!(select_ike(&ike(GCM), &[odd, second]).unwrap().1.number, 2);
+    }
+
+    //= rfc7296#3.3.6
+    //= type=test
+    //# Similarly, if the responder receives a transform that
+    //# it does not understand, or one that contains a Transform Attribute it
+    //# does not understand, it MUST consider this transform unacceptable;
+    //# other transforms with the same Transform Type are processed as usual.
+    #[test]
+    fn a_transform_that_is_not_understood_is_passed_over() {
+        let mut offer = ike_offer(&ike(GCM));
+        let mut odd = encr(Encryption::Aes256Gcm16);
+        let (kind, value) = (AttributeType(99), AttributeValue::Short(1));
+        odd.attributes.push(Attribute { kind, value });
+        offer[0]
+            .transforms
+            .insert(0, Transform::encr(EncrId(4242), None));
+        offer[0].transforms.insert(0, odd.clone());
+        assert!(select_ike(&ike(GCM), &offer).is_some());
+        offer[0]
+            .transforms
+            .retain(|t| t.kind != TransformType::ENCR || *t == odd);
+        assert_eq!(select_ike(&ike(GCM), &offer), None);
+    }
+
+    #[test]
+    fn an_answer_is_one_proposal_with_one_transform_each() {
+        let ours = ike("aes_gcm_16_256+aes_gcm_16_128-sha2_256-dh31");
+        let offer = ike_offer(&ours);
+        let (_, answer) = select_ike(&ours, &offer).unwrap();
+        assert!(accept_ike(&ours, std::slice::from_ref(&answer)).is_some());
+        assert_eq!(accept_ike(&ours, &offer), None, "two ciphers");
+        assert_eq!(accept_ike(&ours, &[answer.clone(), answer.clone()]), None);
+        assert_eq!(
+            accept_ike(
+                &ours,
+                &[Proposal {
+                    number: 0,
+                    ..answer.clone()
+                }]
+            ),
+            None
+        );
+        assert_eq!(
+            accept_ike(
+                &ours,
+                &[Proposal {
+                    number: 9,
+                    ..answer.clone()
+                }]
+            ),
+            None
+        );
+        assert_eq!(
+            accept_ike(
+                &ours,
+                &[Proposal {
+                    protocol: ProtocolId::ESP,
+                    ..answer
+                }]
+            ),
+            None
+        );
+    }
+
+    #[test]
+    fn esp_needs_a_usable_spi_and_says_nothing_of_key_exchange() {
+        let ours = esp("aes_gcm_16_256-dh31");
+        let offer = esp_offer(&ours, 0x1234);
+        assert_eq!(offer[0].of_kind(TransformType::KE).count(), 0);
+        let choice = select_esp(&ours, &offer).unwrap();
+        assert_eq!((choice.peer_spi, choice.suite.esn), (0x1234, true));
+        let answer = choice.answer(0x4321);
+        assert_eq!(
+            accept_esp(&ours, std::slice::from_ref(&answer))
+                .unwrap()
+                .peer_spi,
+            0x4321
+        );
+        for spi in [
+            vec![0, 0, 0, 0],
+            vec![0, 0, 0, 255],
+            vec![1, 2, 3],
+            Vec::new(),
+        ] {
+            let offer = [Proposal {
+                spi: spi.clone(),
+                ..offer[0].clone()
+            }];
+            assert_eq!(select_esp(&ours, &offer), None);
+            assert_eq!(
+                accept_esp(
+                    &ours,
+                    &[Proposal {
+                        spi,
+                        ..answer.clone()
+                    }]
+                ),
+                None
+            );
+        }
+        // KE "NONE" is allowed in IKE_AUTH (RFC 7296 §1.2) and given back.
+        let mut none = offer[0].clone();
+        none.transforms.push(Transform::ke(KeId(0)));
+        let answer = select_esp(&ours, &[none]).unwrap().answer(0x4321);
+        assert_eq!(answer.of_kind(TransformType::KE).count(), 1);
+    }
+}
