@@ -399,6 +399,10 @@ impl Pair {
                     Command::UpdatePolicy(Box::new(policy))
                 }
             }
+            (Topic::Sibling, Some(policy), _) => {
+                let sibling = related::sibling(policy, chance, *twist, *priority);
+                Command::InstallPolicy(Box::new(sibling))
+            }
             (Topic::RemovePolicy, Some(policy), _) => Command::RemovePolicy(policy.key),
             (Topic::QueryPolicy, Some(policy), _) => Command::QueryPolicy(policy.key),
             (Topic::Find, _, Some(x)) => {

@@ -31,6 +31,7 @@ use netlink::{Xfrm, selector_bytes};
 use netns::Namespace;
 
 const LOOPBACK: u32 = 1;
+
 /// A namespace with the model of its databases.
 struct Node {
     namespace: Namespace,
@@ -433,6 +434,45 @@ fn packets_fare_as_the_reference_says() {
             );
             assert_eq!((heard.policy_index, heard.priority), policy, "{case}");
             assert_eq!(heard.selector, selector_bytes(&wanted.selector), "{case}");
+
+            // Answer some of them, or nearly: the larval state takes the SPI, or a new one does.
+            if random.one_in(3) {
+                continue;
+            }
+            let mut request = AllocateSpi {
+                src: wanted.src,
+                dst: wanted.dst,
+                protocol: wanted.template.protocol,
+                mode: wanted.template.mode,
+                reqid: wanted.template.reqid,
+                if_id: wanted.if_id,
+                mark: wanted.mark,
+                min: 0x1000 + random.next() % 8,
+                max: 0,
+                acquire_seq: 0,
+            };
+            request.max = request.min;
+            match random.next() % 8 {
+                0 => request.reqid ^= 1,
+                1 => request.if_id ^= 7,
+                2 => request.mark = Mark::exact(2),
+                3 => std::mem::swap(&mut request.src, &mut request.dst),
+                _ => {}
+            }
+            // Both count their ACQUIREs, but the kernel for all namespaces.
+            let by_seq = random.one_in(2);
+            let seq = |seq| if by_seq { seq } else { 0 };
+            let to_kernel = AllocateSpi {
+                acquire_seq: seq(heard.seq),
+                ..request
+            };
+            let answer = host
+                .namespace
+                .run(move || Xfrm::open().allocate_spi(&to_kernel));
+            request.acquire_seq = seq(wanted.seq);
+            let result = host.model.allocate_spi(Instant::now(), &mut || 0, &request);
+            let expected = result.as_ref().map_err(|_| errno_of(&result)).copied();
+            assert_eq!(answer, expected, "{request:?} after {wanted:?}, {case}");
         }
     }
     println!("{outcomes:#?}");

@@ -32,7 +32,7 @@ impl Random {
             .and_then(|s| s.parse().ok())
             .unwrap_or(1);
         println!("CYGNET_SEED={seed}");
-        Random((seed + offset).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Random(u64::wrapping_add(seed, offset).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     pub fn next(&mut self) -> u32 {

@@ -79,6 +79,8 @@ pub fn step(database: Database) -> BoxedStrategy<Step> {
             2 => lookup,
             4 => related(&[
                 Topic::UpdatePolicy,
+                Topic::Sibling,
+                Topic::Sibling,
                 Topic::RemovePolicy,
                 Topic::QueryPolicy,
                 Topic::Send,
@@ -123,6 +125,7 @@ pub fn step(database: Database) -> BoxedStrategy<Step> {
                 Topic::ServeAll,
                 Topic::Deliver,
                 Topic::Deliver,
+                Topic::Sibling,
                 Topic::UpdatePolicy,
                 Topic::RemoveSa,
             ]),

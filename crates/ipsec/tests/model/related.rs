@@ -39,6 +39,8 @@ pub enum Topic {
     Deliver,
     /// A policy again, with another priority.
     UpdatePolicy,
+    /// A policy of the same prefixes and mark, for other protocols, ports or devices.
+    Sibling,
     RemovePolicy,
     QueryPolicy,
     /// A template that asks for an SA.
@@ -173,6 +175,27 @@ pub fn sas_for(policy: &Policy, chance: &Sa) -> Vec<Sa> {
         sas.push(sa);
     }
     sas
+}
+
+/// Another policy for the same addresses.
+pub fn sibling(policy: &Policy, chance: &Flow, twist: u8, priority: u32) -> Policy {
+    let mut sibling = Policy {
+        priority,
+        index: 0,
+        ..policy.clone()
+    };
+    let selector = &mut sibling.key.selector;
+    match twist % 8 {
+        0 => selector.protocol = chance.protocol,
+        1 => selector.sport = PortMatch::exact(chance.sport),
+        2 => selector.dport = PortMatch::exact(chance.dport),
+        3 => selector.ifindex = chance.ifindex,
+        4 => (selector.protocol, selector.ifindex) = (0, 0),
+        5 => selector.sport = PortMatch::ANY,
+        6 => selector.dport = PortMatch::ANY,
+        _ => selector.user = 1,
+    }
+    sibling
 }
 
 /// A template that an SA serves, but for the twist, in a policy that goes with it.
