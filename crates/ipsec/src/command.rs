@@ -166,6 +166,7 @@ pub trait SaDatabase {
     ///
     /// # Errors
     ///
-    /// See [`CommandError`]; a refused command has changed nothing.
+    /// See [`CommandError`]. A refused command has changed nothing, but that an allocation which finds no SPI may leave
+    /// a larval state for as long as such states last.
     fn execute(&mut self, command: &Command) -> Result<Reply, CommandError>;
 }

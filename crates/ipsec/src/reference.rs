@@ -87,7 +87,7 @@ impl Databases {
     ///
     /// # Errors
     ///
-    /// As the kernel refuses it; nothing has changed then.
+    /// As the kernel refuses it; see [`SaDatabase::execute`](crate::SaDatabase::execute).
     pub fn execute(
         &mut self,
         now: Instant,

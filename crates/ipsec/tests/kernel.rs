@@ -466,13 +466,16 @@ fn packets_fare_as_the_reference_says() {
                 acquire_seq: seq(heard.seq),
                 ..request
             };
-            let answer = host
-                .namespace
-                .run(move || Xfrm::open().allocate_spi(&to_kernel));
+            let (answer, sas) = host.namespace.run(move || {
+                let xfrm = Xfrm::open();
+                (xfrm.allocate_spi(&to_kernel), xfrm.count_sas())
+            });
             request.acquire_seq = seq(wanted.seq);
             let result = host.model.allocate_spi(Instant::now(), &mut || 0, &request);
             let expected = result.as_ref().map_err(|_| errno_of(&result)).copied();
             assert_eq!(answer, expected, "{request:?} after {wanted:?}, {case}");
+            let states = host.model.states().count();
+            assert_eq!(sas as usize, states, "{request:?} after {wanted:?}, {case}");
         }
     }
     println!("{outcomes:#?}");

@@ -200,7 +200,8 @@ impl Databases {
     ///
     /// # Errors
     ///
-    /// [`CommandError::OutOfResources`] if the range is used up, [`CommandError::Invalid`] for an impossible one.
+    /// [`CommandError::OutOfResources`] if the range is used up; a larval state made for the request stays, as in the
+    /// kernel. [`CommandError::Invalid`] for an impossible one.
     pub fn allocate_spi(
         &mut self,
         now: Instant,
@@ -241,9 +242,10 @@ impl Databases {
                     .iter()
                     .all(|x| x.sa.id.spi != spi || x.sa.id.protocol != request.protocol)
             })
-            .ok_or(CommandError::OutOfResources)?;
+            .ok_or(CommandError::OutOfResources);
         match found {
             Some(serial) => {
+                let spi = spi?;
                 let new_serial = self.next_serial;
                 self.next_serial += 1;
                 if let Some(x) = self.states.iter_mut().find(|x| x.serial == serial) {
@@ -251,11 +253,13 @@ impl Databases {
                     // It enters the list by SPI only now, in front of all others.
                     x.serial = new_serial;
                 }
+                Ok(spi)
             }
             None => {
                 let id = SaId {
                     dst: request.dst,
-                    spi,
+                    // Without an SPI the state made for it stays all the same.
+                    spi: spi.as_ref().copied().unwrap_or(0),
                     protocol: request.protocol,
                     mark,
                 };
@@ -269,9 +273,9 @@ impl Databases {
                 // It does not take the number of the request: no ACQUIRE has made it.
                 sa.if_id = request.if_id;
                 self.push(now, sa, SaState::Larval);
+                spi
             }
         }
-        Ok(spi)
     }
 
     /// Installs an SA: UPDSA where its SPI was allocated, else NEWSA. The larval state of the ACQUIRE that it answers

@@ -18,6 +18,8 @@ const ACQUIRE: u16 = 0x17;
 const UPDPOLICY: u16 = 0x19;
 const FLUSHSA: u16 = 0x1c;
 const FLUSHPOLICY: u16 = 0x1d;
+const NEWSADINFO: u16 = 0x22;
+const GETSADINFO: u16 = 0x23;
 const SETDEFAULT: u16 = 0x27;
 const TMPL: u16 = 5;
 const POLICY_TYPE: u16 = 16;
@@ -179,6 +181,15 @@ impl Xfrm {
             (_, error) => Err(-i32::from_ne_bytes(
                 error[..4].try_into().expect("four octets"),
             )),
+        }
+    }
+
+    /// How many SAs there are, larval ones included.
+    pub fn count_sas(&self) -> u32 {
+        match self.send(GETSADINFO, &[0xff; 4], 0) {
+            // Flags, then the count as the first attribute.
+            (NEWSADINFO, body) if u16_at(&body, 6) == 1 => u32_at(&body, 8),
+            (kind, body) => panic!("an answer of type {kind}: {body:x?}"),
         }
     }
 

@@ -11,7 +11,8 @@ impl Sad {
     ///
     /// # Errors
     ///
-    /// [`CommandError::OutOfResources`] if the range is used up, [`CommandError::Invalid`] for an impossible one.
+    /// [`CommandError::OutOfResources`] if the range is used up; a larval state made for the request stays, as in the
+    /// kernel. [`CommandError::Invalid`] for an impossible one.
     pub fn allocate_spi(
         &mut self,
         now: Instant,
@@ -39,11 +40,10 @@ impl Sad {
         {
             return Ok(entry.sa.id.spi);
         }
-        let spi = self
-            .free_spi(request, random())
-            .ok_or(CommandError::OutOfResources)?;
-        match found {
-            Some(index) => {
+        let free = self.free_spi(request, random());
+        match (found, free) {
+            (Some(_), None) => {}
+            (Some(index), Some(spi)) => {
                 self.unlink(index);
                 let serial = self.next_serial;
                 self.next_serial += 1;
@@ -53,10 +53,10 @@ impl Sad {
                 }
                 self.link(index);
             }
-            None => {
+            (None, free) => {
                 let id = SaId {
                     dst: request.dst,
-                    spi,
+                    spi: free.unwrap_or_default(),
                     protocol: request.protocol,
                     mark,
                 };
@@ -73,7 +73,7 @@ impl Sad {
                 self.add(now, sa, SaState::Larval);
             }
         }
-        Ok(spi)
+        free.ok_or(CommandError::OutOfResources)
     }
 
     fn free_spi(&self, request: &AllocateSpi, random: u32) -> Option<u32> {
