@@ -1,0 +1,10 @@
+//! The real binary with itself, on its user-space plane, in network namespaces.
+
+mod failures;
+mod fence;
+mod flood;
+mod key_log;
+mod lifecycle;
+mod support;
+mod traffic;
+mod trap;

@@ -1,0 +1,106 @@
+//! What these tests share.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use cygnet_tests::{Conf, Daemon, Family, Netns, Site};
+
+/// Both gateways running with the same configuration.
+pub struct Pair {
+    pub west: Daemon,
+    pub east: Daemon,
+    // Last: the namespaces go after what runs in them.
+    pub site: Site,
+}
+
+impl Pair {
+    pub fn new(conf: &Conf) -> Self {
+        Self::different(conf, conf)
+    }
+
+    pub fn different(west: &Conf, east: &Conf) -> Self {
+        let site = Site::new();
+        let west = Daemon::running(&site.west, west);
+        let east = Daemon::running(&site.east, east);
+        Self { west, east, site }
+    }
+
+    /// The same, with the tunnel up.
+    pub fn up(conf: &Conf) -> Self {
+        let pair = Self::new(conf);
+        pair.west.must(&["up", "office"]);
+        pair.east.await_state("office", "up");
+        pair
+    }
+}
+
+/// Five echoes; fails with what ping says.
+pub fn ping(from: &Netns, to: IpAddr) {
+    from.exec(&format!("ping -q -c 5 -i 0.02 -W 3 {to}"));
+}
+
+/// Alice pings bob, both families.
+pub fn ping_through(site: &Site) {
+    for family in Family::ALL {
+        ping(&site.alice, Site::bob(family));
+    }
+}
+
+/// Everything in a namespace that a daemon could have left there, in lines
+/// without what changes by itself.
+pub fn state(netns: &Netns) -> BTreeSet<String> {
+    let mut lines = BTreeSet::new();
+    let mut add = |what: &str, text: &str| {
+        let mut block = String::new();
+        for line in text.lines() {
+            // Entries of several lines are one entry.
+            if !block.is_empty() && !line.starts_with([' ', '\t']) {
+                assert!(
+                    lines.insert(format!("{what}: {block}")),
+                    "twice: {what}: {block}"
+                );
+                block.clear();
+            }
+            block.push_str(line.trim());
+            block.push(' ');
+        }
+        if !block.is_empty() {
+            assert!(
+                lines.insert(format!("{what}: {block}")),
+                "twice: {what}: {block}"
+            );
+        }
+    };
+    add("link", &links(netns));
+    for family in ["-4", "-6"] {
+        add(
+            &format!("rule {family}"),
+            &netns.show(&format!("{family} rule show")),
+        );
+        // Routes that the kernel makes for multicast and neighbours come and go.
+        let routes = netns.show(&format!("{family} route show table all"));
+        let ours: Vec<&str> = routes
+            .lines()
+            .filter(|l| !l.contains("proto kernel") && !l.starts_with("multicast"))
+            .collect();
+        add(&format!("route {family}"), &ours.join("\n"));
+    }
+    add("policy", &netns.show("xfrm policy show nosock"));
+    add("state", &netns.show("xfrm state show"));
+    add("nft", &netns.exec("nft list ruleset"));
+    lines
+}
+
+/// Names of the links: indexes and flags change.
+fn links(netns: &Netns) -> String {
+    let text = netns.show("-o link show");
+    text.lines()
+        .filter_map(|l| l.split_whitespace().nth(1))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// What is in `after` and was not in `before`.
+pub fn added(before: &BTreeSet<String>, after: &BTreeSet<String>) -> Vec<String> {
+    after.difference(before).cloned().collect()
+}

@@ -1,0 +1,117 @@
+//! Real kernels: each scenario under `scenarios/` is a script that runs in a
+//! virtual machine (software emulation is enough) and is one test here.
+//!
+//! `vm-build` makes the images, `run-scenario NAME` runs one by hand.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+
+use cygnet_tests::{Need, binary, ready};
+
+fn here() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vm")
+}
+
+/// Two emulated machines at once only make each other late.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Runs a scenario; fails with what its checks said.
+fn scenario(name: &str) {
+    if !ready(
+        &format!("vm scenario {name}"),
+        &[Need::Program("qemu-system-x86_64")],
+    ) || !images(name)
+    {
+        return;
+    }
+    let out = tempfile::Builder::new()
+        .prefix("cygnet-vm-out")
+        .tempdir()
+        .expect("a directory");
+    let _turn = ONE_AT_A_TIME
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let output = Command::new(here().join("run-scenario"))
+        .arg("--out")
+        .arg(out.path())
+        .arg(name)
+        .env("CYGNET_BIN", binary())
+        .output()
+        .expect("to run the scenario");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let checks = |start: &str| stdout.lines().filter(|l| l.starts_with(start)).count();
+    // The plan is the last line of a scenario: without it the script did not get to its end.
+    let finished = stdout
+        .lines()
+        .any(|l| l == format!("1..{}", checks("ok") + checks("not ok")));
+    let dmesg = std::fs::read(out.path().join("files/dmesg")).unwrap_or_default();
+    let dmesg = String::from_utf8_lossy(&dmesg);
+    let complaint = dmesg
+        .lines()
+        .find(|l| ["BUG:", "WARNING:", "Oops"].iter().any(|w| l.contains(w)));
+    let good = output.status.success()
+        && finished
+        && checks("ok") > 0
+        && checks("not ok") == 0
+        && complaint.is_none();
+    if !good {
+        let kept = out.keep();
+        panic!(
+            "{name}: {}; kernel: {}; everything it left is in {}\n{stdout}{}",
+            output.status,
+            complaint.unwrap_or("no complaint"),
+            kept.display(),
+            String::from_utf8_lossy(&output.stderr),
+        );
+    }
+    println!("{name}: {} checks", checks("ok"));
+}
+
+/// Whether the images have been built.
+fn images(name: &str) -> bool {
+    let built = Command::new(here().join("vm-build"))
+        .arg("--have")
+        .status()
+        .is_ok_and(|s| s.success());
+    if !built {
+        let text = format!("vm scenario {name} needs the images that tests/vm/vm-build makes");
+        assert!(
+            std::env::var_os("CYGNET_REQUIRE_ALL").is_none_or(|v| v != "1"),
+            "{text}"
+        );
+        eprintln!("skipped: {text}");
+    }
+    built
+}
+
+macro_rules! scenarios {
+    ($($test:ident => $name:literal),* $(,)?) => {
+        $(#[test]
+        fn $test() {
+            scenario($name);
+        })*
+
+        #[test]
+        fn every_scenario_is_a_test() {
+            let mut found: Vec<String> = std::fs::read_dir(here().join("scenarios"))
+                .expect("the scenarios")
+                .flatten()
+                .filter_map(|e| e.file_name().into_string().ok())
+                .collect();
+            found.sort();
+            let mut known = vec![$($name),*];
+            known.sort_unstable();
+            assert_eq!(found, known);
+        }
+    };
+}
+
+scenarios! {
+    the_kernels_databases => "xfrm-sadb",
+    user_space_esp_against_the_kernels_esp => "userspace-kernel-esp",
+    strongswan_and_the_kernel_plane => "strongswan-kernel-plane",
+    strongswan_and_the_user_space_plane => "strongswan-userspace-plane",
+    both_planes_on_one_address => "both-planes",
+    libreswan => "libreswan",
+}
