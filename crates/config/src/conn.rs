@@ -1,0 +1,556 @@
+//! A `conn`: what `also=` and `%default` bring in, and what it all means.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cygnet_crypto::{EspProposal, IkeProposal, NameError};
+use cygnet_engine::{
+    ChildOptions, Connection, ConnectionKind, HostEnd, HostSpec, IkeOptions, Origin, PlaneChoice, Shunt, Sourced,
+    StartAction,
+};
+use cygnet_ike::{AuthMethod, Encapsulation, RetransmitPolicy, TsAddresses, TsTemplate};
+use cygnet_ipsec::Mark;
+
+use crate::address::{ProtocolPorts, addresses, host, identity, next_hop, protoport, subnets};
+use crate::diagnostic::{Diagnostics, did_you_mean};
+use crate::document::{Assignment, Conn, Document};
+use crate::keyword::Side;
+use crate::section::Values;
+use crate::value::{
+    Parsed, TimeUnit, ValueError, choice, count, duration, mark, number, percent, positive_duration, yes_no,
+};
+
+/// Sections that take over sections that take over … more than this is a mistake.
+const MAX_ALSO_DEPTH: usize = 100;
+
+/// The keywords of a connection; the first definition of each wins.
+type Entries<'a> = BTreeMap<(Side, &'static str), &'a Assignment>;
+
+/// Reads all connections.
+pub(crate) fn connections(document: &Document, diagnostics: &mut Diagnostics) -> Vec<Connection> {
+    check_also(document, diagnostics);
+    if !document.defaults.is_empty() {
+        // Also what every connection overrides must be right.
+        let mut entries = Entries::new();
+        defaults(document, &mut entries);
+        let mut values = Values::new(entries, true, diagnostics);
+        read(&mut values);
+    }
+    document.conns.iter().filter_map(|conn| connection(conn, document, diagnostics)).collect()
+}
+
+/// Adds what `%default` says; there, the last definition wins.
+fn defaults<'a>(document: &'a Document, entries: &mut Entries<'a>) {
+    for assignment in document.defaults.iter().rev() {
+        entries.entry((assignment.side, assignment.keyword.name)).or_insert(assignment);
+    }
+}
+
+/// The sections that a section takes over, in order.
+fn also<'a>(conn: &'a Conn, document: &Document) -> Vec<(&'a Assignment, Option<usize>)> {
+    conn.assignments
+        .iter()
+        .filter(|a| a.keyword.name == "also")
+        .map(|a| (a, document.by_name.get(&a.value.text).copied()))
+        .collect()
+}
+
+/// Reports names that are none and loops, each once.
+fn check_also(document: &Document, diagnostics: &mut Diagnostics) {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Visit {
+        Not,
+        Under,
+        Done,
+    }
+    let mut visits = vec![Visit::Not; document.conns.len()];
+    for (root, conn) in document.conns.iter().enumerate() {
+        if visits.get(root) != Some(&Visit::Not) {
+            continue;
+        }
+        // Depth first with a stack of our own: the files decide how deep it gets.
+        let mut stack = vec![(root, also(conn, document).into_iter())];
+        mark_visit(&mut visits, root, Visit::Under);
+        while let Some((at, rest)) = stack.last_mut() {
+            let at = *at;
+            let Some((assignment, target)) = rest.next() else {
+                mark_visit(&mut visits, at, Visit::Done);
+                stack.pop();
+                continue;
+            };
+            let Some((target, next)) = target.and_then(|t| Some((t, document.conns.get(t)?))) else {
+                let name = &assignment.value.text;
+                let help = did_you_mean(name, document.conns.iter().map(|c| c.name.as_str()));
+                diagnostics.error(&assignment.value_span(), "also: there is no connection of that name", help);
+                continue;
+            };
+            match visits.get(target) {
+                Some(Visit::Under) => {
+                    let message = "also: this takes the section over into itself";
+                    diagnostics.error(&assignment.value_span(), message, None);
+                }
+                Some(Visit::Not) if stack.len() >= MAX_ALSO_DEPTH => {
+                    let message = format!("also: sections are nested more than {MAX_ALSO_DEPTH} deep");
+                    diagnostics.error(&assignment.value_span(), message, None);
+                    mark_visit(&mut visits, target, Visit::Done);
+                }
+                Some(Visit::Not) => {
+                    mark_visit(&mut visits, target, Visit::Under);
+                    stack.push((target, also(next, document).into_iter()));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn mark_visit(visits: &mut [Visit], at: usize, visit: Visit) {
+        if let Some(v) = visits.get_mut(at) {
+            *v = visit;
+        }
+    }
+}
+
+/// Everything a section says, its own words first, then those of the sections it takes over, then the defaults.
+fn merge<'a>(conn: &'a Conn, document: &'a Document, diagnostics: &mut Diagnostics) -> Entries<'a> {
+    let mut entries = Entries::new();
+    for assignment in conn.assignments.iter().filter(|a| a.keyword.name != "also") {
+        let key = (assignment.side, assignment.keyword.name);
+        if let Some(first) = entries.get(&key) {
+            let message = format!(
+                "`{}=` is ignored: the first value counts, at {}",
+                assignment.key.text,
+                Origin::File(first.key_span())
+            );
+            diagnostics.warning(&assignment.key_span(), message, None);
+        } else {
+            entries.insert(key, assignment);
+        }
+    }
+    let mut seen = BTreeSet::from([conn.name.as_str()]);
+    let mut pending: Vec<&Conn> = Vec::new();
+    let push = |pending: &mut Vec<&'a Conn>, conn: &'a Conn| {
+        let targets = also(conn, document).into_iter().rev();
+        pending.extend(targets.filter_map(|(_, target)| document.conns.get(target?)));
+    };
+    push(&mut pending, conn);
+    while let Some(next) = pending.pop() {
+        if !seen.insert(&next.name) {
+            continue;
+        }
+        for assignment in next.assignments.iter().filter(|a| a.keyword.name != "also") {
+            entries.entry((assignment.side, assignment.keyword.name)).or_insert(assignment);
+        }
+        push(&mut pending, next);
+    }
+    defaults(document, &mut entries);
+    entries
+}
+
+fn start(text: &str) -> Parsed<StartAction> {
+    choice(
+        text,
+        &[
+            ("ignore", StartAction::Ignore),
+            ("add", StartAction::Add),
+            ("ondemand", StartAction::OnDemand),
+            ("route", StartAction::OnDemand),
+            ("start", StartAction::Start),
+            ("up", StartAction::Start),
+            ("keep", StartAction::Keep),
+        ],
+    )
+}
+
+/// One connection; `None` if it is wrong, or ignored and not complete.
+fn connection(conn: &Conn, document: &Document, diagnostics: &mut Diagnostics) -> Option<Connection> {
+    let entries = merge(conn, document, diagnostics);
+    let start_text = entries.get(&(Side::Both, "auto")).map(|a| a.value.text.as_str());
+    let ignored = start_text.is_none_or(|text| start(text) == Ok(StartAction::Ignore));
+    let mut values = Values::new(entries, ignored, diagnostics);
+    let read = read(&mut values);
+    let (left, right) = (read.left.host.clone(), read.right.host.clone());
+    if !ignored {
+        for (side, host) in [("left", &left), ("right", &right)] {
+            if host.is_none() && !values.spoilt {
+                let message = format!("connection `{}` lacks `{side}=`", conn.name);
+                let help = "an address, a name, `%defaultroute` for this host or `%any` for whoever calls";
+                values.report(&conn.header, message, Some(help.to_owned()), false);
+            }
+        }
+        if let (Some(left), Some(right)) = (&left, &right) {
+            check_ends(conn, &left.value, &right.value, &mut values);
+        }
+        if read.kind_negotiates() && !read.authenticates && !values.spoilt {
+            let message = format!("connection `{}` does not say how to authenticate", conn.name);
+            let help = "write `authby=secret`; certificates, libreswan's default, are not supported yet";
+            values.report(&conn.header, message, Some(help.to_owned()), true);
+        }
+    }
+    if values.spoilt {
+        return None;
+    }
+    let origin = Sourced::new((), Origin::File(conn.header.clone()));
+    read.into_connection(conn.name.clone(), origin)
+}
+
+fn check_ends(conn: &Conn, left: &HostSpec, right: &HostSpec, values: &mut Values<'_, '_>) {
+    let only_local = |h: &HostSpec| matches!(h, HostSpec::DefaultRoute | HostSpec::Interface(_));
+    let message = match (left, right) {
+        (HostSpec::Any, HostSpec::Any) => "both ends are %any, so neither is this host",
+        (HostSpec::Address(a), HostSpec::Address(b)) if a == b => "both ends have the same address",
+        (HostSpec::Address(a), HostSpec::Address(b)) if a.is_ipv4() != b.is_ipv4() => {
+            "the ends have addresses of different families"
+        }
+        (a, b) if only_local(a) && only_local(b) => "both ends are this host",
+        _ => return,
+    };
+    values.report(&conn.header, format!("connection `{}`: {message}", conn.name), None, false);
+}
+
+/// What was read of one end.
+struct End {
+    host: Option<Sourced<HostSpec>>,
+    rest: HostEnd,
+}
+
+/// What was read of a connection.
+struct Parts {
+    left: End,
+    right: End,
+    ike: IkeOptions,
+    child: ChildOptions,
+    kind: ConnectionKind,
+    start: StartAction,
+    plane: PlaneChoice,
+    authenticates: bool,
+}
+
+impl Parts {
+    fn kind_negotiates(&self) -> bool {
+        matches!(self.kind, ConnectionKind::Tunnel | ConnectionKind::Transport)
+    }
+
+    fn into_connection(self, name: String, origin: Sourced<()>) -> Option<Connection> {
+        Some(Connection {
+            name,
+            origin,
+            left: HostEnd { host: self.left.host?, ..self.left.rest },
+            right: HostEnd { host: self.right.host?, ..self.right.rest },
+            ike: self.ike,
+            child: self.child,
+            kind: self.kind,
+            start: self.start,
+            plane: self.plane,
+        })
+    }
+}
+
+fn read(values: &mut Values<'_, '_>) -> Parts {
+    values.check_status();
+    let kind = values.get("type", ConnectionKind::Tunnel, |text| {
+        choice(
+            text,
+            &[
+                ("tunnel", ConnectionKind::Tunnel),
+                ("transport", ConnectionKind::Transport),
+                ("passthrough", ConnectionKind::Passthrough),
+                ("pass", ConnectionKind::Passthrough),
+                ("drop", ConnectionKind::Drop),
+            ],
+        )
+    });
+    protocol(values);
+    let authenticates = authentication(values, kind);
+    let left = end(values, Side::Left, kind);
+    let right = end(values, Side::Right, kind);
+    Parts {
+        left,
+        right,
+        ike: ike_options(values),
+        child: child_options(values),
+        kind,
+        start: values.get("auto", StartAction::Ignore, start),
+        plane: values.get("dataplane", PlaneChoice::Auto, |text| {
+            choice(
+                text,
+                &[
+                    ("auto", PlaneChoice::Auto),
+                    ("kernel", PlaneChoice::Kernel),
+                    ("userspace", PlaneChoice::Userspace),
+                ],
+            )
+        }),
+        authenticates,
+    }
+}
+
+/// `keyexchange`, `ikev2`, `phase2`: there is one answer each.
+fn protocol(values: &mut Values<'_, '_>) {
+    const IKEV1: &str = "IKEv1 is out of scope";
+    values.get("keyexchange", (), |text| match text.to_ascii_lowercase().as_str() {
+        "ikev1" => Err(ValueError::unsupported(IKEV1).help("use `keyexchange=ikev2` at both ends")),
+        _ => choice(text, &[("ikev2", ()), ("ike", ())]),
+    });
+    values.get("ikev2", (), |text| match text.to_ascii_lowercase().as_str() {
+        "no" | "never" => Err(ValueError::unsupported(IKEV1).help("use `keyexchange=ikev2` at both ends")),
+        _ => choice(text, &[("yes", ()), ("insist", ()), ("propose", ()), ("permit", ())]),
+    });
+    values.get("phase2", (), |text| match text.to_ascii_lowercase().as_str() {
+        "ah" | "ah+esp" => Err(ValueError::unsupported("AH is not supported yet")),
+        _ => choice(text, &[("esp", ())]),
+    });
+}
+
+/// Ways to authenticate that are right words but not supported yet.
+const OTHER_METHODS: [&str; 16] = [
+    "rsasig", "rsa", "rsa-sha1", "rsa-sha2", "rsa-sha2_256", "rsa-sha2_384", "rsa-sha2_512", "ecdsa", "ecdsa-sha2",
+    "ecdsa-sha2_256", "ecdsa-sha2_384", "ecdsa-sha2_512", "eddsa", "null", "eaponly", "pubkey",
+];
+
+fn auth_method(text: &str) -> Parsed<()> {
+    let lower = text.to_ascii_lowercase();
+    if OTHER_METHODS.contains(&lower.as_str()) {
+        return Err(ValueError::unsupported(format!("`{lower}` is not supported yet"))
+            .help("pre-shared keys are: `secret`"));
+    }
+    let mut known = vec!["secret", "psk"];
+    if known.contains(&lower.as_str()) {
+        return Ok(());
+    }
+    known.extend(OTHER_METHODS);
+    Err(ValueError::new("unknown way to authenticate")
+        .help(did_you_mean(&lower, known).unwrap_or_else(|| "it can be `secret`".to_owned())))
+}
+
+/// `authby`, `leftauth`, `rightauth`: whether the connection says how to authenticate.
+fn authentication(values: &mut Values<'_, '_>, kind: ConnectionKind) -> bool {
+    let shunt = matches!(kind, ConnectionKind::Passthrough | ConnectionKind::Drop);
+    let mut parse = |text: &str| {
+        let mut any = false;
+        for (at, part) in crate::value::list(text) {
+            any = true;
+            if !part.eq_ignore_ascii_case("never") {
+                auth_method(part).map_err(|e| e.within(at, part))?;
+            } else if !shunt {
+                return Err(ValueError::new("`never` goes with `type=passthrough` and `type=drop` only").within(at, part));
+            }
+        }
+        if any { Ok(()) } else { Err(ValueError::new("a value is missing")) }
+    };
+    let by = values.optional(Side::Both, "authby", &mut parse);
+    let left = values.optional(Side::Left, "auth", &mut parse);
+    let right = values.optional(Side::Right, "auth", &mut parse);
+    for (one, other, side, name) in
+        [(left, right, Side::Left, "rightauth"), (right, left, Side::Right, "leftauth")]
+    {
+        if one.is_some() && other.is_none() && !values.spoilt
+            && let Some(assignment) = values.assignment(side, "auth")
+        {
+            let help = format!("add `{name}=`, or write `authby=` for both ends");
+            values.refuse(assignment, ValueError::new("the other end's is missing").help(help));
+        }
+    }
+    by.is_some() || (left.is_some() && right.is_some())
+}
+
+fn end(values: &mut Values<'_, '_>, side: Side, kind: ConnectionKind) -> End {
+    let host = values.sourced(side, "", host);
+    let common = values.optional(side, "protoport", protoport);
+    let dynamic = || vec![common.unwrap_or(ProtocolPorts::ANY).apply(TsTemplate::dynamic())];
+    let subnets = values.optional(side, "subnet", |text| subnets(text, common)).unwrap_or_else(dynamic);
+    if kind == ConnectionKind::Transport
+        && let Some(assignment) = values.assignment(side, "subnet")
+        && subnets.iter().any(|ts| matches!(ts.addresses, TsAddresses::Range(first, last) if first != last))
+    {
+        let error = ValueError::new("transport mode protects the two hosts only, not networks")
+            .help("leave it out, or use `type=tunnel`");
+        values.refuse(assignment, error);
+    }
+    let rest = HostEnd {
+        host: Sourced::default_value(HostSpec::Any),
+        id: values.sourced(side, "id", identity),
+        ike_port: values
+            .optional(side, "ikeport", |text| number(text, 1..=65535))
+            .and_then(|port| u16::try_from(port).ok())
+            .unwrap_or(500),
+        next_hop: values.optional(side, "nexthop", next_hop).flatten(),
+        source_ips: values.optional(side, "sourceip", addresses).unwrap_or_default(),
+        interface_ip: None,
+        subnets,
+    };
+    End { host, rest }
+}
+
+/// A list of algorithms, with the mistake where the list has it.
+fn proposals<T>(text: &str, parse: impl FnOnce(&str) -> Result<T, NameError>) -> Parsed<T> {
+    if text.is_empty() {
+        return Err(ValueError::new("a value is missing"));
+    }
+    parse(text).map_err(|e| {
+        let error = ValueError {
+            unsupported: matches!(e.kind, cygnet_crypto::NameErrorKind::NotSupported(_)),
+            ..ValueError::new(e.kind.to_string())
+        };
+        let error = match e.suggestion {
+            Some(name) => error.help(format!("did you mean `{name}`?")),
+            None => error,
+        };
+        error.at(e.offset..e.offset + e.token.len())
+    })
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// libreswan's longest life of an SA.
+const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// The life of an SA, cut to what is allowed with a warning.
+fn lifetime(values: &mut Values<'_, '_>, name: &'static str) -> Duration {
+    let given = values.get(name, 8 * HOUR, |text| positive_duration(text, TimeUnit::Seconds));
+    if given <= MAX_LIFETIME {
+        return given;
+    }
+    if let Some(assignment) = values.assignment(Side::Both, name) {
+        values.diagnostics.warning(&assignment.value_span(), format!("{name}: longer than 24h, cut to 24h"), None);
+    }
+    MAX_LIFETIME
+}
+
+fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
+    let seconds = |text: &str| positive_duration(text, TimeUnit::Seconds);
+    let default = RetransmitPolicy::default();
+    let initial = values.get("retransmit-interval", default.initial, |text| {
+        positive_duration(text, TimeUnit::Milliseconds)
+    });
+    let timeout = values.get("retransmit-timeout", default.timeout, seconds);
+    if initial > timeout
+        && let Some(assignment) = values
+            .assignment(Side::Both, "retransmit-interval")
+            .or_else(|| values.assignment(Side::Both, "retransmit-timeout"))
+    {
+        let error = ValueError::new("the interval is longer than the timeout, so nothing would be repeated");
+        values.refuse(assignment, error);
+    }
+    let liveness = values.get("dpddelay", Duration::ZERO, |text| duration(text, TimeUnit::Seconds));
+    IkeOptions {
+        proposals: values
+            .sourced(Side::Both, "ike", |text| proposals(text, IkeProposal::parse_ipsec_conf))
+            .unwrap_or_else(|| Sourced::default_value(IkeProposal::default_list())),
+        auth: AuthMethod::Psk,
+        retransmit: RetransmitPolicy {
+            initial,
+            timeout,
+            max_interval: default.max_interval.max(initial),
+            ..default
+        },
+        liveness: (liveness > Duration::ZERO).then_some(liveness),
+        encapsulation: values.get("encapsulation", Encapsulation::Auto, |text| match yes_no(text) {
+            Ok(true) => Ok(Encapsulation::Yes),
+            Ok(false) => Ok(Encapsulation::No),
+            Err(_) => choice(
+                text,
+                &[("auto", Encapsulation::Auto), ("yes", Encapsulation::Yes), ("no", Encapsulation::No)],
+            ),
+        }),
+        lifetime: lifetime(values, "ikelifetime"),
+    }
+}
+
+fn child_options(values: &mut Values<'_, '_>) -> ChildOptions {
+    let replay_window = values.get("replay-window", 128, |text| number(text, 0..=4096));
+    let lifetime = lifetime(values, "ipsec-lifetime");
+    let margin = rekey_margin(values, lifetime);
+    let mark_both = values.optional(Side::Both, "mark", mark);
+    let mark_in = values.optional(Side::Both, "mark-in", mark);
+    let mark_out = values.optional(Side::Both, "mark-out", mark);
+    if let Some(assignment) = values.assignment(Side::Both, "mark")
+        && (mark_in.is_some() || mark_out.is_some())
+    {
+        let error = ValueError::new("it cannot go with `mark-in=` and `mark-out=`")
+            .help("`mark=` is both of them");
+        values.refuse(assignment, error);
+    }
+    let shunts = [
+        ("none", Shunt::None),
+        ("drop", Shunt::Drop),
+        ("passthrough", Shunt::Passthrough),
+        ("hold", Shunt::Drop),
+        ("pass", Shunt::Passthrough),
+    ];
+    ChildOptions {
+        proposals: esp_proposals(values, replay_window),
+        lifetime,
+        max_bytes: values.get("ipsec-max-bytes", None, |text| count(text, "B")),
+        max_packets: values.get("ipsec-max-packets", None, |text| count(text, "")),
+        rekey: values.get("rekey", true, yes_no),
+        rekey_margin: margin,
+        rekey_fuzz: values.get("rekeyfuzz", 100, percent),
+        replay_window,
+        reqid: values.optional(Side::Both, "reqid", |text| number(text, 1..=16383)),
+        priority: values
+            .get("priority", None, |text| number(text, 0..=u32::MAX).map(|n| (n != 0).then_some(n))),
+        mark_in: mark_in.or(mark_both).unwrap_or(Mark::ANY),
+        mark_out: mark_out.or(mark_both).unwrap_or(Mark::ANY),
+        negotiation_shunt: values.get("negotiationshunt", Shunt::Drop, |text| {
+            choice(text, shunts.get(1..).unwrap_or_default())
+        }),
+        failure_shunt: values.get("failureshunt", Shunt::None, |text| choice(text, &shunts)),
+        encap_dscp: values.get("encap-dscp", true, yes_no),
+        decap_dscp: values.get("decap-dscp", false, yes_no),
+        no_pmtu_disc: values.get("nopmtudisc", false, yes_no),
+        // 68 is the least of IPv4 (RFC 791); whether the tunnel carries IPv6 (1280) is known only later.
+        mtu: values.optional(Side::Both, "mtu", |text| number(text, 68..=65535)),
+        routing_table: None,
+        rule_priority: None,
+    }
+}
+
+/// `rekeymargin`, halved to fit as libreswan does if it is longer than the life itself.
+fn rekey_margin(values: &mut Values<'_, '_>, lifetime: Duration) -> Duration {
+    let margin = values.get("rekeymargin", Duration::from_secs(540), |text| positive_duration(text, TimeUnit::Seconds));
+    if margin < lifetime {
+        return margin;
+    }
+    let place = values
+        .assignment(Side::Both, "rekeymargin")
+        .or_else(|| values.assignment(Side::Both, "ipsec-lifetime"));
+    if let Some(assignment) = place {
+        let message = format!(
+            "rekeymargin: not shorter than the life of the SA, cut to half of it ({}s)",
+            (lifetime / 2).as_secs_f64()
+        );
+        values.diagnostics.warning(&assignment.value_span(), message, None);
+    }
+    lifetime / 2
+}
+
+/// `esp`, narrowed by `esn` and by there being no replay window.
+fn esp_proposals(values: &mut Values<'_, '_>, replay_window: u32) -> Sourced<Vec<EspProposal>> {
+    let mut list = values
+        .sourced(Side::Both, "esp", |text| proposals(text, EspProposal::parse_ipsec_conf))
+        .unwrap_or_else(|| Sourced::default_value(EspProposal::default_list()));
+    let wanted = values.optional(Side::Both, "esn", |text| match yes_no(text) {
+        Ok(yes) => Ok(Some(yes)),
+        Err(_) => choice(text, &[("yes", Some(true)), ("no", Some(false)), ("either", None)]),
+    });
+    if replay_window == 0
+        && wanted == Some(Some(true))
+        && let Some(assignment) = values.assignment(Side::Both, "esn")
+    {
+        // The kernel refuses ESN without a replay window (K12).
+        let error = ValueError::new("`replay-window=0` leaves no extended sequence numbers");
+        values.refuse(assignment, error);
+        return list;
+    }
+    let wanted = if replay_window == 0 { Some(false) } else { wanted.flatten() };
+    let Some(wanted) = wanted else { return list };
+    let mut possible = true;
+    for proposal in &mut list.value {
+        proposal.esn.retain(|esn| *esn == wanted);
+        possible &= !proposal.esn.is_empty();
+    }
+    if !possible && let Some(assignment) = values.assignment(Side::Both, "esp") {
+        let error = ValueError::new("the sequence numbers it names are not those of `esn=` and `replay-window=`");
+        values.refuse(assignment, error);
+    }
+    list
+}

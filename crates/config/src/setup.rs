@@ -1,0 +1,76 @@
+//! `config setup`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cygnet_engine::{Origin, Setup};
+
+use crate::address::addresses;
+use crate::diagnostic::Diagnostics;
+use crate::document::Assignment;
+use crate::keyword::Side;
+use crate::section::Values;
+use crate::value::{TimeUnit, ValueError, choice, duration, number, yes_no};
+
+/// How cookies are asked for (`ddos-mode`).
+#[derive(Clone, Copy)]
+enum DdosMode {
+    Auto,
+    Busy,
+    Unlimited,
+}
+
+/// Reads the merged lines of all `config setup` sections. A later line counts more than an earlier one.
+pub(crate) fn setup(assignments: &[Assignment], diagnostics: &mut Diagnostics) -> Setup {
+    let mut entries: BTreeMap<(Side, &'static str), &Assignment> = BTreeMap::new();
+    for assignment in assignments {
+        let key = (assignment.side, assignment.keyword.name);
+        if let Some(earlier) = entries.insert(key, assignment)
+            && earlier.value.text != assignment.value.text
+        {
+            let message = format!(
+                "`{}=` replaces the value given at {}",
+                assignment.keyword.name,
+                Origin::File(earlier.key_span())
+            );
+            diagnostics.warning(&assignment.key_span(), message, None);
+        }
+    }
+    let mut values = Values::new(entries, false, diagnostics);
+    values.check_status();
+    read(&mut values)
+}
+
+fn read(values: &mut Values<'_, '_>) -> Setup {
+    let default = Setup::default();
+    values.get("protostack", (), |text| {
+        if text.eq_ignore_ascii_case("klips") || text.eq_ignore_ascii_case("mast") {
+            return Err(ValueError::new("this stack is no more").help("`xfrm` is what there is"));
+        }
+        choice(text, &[("xfrm", ()), ("netkey", ()), ("auto", ())])
+    });
+    let threshold = values.get("ddos-ike-threshold", default.cookie_threshold, |t| number(t, 0..=u32::MAX));
+    let mode = values.get("ddos-mode", DdosMode::Auto, |text| {
+        choice(text, &[("auto", DdosMode::Auto), ("busy", DdosMode::Busy), ("unlimited", DdosMode::Unlimited)])
+    });
+    Setup {
+        listen: values.get("listen", default.listen, addresses),
+        max_half_open: values.get("max-halfopen-ike", default.max_half_open, |t| number(t, 1..=u32::MAX)),
+        cookie_threshold: match mode {
+            DdosMode::Auto => threshold,
+            DdosMode::Busy => 0,
+            DdosMode::Unlimited => u32::MAX,
+        },
+        keep_alive: values.get("keep-alive", default.keep_alive, keep_alive),
+        unique_ids: values.get("uniqueids", default.unique_ids, yes_no),
+        ..default
+    }
+}
+
+fn keep_alive(text: &str) -> Result<Duration, ValueError> {
+    let given = duration(text, TimeUnit::Seconds)?;
+    if given < Duration::from_secs(1) {
+        return Err(ValueError::new("shorter than a second").help("20s keep the mappings of usual NATs (RFC 3948)"));
+    }
+    Ok(given)
+}

@@ -1,0 +1,5 @@
+//! Whole configurations, read from memory.
+
+mod support;
+
+mod accepted;
