@@ -44,7 +44,7 @@ pub use orient::{Addresses, Orientation, Unoriented, orient};
 pub use origin::{FileSpan, Origin, Sourced};
 pub use secrets::{SecretEntry, SecretKind, SecretLookupError, SecretOwner, Secrets};
 pub use selectors::{
-    MAX_SELECTORS, PriorityClass, TooManySelectors, networks, outbound_selectors, priority,
+    MAX_SELECTORS, PriorityClass, TooManySelectors, describe, outbound_selectors, priority,
 };
 pub use status::{
     ChildStatus, ConnectionStatus, FailureStatus, IkeStatus, Status, Traffic,

@@ -4,7 +4,6 @@
 
 use cygnet_ipsec::{PortMatch, Selector, masks_of_port_range, prefixes_of_range};
 use cygnet_wire::TrafficSelector;
-use ipnet::IpNet;
 
 /// The most database selectors one child SA may expand to. A range of
 /// addresses can need 2·(width−1) prefixes and a range of ports 30 masks;
@@ -103,13 +102,20 @@ fn port_pairs(protocol: u8, l: &TrafficSelector, r: &TrafficSelector) -> Vec<(Po
     sports.iter().flat_map(|&s| dports.iter().map(move |&d| (s, d))).collect()
 }
 
-/// The prefixes that traffic selectors cover, without regard to protocol and port.
-pub fn networks(selectors: &[TrafficSelector]) -> Vec<IpNet> {
-    let mut nets: Vec<IpNet> =
-        selectors.iter().flat_map(|ts| prefixes_of_range(ts.start, ts.end)).collect();
-    nets.sort();
-    nets.dedup();
-    nets
+/// A traffic selector as people write it: a prefix where it is one, then
+/// protocol and ports as in `leftsubnet`.
+pub fn describe(ts: &TrafficSelector) -> String {
+    let addresses = match prefixes_of_range(ts.start, ts.end).as_slice() {
+        [one] => one.to_string(),
+        _ => format!("{}-{}", ts.start, ts.end),
+    };
+    match (ts.protocol, ts.start_port, ts.end_port) {
+        (0, 0, u16::MAX) => addresses,
+        (protocol, 0, u16::MAX) => format!("{addresses}/{protocol}"),
+        (protocol, u16::MAX, 0) => format!("{addresses}/{protocol}/opaque"),
+        (protocol, port, last) if port == last => format!("{addresses}/{protocol}/{port}"),
+        (protocol, first, last) => format!("{addresses}/{protocol}/{first}-{last}"),
+    }
 }
 
 /// What a policy is for; decides which of two overlapping ones is stronger
@@ -143,6 +149,7 @@ pub fn priority(selector: &Selector, class: PriorityClass) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ipnet::IpNet;
     use proptest::prelude::*;
 
     fn ts(protocol: u8, start: &str, end: &str, ports: (u16, u16)) -> TrafficSelector {
@@ -185,6 +192,16 @@ mod tests {
         let local = [ts(1, "10.1.0.1", "10.1.0.1", (0x0304, 0x0304))];
         let s = &outbound_selectors(&local, &remote).unwrap()[0];
         assert_eq!((s.sport.port, s.dport.port, s.dport.mask), (3, 4, 0xffff));
+    }
+
+    #[test]
+    fn selectors_read_as_they_are_written() {
+        let text = |protocol, start, end, ports| describe(&ts(protocol, start, end, ports));
+        assert_eq!(text(0, "10.1.0.0", "10.1.0.255", (0, 65535)), "10.1.0.0/24");
+        assert_eq!(text(0, "10.1.0.1", "10.1.0.1", (0, 65535)), "10.1.0.1/32");
+        assert_eq!(text(6, "10.1.0.0", "10.1.0.255", (80, 80)), "10.1.0.0/24/6/80");
+        assert_eq!(text(17, "2001:db8::", "2001:db8::2", (1, 9)), "2001:db8::-2001:db8::2/17/1-9");
+        assert_eq!(text(17, "10.0.0.1", "10.0.0.1", (65535, 0)), "10.0.0.1/32/17/opaque");
     }
 
     #[test]

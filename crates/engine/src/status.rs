@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::connection_state::{Intent, State, Trap};
 use crate::engine::Engine;
 use crate::io::Plane;
+use crate::selectors::describe;
 
 /// Everything.
 #[derive(Clone, Debug, Serialize)]
@@ -252,8 +253,8 @@ impl Engine {
             suite: info.suite.to_string(),
             spi_in: format!("{:08x}", info.spi_in),
             spi_out: format!("{:08x}", info.spi_out),
-            local_ts: info.ts_local.iter().map(ToString::to_string).collect(),
-            remote_ts: info.ts_remote.iter().map(ToString::to_string).collect(),
+            local_ts: info.ts_local.iter().map(describe).collect(),
+            remote_ts: info.ts_remote.iter().map(describe).collect(),
             reqid: record.map_or(0, |r| r.reqid),
             established: info.established.map(|at| now.saturating_duration_since(at)),
             inbound: None,

@@ -105,7 +105,7 @@ impl EventLog {
             IkeEvent::ChildEstablished { ike, child, info } => {
                 let _in = self.span(connection, *ike).enter();
                 let list = |ts: &[cygnet_wire::TrafficSelector]| {
-                    ts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+                    ts.iter().map(cygnet_engine::describe).collect::<Vec<_>>().join(" ")
                 };
                 info!(
                     event = name, child = %child, suite = %info.suite,

@@ -119,9 +119,6 @@ impl Demo {
             self.start_daemon(side, &options.example)?;
         }
 
-        self.say("before there is a tunnel, nothing passes:");
-        self.ping("10.2.0.10", false)?;
-
         self.say(&format!("west: cygnet up {CONNECTION}"));
         let status = self.cygnet("west").args(["up", CONNECTION]).status().map_err(failed("cygnet up"))?;
         self.check()?;
@@ -130,8 +127,8 @@ impl Demo {
         }
 
         self.say("alice pings bob, IPv4 and IPv6, through one tunnel:");
-        self.ping("10.2.0.10", true)?;
-        self.ping("2001:db8:2::10", true)?;
+        self.ping("10.2.0.10")?;
+        self.ping("2001:db8:2::10")?;
 
         self.say("alice sends to bob over TCP:");
         let net = self.net.as_ref().ok_or_else(|| Failure::Step("no network".to_owned()))?;
@@ -239,8 +236,8 @@ impl Demo {
         Ok(())
     }
 
-    /// Three pings from alice; `passes` says what must come of them.
-    fn ping(&self, to: &str, passes: bool) -> Result<(), Failure> {
+    /// Three pings from alice.
+    fn ping(&self, to: &str) -> Result<(), Failure> {
         let output = self
             .in_namespace("alice", "ping")
             .args(["-c", "3", "-i", "0.2", "-W", "1", to])
@@ -251,11 +248,10 @@ impl Demo {
         for line in text.lines().filter(|l| l.contains("packets transmitted") || l.contains("rtt")) {
             println!("          {to}: {line}");
         }
-        if output.status.success() == passes {
+        if output.status.success() {
             Ok(())
         } else {
-            let wanted = if passes { "answered" } else { "blocked" };
-            Err(Failure::Step(format!("pings to {to} should have been {wanted}:\n{text}")))
+            Err(Failure::Step(format!("pings to {to} were not answered:\n{text}")))
         }
     }
 
@@ -280,7 +276,7 @@ impl Demo {
             return Err(Failure::Step("the capture shows that the traffic was not protected".to_owned()));
         }
         let command = format!(
-            "WIRESHARK_CONFIG_DIR={} tshark -r {} -o esp.enable_encryption_decode:TRUE -Y 'icmp or icmpv6 or isakmp'",
+            "WIRESHARK_CONFIG_DIR={} tshark -r {} -o esp.enable_encryption_decode:TRUE -Y 'isakmp or (esp and (icmp or icmpv6))'",
             self.out.join("wireshark").display(),
             self.capture_file().display()
         );
@@ -290,7 +286,7 @@ impl Demo {
             .env("WIRESHARK_CONFIG_DIR", self.out.join("wireshark"))
             .arg("-r")
             .arg(self.capture_file())
-            .args(["-o", "esp.enable_encryption_decode:TRUE", "-Y", "icmp or icmpv6 or isakmp"])
+            .args(["-o", "esp.enable_encryption_decode:TRUE", "-Y", "isakmp or (esp and (icmp or icmpv6))", "-c", "1000"])
             .stderr(Stdio::null())
             .output();
         match shown {
