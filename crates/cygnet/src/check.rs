@@ -13,7 +13,10 @@ pub(crate) fn run(options: &CheckOptions) -> ExitCode {
                 eprintln!("{warning}");
             }
             let loaded_count = loaded.set.connections.len();
-            println!("{}: {loaded_count} connections, no errors", options.config.display());
+            println!(
+                "{}: {loaded_count} connections, no errors",
+                options.config.display()
+            );
             ExitCode::SUCCESS
         }
         Err(report) => {

@@ -9,7 +9,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(name = "cygnet", version, about, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// Where the daemon keeps its control socket and its ledger.
-    #[arg(long, global = true, default_value = "/run/cygnet", env = "CYGNET_RUN_DIR", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "/run/cygnet",
+        env = "CYGNET_RUN_DIR",
+        value_name = "DIR"
+    )]
     pub(crate) run_dir: PathBuf,
     /// What to do.
     #[command(subcommand)]
@@ -74,7 +80,12 @@ pub(crate) struct DaemonOptions {
     #[arg(long, value_enum, default_value_t = LogFormat::Human)]
     pub(crate) log_format: LogFormat,
     /// What is logged: error, warn, info, debug, trace, or a filter per module.
-    #[arg(long, default_value = "info", env = "CYGNET_LOG", value_name = "FILTER")]
+    #[arg(
+        long,
+        default_value = "info",
+        env = "CYGNET_LOG",
+        value_name = "FILTER"
+    )]
     pub(crate) log: String,
     /// Write the keys of all SAs to files in this directory, for Wireshark. Whoever
     /// can read them can read the traffic.

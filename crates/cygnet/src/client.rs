@@ -31,11 +31,13 @@ fn try_converse(run_dir: &Path, request: &Request) -> Result<Ending, String> {
         .map_err(|e| format!("no daemon answers at {}: {e}", path.display()))?;
     let mut line = serde_json::to_vec(request).map_err(|e| e.to_string())?;
     line.push(b'\n');
-    stream.write_all(&line).map_err(|e| format!("the daemon hung up: {e}"))?;
+    stream
+        .write_all(&line)
+        .map_err(|e| format!("the daemon hung up: {e}"))?;
     for line in BufReader::new(stream).lines() {
         let line = line.map_err(|e| format!("the daemon hung up: {e}"))?;
-        let reply: Reply =
-            serde_json::from_str(&line).map_err(|e| format!("the daemon said something unknown: {e}"))?;
+        let reply: Reply = serde_json::from_str(&line)
+            .map_err(|e| format!("the daemon said something unknown: {e}"))?;
         match reply {
             Reply::Progress { text, .. } => eprintln!("{text}"),
             Reply::Done { text } => return Ok(Ending::Done(text)),
@@ -65,7 +67,13 @@ fn finish(ending: Ending) -> ExitCode {
 
 /// `cygnet up`.
 pub(crate) fn up(run_dir: &Path, connection: &str, wait: bool) -> ExitCode {
-    finish(converse(run_dir, &Request::Up { connection: connection.to_owned(), wait }))
+    finish(converse(
+        run_dir,
+        &Request::Up {
+            connection: connection.to_owned(),
+            wait,
+        },
+    ))
 }
 
 /// `cygnet down`, `route`, `unroute`, `reload`.

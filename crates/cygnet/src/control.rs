@@ -50,7 +50,11 @@ pub(crate) enum Reply {
     /// The answer to `status`.
     Status { status: serde_json::Value },
     /// It was not.
-    Refused { reason: Refusal, name: String, text: String },
+    Refused {
+        reason: Refusal,
+        name: String,
+        text: String,
+    },
 }
 
 /// Kinds of refusals; the client's exit status.
@@ -85,9 +89,18 @@ mod tests {
 
     #[test]
     fn the_documented_lines_are_what_is_spoken() {
-        let up: Request = serde_json::from_str(r#"{"command":"up","connection":"office"}"#).unwrap();
-        assert_eq!(up, Request::Up { connection: "office".into(), wait: false });
-        assert!(serde_json::from_str::<Request>(r#"{"command":"up","conection":"office"}"#).is_err());
+        let up: Request =
+            serde_json::from_str(r#"{"command":"up","connection":"office"}"#).unwrap();
+        assert_eq!(
+            up,
+            Request::Up {
+                connection: "office".into(),
+                wait: false
+            }
+        );
+        assert!(
+            serde_json::from_str::<Request>(r#"{"command":"up","conection":"office"}"#).is_err()
+        );
         assert!(serde_json::from_str::<Request>(r#"{"command":"launch"}"#).is_err());
         let done = serde_json::to_string(&Reply::Done { text: "up".into() }).unwrap();
         assert_eq!(done, r#"{"reply":"done","text":"up"}"#);

@@ -15,9 +15,14 @@ impl Loader for Files {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         use std::io::Read;
         let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+        std::fs::File::open(path)?
+            .take(MAX_FILE + 1)
+            .read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_FILE {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 16 MiB"));
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "larger than 16 MiB",
+            ));
         }
         Ok(bytes)
     }

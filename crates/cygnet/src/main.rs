@@ -26,10 +26,19 @@ fn main() -> ExitCode {
     match cli.command {
         cli::Command::Daemon(options) => daemon::run(&cli.run_dir, &options),
         cli::Command::Check(options) => check::run(&options),
-        cli::Command::Up { connection, no_wait } => client::up(&cli.run_dir, &connection, !no_wait),
-        cli::Command::Down { connection } => client::simple(&cli.run_dir, Request::Down { connection }),
-        cli::Command::Route { connection } => client::simple(&cli.run_dir, Request::Route { connection }),
-        cli::Command::Unroute { connection } => client::simple(&cli.run_dir, Request::Unroute { connection }),
+        cli::Command::Up {
+            connection,
+            no_wait,
+        } => client::up(&cli.run_dir, &connection, !no_wait),
+        cli::Command::Down { connection } => {
+            client::simple(&cli.run_dir, Request::Down { connection })
+        }
+        cli::Command::Route { connection } => {
+            client::simple(&cli.run_dir, Request::Route { connection })
+        }
+        cli::Command::Unroute { connection } => {
+            client::simple(&cli.run_dir, Request::Unroute { connection })
+        }
         cli::Command::Reload => client::simple(&cli.run_dir, Request::Reload),
         cli::Command::Status { json } => client::status(&cli.run_dir, json),
         cli::Command::Demo(options) => demo::run(&options),

@@ -11,7 +11,13 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 fn list(value: &Value, key: &str) -> String {
     value[key]
         .as_array()
-        .map(|items| items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "))
+        .map(|items| {
+            items
+                .iter()
+                .filter_map(Value::as_str)
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
         .unwrap_or_default()
 }
 
@@ -35,7 +41,11 @@ fn traffic(value: &Value) -> String {
         let _ = write!(out, ", {} replayed", n("replayed"));
     }
     if n("integrity_failed") > 0 {
-        let _ = write!(out, ", {} with wrong integrity check value", n("integrity_failed"));
+        let _ = write!(
+            out,
+            ", {} with wrong integrity check value",
+            n("integrity_failed")
+        );
     }
     out
 }
@@ -128,7 +138,11 @@ fn child_sa(out: &mut String, child: &Value) {
         child["id"],
         child["ike"],
         text(child, "mode"),
-        if child["encapsulated"] == true { " in UDP" } else { "" },
+        if child["encapsulated"] == true {
+            " in UDP"
+        } else {
+            ""
+        },
         text(child, "suite"),
     );
     if let Some(age) = child["established"].as_u64() {

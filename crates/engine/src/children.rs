@@ -34,19 +34,47 @@ impl Engine {
 
     fn refuse(&mut self, now: Instant, id: cygnet_ike::RequestId, kind: RefusalKind, text: &str) {
         let answer = cygnet_ike::Answer::Failed(Refusal::new(kind, text));
-        self.endpoint.handle(now, cygnet_ike::Input::Answer { id, answer });
+        self.endpoint
+            .handle(now, cygnet_ike::Input::Answer { id, answer });
     }
 
-    fn on_ike_request(&mut self, now: Instant, id: cygnet_ike::RequestId, request: cygnet_ike::Request) {
+    fn on_ike_request(
+        &mut self,
+        now: Instant,
+        id: cygnet_ike::RequestId,
+        request: cygnet_ike::Request,
+    ) {
         use cygnet_ike::Request as R;
         match request {
-            R::AllocateSpi { ike, config, local, remote, protocol, acquire_seq, .. } => {
+            R::AllocateSpi {
+                ike,
+                config,
+                local,
+                remote,
+                protocol,
+                acquire_seq,
+                ..
+            } => {
                 let Some(connection) = self.connection_of(&config) else {
-                    return self.refuse(now, id, RefusalKind::Failed, "the connection is not loaded any more");
+                    return self.refuse(
+                        now,
+                        id,
+                        RefusalKind::Failed,
+                        "the connection is not loaded any more",
+                    );
                 };
-                self.ikes.entry(ike).or_insert(Ike { connection: Some(connection), initiator: false });
-                let Some(c) = self.connections.get(&connection) else { return };
-                let range = if c.plane == Plane::Kernel { KERNEL_SPIS } else { USERSPACE_SPIS };
+                self.ikes.entry(ike).or_insert(Ike {
+                    connection: Some(connection),
+                    initiator: false,
+                });
+                let Some(c) = self.connections.get(&connection) else {
+                    return;
+                };
+                let range = if c.plane == Plane::Kernel {
+                    KERNEL_SPIS
+                } else {
+                    USERSPACE_SPIS
+                };
                 let command = Command::AllocateSpi(AllocateSpi {
                     src: remote,
                     dst: local,
@@ -59,16 +87,39 @@ impl Engine {
                     max: *range.end(),
                     acquire_seq,
                 });
-                let request = Request::Execute { plane: c.plane, commands: vec![command] };
+                let request = Request::Execute {
+                    plane: c.plane,
+                    commands: vec![command],
+                };
                 self.ask(request, Waiting::Spi { request: id });
             }
             R::InstallChild(install) => self.install_child(now, id, &install),
             R::RemoveChild { child, .. } => self.remove_child(now, Some(id), child),
-            R::ReleaseSpi { local, spi, protocol, .. } => {
-                let plane = if USERSPACE_SPIS.contains(&spi) { Plane::Userspace } else { Plane::Kernel };
-                let sa = SaId { dst: local, spi, protocol, mark: Mark::ANY };
+            R::ReleaseSpi {
+                local,
+                spi,
+                protocol,
+                ..
+            } => {
+                let plane = if USERSPACE_SPIS.contains(&spi) {
+                    Plane::Userspace
+                } else {
+                    Plane::Kernel
+                };
+                let sa = SaId {
+                    dst: local,
+                    spi,
+                    protocol,
+                    mark: Mark::ANY,
+                };
                 self.execute(plane, vec![Command::RemoveSa(sa)], "releasing an SPI");
-                self.endpoint.handle(now, cygnet_ike::Input::Answer { id, answer: cygnet_ike::Answer::Done });
+                self.endpoint.handle(
+                    now,
+                    cygnet_ike::Input::Answer {
+                        id,
+                        answer: cygnet_ike::Answer::Done,
+                    },
+                );
             }
         }
     }
@@ -83,38 +134,72 @@ impl Engine {
                     format!("no SPI in the answer: {other:?}"),
                 )),
             },
-            Answer::Failed(text) => cygnet_ike::Answer::Failed(Refusal::new(RefusalKind::Failed, text)),
+            Answer::Failed(text) => {
+                cygnet_ike::Answer::Failed(Refusal::new(RefusalKind::Failed, text))
+            }
             other => cygnet_ike::Answer::Failed(Refusal::new(
                 RefusalKind::Failed,
                 format!("unexpected answer {other:?}"),
             )),
         };
-        self.endpoint.handle(now, cygnet_ike::Input::Answer { id, answer });
+        self.endpoint
+            .handle(now, cygnet_ike::Input::Answer { id, answer });
     }
 
-    fn install_child(&mut self, now: Instant, request: cygnet_ike::RequestId, install: &ChildInstall) {
+    fn install_child(
+        &mut self,
+        now: Instant,
+        request: cygnet_ike::RequestId,
+        install: &ChildInstall,
+    ) {
         let Some(connection) = self.connection_of(&install.config) else {
-            return self.refuse(now, request, RefusalKind::Failed, "the connection is not loaded any more");
+            return self.refuse(
+                now,
+                request,
+                RefusalKind::Failed,
+                "the connection is not loaded any more",
+            );
         };
         let selectors = match outbound_selectors(&install.ts_local, &install.ts_remote) {
             Ok(selectors) if !selectors.is_empty() => selectors,
-            Ok(_) => return self.refuse(now, request, RefusalKind::Invalid, "the traffic selectors select nothing"),
-            Err(e) => return self.refuse(now, request, RefusalKind::OutOfResources, &e.to_string()),
+            Ok(_) => {
+                return self.refuse(
+                    now,
+                    request,
+                    RefusalKind::Invalid,
+                    "the traffic selectors select nothing",
+                );
+            }
+            Err(e) => {
+                return self.refuse(now, request, RefusalKind::OutOfResources, &e.to_string());
+            }
         };
         let owner = OwnerId(self.fresh_id());
         let fuzz = self.random();
-        let Some(c) = self.connections.get(&connection) else { return };
+        let Some(c) = self.connections.get(&connection) else {
+            return;
+        };
         let (plane, config) = (c.plane, c.config.clone());
         // Several peers may use a connection to %any at once: each child then needs a reqid of its own.
         let shared_reqid = c.reqid;
-        let many_peers = c.oriented.as_ref().is_ok_and(|o| o.orientation.remote.is_none());
-        let reqid = if many_peers && config.child.reqid.is_none() { self.allocate_reqid() } else { shared_reqid };
+        let many_peers = c
+            .oriented
+            .as_ref()
+            .is_ok_and(|o| o.orientation.remote.is_none());
+        let reqid = if many_peers && config.child.reqid.is_none() {
+            self.allocate_reqid()
+        } else {
+            shared_reqid
+        };
 
         let lifetimes = lifetimes(&config.child, install.initiator, fuzz);
         let (inbound, outbound) = security_associations(install, &config.child, reqid, lifetimes);
         let policies = PolicyPlan {
             selectors: &selectors,
-            path: Path { local: install.local.ip(), remote: install.remote.ip() },
+            path: Path {
+                local: install.local.ip(),
+                remote: install.remote.ip(),
+            },
             mode: install.mode,
             protocol: install.protocol,
             reqid,
@@ -141,12 +226,18 @@ impl Engine {
             protection: protection_id,
         };
         // Inbound first: the peer may use its SA as soon as it has our answer.
-        let mut commands = vec![Command::InstallSa(Box::new(inbound)), Command::InstallSa(Box::new(outbound))];
+        let mut commands = vec![
+            Command::InstallSa(Box::new(inbound)),
+            Command::InstallSa(Box::new(outbound)),
+        ];
         let shared = self.policies.entry(plane).or_default();
         commands.extend(policies.into_iter().map(|p| shared.add(owner, p)));
         steps.push(Step::Execute { plane, commands });
         self.children.insert(install.child, child);
-        let then = Completion::ChildInstalled { request, child: install.child };
+        let then = Completion::ChildInstalled {
+            request,
+            child: install.child,
+        };
         self.run(now, Transaction::building(steps, then));
     }
 
@@ -164,7 +255,10 @@ impl Engine {
                 }
                 cygnet_ike::Answer::Done
             }
-            Outcome::Failed { text, installed_sas } => {
+            Outcome::Failed {
+                text,
+                installed_sas,
+            } => {
                 if let Some(c) = self.children.get_mut(&child) {
                     // The larval state of the inbound SPI is to go even if nothing was installed.
                     c.installed_sas = installed_sas.max(1);
@@ -173,15 +267,27 @@ impl Engine {
                 cygnet_ike::Answer::Failed(Refusal::new(RefusalKind::Failed, text))
             }
         };
-        self.endpoint.handle(now, cygnet_ike::Input::Answer { id: request, answer });
+        self.endpoint.handle(
+            now,
+            cygnet_ike::Input::Answer {
+                id: request,
+                answer,
+            },
+        );
         self.drain_endpoint(now);
     }
 
-    fn remove_child(&mut self, now: Instant, request: Option<cygnet_ike::RequestId>, child: ChildSaId) {
+    fn remove_child(
+        &mut self,
+        now: Instant,
+        request: Option<cygnet_ike::RequestId>,
+        child: ChildSaId,
+    ) {
         let Some(record) = self.children.remove(&child) else {
             if let Some(id) = request {
                 let answer = cygnet_ike::Answer::Done;
-                self.endpoint.handle(now, cygnet_ike::Input::Answer { id, answer });
+                self.endpoint
+                    .handle(now, cygnet_ike::Input::Answer { id, answer });
             }
             return;
         };
@@ -194,8 +300,17 @@ impl Engine {
         if record.installed_sas >= 2 {
             sas.insert(0, record.outbound);
         }
-        let steps = self.removal_steps(record.plane, record.owner, record.policies, sas, record.protection);
-        self.run(now, Transaction::tearing_down(steps, Completion::ChildRemoved { request }));
+        let steps = self.removal_steps(
+            record.plane,
+            record.owner,
+            record.policies,
+            sas,
+            record.protection,
+        );
+        self.run(
+            now,
+            Transaction::tearing_down(steps, Completion::ChildRemoved { request }),
+        );
     }
 
     fn on_ike_event(&mut self, now: Instant, event: cygnet_ike::Event) {
@@ -220,7 +335,10 @@ impl Engine {
                 let ike = *ike;
                 self.note(event);
                 self.forget_ike(ike);
-                let stuck = self.connections.iter().find(|(_, c)| c.negotiating == Some(ike));
+                let stuck = self
+                    .connections
+                    .iter()
+                    .find(|(_, c)| c.negotiating == Some(ike));
                 if let Some((&id, _)) = stuck {
                     let text = "the IKE SA was closed before a child SA stood".to_owned();
                     self.attempt_failed(now, id, "closed_early", text, true);
@@ -231,19 +349,29 @@ impl Engine {
                 self.note(event);
                 self.on_child_established(now, ike, child);
             }
-            E::ChildFailed { ike, reason, config, .. } => {
+            E::ChildFailed {
+                ike,
+                reason,
+                config,
+                ..
+            } => {
                 let (ike, name, text) = (*ike, reason.name(), reason.to_string());
                 let config = config.clone();
                 self.note(event);
                 self.on_child_failed(now, ike, config.as_deref(), name, text);
             }
-            E::ChildClosed { ike, child, info, .. } => {
+            E::ChildClosed {
+                ike, child, info, ..
+            } => {
                 let (ike, child) = (*ike, *child);
                 let stood = info.established.map(|at| now.saturating_duration_since(at));
                 self.note(event);
                 self.on_child_closed(now, ike, child, stood);
             }
-            E::Retransmitting { .. } | E::PeerMoved { .. } | E::PeerComplaint { .. } | E::Rejected { .. } => {
+            E::Retransmitting { .. }
+            | E::PeerMoved { .. }
+            | E::PeerComplaint { .. }
+            | E::Rejected { .. } => {
                 self.note(event);
             }
         }
@@ -291,23 +419,35 @@ impl Engine {
         config: Option<String>,
     ) {
         self.forget_ike(ike);
-        let ours = self.connections.iter().find(|(_, c)| c.negotiating == Some(ike)).map(|(id, _)| *id);
+        let ours = self
+            .connections
+            .iter()
+            .find(|(_, c)| c.negotiating == Some(ike))
+            .map(|(id, _)| *id);
         if let Some(id) = ours {
             return self.attempt_failed(now, id, name, text, true);
         }
         // As responder: keep the reason where the person who looks for it will look.
         let by_name = config.and_then(|name| self.find(&name).ok());
         if let Some(c) = by_name.and_then(|id| self.connections.get_mut(&id)) {
-            c.last_failure = Some(crate::connection_state::LastFailure { name, text, at: now });
+            c.last_failure = Some(crate::connection_state::LastFailure {
+                name,
+                text,
+                at: now,
+            });
         }
     }
 
     fn on_child_established(&mut self, now: Instant, ike: IkeSaId, child: ChildSaId) {
-        let Some(id) = self.children.get(&child).map(|c| c.connection) else { return };
+        let Some(id) = self.children.get(&child).map(|c| c.connection) else {
+            return;
+        };
         if let Some(known) = self.ikes.get_mut(&ike) {
             known.connection.get_or_insert(id);
         }
-        let Some(c) = self.connections.get_mut(&id) else { return };
+        let Some(c) = self.connections.get_mut(&id) else {
+            return;
+        };
         c.children.push(child);
         c.last_failure = None;
         let mut old = None;
@@ -316,12 +456,17 @@ impl Engine {
             old = c.replacing.take();
         }
         c.retry_at = None;
-        if c.config.start == crate::connection::StartAction::Keep && c.intent == crate::Intent::Down {
+        if c.config.start == crate::connection::StartAction::Keep && c.intent == crate::Intent::Down
+        {
             c.intent = crate::Intent::Up;
         }
         let connection = c.name.clone();
         self.clear_timers(|t| *t == Timer::Retry(id));
-        self.tell(Event::ConnectionUp { connection, ike, child });
+        self.tell(Event::ConnectionUp {
+            connection,
+            ike,
+            child,
+        });
         if let Some(old) = old {
             self.endpoint.delete_ike(now, old);
         }
@@ -337,7 +482,11 @@ impl Engine {
         name: &'static str,
         text: String,
     ) {
-        let ours = self.connections.iter().find(|(_, c)| c.negotiating == Some(ike)).map(|(id, _)| *id);
+        let ours = self
+            .connections
+            .iter()
+            .find(|(_, c)| c.negotiating == Some(ike))
+            .map(|(id, _)| *id);
         match ours {
             Some(id) => {
                 // An IKE SA without a child serves nobody here; the next attempt makes a new one.
@@ -347,13 +496,23 @@ impl Engine {
             None => {
                 let id = config.and_then(|c| self.connection_of(c));
                 if let Some(c) = id.and_then(|id| self.connections.get_mut(&id)) {
-                    c.last_failure = Some(crate::connection_state::LastFailure { name, text, at: now });
+                    c.last_failure = Some(crate::connection_state::LastFailure {
+                        name,
+                        text,
+                        at: now,
+                    });
                 }
             }
         }
     }
 
-    fn on_child_closed(&mut self, now: Instant, ike: IkeSaId, child: ChildSaId, stood: Option<Duration>) {
+    fn on_child_closed(
+        &mut self,
+        now: Instant,
+        ike: IkeSaId,
+        child: ChildSaId,
+        stood: Option<Duration>,
+    ) {
         let mut owner = None;
         for (id, c) in &mut self.connections {
             if c.children.contains(&child) {
@@ -361,7 +520,11 @@ impl Engine {
                 owner = Some(*id);
             }
         }
-        if self.endpoint.ike_sa(ike).is_some_and(|info| info.children.is_empty()) {
+        if self
+            .endpoint
+            .ike_sa(ike)
+            .is_some_and(|info| info.children.is_empty())
+        {
             self.endpoint.delete_ike(now, ike);
         }
         if let Some(id) = owner {
@@ -371,8 +534,12 @@ impl Engine {
 
     /// Sets the timers of an established IKE SA, once its connection is known.
     fn plan_ike_lifetime(&mut self, now: Instant, ike: IkeSaId) {
-        let Some(record) = self.ikes.get(&ike).copied() else { return };
-        let Some(c) = record.connection.and_then(|id| self.connections.get(&id)) else { return };
+        let Some(record) = self.ikes.get(&ike).copied() else {
+            return;
+        };
+        let Some(c) = record.connection.and_then(|id| self.connections.get(&id)) else {
+            return;
+        };
         let config = c.config.clone();
         let fuzz = self.random();
         self.clear_timers(|t| *t == Timer::ReplaceIke(ike) || *t == Timer::ExpireIke(ike));
@@ -389,7 +556,9 @@ impl Engine {
 fn refusal(error: &CommandError) -> Refusal {
     let kind = match error {
         CommandError::Unsupported(_) => RefusalKind::Unsupported,
-        CommandError::Invalid(_) | CommandError::Exists | CommandError::NotFound => RefusalKind::Invalid,
+        CommandError::Invalid(_) | CommandError::Exists | CommandError::NotFound => {
+            RefusalKind::Invalid
+        }
         CommandError::NoPermission => RefusalKind::NoPermission,
         CommandError::OutOfResources => RefusalKind::OutOfResources,
         CommandError::Failed { .. } => RefusalKind::Failed,

@@ -10,8 +10,8 @@ use std::time::Duration;
 use cygnet_crypto::{DirectionKeys, EspSuite};
 use cygnet_ike::ChildInstall;
 use cygnet_ipsec::{
-    Action, CipherKey, Direction, Encap, EncapKind, IntegrityKey, KeyMaterial, Lifetime, Mark, Mode,
-    Policy, PolicyKey, Protocol, Sa, SaDirection, SaFlags, SaId, Selector, Template,
+    Action, CipherKey, Direction, Encap, EncapKind, IntegrityKey, KeyMaterial, Lifetime, Mark,
+    Mode, Policy, PolicyKey, Protocol, Sa, SaDirection, SaFlags, SaId, Selector, Template,
 };
 
 use crate::connection::ChildOptions;
@@ -70,7 +70,10 @@ impl PolicyPlan<'_> {
             optional: false,
         };
         Policy {
-            priority: self.options.priority.unwrap_or_else(|| priority(&selector, PriorityClass::Protect)),
+            priority: self
+                .options
+                .priority
+                .unwrap_or_else(|| priority(&selector, PriorityClass::Protect)),
             templates: vec![template],
             ..Policy::new(key(direction, selector, self.options))
         }
@@ -78,7 +81,11 @@ impl PolicyPlan<'_> {
 }
 
 /// Policies that let packets pass in clear or drop them, both ways.
-pub(crate) fn shunt_policies(selectors: &[Selector], action: Action, options: &ChildOptions) -> Vec<Policy> {
+pub(crate) fn shunt_policies(
+    selectors: &[Selector],
+    action: Action,
+    options: &ChildOptions,
+) -> Vec<Policy> {
     selectors
         .iter()
         .flat_map(|selector| {
@@ -91,7 +98,9 @@ pub(crate) fn shunt_policies(selectors: &[Selector], action: Action, options: &C
             ]
         })
         .map(|(direction, selector)| Policy {
-            priority: options.priority.unwrap_or_else(|| priority(&selector, PriorityClass::Shunt)),
+            priority: options
+                .priority
+                .unwrap_or_else(|| priority(&selector, PriorityClass::Shunt)),
             action,
             ..Policy::new(key(direction, selector, options))
         })
@@ -99,8 +108,15 @@ pub(crate) fn shunt_policies(selectors: &[Selector], action: Action, options: &C
 }
 
 fn key(direction: Direction, selector: Selector, options: &ChildOptions) -> PolicyKey {
-    let mark = if direction == Direction::Out { options.mark_out } else { options.mark_in };
-    PolicyKey { mark, ..PolicyKey::new(direction, selector) }
+    let mark = if direction == Direction::Out {
+        options.mark_out
+    } else {
+        options.mark_in
+    };
+    PolicyKey {
+        mark,
+        ..PolicyKey::new(direction, selector)
+    }
 }
 
 /// The same traffic seen from the other end.
@@ -134,7 +150,9 @@ pub(crate) fn lifetimes(options: &ChildOptions, initiator: bool, fuzz: u32) -> C
     let soft = |limit: Option<u64>| limit.filter(|_| options.rekey).map(|l| l - l / 4);
     let lifetime = Lifetime {
         hard_add: Some(options.lifetime),
-        soft_add: margin.and_then(|m| options.lifetime.checked_sub(m)).filter(|d| !d.is_zero()),
+        soft_add: margin
+            .and_then(|m| options.lifetime.checked_sub(m))
+            .filter(|d| !d.is_zero()),
         hard_bytes: options.max_bytes,
         soft_bytes: soft(options.max_bytes),
         hard_packets: options.max_packets,
@@ -142,7 +160,13 @@ pub(crate) fn lifetimes(options: &ChildOptions, initiator: bool, fuzz: u32) -> C
         ..Lifetime::UNLIMITED
     };
     // One of the two asks for the replacement; both asking at the same instant would say nothing new.
-    ChildLifetimes { inbound: lifetime, outbound: Lifetime { soft_add: None, ..lifetime } }
+    ChildLifetimes {
+        inbound: lifetime,
+        outbound: Lifetime {
+            soft_add: None,
+            ..lifetime
+        },
+    }
 }
 
 /// How long before its end an SA is replaced; `None`: not at all.
@@ -150,7 +174,8 @@ pub(crate) fn rekey_margin(options: &ChildOptions, initiator: bool, fuzz: u32) -
     if !options.rekey {
         return None;
     }
-    let percent = 100 + u32::try_from(u64::from(fuzz) * u64::from(options.rekey_fuzz) >> 32).unwrap_or(0);
+    let percent =
+        100 + u32::try_from(u64::from(fuzz) * u64::from(options.rekey_fuzz) >> 32).unwrap_or(0);
     let margin = options.rekey_margin.saturating_mul(percent) / 100;
     Some(if initiator { margin } else { margin / 2 })
 }
@@ -171,7 +196,12 @@ pub(crate) fn security_associations(
     let common = |dst, src, spi, direction, keys: &DirectionKeys| {
         let (encryption, integrity) = keys_for(&install.suite, keys);
         Sa {
-            id: SaId { dst, spi, protocol: install.protocol, mark: Mark::ANY },
+            id: SaId {
+                dst,
+                spi,
+                protocol: install.protocol,
+                mark: Mark::ANY,
+            },
             src,
             direction,
             mode: install.mode,
@@ -181,7 +211,11 @@ pub(crate) fn security_associations(
             encryption,
             integrity,
             encap,
-            replay_window: if direction == SaDirection::In { options.replay_window } else { 0 },
+            replay_window: if direction == SaDirection::In {
+                options.replay_window
+            } else {
+                0
+            },
             esn: install.suite.esn,
             selector: None,
             lifetime: Lifetime::UNLIMITED,
@@ -190,10 +224,22 @@ pub(crate) fn security_associations(
             tfc_pad: 0,
         }
     };
-    let mut inbound = common(local, remote, install.spi_in, SaDirection::In, &install.keys_in);
+    let mut inbound = common(
+        local,
+        remote,
+        install.spi_in,
+        SaDirection::In,
+        &install.keys_in,
+    );
     inbound.lifetime = lifetimes.inbound;
     inbound.flags.decap_dscp = options.decap_dscp;
-    let mut outbound = common(remote, local, install.spi_out, SaDirection::Out, &install.keys_out);
+    let mut outbound = common(
+        remote,
+        local,
+        install.spi_out,
+        SaDirection::Out,
+        &install.keys_out,
+    );
     outbound.lifetime = lifetimes.outbound;
     outbound.acquire_seq = install.acquire_seq;
     outbound.flags.dont_encap_dscp = !options.encap_dscp;

@@ -239,6 +239,9 @@ impl Connection {
 
     /// Whether it takes part in IKE at all; passthrough and drop do not.
     pub fn negotiates(&self) -> bool {
-        matches!(self.kind, ConnectionKind::Tunnel | ConnectionKind::Transport)
+        matches!(
+            self.kind,
+            ConnectionKind::Tunnel | ConnectionKind::Transport
+        )
     }
 }

@@ -54,7 +54,9 @@ impl Backoff {
 
     /// The wait after one more failure, up to a quarter of it random.
     pub(crate) fn after_failure(&mut self, random: u32) -> Duration {
-        let doubled = Self::FIRST.saturating_mul(1 << self.failures.min(6)).min(Self::LONGEST);
+        let doubled = Self::FIRST
+            .saturating_mul(1 << self.failures.min(6))
+            .min(Self::LONGEST);
         self.failures = self.failures.saturating_add(1);
         doubled + (doubled / 4).mul_f64(f64::from(random) / f64::from(u32::MAX))
     }

@@ -31,17 +31,26 @@ impl Snapshot {
         let mut merged: Vec<Arc<PeerConfig>> = Vec::new();
         for peer in peers {
             match merged.iter_mut().find(|m| same_peer(m, peer)) {
-                Some(known) => Arc::make_mut(known).children.extend(peer.children.iter().cloned()),
+                Some(known) => Arc::make_mut(known)
+                    .children
+                    .extend(peer.children.iter().cloned()),
                 None => merged.push(peer.clone()),
             }
         }
-        Self { peers: merged, secrets }
+        Self {
+            peers: merged,
+            secrets,
+        }
     }
 }
 
 /// Whether two configurations differ in nothing but name and children.
 fn same_peer(a: &PeerConfig, b: &PeerConfig) -> bool {
-    let bare = |p: &PeerConfig| PeerConfig { name: String::new(), children: Vec::new(), ..p.clone() };
+    let bare = |p: &PeerConfig| PeerConfig {
+        name: String::new(),
+        children: Vec::new(),
+        ..p.clone()
+    };
     bare(a) == bare(b)
 }
 
@@ -49,12 +58,21 @@ impl Directory for Snapshot {
     fn candidates(&self, local: SocketAddr, remote: SocketAddr) -> Vec<Arc<PeerConfig>> {
         // An address counts more than any address; the order of the files decides among equals.
         let covers = |list: &[IpAddr], address: IpAddr| {
-            if list.is_empty() { Some(0u8) } else { list.contains(&address).then_some(1) }
+            if list.is_empty() {
+                Some(0u8)
+            } else {
+                list.contains(&address).then_some(1)
+            }
         };
         let mut found: Vec<(u8, &Arc<PeerConfig>)> = self
             .peers
             .iter()
-            .filter_map(|p| Some((covers(&p.remote, remote.ip())? * 2 + covers(&p.local, local.ip())?, p)))
+            .filter_map(|p| {
+                Some((
+                    covers(&p.remote, remote.ip())? * 2 + covers(&p.local, local.ip())?,
+                    p,
+                ))
+            })
             .collect();
         found.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
         found.into_iter().map(|(_, p)| p.clone()).collect()
@@ -67,7 +85,10 @@ impl Directory for Snapshot {
         local_address: IpAddr,
         remote_address: IpAddr,
     ) -> Option<SecretBytes> {
-        self.secrets.psk(local, remote, local_address, remote_address).ok().map(|e| e.secret.clone())
+        self.secrets
+            .psk(local, remote, local_address, remote_address)
+            .ok()
+            .map(|e| e.secret.clone())
     }
 }
 
@@ -117,5 +138,8 @@ pub(crate) fn build(
 }
 
 fn identity(end: &HostEnd, address: Option<IpAddr>) -> Option<Identity> {
-    end.id.as_ref().map(|id| id.value.clone()).or_else(|| address.map(Identity::from))
+    end.id
+        .as_ref()
+        .map(|id| id.value.clone())
+        .or_else(|| address.map(Identity::from))
 }

@@ -60,11 +60,16 @@ const FIRST_REQID: u32 = 16384;
 pub(crate) enum Waiting {
     Transaction(Transaction),
     /// An SPI for an IKE SA; remembers the plane and what to free if nobody wants it any more.
-    Spi { request: cygnet_ike::RequestId },
+    Spi {
+        request: cygnet_ike::RequestId,
+    },
     /// Addresses.
     Resolve(ResolveQuery),
     /// Nobody waits; failures are only told.
-    Nothing { plane: Plane, what: &'static str },
+    Nothing {
+        plane: Plane,
+        what: &'static str,
+    },
 }
 
 /// An installed or half installed child SA.
@@ -148,7 +153,10 @@ impl Engine {
             connections: BTreeMap::new(),
             children: HashMap::new(),
             ikes: HashMap::new(),
-            policies: HashMap::from([(Plane::Kernel, SharedPolicies::default()), (Plane::Userspace, SharedPolicies::default())]),
+            policies: HashMap::from([
+                (Plane::Kernel, SharedPolicies::default()),
+                (Plane::Userspace, SharedPolicies::default()),
+            ]),
             waiting: HashMap::new(),
             timers: BTreeMap::new(),
             outputs: VecDeque::new(),
@@ -161,8 +169,18 @@ impl Engine {
     /// Takes in what happened outside.
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
         match input {
-            Input::Datagram { local, remote, bytes, encapsulated } => {
-                let datagram = cygnet_ike::Input::Datagram { local, remote, bytes, encapsulated };
+            Input::Datagram {
+                local,
+                remote,
+                bytes,
+                encapsulated,
+            } => {
+                let datagram = cygnet_ike::Input::Datagram {
+                    local,
+                    remote,
+                    bytes,
+                    encapsulated,
+                };
                 self.endpoint.handle(now, datagram);
             }
             Input::Timeout => self.on_timeout(now),
@@ -182,7 +200,10 @@ impl Engine {
     /// When [`Input::Timeout`] is due; `None`: not until something else happens.
     pub fn next_timeout(&self) -> Option<Instant> {
         let own = self.timers.keys().next().map(|(at, _)| *at);
-        [own, self.endpoint.next_timeout()].into_iter().flatten().min()
+        [own, self.endpoint.next_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The protocol engine, for status and statistics.
@@ -226,7 +247,10 @@ impl Engine {
                     Answer::Done | Answer::Addresses(_) => None,
                 };
                 if let Some(text) = text {
-                    self.tell(Event::CleanupFailed { plane, text: format!("{what}: {text}") });
+                    self.tell(Event::CleanupFailed {
+                        plane,
+                        text: format!("{what}: {text}"),
+                    });
                 }
             }
         }
@@ -260,7 +284,8 @@ impl Engine {
             Completion::ChildRemoved { request } => {
                 if let Some(id) = request {
                     let answer = cygnet_ike::Answer::Done;
-                    self.endpoint.handle(now, cygnet_ike::Input::Answer { id, answer });
+                    self.endpoint
+                        .handle(now, cygnet_ike::Input::Answer { id, answer });
                 }
             }
             Completion::Trapped(id) => self.on_trapped(now, id, outcome),
@@ -328,9 +353,17 @@ impl Engine {
         }
     }
 
-    pub(crate) fn execute(&mut self, plane: Plane, commands: Vec<cygnet_ipsec::Command>, what: &'static str) {
+    pub(crate) fn execute(
+        &mut self,
+        plane: Plane,
+        commands: Vec<cygnet_ipsec::Command>,
+        what: &'static str,
+    ) {
         if !commands.is_empty() {
-            self.ask(Request::Execute { plane, commands }, Waiting::Nothing { plane, what });
+            self.ask(
+                Request::Execute { plane, commands },
+                Waiting::Nothing { plane, what },
+            );
         }
     }
 
@@ -402,7 +435,8 @@ impl Engine {
     pub fn load(&mut self, now: Instant, set: ConnectionSet) {
         self.setup = set.setup;
         self.secrets = Arc::new(set.secrets);
-        self.endpoint.set_config(endpoint_config(&self.options, &self.setup));
+        self.endpoint
+            .set_config(endpoint_config(&self.options, &self.setup));
         let old: Vec<(ConnectionId, Arc<Connection>)> = self
             .connections
             .iter()
@@ -410,7 +444,11 @@ impl Engine {
             .map(|(id, c)| (*id, c.config.clone()))
             .collect();
         for (id, known) in &old {
-            if !set.connections.iter().any(|c| c == &**known && c.start != StartAction::Ignore) {
+            if !set
+                .connections
+                .iter()
+                .any(|c| c == &**known && c.start != StartAction::Ignore)
+            {
                 self.unload(now, *id);
             }
         }
@@ -441,14 +479,19 @@ impl Engine {
 
     /// Whether any loaded connection is for this plane.
     pub fn uses(&self, plane: Plane) -> bool {
-        self.connections.values().any(|c| c.plane == plane && c.config.negotiates())
+        self.connections
+            .values()
+            .any(|c| c.plane == plane && c.config.negotiates())
     }
 
     /// Whether every trap and fence that is wanted and can be had stands. What
     /// an earlier run has left in the databases is not needed any more then.
     pub fn is_settled(&self) -> bool {
         self.asked.is_empty()
-            && self.connections.values().all(|c| !matches!(c.trap, Trap::Installing | Trap::Removing))
+            && self
+                .connections
+                .values()
+                .all(|c| !matches!(c.trap, Trap::Installing | Trap::Removing))
     }
 
     /// Whether nothing is installed and nothing is under way any more.

@@ -39,13 +39,13 @@ pub use engine::{
     Capabilities, Engine, EngineOptions, KERNEL_SPIS, USERSPACE_SPIS, UnknownConnection,
 };
 pub use event::Event;
-pub use io::{Answer, Input, Output, Plane, Protection, ProtectionId, Request, RequestId, ResolveQuery};
+pub use io::{
+    Answer, Input, Output, Plane, Protection, ProtectionId, Request, RequestId, ResolveQuery,
+};
 pub use orient::{Addresses, Orientation, Unoriented, orient};
 pub use origin::{FileSpan, Origin, Sourced};
 pub use secrets::{SecretEntry, SecretKind, SecretLookupError, SecretOwner, Secrets};
 pub use selectors::{
     MAX_SELECTORS, PriorityClass, TooManySelectors, describe, outbound_selectors, priority,
 };
-pub use status::{
-    ChildStatus, ConnectionStatus, FailureStatus, IkeStatus, Status, Traffic,
-};
+pub use status::{ChildStatus, ConnectionStatus, FailureStatus, IkeStatus, Status, Traffic};

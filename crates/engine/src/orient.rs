@@ -126,7 +126,11 @@ pub fn orient(connection: &Connection, known: &dyn Addresses) -> Result<Orientat
             });
         }
     };
-    let (local, remote) = if local_is_left { (left, right) } else { (right, left) };
+    let (local, remote) = if local_is_left {
+        (left, right)
+    } else {
+        (right, left)
+    };
     let local: Vec<IpAddr> = match local {
         End::Local(a) => a,
         End::Fixed(a) => a.into_iter().filter(|a| known.is_ours(*a)).collect(),
@@ -139,13 +143,21 @@ pub fn orient(connection: &Connection, known: &dyn Addresses) -> Result<Orientat
     match remote {
         None => {
             let local = *local.first().ok_or(Unoriented::NotOurs)?;
-            Ok(Orientation { local_is_left, local, remote: None })
+            Ok(Orientation {
+                local_is_left,
+                local,
+                remote: None,
+            })
         }
         Some(remote) => remote
             .iter()
             .find_map(|r| {
                 let l = local.iter().find(|l| l.is_ipv4() == r.is_ipv4())?;
-                Some(Orientation { local_is_left, local: *l, remote: Some(*r) })
+                Some(Orientation {
+                    local_is_left,
+                    local: *l,
+                    remote: Some(*r),
+                })
             })
             .ok_or(Unoriented::NoCommonFamily),
     }

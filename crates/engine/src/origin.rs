@@ -60,7 +60,10 @@ pub struct Sourced<T> {
 impl<T> Sourced<T> {
     /// A value that nobody configured.
     pub fn default_value(value: T) -> Self {
-        Self { value, origin: Origin::Default }
+        Self {
+            value,
+            origin: Origin::Default,
+        }
     }
 
     /// A value from `origin`.
@@ -84,7 +87,15 @@ mod tests {
     #[test]
     fn a_moved_value_is_still_the_same_value() {
         let file = Arc::new(PathBuf::from("/etc/ipsec.conf"));
-        let at = |line| Origin::File(FileSpan { file: file.clone(), line, column: 5, start: 0, end: 1 });
+        let at = |line| {
+            Origin::File(FileSpan {
+                file: file.clone(),
+                line,
+                column: 5,
+                start: 0,
+                end: 1,
+            })
+        };
         assert_eq!(Sourced::new(7, at(3)), Sourced::new(7, at(9)));
         assert_ne!(Sourced::new(7, at(3)), Sourced::new(8, at(3)));
         assert_eq!(at(3).to_string(), "/etc/ipsec.conf:3:5");

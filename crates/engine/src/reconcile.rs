@@ -33,7 +33,11 @@ impl Engine {
     pub(crate) fn add(&mut self, now: Instant, connection: Connection) {
         let id = ConnectionId(self.fresh_id());
         let trap_owner = OwnerId(self.fresh_id());
-        let plane = if connection.negotiates() { self.plane_of(connection.plane) } else { Plane::Kernel };
+        let plane = if connection.negotiates() {
+            self.plane_of(connection.plane)
+        } else {
+            Plane::Kernel
+        };
         let reqid = match connection.child.reqid {
             Some(fixed) => fixed,
             None => self.allocate_reqid(),
@@ -77,7 +81,9 @@ impl Engine {
     }
 
     fn forget_if_idle(&mut self, id: ConnectionId) {
-        let Some(c) = self.connections.get(&id) else { return };
+        let Some(c) = self.connections.get(&id) else {
+            return;
+        };
         if c.unloaded && c.is_idle() {
             let reqid = c.reqid;
             self.connections.remove(&id);
@@ -97,12 +103,19 @@ impl Engine {
 
     /// Ends the connection's SAs and leaves it wanted as `to`.
     pub(crate) fn take_down(&mut self, now: Instant, id: ConnectionId, to: Intent) {
-        let Some(c) = self.connections.get_mut(&id) else { return };
+        let Some(c) = self.connections.get_mut(&id) else {
+            return;
+        };
         c.intent = to;
         c.retry_at = None;
         c.replacing = None;
         let mut ikes: Vec<IkeSaId> = c.negotiating.into_iter().collect();
-        ikes.extend(self.ikes.iter().filter(|(_, ike)| ike.connection == Some(id)).map(|(sa, _)| *sa));
+        ikes.extend(
+            self.ikes
+                .iter()
+                .filter(|(_, ike)| ike.connection == Some(id))
+                .map(|(sa, _)| *sa),
+        );
         ikes.sort_unstable();
         ikes.dedup();
         self.clear_timers(|t| *t == Timer::Retry(id));
@@ -127,28 +140,47 @@ impl Engine {
 
     /// Decides anew which end of a connection is ours.
     fn orient(&mut self, id: ConnectionId) {
-        let Some(c) = self.connections.get(&id) else { return };
+        let Some(c) = self.connections.get(&id) else {
+            return;
+        };
         let config = c.config.clone();
         let oriented = orient(&config, &self.known).map(|orientation| {
             let (peer, child) = directory::build(id, &config, &orientation);
             let (local, remote) = orientation.ends(&config);
-            let own: Vec<TrafficSelector> =
-                local.subnets.iter().map(|ts| ts.resolve(orientation.local)).collect();
+            let own: Vec<TrafficSelector> = local
+                .subnets
+                .iter()
+                .map(|ts| ts.resolve(orientation.local))
+                .collect();
             let theirs: Vec<TrafficSelector> = match orientation.remote {
-                Some(address) => remote.subnets.iter().map(|ts| ts.resolve(address)).collect(),
+                Some(address) => remote
+                    .subnets
+                    .iter()
+                    .map(|ts| ts.resolve(address))
+                    .collect(),
                 None => Vec::new(),
             };
             let selectors = outbound_selectors(&own, &theirs).unwrap_or_default();
-            Oriented { orientation, peer, child, selectors }
+            Oriented {
+                orientation,
+                peer,
+                child,
+                selectors,
+            }
         });
         if let Err(Unoriented::Unresolved(query)) = &oriented {
             self.resolve(query.clone());
         }
-        let Some(c) = self.connections.get_mut(&id) else { return };
+        let Some(c) = self.connections.get_mut(&id) else {
+            return;
+        };
         if let Err(reason) = &oriented
             && c.oriented.as_ref().err() != Some(reason)
         {
-            let event = Event::Unoriented { connection: c.name.clone(), text: reason.to_string() };
+            let event = Event::Unoriented {
+                connection: c.name.clone(),
+                text: reason.to_string(),
+            };
             c.oriented = oriented;
             return self.tell(event);
         }
@@ -157,7 +189,10 @@ impl Engine {
 
     fn resolve(&mut self, query: ResolveQuery) {
         if !self.asked.contains_key(&query) {
-            let id = self.ask(Request::Resolve(query.clone()), Waiting::Resolve(query.clone()));
+            let id = self.ask(
+                Request::Resolve(query.clone()),
+                Waiting::Resolve(query.clone()),
+            );
             self.asked.insert(query, id);
         }
     }
@@ -180,12 +215,16 @@ impl Engine {
         }
         self.known.ours = ours;
         // Whatever was found by asking about our own interfaces may be different now.
-        self.known.answers.retain(|query, _| matches!(query, ResolveQuery::Name(_)));
+        self.known
+            .answers
+            .retain(|query, _| matches!(query, ResolveQuery::Name(_)));
         let lost: Vec<ConnectionId> = self
             .connections
             .iter()
             .filter(|(_, c)| {
-                c.oriented.as_ref().is_ok_and(|o| !self.known.ours.contains(&o.orientation.local))
+                c.oriented
+                    .as_ref()
+                    .is_ok_and(|o| !self.known.ours.contains(&o.orientation.local))
             })
             .map(|(id, _)| *id)
             .collect();
@@ -227,7 +266,9 @@ impl Engine {
 
     /// Takes the next step from what is to what should be.
     pub(crate) fn reconcile(&mut self, now: Instant, id: ConnectionId) {
-        let Some(c) = self.connections.get(&id) else { return };
+        let Some(c) = self.connections.get(&id) else {
+            return;
+        };
         if self.shutting_down && c.intent != Intent::Down {
             return;
         }
@@ -241,14 +282,18 @@ impl Engine {
             && match c.intent {
                 Intent::Down => false,
                 Intent::OnDemand => true,
-                Intent::Up => !c.config.negotiates() || c.config.child.negotiation_shunt == Shunt::Drop,
+                Intent::Up => {
+                    !c.config.negotiates() || c.config.child.negotiation_shunt == Shunt::Drop
+                }
             };
         match c.trap {
             Trap::None if wants_trap => self.install_trap(now, id),
             Trap::Installed if !wants_trap => self.remove_trap(now, id),
             _ => {}
         }
-        let Some(c) = self.connections.get(&id) else { return };
+        let Some(c) = self.connections.get(&id) else {
+            return;
+        };
         let idle = c.children.is_empty() && c.negotiating.is_none() && c.retry_at.is_none();
         // The trap comes first: nothing may pass in clear while we negotiate.
         let trap_pending = matches!(c.trap, Trap::Installing | Trap::Removing);
@@ -259,26 +304,48 @@ impl Engine {
     }
 
     /// Starts an IKE SA for a connection.
-    pub(crate) fn initiate(&mut self, now: Instant, id: ConnectionId, acquire: Option<AcquireHint>) {
-        let Some(c) = self.connections.get_mut(&id) else { return };
+    pub(crate) fn initiate(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        acquire: Option<AcquireHint>,
+    ) {
+        let Some(c) = self.connections.get_mut(&id) else {
+            return;
+        };
         let Ok(oriented) = &c.oriented else { return };
         let Some(remote) = oriented.orientation.remote else {
             let text = "the peer's address is not known: it has to call".to_owned();
             return self.attempt_failed(now, id, "peer_address_unknown", text, false);
         };
         let peer = oriented.peer.clone();
-        let child = ChildRequest { config: oriented.child.clone(), acquire };
+        let child = ChildRequest {
+            config: oriented.child.clone(),
+            acquire,
+        };
         let local = SocketAddr::new(oriented.orientation.local, peer.local_port);
         let remote = SocketAddr::new(remote, peer.remote_port);
-        let ike = self.endpoint.initiate(now, peer, Some(child), local, remote);
+        let ike = self
+            .endpoint
+            .initiate(now, peer, Some(child), local, remote);
         c.negotiating = Some(ike);
-        self.ikes.insert(ike, Ike { connection: Some(id), initiator: true });
+        self.ikes.insert(
+            ike,
+            Ike {
+                connection: Some(id),
+                initiator: true,
+            },
+        );
     }
 
     /// Makes a successor of an IKE SA that nears its end, while it still works.
     pub(crate) fn replace(&mut self, now: Instant, ike: IkeSaId) {
-        let Some(id) = self.ikes.get(&ike).and_then(|i| i.connection) else { return };
-        let Some(c) = self.connections.get_mut(&id) else { return };
+        let Some(id) = self.ikes.get(&ike).and_then(|i| i.connection) else {
+            return;
+        };
+        let Some(c) = self.connections.get_mut(&id) else {
+            return;
+        };
         if c.intent == Intent::Down || c.negotiating.is_some() || self.shutting_down {
             return;
         }
@@ -297,28 +364,46 @@ impl Engine {
     ) {
         let random = self.random();
         let shutting_down = self.shutting_down;
-        let Some(c) = self.connections.get_mut(&id) else { return };
+        let Some(c) = self.connections.get_mut(&id) else {
+            return;
+        };
         c.negotiating = None;
         c.replacing = None;
-        c.last_failure = Some(LastFailure { name: reason, text: text.clone(), at: now });
-        let retry_in =
-            (c.intent == Intent::Up && may_retry && !shutting_down).then(|| c.backoff.after_failure(random));
+        c.last_failure = Some(LastFailure {
+            name: reason,
+            text: text.clone(),
+            at: now,
+        });
+        let retry_in = (c.intent == Intent::Up && may_retry && !shutting_down)
+            .then(|| c.backoff.after_failure(random));
         c.retry_at = retry_in.map(|wait| now + wait);
         let connection = c.name.clone();
         let failure_shunt_releases = c.config.child.failure_shunt == Shunt::Passthrough;
         if let Some(at) = c.retry_at {
             self.set_timer(at, Timer::Retry(id));
-        } else if failure_shunt_releases && self.connections.get(&id).is_some_and(|c| c.trap == Trap::Installed) {
+        } else if failure_shunt_releases
+            && self
+                .connections
+                .get(&id)
+                .is_some_and(|c| c.trap == Trap::Installed)
+        {
             self.remove_trap(now, id);
         }
-        self.tell(Event::AttemptFailed { connection, reason, text, retry_in });
+        self.tell(Event::AttemptFailed {
+            connection,
+            reason,
+            text,
+            retry_in,
+        });
         self.forget_if_idle(id);
     }
 
     /// A child SA of the connection is gone: what now?
     pub(crate) fn child_gone(&mut self, now: Instant, id: ConnectionId, stood: Option<Duration>) {
         let random = self.random();
-        let Some(c) = self.connections.get_mut(&id) else { return };
+        let Some(c) = self.connections.get_mut(&id) else {
+            return;
+        };
         if !c.children.is_empty() {
             return;
         }
@@ -337,20 +422,28 @@ impl Engine {
     }
 
     fn install_trap(&mut self, now: Instant, id: ConnectionId) {
-        let Some(c) = self.connections.get(&id) else { return };
+        let Some(c) = self.connections.get(&id) else {
+            return;
+        };
         let Ok(oriented) = &c.oriented else { return };
         let config = c.config.clone();
         let (plane, owner, reqid) = (c.plane, c.trap_owner, c.reqid);
         let selectors = oriented.selectors.clone();
         let local = oriented.orientation.local;
         let policies: Vec<Policy> = match (config.kind, oriented.orientation.remote) {
-            (ConnectionKind::Passthrough, _) => shunt_policies(&selectors, Action::Allow, &config.child),
+            (ConnectionKind::Passthrough, _) => {
+                shunt_policies(&selectors, Action::Allow, &config.child)
+            }
             (ConnectionKind::Drop, _) => shunt_policies(&selectors, Action::Block, &config.child),
             (_, None) => return,
             (kind, Some(remote)) => PolicyPlan {
                 selectors: &selectors,
                 path: Path { local, remote },
-                mode: if kind == ConnectionKind::Transport { Mode::Transport } else { Mode::Tunnel },
+                mode: if kind == ConnectionKind::Transport {
+                    Mode::Transport
+                } else {
+                    Mode::Tunnel
+                },
                 protocol: Protocol::Esp,
                 reqid,
                 options: &config.child,
@@ -391,8 +484,15 @@ impl Engine {
             nets
         };
         let local_is_left = config.left.host.value == HostSpec::Address(local_host)
-            || !matches!(config.left.host.value, HostSpec::Address(_) | HostSpec::Any | HostSpec::Name(_));
-        let own = if local_is_left { &config.left } else { &config.right };
+            || !matches!(
+                config.left.host.value,
+                HostSpec::Address(_) | HostSpec::Any | HostSpec::Name(_)
+            );
+        let own = if local_is_left {
+            &config.left
+        } else {
+            &config.right
+        };
         Protection {
             id,
             routes: unique(selectors.iter().map(|s| s.dst).collect()),
@@ -418,7 +518,10 @@ impl Engine {
         protection: Option<ProtectionId>,
     ) -> Vec<Step> {
         let shared = self.policies.entry(plane).or_default();
-        let mut commands: Vec<_> = policies.iter().filter_map(|key| shared.remove(owner, key)).collect();
+        let mut commands: Vec<_> = policies
+            .iter()
+            .filter_map(|key| shared.remove(owner, key))
+            .collect();
         commands.extend(sas.into_iter().map(cygnet_ipsec::Command::RemoveSa));
         let mut steps = Vec::new();
         if !commands.is_empty() {
@@ -430,17 +533,24 @@ impl Engine {
     }
 
     fn remove_trap(&mut self, now: Instant, id: ConnectionId) {
-        let Some(c) = self.connections.get_mut(&id) else { return };
+        let Some(c) = self.connections.get_mut(&id) else {
+            return;
+        };
         let policies = std::mem::take(&mut c.trap_policies);
         let protection = c.trap_protection.take();
         let (plane, owner) = (c.plane, c.trap_owner);
         c.trap = Trap::Removing;
         let steps = self.removal_steps(plane, owner, policies, Vec::new(), protection);
-        self.run(now, Transaction::tearing_down(steps, Completion::Untrapped(id)));
+        self.run(
+            now,
+            Transaction::tearing_down(steps, Completion::Untrapped(id)),
+        );
     }
 
     pub(crate) fn on_trapped(&mut self, now: Instant, id: ConnectionId, outcome: Outcome) {
-        let Some(c) = self.connections.get_mut(&id) else { return };
+        let Some(c) = self.connections.get_mut(&id) else {
+            return;
+        };
         let connection = c.name.clone();
         match outcome {
             Outcome::Done => {
@@ -452,14 +562,31 @@ impl Engine {
                 let protection = c.trap_protection.take();
                 let (plane, owner) = (c.plane, c.trap_owner);
                 c.trap = Trap::Failed(text.clone());
-                c.last_failure = Some(LastFailure { name: "trap_failed", text: text.clone(), at: now });
+                c.last_failure = Some(LastFailure {
+                    name: "trap_failed",
+                    text: text.clone(),
+                    at: now,
+                });
                 // Half a trap is taken away again; what never stood is not missed.
                 let steps = self.removal_steps(plane, owner, policies, Vec::new(), protection);
                 for step in steps {
-                    self.ask(step.request(), Waiting::Nothing { plane, what: "undoing a trap" });
+                    self.ask(
+                        step.request(),
+                        Waiting::Nothing {
+                            plane,
+                            what: "undoing a trap",
+                        },
+                    );
                 }
-                self.tell(Event::TrapFailed { connection: connection.clone(), text: text.clone() });
-                if self.connections.get(&id).is_some_and(|c| c.intent == Intent::Up) {
+                self.tell(Event::TrapFailed {
+                    connection: connection.clone(),
+                    text: text.clone(),
+                });
+                if self
+                    .connections
+                    .get(&id)
+                    .is_some_and(|c| c.intent == Intent::Up)
+                {
                     // Without the fence nothing may be sent either.
                     return self.attempt_failed(now, id, "trap_failed", text, true);
                 }
@@ -477,14 +604,18 @@ impl Engine {
     }
 
     /// A plane speaks up.
-    pub(crate) fn on_plane_event(&mut self, now: Instant, plane: Plane, event: cygnet_ipsec::Event) {
+    pub(crate) fn on_plane_event(
+        &mut self,
+        now: Instant,
+        plane: Plane,
+        event: cygnet_ipsec::Event,
+    ) {
         match event {
             cygnet_ipsec::Event::Acquire(acquire) => self.on_acquire(now, plane, &acquire),
             cygnet_ipsec::Event::Expire(expire) => {
-                let child = self
-                    .children
-                    .iter()
-                    .find(|(_, c)| c.plane == plane && (c.inbound == expire.sa || c.outbound == expire.sa));
+                let child = self.children.iter().find(|(_, c)| {
+                    c.plane == plane && (c.inbound == expire.sa || c.outbound == expire.sa)
+                });
                 let Some((&child, _)) = child else { return };
                 if expire.hard {
                     self.endpoint.delete_child(now, child);
@@ -509,7 +640,11 @@ impl Engine {
         };
         let connection = c.name.clone();
         let busy = c.negotiating.is_some() || self.shutting_down;
-        self.tell(Event::Acquired { connection, plane, selector: acquire.selector });
+        self.tell(Event::Acquired {
+            connection,
+            plane,
+            selector: acquire.selector,
+        });
         if !busy {
             let hint = Some(acquire_hint(acquire));
             if let Some(c) = self.connections.get_mut(&id) {
@@ -529,7 +664,13 @@ fn acquire_hint(acquire: &cygnet_ipsec::Acquire) -> AcquireHint {
             u16::MAX if !icmp => (own.port, own.port),
             _ => (0, u16::MAX),
         };
-        TrafficSelector { protocol: s.protocol, start_port, end_port, start: address, end: address }
+        TrafficSelector {
+            protocol: s.protocol,
+            start_port,
+            end_port,
+            start: address,
+            end: address,
+        }
     };
     AcquireHint {
         seq: acquire.seq,

@@ -162,7 +162,11 @@ mod tests {
         }
     }
 
-    fn lookup(entries: Vec<SecretEntry>, local: &str, remote: &str) -> Result<String, SecretLookupError> {
+    fn lookup(
+        entries: Vec<SecretEntry>,
+        local: &str,
+        remote: &str,
+    ) -> Result<String, SecretLookupError> {
         let secrets = Secrets { entries };
         let (la, ra) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         secrets
@@ -188,7 +192,10 @@ mod tests {
 
     #[test]
     fn an_address_names_an_end_whatever_its_identity() {
-        let entries = vec![entry(&["192.0.2.1", "192.0.2.2"], "by address"), entry(&["@west"], "one")];
+        let entries = vec![
+            entry(&["192.0.2.1", "192.0.2.2"], "by address"),
+            entry(&["@west"], "one"),
+        ];
         assert_eq!(lookup(entries, "@west", "@east").unwrap(), "by address");
     }
 
@@ -196,7 +203,10 @@ mod tests {
     fn equal_entries_must_agree() {
         let two = |a, b| vec![entry(&["@west", "@east"], a), entry(&["@east", "@west"], b)];
         assert_eq!(lookup(two("x", "x"), "@west", "@east").unwrap(), "x");
-        assert_eq!(lookup(two("x", "y"), "@west", "@east"), Err(SecretLookupError::Ambiguous));
+        assert_eq!(
+            lookup(two("x", "y"), "@west", "@east"),
+            Err(SecretLookupError::Ambiguous)
+        );
     }
 
     #[test]

@@ -31,14 +31,19 @@ pub fn outbound_selectors(
     let mut out = Vec::new();
     for l in local {
         for r in remote {
-            let Some(protocol) = common_protocol(l.protocol, r.protocol) else { continue };
+            let Some(protocol) = common_protocol(l.protocol, r.protocol) else {
+                continue;
+            };
             if l.start.is_ipv4() != r.start.is_ipv4() {
                 continue;
             }
             let sources = prefixes_of_range(l.start, l.end);
             let destinations = prefixes_of_range(r.start, r.end);
             let ports = port_pairs(protocol, l, r);
-            let count = sources.len().saturating_mul(destinations.len()).saturating_mul(ports.len());
+            let count = sources
+                .len()
+                .saturating_mul(destinations.len())
+                .saturating_mul(ports.len());
             if out.len().saturating_add(count) > MAX_SELECTORS {
                 return Err(TooManySelectors);
             }
@@ -72,15 +77,20 @@ fn common_protocol(a: u8, b: u8) -> Option<u8> {
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 
-fn port_pairs(protocol: u8, l: &TrafficSelector, r: &TrafficSelector) -> Vec<(PortMatch, PortMatch)> {
+fn port_pairs(
+    protocol: u8,
+    l: &TrafficSelector,
+    r: &TrafficSelector,
+) -> Vec<(PortMatch, PortMatch)> {
     if protocol == ICMP || protocol == ICMPV6 {
         // Either end may carry the type and code; the narrower one says more.
-        let (start, end) =
-            if l.end_port - l.start_port.min(l.end_port) <= r.end_port - r.start_port.min(r.end_port) {
-                (l.start_port, l.end_port)
-            } else {
-                (r.start_port, r.end_port)
-            };
+        let (start, end) = if l.end_port - l.start_port.min(l.end_port)
+            <= r.end_port - r.start_port.min(r.end_port)
+        {
+            (l.start_port, l.end_port)
+        } else {
+            (r.start_port, r.end_port)
+        };
         if (start, end) == (0, u16::MAX) || start > end {
             return vec![(PortMatch::ANY, PortMatch::ANY)];
         }
@@ -91,15 +101,24 @@ fn port_pairs(protocol: u8, l: &TrafficSelector, r: &TrafficSelector) -> Vec<(Po
         } else {
             vec![PortMatch::ANY]
         };
-        return types.iter().flat_map(|&t| codes.iter().map(move |&c| (t, c))).collect();
+        return types
+            .iter()
+            .flat_map(|&t| codes.iter().map(move |&c| (t, c)))
+            .collect();
     }
     let masks = |ts: &TrafficSelector| match (ts.start_port, ts.end_port) {
         // OPAQUE: packets without ports (RFC 4301 section 4.4.1.1), which the kernel shows as port 0 (K2).
-        (u16::MAX, 0) => vec![PortMatch { port: 0, mask: u16::MAX }],
+        (u16::MAX, 0) => vec![PortMatch {
+            port: 0,
+            mask: u16::MAX,
+        }],
         (start, end) => masks_of_port_range(start, end),
     };
     let (sports, dports) = (masks(l), masks(r));
-    sports.iter().flat_map(|&s| dports.iter().map(move |&d| (s, d))).collect()
+    sports
+        .iter()
+        .flat_map(|&s| dports.iter().map(move |&d| (s, d)))
+        .collect()
 }
 
 /// A traffic selector as people write it: a prefix where it is one, then
@@ -166,18 +185,35 @@ mod tests {
     fn every_pair_of_one_family_becomes_a_policy() {
         let local = [
             ts(0, "10.1.0.0", "10.1.0.255", (0, 65535)),
-            ts(0, "2001:db8:1::", "2001:db8:1::ffff:ffff:ffff:ffff", (0, 65535)),
+            ts(
+                0,
+                "2001:db8:1::",
+                "2001:db8:1::ffff:ffff:ffff:ffff",
+                (0, 65535),
+            ),
         ];
         let remote = [
             ts(0, "10.2.0.0", "10.2.0.255", (0, 65535)),
             ts(0, "10.3.0.0", "10.3.0.255", (0, 65535)),
-            ts(0, "2001:db8:2::", "2001:db8:2::ffff:ffff:ffff:ffff", (0, 65535)),
+            ts(
+                0,
+                "2001:db8:2::",
+                "2001:db8:2::ffff:ffff:ffff:ffff",
+                (0, 65535),
+            ),
         ];
         let selectors = outbound_selectors(&local, &remote).unwrap();
-        let text: Vec<_> = selectors.iter().map(|s| format!("{} {}", s.src, s.dst)).collect();
+        let text: Vec<_> = selectors
+            .iter()
+            .map(|s| format!("{} {}", s.src, s.dst))
+            .collect();
         assert_eq!(
             text,
-            ["10.1.0.0/24 10.2.0.0/24", "10.1.0.0/24 10.3.0.0/24", "2001:db8:1::/64 2001:db8:2::/64"]
+            [
+                "10.1.0.0/24 10.2.0.0/24",
+                "10.1.0.0/24 10.3.0.0/24",
+                "2001:db8:1::/64 2001:db8:2::/64"
+            ]
         );
     }
 
@@ -187,7 +223,10 @@ mod tests {
         let local = [ts(1, "10.1.0.1", "10.1.0.1", (0x0800, 0x08ff))];
         let remote = [ts(1, "10.2.0.1", "10.2.0.1", (0, 65535))];
         let s = &outbound_selectors(&local, &remote).unwrap()[0];
-        assert_eq!((s.protocol, s.sport.port, s.sport.mask, s.dport.mask), (1, 8, 0xffff, 0));
+        assert_eq!(
+            (s.protocol, s.sport.port, s.sport.mask, s.dport.mask),
+            (1, 8, 0xffff, 0)
+        );
         // Type 3, code 4.
         let local = [ts(1, "10.1.0.1", "10.1.0.1", (0x0304, 0x0304))];
         let s = &outbound_selectors(&local, &remote).unwrap()[0];
@@ -199,9 +238,18 @@ mod tests {
         let text = |protocol, start, end, ports| describe(&ts(protocol, start, end, ports));
         assert_eq!(text(0, "10.1.0.0", "10.1.0.255", (0, 65535)), "10.1.0.0/24");
         assert_eq!(text(0, "10.1.0.1", "10.1.0.1", (0, 65535)), "10.1.0.1/32");
-        assert_eq!(text(6, "10.1.0.0", "10.1.0.255", (80, 80)), "10.1.0.0/24/6/80");
-        assert_eq!(text(17, "2001:db8::", "2001:db8::2", (1, 9)), "2001:db8::-2001:db8::2/17/1-9");
-        assert_eq!(text(17, "10.0.0.1", "10.0.0.1", (65535, 0)), "10.0.0.1/32/17/opaque");
+        assert_eq!(
+            text(6, "10.1.0.0", "10.1.0.255", (80, 80)),
+            "10.1.0.0/24/6/80"
+        );
+        assert_eq!(
+            text(17, "2001:db8::", "2001:db8::2", (1, 9)),
+            "2001:db8::-2001:db8::2/17/1-9"
+        );
+        assert_eq!(
+            text(17, "10.0.0.1", "10.0.0.1", (65535, 0)),
+            "10.0.0.1/32/17/opaque"
+        );
     }
 
     #[test]
@@ -214,12 +262,18 @@ mod tests {
     #[test]
     fn a_peer_cannot_make_us_install_thousands() {
         let awkward = [ts(6, "10.0.0.1", "10.255.255.254", (1, 65534))];
-        assert_eq!(outbound_selectors(&awkward, &awkward), Err(TooManySelectors));
+        assert_eq!(
+            outbound_selectors(&awkward, &awkward),
+            Err(TooManySelectors)
+        );
     }
 
     #[test]
     fn priorities_are_those_of_two_slash_24() {
-        let s = Selector::new("10.1.0.0/24".parse().unwrap(), "10.2.0.0/24".parse().unwrap());
+        let s = Selector::new(
+            "10.1.0.0/24".parse().unwrap(),
+            "10.2.0.0/24".parse().unwrap(),
+        );
         assert_eq!(priority(&s, PriorityClass::Protect), 375_424);
         assert!(priority(&s, PriorityClass::Shunt) < priority(&s, PriorityClass::Protect));
     }

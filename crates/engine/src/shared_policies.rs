@@ -26,7 +26,11 @@ impl SharedPolicies {
         let known = !stack.is_empty();
         stack.retain(|(o, _)| *o != owner);
         stack.push((owner, policy.clone()));
-        if known { Command::UpdatePolicy(Box::new(policy)) } else { Command::InstallPolicy(Box::new(policy)) }
+        if known {
+            Command::UpdatePolicy(Box::new(policy))
+        } else {
+            Command::InstallPolicy(Box::new(policy))
+        }
     }
 
     /// Forgets a wish and returns the command that follows from it, if any.
@@ -61,8 +65,10 @@ mod tests {
     use cygnet_ipsec::{Direction, Selector};
 
     fn policy(priority: u32) -> Policy {
-        let selector =
-            Selector::new("10.1.0.0/24".parse().unwrap(), "10.2.0.0/24".parse().unwrap());
+        let selector = Selector::new(
+            "10.1.0.0/24".parse().unwrap(),
+            "10.2.0.0/24".parse().unwrap(),
+        );
         Policy {
             priority,
             ..Policy::new(PolicyKey::new(Direction::Out, selector))
@@ -74,16 +80,34 @@ mod tests {
         let mut shared = SharedPolicies::default();
         let key = policy(0).key;
         let (trap, old, new) = (OwnerId(1), OwnerId(2), OwnerId(3));
-        assert!(matches!(shared.add(trap, policy(1)), Command::InstallPolicy(_)));
-        assert!(matches!(shared.add(old, policy(2)), Command::UpdatePolicy(_)));
-        assert!(matches!(shared.add(new, policy(3)), Command::UpdatePolicy(_)));
-        assert!(shared.remove(old, &key).is_none(), "the newest still decides");
+        assert!(matches!(
+            shared.add(trap, policy(1)),
+            Command::InstallPolicy(_)
+        ));
+        assert!(matches!(
+            shared.add(old, policy(2)),
+            Command::UpdatePolicy(_)
+        ));
+        assert!(matches!(
+            shared.add(new, policy(3)),
+            Command::UpdatePolicy(_)
+        ));
+        assert!(
+            shared.remove(old, &key).is_none(),
+            "the newest still decides"
+        );
         match shared.remove(new, &key) {
             Some(Command::UpdatePolicy(p)) => assert_eq!(p.priority, 1, "back to the trap"),
             other => panic!("{other:?}"),
         }
-        assert!(matches!(shared.remove(trap, &key), Some(Command::RemovePolicy(_))));
-        assert!(shared.remove(trap, &key).is_none(), "removing twice does nothing");
+        assert!(matches!(
+            shared.remove(trap, &key),
+            Some(Command::RemovePolicy(_))
+        ));
+        assert!(
+            shared.remove(trap, &key).is_none(),
+            "removing twice does nothing"
+        );
         assert_eq!(shared.len(), 0);
     }
 }

@@ -164,8 +164,16 @@ impl Engine {
     /// The state of everything at `now`.
     pub fn status(&self, now: Instant) -> Status {
         Status {
-            connections: self.connections.values().map(|c| self.connection_status(now, c)).collect(),
-            ike_sas: self.endpoint.ike_sas().map(|info| self.ike_status(now, &info)).collect(),
+            connections: self
+                .connections
+                .values()
+                .map(|c| self.connection_status(now, c))
+                .collect(),
+            ike_sas: self
+                .endpoint
+                .ike_sas()
+                .map(|info| self.ike_status(now, &info))
+                .collect(),
         }
     }
 

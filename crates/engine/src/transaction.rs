@@ -14,7 +14,10 @@ use crate::io::{Answer, Plane, Protection, ProtectionId, Request};
 pub(crate) enum Step {
     Protect(Protection),
     Unprotect(ProtectionId),
-    Execute { plane: Plane, commands: Vec<Command> },
+    Execute {
+        plane: Plane,
+        commands: Vec<Command>,
+    },
 }
 
 impl Step {
@@ -22,9 +25,10 @@ impl Step {
         match self {
             Self::Protect(p) => Request::Protect(p.clone()),
             Self::Unprotect(id) => Request::Unprotect(*id),
-            Self::Execute { plane, commands } => {
-                Request::Execute { plane: *plane, commands: commands.clone() }
-            }
+            Self::Execute { plane, commands } => Request::Execute {
+                plane: *plane,
+                commands: commands.clone(),
+            },
         }
     }
 }
@@ -33,7 +37,10 @@ impl Step {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Completion {
     /// Tell the IKE SA that its child is installed.
-    ChildInstalled { request: IkeRequestId, child: ChildSaId },
+    ChildInstalled {
+        request: IkeRequestId,
+        child: ChildSaId,
+    },
     /// Tell the IKE SA that its child is gone.
     ChildRemoved { request: Option<IkeRequestId> },
     /// A trap, shunt or fence of a connection stands.
@@ -110,7 +117,10 @@ impl Transaction {
             self.complaints.push((plane, failure));
             return None;
         }
-        Some(Outcome::Failed { text: failure, installed_sas: self.installed_sas })
+        Some(Outcome::Failed {
+            text: failure,
+            installed_sas: self.installed_sas,
+        })
     }
 
     fn executed(
@@ -122,10 +132,14 @@ impl Transaction {
         let tried = results.len();
         for (command, result) in commands.iter().zip(results) {
             match result {
-                Ok(_) => self.installed_sas += usize::from(matches!(command, Command::InstallSa(_))),
+                Ok(_) => {
+                    self.installed_sas += usize::from(matches!(command, Command::InstallSa(_)))
+                }
                 // An SA that expired by itself is as gone as one that was removed.
                 Err(CommandError::NotFound) if self.tearing_down => {}
-                Err(e) if self.tearing_down => self.complaints.push((plane, format!("{}: {e}", verb(command)))),
+                Err(e) if self.tearing_down => self
+                    .complaints
+                    .push((plane, format!("{}: {e}", verb(command)))),
                 Err(e) => {
                     return Some(Outcome::Failed {
                         text: format!("{}: {e}", verb(command)),
@@ -139,7 +153,10 @@ impl Transaction {
         }
         if self.tearing_down && tried > 0 {
             // The plane stopped at the failure; the rest is still to be taken away.
-            self.steps.push_front(Step::Execute { plane, commands: commands[tried..].to_vec() });
+            self.steps.push_front(Step::Execute {
+                plane,
+                commands: commands[tried..].to_vec(),
+            });
             return None;
         }
         Some(Outcome::Failed {
@@ -157,10 +174,16 @@ pub(crate) fn verb(command: &Command) -> String {
         Command::UpdateSa(sa) => format!("updating the SA {:08x} to {}", sa.id.spi, sa.id.dst),
         Command::RemoveSa(id) => format!("removing the SA {:08x} to {}", id.spi, id.dst),
         Command::InstallPolicy(p) | Command::UpdatePolicy(p) => {
-            format!("installing the {:?} policy {} to {}", p.key.direction, p.key.selector.src, p.key.selector.dst)
+            format!(
+                "installing the {:?} policy {} to {}",
+                p.key.direction, p.key.selector.src, p.key.selector.dst
+            )
         }
         Command::RemovePolicy(key) => {
-            format!("removing the {:?} policy {} to {}", key.direction, key.selector.src, key.selector.dst)
+            format!(
+                "removing the {:?} policy {} to {}",
+                key.direction, key.selector.src, key.selector.dst
+            )
         }
         Command::QuerySa(id) => format!("reading the SA {:08x} to {}", id.spi, id.dst),
         Command::QueryPolicy(_) => "reading a policy".to_owned(),

@@ -10,8 +10,10 @@ use cygnet_ipsec::CommandError;
 use cygnet_kernel::sadb::Sadb as _;
 use network::{EAST, Network, WEST, connection, ip, packet, set};
 
-const PLANES: [(PlaneChoice, Plane); 2] =
-    [(PlaneChoice::Kernel, Plane::Kernel), (PlaneChoice::Userspace, Plane::Userspace)];
+const PLANES: [(PlaneChoice, Plane); 2] = [
+    (PlaneChoice::Kernel, Plane::Kernel),
+    (PlaneChoice::Userspace, Plane::Userspace),
+];
 
 fn seconds(s: u64) -> Duration {
     Duration::from_secs(s)
@@ -19,8 +21,14 @@ fn seconds(s: u64) -> Duration {
 
 fn up(choice: PlaneChoice) -> Network {
     let mut net = Network::west_and_east();
-    net.load(1, set(vec![connection("t", StartAction::Add, choice)], "secret"));
-    net.load(0, set(vec![connection("t", StartAction::Start, choice)], "secret"));
+    net.load(
+        1,
+        set(vec![connection("t", StartAction::Add, choice)], "secret"),
+    );
+    net.load(
+        0,
+        set(vec![connection("t", StartAction::Start, choice)], "secret"),
+    );
     net.run_for(seconds(1));
     net
 }
@@ -49,9 +57,18 @@ fn start_brings_a_tunnel_up_and_down_leaves_nothing() {
 fn the_fence_stands_before_the_first_message_and_after_the_last() {
     let mut net = Network::west_and_east();
     net.west().holding = true;
-    net.load(0, set(vec![connection("t", StartAction::Start, PlaneChoice::Userspace)], "secret"));
+    net.load(
+        0,
+        set(
+            vec![connection("t", StartAction::Start, PlaneChoice::Userspace)],
+            "secret",
+        ),
+    );
     net.run_for(seconds(10));
-    assert!(net.status(WEST).ike_sas.is_empty(), "no IKE before the fence stands");
+    assert!(
+        net.status(WEST).ike_sas.is_empty(),
+        "no IKE before the fence stands"
+    );
     net.release(0);
     assert_eq!(net.hosts[0].protections.len(), 1);
     assert_eq!(net.status(WEST).ike_sas.len(), 1, "now it negotiates");
@@ -61,9 +78,18 @@ fn the_fence_stands_before_the_first_message_and_after_the_last() {
 fn a_fence_that_cannot_be_raised_lets_nothing_be_negotiated() {
     let mut net = Network::west_and_east();
     net.west().refuse_protection = Some("TUN is missing".to_owned());
-    net.load(0, set(vec![connection("t", StartAction::Start, PlaneChoice::Userspace)], "secret"));
+    net.load(
+        0,
+        set(
+            vec![connection("t", StartAction::Start, PlaneChoice::Userspace)],
+            "secret",
+        ),
+    );
     assert!(net.status(WEST).ike_sas.is_empty());
-    assert_eq!(net.last_failure(WEST, "t"), Some(("trap_failed", "TUN is missing".to_owned())));
+    assert_eq!(
+        net.last_failure(WEST, "t"),
+        Some(("trap_failed", "TUN is missing".to_owned()))
+    );
     assert_eq!(net.state(WEST, "t"), "blocked");
 }
 
@@ -71,8 +97,17 @@ fn a_fence_that_cannot_be_raised_lets_nothing_be_negotiated() {
 fn on_demand_waits_for_a_packet() {
     for (choice, plane) in PLANES {
         let mut net = Network::west_and_east();
-        net.load(1, set(vec![connection("t", StartAction::Add, choice)], "secret"));
-        net.load(0, set(vec![connection("t", StartAction::OnDemand, choice)], "secret"));
+        net.load(
+            1,
+            set(vec![connection("t", StartAction::Add, choice)], "secret"),
+        );
+        net.load(
+            0,
+            set(
+                vec![connection("t", StartAction::OnDemand, choice)],
+                "secret",
+            ),
+        );
         net.run_for(seconds(5));
         assert_eq!(net.state(WEST, "t"), "trapped");
         assert!(net.status(WEST).ike_sas.is_empty());
@@ -81,17 +116,29 @@ fn on_demand_waits_for_a_packet() {
         net.assert_tunnel(plane);
         assert!(net.west().names().contains(&"acquired"));
         // The SA answers the packet's ACQUIRE: no larval state is left to mute the next (K5).
-        assert_eq!(net.west().database(plane).sas().expect("in memory").len(), 2);
+        assert_eq!(
+            net.west().database(plane).sas().expect("in memory").len(),
+            2
+        );
     }
 }
 
 #[test]
 fn an_acquire_for_somebody_elses_policy_starts_nothing() {
     let mut net = Network::west_and_east();
-    net.load(0, set(vec![connection("t", StartAction::OnDemand, PlaneChoice::Kernel)], "secret"));
+    net.load(
+        0,
+        set(
+            vec![connection("t", StartAction::OnDemand, PlaneChoice::Kernel)],
+            "secret",
+        ),
+    );
     let mut foreign = cygnet_ipsec::Policy::new(cygnet_ipsec::PolicyKey::new(
         cygnet_ipsec::Direction::Out,
-        cygnet_ipsec::Selector::new("10.9.0.0/24".parse().unwrap(), "10.8.0.0/24".parse().unwrap()),
+        cygnet_ipsec::Selector::new(
+            "10.9.0.0/24".parse().unwrap(),
+            "10.8.0.0/24".parse().unwrap(),
+        ),
     ));
     // The very reqid of ours: a guess by number would be wrong.
     let reqid = net.status(WEST).connections[0].reqid;
@@ -105,8 +152,15 @@ fn an_acquire_for_somebody_elses_policy_starts_nothing() {
         optional: false,
     });
     use cygnet_ipsec::SaDatabase as _;
-    net.west().kernel.execute(&cygnet_ipsec::Command::InstallPolicy(Box::new(foreign))).expect("installed");
-    let flow = cygnet_ipsec::Flow { src: ip("10.9.0.1"), dst: ip("10.8.0.1"), ..packet() };
+    net.west()
+        .kernel
+        .execute(&cygnet_ipsec::Command::InstallPolicy(Box::new(foreign)))
+        .expect("installed");
+    let flow = cygnet_ipsec::Flow {
+        src: ip("10.9.0.1"),
+        dst: ip("10.8.0.1"),
+        ..packet()
+    };
     net.west().kernel.send(&flow);
     net.run_for(seconds(1));
     assert!(net.west().names().contains(&"foreign_acquire"));
@@ -117,10 +171,27 @@ fn an_acquire_for_somebody_elses_policy_starts_nothing() {
 fn a_silent_peer_is_tried_again_and_again_and_found_when_it_wakes() {
     let mut net = Network::west_and_east();
     net.cut = true;
-    net.load(1, set(vec![connection("t", StartAction::Add, PlaneChoice::Kernel)], "secret"));
-    net.load(0, set(vec![connection("t", StartAction::Start, PlaneChoice::Kernel)], "secret"));
+    net.load(
+        1,
+        set(
+            vec![connection("t", StartAction::Add, PlaneChoice::Kernel)],
+            "secret",
+        ),
+    );
+    net.load(
+        0,
+        set(
+            vec![connection("t", StartAction::Start, PlaneChoice::Kernel)],
+            "secret",
+        ),
+    );
     net.run_for(seconds(600));
-    let failures = net.west().names().iter().filter(|n| **n == "attempt_failed").count();
+    let failures = net
+        .west()
+        .names()
+        .iter()
+        .filter(|n| **n == "attempt_failed")
+        .count();
     assert!(failures >= 3, "{failures} attempts in ten minutes");
     let (reason, _) = net.last_failure(WEST, "t").expect("a reason");
     assert_eq!(reason, "no_response");
@@ -133,11 +204,29 @@ fn a_silent_peer_is_tried_again_and_again_and_found_when_it_wakes() {
 #[test]
 fn wrong_keys_are_told_on_both_sides() {
     let mut net = Network::west_and_east();
-    net.load(1, set(vec![connection("t", StartAction::Add, PlaneChoice::Kernel)], "secret"));
-    net.load(0, set(vec![connection("t", StartAction::Start, PlaneChoice::Kernel)], "wrong"));
+    net.load(
+        1,
+        set(
+            vec![connection("t", StartAction::Add, PlaneChoice::Kernel)],
+            "secret",
+        ),
+    );
+    net.load(
+        0,
+        set(
+            vec![connection("t", StartAction::Start, PlaneChoice::Kernel)],
+            "wrong",
+        ),
+    );
     net.run_for(seconds(1));
-    assert_eq!(net.last_failure(WEST, "t").map(|f| f.0), Some("authentication_failed"));
-    assert_eq!(net.last_failure(EAST, "t").map(|f| f.0), Some("authentication_failed"));
+    assert_eq!(
+        net.last_failure(WEST, "t").map(|f| f.0),
+        Some("authentication_failed")
+    );
+    assert_eq!(
+        net.last_failure(EAST, "t").map(|f| f.0),
+        Some("authentication_failed")
+    );
     assert!(net.west().sas(Plane::Kernel).is_empty() && net.east().sas(Plane::Kernel).is_empty());
 }
 
@@ -145,19 +234,36 @@ fn wrong_keys_are_told_on_both_sides() {
 fn a_refused_installation_is_undone_and_told_to_the_peer() {
     for victim in [0, 1] {
         let mut net = Network::west_and_east();
-        net.load(1, set(vec![connection("t", StartAction::Add, PlaneChoice::Kernel)], "secret"));
+        net.load(
+            1,
+            set(
+                vec![connection("t", StartAction::Add, PlaneChoice::Kernel)],
+                "secret",
+            ),
+        );
         let now = net.now;
         let mut west = connection("t", StartAction::Add, PlaneChoice::Kernel);
         west.child.negotiation_shunt = cygnet_engine::Shunt::None;
         net.load(0, set(vec![west], "secret"));
         // The SPI and the inbound SA come first; the outbound one is refused.
-        net.hosts[victim].kernel.refuse_after(2, CommandError::OutOfResources);
+        net.hosts[victim]
+            .kernel
+            .refuse_after(2, CommandError::OutOfResources);
         net.west().engine.up(now, "t").expect("it is loaded");
         net.run_for(Duration::from_millis(500));
         for host in &mut net.hosts {
-            assert!(host.sas(Plane::Kernel).is_empty(), "{}: {:?}", host.name, host.names());
+            assert!(
+                host.sas(Plane::Kernel).is_empty(),
+                "{}: {:?}",
+                host.name,
+                host.names()
+            );
         }
-        assert!(net.west().names().contains(&"attempt_failed"), "{victim}: {:?}", net.hosts[0].names());
+        assert!(
+            net.west().names().contains(&"attempt_failed"),
+            "{victim}: {:?}",
+            net.hosts[0].names()
+        );
         // The next attempt succeeds.
         net.run_for(seconds(30));
         net.assert_tunnel(Plane::Kernel);
@@ -169,16 +275,34 @@ fn a_soft_limit_makes_a_successor_before_the_predecessor_ends() {
     for (choice, plane) in PLANES {
         let mut net = up(choice);
         let old = net.west().sas(plane);
-        let outbound = old.iter().find(|sa| sa.id.dst == ip("192.0.2.2")).expect("an outbound SA").clone();
-        let expire = cygnet_ipsec::Expire { sa: outbound.id, src: outbound.src, reqid: outbound.reqid, hard: false };
+        let outbound = old
+            .iter()
+            .find(|sa| sa.id.dst == ip("192.0.2.2"))
+            .expect("an outbound SA")
+            .clone();
+        let expire = cygnet_ipsec::Expire {
+            sa: outbound.id,
+            src: outbound.src,
+            reqid: outbound.reqid,
+            hard: false,
+        };
         net.west()
             .database(plane)
-            .emit(cygnet_kernel::sadb::SadbEvent::Event(cygnet_ipsec::Event::Expire(expire)));
+            .emit(cygnet_kernel::sadb::SadbEvent::Event(
+                cygnet_ipsec::Event::Expire(expire),
+            ));
         net.run_for(seconds(1));
         net.assert_tunnel(plane);
         let new = net.west().sas(plane);
-        assert!(new.iter().all(|n| old.iter().all(|o| o.id.spi != n.id.spi)), "all SPIs are new");
-        assert_eq!(net.west().policies(plane), 3, "the policies were shared and stayed");
+        assert!(
+            new.iter().all(|n| old.iter().all(|o| o.id.spi != n.id.spi)),
+            "all SPIs are new"
+        );
+        assert_eq!(
+            net.west().policies(plane),
+            3,
+            "the policies were shared and stayed"
+        );
         assert_eq!(net.state(WEST, "t"), "up");
     }
 }
@@ -186,12 +310,31 @@ fn a_soft_limit_makes_a_successor_before_the_predecessor_ends() {
 #[test]
 fn a_hard_limit_ends_the_sa_and_the_intent_brings_it_back() {
     let mut net = up(PlaneChoice::Kernel);
-    let inbound = net.west().sas(Plane::Kernel).into_iter().find(|sa| sa.id.dst == ip("192.0.2.1")).expect("inbound");
-    let expire = cygnet_ipsec::Expire { sa: inbound.id, src: inbound.src, reqid: inbound.reqid, hard: true };
-    net.west().kernel.emit(cygnet_kernel::sadb::SadbEvent::Event(cygnet_ipsec::Event::Expire(expire)));
+    let inbound = net
+        .west()
+        .sas(Plane::Kernel)
+        .into_iter()
+        .find(|sa| sa.id.dst == ip("192.0.2.1"))
+        .expect("inbound");
+    let expire = cygnet_ipsec::Expire {
+        sa: inbound.id,
+        src: inbound.src,
+        reqid: inbound.reqid,
+        hard: true,
+    };
+    net.west()
+        .kernel
+        .emit(cygnet_kernel::sadb::SadbEvent::Event(
+            cygnet_ipsec::Event::Expire(expire),
+        ));
     net.run_for(seconds(10));
     net.assert_tunnel(Plane::Kernel);
-    assert!(net.west().sas(Plane::Kernel).iter().all(|sa| sa.id != inbound.id));
+    assert!(
+        net.west()
+            .sas(Plane::Kernel)
+            .iter()
+            .all(|sa| sa.id != inbound.id)
+    );
 }
 
 #[test]
@@ -200,10 +343,16 @@ fn a_reload_touches_only_what_changed() {
     let before = net.west().sas(Plane::Kernel);
     let same = connection("t", StartAction::Start, PlaneChoice::Kernel);
     let mut other = connection("other", StartAction::OnDemand, PlaneChoice::Kernel);
-    other.right.subnets = vec![cygnet_ike::TsTemplate::prefix("10.3.0.0/24".parse().unwrap())];
+    other.right.subnets = vec![cygnet_ike::TsTemplate::prefix(
+        "10.3.0.0/24".parse().unwrap(),
+    )];
     net.load(0, set(vec![same, other.clone()], "secret"));
     net.run_for(seconds(2));
-    assert_eq!(net.west().sas(Plane::Kernel), before, "the running tunnel was left alone");
+    assert_eq!(
+        net.west().sas(Plane::Kernel),
+        before,
+        "the running tunnel was left alone"
+    );
     assert_eq!(net.state(WEST, "other"), "trapped");
     // The changed connection starts anew, the vanished one goes.
     let mut changed = connection("t", StartAction::Start, PlaneChoice::Kernel);
@@ -235,13 +384,21 @@ fn shutdown_says_good_bye_and_leaves_nothing() {
 fn a_default_route_that_comes_late_is_noticed() {
     use cygnet_engine::{HostSpec, Input, ResolveQuery, Sourced};
     let mut net = Network::west_and_east();
-    net.load(1, set(vec![connection("t", StartAction::Add, PlaneChoice::Kernel)], "secret"));
+    net.load(
+        1,
+        set(
+            vec![connection("t", StartAction::Add, PlaneChoice::Kernel)],
+            "secret",
+        ),
+    );
     let mut west = connection("t", StartAction::Start, PlaneChoice::Kernel);
     west.left.host = Sourced::default_value(HostSpec::DefaultRoute);
     net.load(0, set(vec![west], "secret"));
     net.run_for(seconds(5));
     assert_eq!(net.state(WEST, "t"), "unoriented");
-    let query = ResolveQuery::DefaultRoute { toward: Some(ip("192.0.2.2")) };
+    let query = ResolveQuery::DefaultRoute {
+        toward: Some(ip("192.0.2.2")),
+    };
     net.west().resolved.insert(query, vec![ip("192.0.2.1")]);
     let now = net.now;
     net.west().engine.handle(now, Input::RoutesChanged);

@@ -55,7 +55,10 @@ pub(super) async fn serve(listener: UnixListener, calls: mpsc::Sender<Call>) {
             }
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
-            tracing::warn!(limit = MAX_CLIENTS, "too many clients on the control socket, one was turned away");
+            tracing::warn!(
+                limit = MAX_CLIENTS,
+                "too many clients on the control socket, one was turned away"
+            );
             continue;
         };
         let calls = calls.clone();
@@ -106,5 +109,9 @@ async fn send(write: &mut (impl AsyncWriteExt + Unpin), reply: &Reply) -> io::Re
 
 /// A refusal with its stable name.
 pub(super) fn refusal(reason: Refusal, name: &str, text: String) -> Reply {
-    Reply::Refused { reason, name: name.to_owned(), text }
+    Reply::Refused {
+        reason,
+        name: name.to_owned(),
+        text,
+    }
 }

@@ -25,19 +25,33 @@ impl KeyLogFiles {
     /// Opens the tables, readable by nobody else, and keeps what they hold.
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
-        let open = |name: &str| OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join(name));
-        Ok(Self { ike: open("ikev2_decryption_table")?, esp: open("esp_sa")? })
+        let open = |name: &str| {
+            OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .open(dir.join(name))
+        };
+        Ok(Self {
+            ike: open("ikev2_decryption_table")?,
+            esp: open("esp_sa")?,
+        })
     }
 
     /// The same files for another thread.
     pub(super) fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { ike: self.ike.try_clone()?, esp: self.esp.try_clone()? })
+        Ok(Self {
+            ike: self.ike.try_clone()?,
+            esp: self.esp.try_clone()?,
+        })
     }
 
     /// Adds an IKE SA.
     pub(super) fn ike_sa(&mut self, keys: &IkeKeyLog) -> io::Result<()> {
         // One row with an unknown name and Wireshark refuses the table.
-        let Some(encryption) = keys.suite.encryption.wireshark_ike_name() else { return Ok(()) };
+        let Some(encryption) = keys.suite.encryption.wireshark_ike_name() else {
+            return Ok(());
+        };
         // Wireshark wants the salt of an AEAD behind the key, as KEYMAT has it.
         let row = format!(
             "{},{},{},{},\"{}\",{},{},\"{}\"\n",
@@ -48,7 +62,9 @@ impl KeyLogFiles {
             encryption,
             hex(keys.sk_ai.as_ref()),
             hex(keys.sk_ar.as_ref()),
-            keys.suite.integrity.map_or(Integrity::WIRESHARK_IKE_NONE, Integrity::wireshark_ike_name),
+            keys.suite
+                .integrity
+                .map_or(Integrity::WIRESHARK_IKE_NONE, Integrity::wireshark_ike_name),
         );
         self.ike.write_all(row.as_bytes())
     }
@@ -56,9 +72,15 @@ impl KeyLogFiles {
     /// Adds an ESP SA; algorithms that have no name there are left out.
     pub(super) fn esp_sa(&mut self, sa: &Sa) -> io::Result<()> {
         let key_len = sa.encryption.key.as_ref().len();
-        let same = |e: &&Encryption| e.iana_id() == sa.encryption.transform && e.key_len() == key_len;
-        let Some(encryption) = Encryption::ALL.iter().find(same) else { return Ok(()) };
-        let integrity = sa.integrity.as_ref().and_then(|k| Integrity::from_iana(k.transform));
+        let same =
+            |e: &&Encryption| e.iana_id() == sa.encryption.transform && e.key_len() == key_len;
+        let Some(encryption) = Encryption::ALL.iter().find(same) else {
+            return Ok(());
+        };
+        let integrity = sa
+            .integrity
+            .as_ref()
+            .and_then(|k| Integrity::from_iana(k.transform));
         let family = if sa.id.dst.is_ipv4() { "IPv4" } else { "IPv6" };
         let row = format!(
             "\"{family}\",\"{}\",\"{}\",\"{:#010x}\",\"{}\",\"0x{}\",\"{}\",\"{}\",\"{}\"\n",
@@ -68,7 +90,9 @@ impl KeyLogFiles {
             encryption.wireshark_esp_name(),
             hex(sa.encryption.key.as_ref()),
             integrity.map_or(Integrity::WIRESHARK_ESP_NONE, Integrity::wireshark_esp_name),
-            sa.integrity.as_ref().map_or_else(String::new, |k| format!("0x{}", hex(k.key.as_ref()))),
+            sa.integrity
+                .as_ref()
+                .map_or_else(String::new, |k| format!("0x{}", hex(k.key.as_ref()))),
             if sa.esn { "64-bit" } else { "32-bit" },
         );
         self.esp.write_all(row.as_bytes())

@@ -16,7 +16,9 @@ use crate::cli::LogFormat;
 /// A sentence if the filter is not one.
 pub(super) fn init(filter: &str, format: LogFormat) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|e| format!("--log {filter}: {e}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Human => builder.with_target(false).with_ansi(false).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
@@ -39,18 +41,27 @@ impl EventLog {
                 let connection = connection.as_deref().unwrap_or("-");
                 self.ike(connection, event);
             }
-            Event::ConnectionUp { connection, child, .. } => {
+            Event::ConnectionUp {
+                connection, child, ..
+            } => {
                 info!(event = name, connection = %connection, child = %child, "connection is up");
             }
             Event::ConnectionDown { connection } => {
                 info!(event = name, connection = %connection, "connection is down");
             }
-            Event::AttemptFailed { connection, reason, text, retry_in } => match retry_in {
+            Event::AttemptFailed {
+                connection,
+                reason,
+                text,
+                retry_in,
+            } => match retry_in {
                 Some(wait) => warn!(
                     event = name, connection = %connection, reason, retry_in_ms = wait.as_millis() as u64,
                     "attempt failed: {text}; next one in {:.1} s", wait.as_secs_f64()
                 ),
-                None => warn!(event = name, connection = %connection, reason, "attempt failed: {text}"),
+                None => {
+                    warn!(event = name, connection = %connection, reason, "attempt failed: {text}")
+                }
             },
             Event::Trapped { connection } => {
                 info!(event = name, connection = %connection, "trap and fence are in place");
@@ -58,11 +69,20 @@ impl EventLog {
             Event::TrapFailed { connection, text } => {
                 warn!(event = name, connection = %connection, "the trap could not be set: {text}");
             }
-            Event::Acquired { connection, plane, selector } => {
+            Event::Acquired {
+                connection,
+                plane,
+                selector,
+            } => {
                 info!(event = name, connection = %connection, ?plane, "a packet from {} to {} asks for an SA", selector.src, selector.dst);
             }
             Event::ForeignAcquire { plane, reqid } => {
-                debug!(event = name, ?plane, reqid, "an ACQUIRE for a policy that is not ours");
+                debug!(
+                    event = name,
+                    ?plane,
+                    reqid,
+                    "an ACQUIRE for a policy that is not ours"
+                );
             }
             Event::Unoriented { connection, text } => {
                 warn!(event = name, connection = %connection, "no local end: {text}");
@@ -74,7 +94,9 @@ impl EventLog {
     }
 
     fn span(&mut self, connection: &str, ike: IkeSaId) -> &Span {
-        self.spans.entry(ike).or_insert_with(|| info_span!(parent: None, "ike", id = %ike, connection))
+        self.spans
+            .entry(ike)
+            .or_insert_with(|| info_span!(parent: None, "ike", id = %ike, connection))
     }
 
     fn ike(&mut self, connection: &str, event: &IkeEvent) {
@@ -84,8 +106,14 @@ impl EventLog {
                 // The name may have become known only now.
                 self.spans.remove(ike);
                 let _in = self.span(connection, *ike).enter();
-                let suite = info.suite.as_ref().map_or_else(String::new, ToString::to_string);
-                let peer = info.remote_id.as_ref().map_or_else(String::new, ToString::to_string);
+                let suite = info
+                    .suite
+                    .as_ref()
+                    .map_or_else(String::new, ToString::to_string);
+                let peer = info
+                    .remote_id
+                    .as_ref()
+                    .map_or_else(String::new, ToString::to_string);
                 info!(event = name, role = info.role.name(), remote = %info.remote, suite, "IKE SA established with {peer}");
             }
             IkeEvent::IkeFailed { ike, reason, info } => {
@@ -98,14 +126,21 @@ impl EventLog {
             IkeEvent::IkeClosed { ike, reason, .. } => {
                 {
                     let _in = self.span(connection, *ike).enter();
-                    info!(event = name, reason = reason.name(), "IKE SA closed: {reason}");
+                    info!(
+                        event = name,
+                        reason = reason.name(),
+                        "IKE SA closed: {reason}"
+                    );
                 }
                 self.spans.remove(ike);
             }
             IkeEvent::ChildEstablished { ike, child, info } => {
                 let _in = self.span(connection, *ike).enter();
                 let list = |ts: &[cygnet_wire::TrafficSelector]| {
-                    ts.iter().map(cygnet_engine::describe).collect::<Vec<_>>().join(" ")
+                    ts.iter()
+                        .map(cygnet_engine::describe)
+                        .collect::<Vec<_>>()
+                        .join(" ")
                 };
                 info!(
                     event = name, child = %child, suite = %info.suite,
@@ -114,17 +149,28 @@ impl EventLog {
                     "child SA established: {} === {}", list(&info.ts_local), list(&info.ts_remote)
                 );
             }
-            IkeEvent::ChildFailed { ike, child, reason, .. } => {
+            IkeEvent::ChildFailed {
+                ike, child, reason, ..
+            } => {
                 let _in = self.span(connection, *ike).enter();
                 warn!(event = name, child = %child, reason = reason.name(), "child SA failed: {reason}");
             }
-            IkeEvent::ChildClosed { ike, child, reason, .. } => {
+            IkeEvent::ChildClosed {
+                ike, child, reason, ..
+            } => {
                 let _in = self.span(connection, *ike).enter();
                 info!(event = name, child = %child, reason = reason.name(), "child SA closed: {reason}");
             }
-            IkeEvent::Retransmitting { ike, message_id, attempt } => {
+            IkeEvent::Retransmitting {
+                ike,
+                message_id,
+                attempt,
+            } => {
                 let _in = self.span(connection, *ike).enter();
-                info!(event = name, message_id, attempt, "no response yet, sent again");
+                info!(
+                    event = name,
+                    message_id, attempt, "no response yet, sent again"
+                );
             }
             IkeEvent::PeerMoved { ike, old, new, .. } => {
                 let _in = self.span(connection, *ike).enter();
@@ -143,16 +189,27 @@ impl EventLog {
 
 /// One line about an event for whoever waits for a command, if it is worth one.
 pub(super) fn progress(event: &Event) -> Option<String> {
-    let Event::Ike { event, .. } = event else { return None };
+    let Event::Ike { event, .. } = event else {
+        return None;
+    };
     Some(match event {
         IkeEvent::IkeEstablished { info, .. } => format!(
             "IKE SA established with {} ({})",
-            info.remote_id.as_ref().map_or_else(|| info.remote.to_string(), ToString::to_string),
-            info.suite.as_ref().map_or_else(String::new, ToString::to_string),
+            info.remote_id
+                .as_ref()
+                .map_or_else(|| info.remote.to_string(), ToString::to_string),
+            info.suite
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
         ),
-        IkeEvent::Retransmitting { attempt, .. } => format!("no response yet, sent again ({attempt})"),
+        IkeEvent::Retransmitting { attempt, .. } => {
+            format!("no response yet, sent again ({attempt})")
+        }
         IkeEvent::ChildEstablished { info, .. } => {
-            format!("child SA established ({}), SPIs {:08x} in, {:08x} out", info.suite, info.spi_in, info.spi_out)
+            format!(
+                "child SA established ({}), SPIs {:08x} in, {:08x} out",
+                info.suite, info.spi_in, info.spi_out
+            )
         }
         IkeEvent::ChildFailed { reason, .. } => format!("child SA failed: {reason}"),
         _ => return None,

@@ -19,7 +19,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cygnet_engine::{Answer, Engine, Event, Input, Output, Plane, Request as EngineRequest, ResolveQuery, Traffic};
+use cygnet_engine::{
+    Answer, Engine, Event, Input, Output, Plane, Request as EngineRequest, ResolveQuery, Traffic,
+};
 use cygnet_ike::Event as IkeEvent;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -42,7 +44,10 @@ pub(crate) fn run(run_dir: &Path, options: &DaemonOptions) -> ExitCode {
         eprintln!("cygnet: {text}");
         return ExitCode::from(2);
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "cannot start");
@@ -50,7 +55,9 @@ pub(crate) fn run(run_dir: &Path, options: &DaemonOptions) -> ExitCode {
         }
     };
     let local = tokio::task::LocalSet::new();
-    match local.block_on(&runtime, async { start::start(run_dir, options)?.run().await }) {
+    match local.block_on(&runtime, async {
+        start::start(run_dir, options)?.run().await
+    }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(event = error.name(), "{error}");
@@ -130,7 +137,10 @@ impl Daemon {
         self.engine.shutdown(Instant::now());
         self.flush();
         while !self.engine.is_drained() && Instant::now() < deadline {
-            let wake = self.engine.next_timeout().map_or(deadline, |at| at.min(deadline));
+            let wake = self
+                .engine
+                .next_timeout()
+                .map_or(deadline, |at| at.min(deadline));
             tokio::select! {
                 Some(answer) = self.answers.recv() => self.answer(answer),
                 Some(datagram) = self.datagrams.recv() => self.datagram(&datagram),
@@ -149,7 +159,8 @@ impl Daemon {
     }
 
     fn answer(&mut self, (id, answer): Answered) {
-        self.engine.handle(Instant::now(), Input::Answer { id, answer });
+        self.engine
+            .handle(Instant::now(), Input::Answer { id, answer });
     }
 
     fn datagram(&mut self, d: &Datagram) {
@@ -165,12 +176,16 @@ impl Daemon {
     fn notice(&mut self, notice: Notice) {
         match notice {
             Notice::Plane(plane, event) => {
-                self.engine.handle(Instant::now(), Input::PlaneEvent { plane, event });
+                self.engine
+                    .handle(Instant::now(), Input::PlaneEvent { plane, event });
             }
             Notice::Addresses => self.update_addresses(),
             Notice::Routes => self.engine.handle(Instant::now(), Input::RoutesChanged),
             Notice::DeviceLost(name) => {
-                tracing::error!(device = name, "the device of the user-space plane is gone; its traffic stays blocked until a restart");
+                tracing::error!(
+                    device = name,
+                    "the device of the user-space plane is gone; its traffic stays blocked until a restart"
+                );
             }
         }
     }
@@ -210,7 +225,10 @@ impl Daemon {
             }
             Err(report) => {
                 // Nothing is half loaded: what ran goes on.
-                tracing::error!(event = "reload_failed", "the configuration was not loaded:\n{report}");
+                tracing::error!(
+                    event = "reload_failed",
+                    "the configuration was not loaded:\n{report}"
+                );
                 Err(report)
             }
         }
@@ -235,16 +253,27 @@ impl Daemon {
             Request::Status => return self.status(replies),
         };
         if let Err(unknown) = result {
-            let reply = refusal(Refusal::UnknownConnection, "unknown_connection", unknown.to_string());
+            let reply = refusal(
+                Refusal::UnknownConnection,
+                "unknown_connection",
+                unknown.to_string(),
+            );
             let _ = replies.try_send(reply);
             return;
         }
         match request {
-            Request::Up { connection, wait: true } => self.wait_for(&connection, replies),
-            Request::Up { connection, .. } => done(&replies, format!("{connection}: on its way up")),
+            Request::Up {
+                connection,
+                wait: true,
+            } => self.wait_for(&connection, replies),
+            Request::Up { connection, .. } => {
+                done(&replies, format!("{connection}: on its way up"))
+            }
             Request::Down { connection } => done(&replies, format!("{connection}: down")),
             Request::Route { connection } => done(&replies, format!("{connection}: trap set")),
-            Request::Unroute { connection } => done(&replies, format!("{connection}: trap removed")),
+            Request::Unroute { connection } => {
+                done(&replies, format!("{connection}: trap removed"))
+            }
             Request::Reload | Request::Status => {}
         }
     }
@@ -252,21 +281,39 @@ impl Daemon {
     /// Answers when the connection is up or its attempt has failed.
     fn wait_for(&mut self, connection: &str, replies: mpsc::Sender<Reply>) {
         let status = self.engine.status(Instant::now());
-        let Some(c) = status.connections.iter().find(|c| c.name == connection) else { return };
+        let Some(c) = status.connections.iter().find(|c| c.name == connection) else {
+            return;
+        };
         match (c.state, &c.reason) {
             ("up", _) => done(&replies, format!("{connection}: up")),
             ("unoriented", reason) => {
-                let text = format!("{connection}: {}", reason.as_deref().unwrap_or("no local end"));
+                let text = format!(
+                    "{connection}: {}",
+                    reason.as_deref().unwrap_or("no local end")
+                );
                 let _ = replies.try_send(refusal(Refusal::Failed, "unoriented", text));
             }
-            _ => self.waiters.entry(Arc::from(connection)).or_default().push(replies),
+            _ => self
+                .waiters
+                .entry(Arc::from(connection))
+                .or_default()
+                .push(replies),
         }
     }
 
     fn status(&self, replies: mpsc::Sender<Reply>) {
         let mut status = self.engine.status(Instant::now());
-        let sas = status.connections.iter().flat_map(|c| &c.children).filter_map(|c| c.sas).collect();
-        let counters = self.userspace.as_ref().and_then(|h| h.counters().ok()).map(|r| start::counters(&r));
+        let sas = status
+            .connections
+            .iter()
+            .flat_map(|c| &c.children)
+            .filter_map(|c| c.sas)
+            .collect();
+        let counters = self
+            .userspace
+            .as_ref()
+            .and_then(|h| h.counters().ok())
+            .map(|r| start::counters(&r));
         let (reply, traffic) = oneshot::channel();
         if self.jobs.send(Job::Traffic { sas, reply }).is_err() {
             return;
@@ -299,7 +346,10 @@ impl Daemon {
                         tracing::debug!(remote = %transmit.remote, %error, "an IKE message could not be sent");
                     }
                 }
-                Output::Request { id, request: EngineRequest::Resolve(ResolveQuery::Name(name)) } => {
+                Output::Request {
+                    id,
+                    request: EngineRequest::Resolve(ResolveQuery::Name(name)),
+                } => {
                     resolve_name(id, name, self.own_answers.clone());
                 }
                 Output::Request { id, request } => {
@@ -321,27 +371,56 @@ impl Daemon {
 
     fn event(&mut self, event: &Event) {
         self.event_log.write(event);
-        if let (Some(files), Event::Ike { event: IkeEvent::IkeEstablished { keys: Some(keys), .. }, .. }) =
-            (&mut self.key_log, event)
+        if let (
+            Some(files),
+            Event::Ike {
+                event:
+                    IkeEvent::IkeEstablished {
+                        keys: Some(keys), ..
+                    },
+                ..
+            },
+        ) = (&mut self.key_log, event)
             && let Err(error) = files.ike_sa(keys)
         {
             tracing::warn!(%error, "writing the key log failed");
         }
         match event {
             Event::ConnectionUp { connection, .. } => {
-                self.end_wait(connection, || Reply::Done { text: format!("{connection}: up") });
+                self.end_wait(connection, || Reply::Done {
+                    text: format!("{connection}: up"),
+                });
             }
-            Event::AttemptFailed { connection, reason, text, .. } => {
-                self.end_wait(connection, || refusal(Refusal::Failed, reason, format!("{connection}: {text}")));
+            Event::AttemptFailed {
+                connection,
+                reason,
+                text,
+                ..
+            } => {
+                self.end_wait(connection, || {
+                    refusal(Refusal::Failed, reason, format!("{connection}: {text}"))
+                });
             }
             Event::TrapFailed { connection, text } => {
                 self.end_wait(connection, || {
-                    refusal(Refusal::Failed, "trap_failed", format!("{connection}: {text}"))
+                    refusal(
+                        Refusal::Failed,
+                        "trap_failed",
+                        format!("{connection}: {text}"),
+                    )
                 });
             }
-            Event::Ike { connection: Some(connection), .. } => {
-                if let (Some(waiting), Some(text)) = (self.waiters.get(connection), log::progress(event)) {
-                    let line = Reply::Progress { event: event.name().to_owned(), text };
+            Event::Ike {
+                connection: Some(connection),
+                ..
+            } => {
+                if let (Some(waiting), Some(text)) =
+                    (self.waiters.get(connection), log::progress(event))
+                {
+                    let line = Reply::Progress {
+                        event: event.name().to_owned(),
+                        text,
+                    };
                     for replies in waiting {
                         // A client that does not read misses lines, nobody else does.
                         let _ = replies.try_send(line.clone());
@@ -364,7 +443,11 @@ fn done(replies: &mpsc::Sender<Reply>, text: String) {
 }
 
 /// DNS may take its time; nobody waits for it here.
-fn resolve_name(id: cygnet_engine::RequestId, name: String, answers: mpsc::UnboundedSender<Answered>) {
+fn resolve_name(
+    id: cygnet_engine::RequestId,
+    name: String,
+    answers: mpsc::UnboundedSender<Answered>,
+) {
     tokio::task::spawn_local(async move {
         let addresses = match tokio::net::lookup_host((name.as_str(), 0)).await {
             Ok(found) => found.map(|a| a.ip()).collect(),

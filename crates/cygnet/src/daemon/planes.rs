@@ -12,9 +12,12 @@ use std::path::Path;
 use std::sync::mpsc;
 
 use cygnet_dataplane::{Handle, Tun};
-use cygnet_engine::{Answer, Plane, Protection, ProtectionId, Request, RequestId, ResolveQuery, Traffic};
+use cygnet_engine::{
+    Answer, Plane, Protection, ProtectionId, Request, RequestId, ResolveQuery, Traffic,
+};
 use cygnet_ipsec::{
-    Action, Command, CommandError, Direction, Encap, PolicyKey, Reply, Sa, SaDatabase, SaId, Selector,
+    Action, Command, CommandError, Direction, Encap, PolicyKey, Reply, Sa, SaDatabase, SaId,
+    Selector,
 };
 use cygnet_kernel::fence::weaknesses;
 use cygnet_kernel::holes::NeighbourDiscoveryHoles;
@@ -40,7 +43,10 @@ pub(super) enum Job {
     /// The engine's request; answered through the channel of answers.
     Request { id: RequestId, request: Request },
     /// Traffic of SA pairs, in order.
-    Traffic { sas: Vec<(Plane, SaId, SaId)>, reply: oneshot::Sender<Vec<(Option<Traffic>, Option<Traffic>)>> },
+    Traffic {
+        sas: Vec<(Plane, SaId, SaId)>,
+        reply: oneshot::Sender<Vec<(Option<Traffic>, Option<Traffic>)>>,
+    },
     /// Which peers of the user-space plane need sockets of their own.
     SharedPort(bool),
     /// Put back what others may have taken away: routes whose source address came back, rules, the
@@ -133,12 +139,19 @@ impl Executor {
             match self.kernel.next_event() {
                 Ok(Some(SadbEvent::Event(event))) => {
                     // The loop is never slower than this for long; here waiting hurts nobody.
-                    if self.notices.blocking_send(Notice::Plane(Plane::Kernel, event)).is_err() {
+                    if self
+                        .notices
+                        .blocking_send(Notice::Plane(Plane::Kernel, event))
+                        .is_err()
+                    {
                         return;
                     }
                 }
                 Ok(Some(SadbEvent::Resync)) => {
-                    tracing::warn!(event = "kernel_events_lost", "the kernel had more IPsec events than we could take");
+                    tracing::warn!(
+                        event = "kernel_events_lost",
+                        "the kernel had more IPsec events than we could take"
+                    );
                 }
                 Ok(None) => return,
                 Err(error) => {
@@ -152,10 +165,16 @@ impl Executor {
     /// Removes policies that an earlier run has left and this one does not want.
     fn remove_unclaimed(&mut self) {
         for (key, result) in self.kernel.remove_unclaimed() {
-            let what = format!("the {:?} policy {} to {}", key.direction, key.selector.src, key.selector.dst);
+            let what = format!(
+                "the {:?} policy {} to {}",
+                key.direction, key.selector.src, key.selector.dst
+            );
             match result {
                 Ok(_) | Err(CommandError::NotFound) => {
-                    tracing::info!(event = "leftover_removed", "removed {what} of an earlier run");
+                    tracing::info!(
+                        event = "leftover_removed",
+                        "removed {what} of an earlier run"
+                    );
                 }
                 Err(error) => tracing::warn!(%error, "removing {what} of an earlier run failed"),
             }
@@ -166,7 +185,9 @@ impl Executor {
     fn open_holes(&mut self) {
         match NeighbourDiscoveryHoles::open(&mut self.kernel) {
             Ok(holes) => self.holes = Some(holes),
-            Err(error) => tracing::warn!(%error, "no exception for IPv6 neighbour discovery could be made"),
+            Err(error) => {
+                tracing::warn!(%error, "no exception for IPv6 neighbour discovery could be made")
+            }
         }
     }
 
@@ -186,7 +207,11 @@ impl Executor {
     }
 
     /// Works until told to stop or the daemon is gone.
-    pub(super) fn run(mut self, jobs: &mpsc::Receiver<Job>, answers: &tokio_mpsc::UnboundedSender<Answered>) {
+    pub(super) fn run(
+        mut self,
+        jobs: &mpsc::Receiver<Job>,
+        answers: &tokio_mpsc::UnboundedSender<Answered>,
+    ) {
         self.remove_leftovers();
         self.open_holes();
         while let Ok(job) = jobs.recv() {
@@ -223,7 +248,9 @@ impl Executor {
 
     fn request(&mut self, request: Request) -> Answer {
         match request {
-            Request::Execute { plane, commands } => Answer::Executed(self.execute(plane, &commands)),
+            Request::Execute { plane, commands } => {
+                Answer::Executed(self.execute(plane, &commands))
+            }
             Request::Protect(protection) => outcome(self.protect(protection)),
             Request::Unprotect(id) => outcome(self.unprotect(id)),
             Request::Resolve(query) => self.resolve(&query),
@@ -248,7 +275,9 @@ impl Executor {
             (Plane::Kernel, _) => self.kernel.execute(command)?,
             (Plane::Userspace, Some(userspace)) => userspace.handle.execute(command)?,
             (Plane::Userspace, None) => {
-                return Err(CommandError::Unsupported("the user-space data plane is not running".to_owned()));
+                return Err(CommandError::Unsupported(
+                    "the user-space data plane is not running".to_owned(),
+                ));
             }
         };
         match command {
@@ -284,7 +313,10 @@ impl Executor {
             (Some(at), false) => drop(self.exceptions.swap_remove(at)),
             _ => return,
         }
-        if let Err(error) = self.fence.set_exceptions(&mut self.filter, self.exceptions.clone()) {
+        if let Err(error) = self
+            .fence
+            .set_exceptions(&mut self.filter, self.exceptions.clone())
+        {
             tracing::warn!(event = "fence_closed", "{error}");
         }
     }
@@ -292,10 +324,27 @@ impl Executor {
     /// Where the kernel takes ESP from port 4500, a user-space peer needs a
     /// connected socket: the kernel prefers it for that peer's datagrams.
     fn open_peer_socket(&mut self, sa: &Sa) {
-        let (true, Some(Encap { local_port, remote_port, .. })) = (self.shared_port, sa.encap) else { return };
+        let (
+            true,
+            Some(Encap {
+                local_port,
+                remote_port,
+                ..
+            }),
+        ) = (self.shared_port, sa.encap)
+        else {
+            return;
+        };
         let inbound = sa.direction == cygnet_ipsec::SaDirection::In;
-        let (local_ip, remote_ip) = if inbound { (sa.id.dst, sa.src) } else { (sa.src, sa.id.dst) };
-        let (local, remote) = (SocketAddr::new(local_ip, local_port), SocketAddr::new(remote_ip, remote_port));
+        let (local_ip, remote_ip) = if inbound {
+            (sa.id.dst, sa.src)
+        } else {
+            (sa.src, sa.id.dst)
+        };
+        let (local, remote) = (
+            SocketAddr::new(local_ip, local_port),
+            SocketAddr::new(remote_ip, remote_port),
+        );
         if self.encapsulated.insert(sa.id, (local, remote)).is_some() {
             return;
         }
@@ -311,18 +360,31 @@ impl Executor {
             path_mtu: PathMtu::Want,
             ..IkeSocketSpec::new(local)
         };
-        let opened = UdpSockets.open(&spec).map_err(|e| e.to_string()).and_then(|socket| {
-            let userspace = self.userspace.as_ref().ok_or("the user-space data plane is not running")?;
-            userspace.handle.add_peer_socket(OwnedFd::from(socket), local, remote).map_err(|e| e.to_string())
-        });
+        let opened = UdpSockets
+            .open(&spec)
+            .map_err(|e| e.to_string())
+            .and_then(|socket| {
+                let userspace = self
+                    .userspace
+                    .as_ref()
+                    .ok_or("the user-space data plane is not running")?;
+                userspace
+                    .handle
+                    .add_peer_socket(OwnedFd::from(socket), local, remote)
+                    .map_err(|e| e.to_string())
+            });
         if let Err(error) = opened {
             tracing::warn!(%local, %remote, error, "no socket for a user-space peer: the kernel will swallow its ESP");
         }
     }
 
     fn close_peer_socket(&mut self, id: &SaId) {
-        let Some(pair) = self.encapsulated.remove(id) else { return };
-        let Some(users) = self.peers.get_mut(&pair) else { return };
+        let Some(pair) = self.encapsulated.remove(id) else {
+            return;
+        };
+        let Some(users) = self.peers.get_mut(&pair) else {
+            return;
+        };
         *users = users.saturating_sub(1);
         if *users == 0 {
             self.peers.remove(&pair);
@@ -337,11 +399,19 @@ impl Executor {
     /// The fence first, then the device and the routes into it, then the gate.
     fn protect(&mut self, protection: Protection) -> Result<(), String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
-        let mut done = Protected { enclosures: Vec::new(), routes: Vec::new() };
+        let mut done = Protected {
+            enclosures: Vec::new(),
+            routes: Vec::new(),
+        };
         let result = (|| {
             for selector in &protection.selectors {
-                let enclosure = Enclosure { outbound: *selector, priority: protection.priority };
-                self.fence.raise(&mut self.kernel, &enclosure).map_err(|e| text(&e))?;
+                let enclosure = Enclosure {
+                    outbound: *selector,
+                    priority: protection.priority,
+                };
+                self.fence
+                    .raise(&mut self.kernel, &enclosure)
+                    .map_err(|e| text(&e))?;
                 done.enclosures.push(enclosure);
             }
             let ifindex = self.device()?;
@@ -350,18 +420,34 @@ impl Executor {
                 let route = TunnelRoute {
                     remote,
                     ifindex,
-                    local: protection.local.iter().filter(|n| n.addr().is_ipv4() == v4).copied().collect(),
-                    source: protection.source_ips.iter().find(|a| a.is_ipv4() == v4).copied(),
+                    local: protection
+                        .local
+                        .iter()
+                        .filter(|n| n.addr().is_ipv4() == v4)
+                        .copied()
+                        .collect(),
+                    source: protection
+                        .source_ips
+                        .iter()
+                        .find(|a| a.is_ipv4() == v4)
+                        .copied(),
                     mtu: protection.mtu,
                 };
-                self.routing.add(&mut self.rtnetlink, &route).map_err(|e| text(&e))?;
+                self.routing
+                    .add(&mut self.rtnetlink, &route)
+                    .map_err(|e| text(&e))?;
                 done.routes.push(remote);
             }
             for enclosure in &done.enclosures {
-                match self.fence.open(&mut self.kernel, &mut self.filter, enclosure, ifindex) {
+                match self
+                    .fence
+                    .open(&mut self.kernel, &mut self.filter, enclosure, ifindex)
+                {
                     Ok(()) => {}
                     // Blocked is safe; IPv4 of the same tunnel need not suffer.
-                    Err(error @ FenceError::Filter(_)) => tracing::warn!(event = "fence_closed", "{error}"),
+                    Err(error @ FenceError::Filter(_)) => {
+                        tracing::warn!(event = "fence_closed", "{error}")
+                    }
                     Err(error) => return Err(text(&error)),
                 }
             }
@@ -392,7 +478,9 @@ impl Executor {
             result = result.and(removed.map(drop).map_err(|e| e.to_string()));
         }
         for enclosure in protected.enclosures {
-            let lowered = self.fence.lower(&mut self.kernel, &mut self.filter, &enclosure);
+            let lowered = self
+                .fence
+                .lower(&mut self.kernel, &mut self.filter, &enclosure);
             result = result.and(lowered.map(drop).map_err(|e| e.to_string()));
         }
         result
@@ -403,7 +491,10 @@ impl Executor {
         if let Some(ifindex) = self.ifindex {
             return Ok(ifindex);
         }
-        let userspace = self.userspace.as_ref().ok_or("the user-space data plane is not running")?;
+        let userspace = self
+            .userspace
+            .as_ref()
+            .ok_or("the user-space data plane is not running")?;
         let name = userspace.device.clone();
         let tun = Tun::create(&name).map_err(|e| e.to_string())?;
         let link = self.rtnetlink.link(&name).map_err(|e| e.to_string())?;
@@ -418,13 +509,24 @@ impl Executor {
         };
         set_up(&mut self.rtnetlink).map_err(|e| e.to_string())?;
         // What comes out of the device is excepted from the fence before the first packet can.
-        self.fence.admit_device(&mut self.rtnetlink, link.index, &name).map_err(|e| e.to_string())?;
-        userspace.handle.add_device(tun, 0).map_err(|e| e.to_string())?;
-        self.rtnetlink.set_up(link.index, true).map_err(|e| e.to_string())?;
+        self.fence
+            .admit_device(&mut self.rtnetlink, link.index, &name)
+            .map_err(|e| e.to_string())?;
+        userspace
+            .handle
+            .add_device(tun, 0)
+            .map_err(|e| e.to_string())?;
+        self.rtnetlink
+            .set_up(link.index, true)
+            .map_err(|e| e.to_string())?;
         tracing::info!(device = %name, ifindex = link.index, mtu = DEVICE_MTU, "device of the user-space plane is up");
         self.ifindex = Some(link.index);
         for (device, setting) in weaknesses(&mut self.rtnetlink, &[&name]).unwrap_or_default() {
-            tracing::warn!(event = "fence_weak", "{} lets clear text past the fence", setting.name(&device));
+            tracing::warn!(
+                event = "fence_weak",
+                "{} lets clear text past the fence",
+                setting.name(&device)
+            );
         }
         Ok(link.index)
     }
@@ -434,18 +536,32 @@ impl Executor {
             ResolveQuery::DefaultRoute { toward: Some(peer) } => {
                 // As our own sockets would go: past the routes into the tunnels.
                 let query = RouteQuery::to(*peer).marked(escape_mark());
-                self.rtnetlink.route_to(&query).map(|r| r.source.into_iter().collect()).map_err(|e| e.to_string())
+                self.rtnetlink
+                    .route_to(&query)
+                    .map(|r| r.source.into_iter().collect())
+                    .map_err(|e| e.to_string())
             }
             ResolveQuery::DefaultRoute { toward: None } => {
-                let v4 = self.rtnetlink.default_route(false).ok().and_then(|r| r.source);
-                let v6 = self.rtnetlink.default_route(true).ok().and_then(|r| r.source);
+                let v4 = self
+                    .rtnetlink
+                    .default_route(false)
+                    .ok()
+                    .and_then(|r| r.source);
+                let v6 = self
+                    .rtnetlink
+                    .default_route(true)
+                    .ok()
+                    .and_then(|r| r.source);
                 Ok(v4.into_iter().chain(v6).collect())
             }
             ResolveQuery::Interface(name) => self
                 .rtnetlink
                 .addresses_of(name)
                 .map(|list| {
-                    [false, true].into_iter().filter_map(|v6| primary_address(&list, v6)).collect::<Vec<IpAddr>>()
+                    [false, true]
+                        .into_iter()
+                        .filter_map(|v6| primary_address(&list, v6))
+                        .collect::<Vec<IpAddr>>()
                 })
                 .map_err(|e| e.to_string()),
             ResolveQuery::Name(_) => Err("names are resolved elsewhere".to_owned()),
@@ -461,7 +577,9 @@ impl Executor {
 
     fn traffic(&mut self, plane: Plane, id: SaId) -> Option<Traffic> {
         let reply = self.execute_one(plane, &Command::QuerySa(id)).ok()?;
-        let Reply::Sa(report) = reply else { return None };
+        let Reply::Sa(report) = reply else {
+            return None;
+        };
         Some(Traffic {
             bytes: report.counters.bytes,
             packets: report.counters.packets,
@@ -482,7 +600,9 @@ impl Executor {
             tracing::warn!(%error, "removing routes failed");
         }
         if let Some(ifindex) = self.ifindex.take()
-            && let Err(error) = self.fence.dismiss_device(&mut self.kernel, &mut self.filter, ifindex)
+            && let Err(error) =
+                self.fence
+                    .dismiss_device(&mut self.kernel, &mut self.filter, ifindex)
         {
             tracing::warn!(%error, "closing the fence failed");
         }
@@ -515,5 +635,8 @@ pub(super) fn escape_mark() -> u32 {
 /// Makes the run directory, for its owner only.
 pub(super) fn make_run_dir(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
 }

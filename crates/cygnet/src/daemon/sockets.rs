@@ -15,8 +15,8 @@ use std::rc::Rc;
 
 use cygnet_dataplane::Handle;
 use cygnet_ike::Transmit;
-use cygnet_kernel::{IkeSocket, IkeSocketSpec, IkeSockets, OpenError, PathMtu};
 use cygnet_kernel::linux::{UdpSocket, UdpSockets};
+use cygnet_kernel::{IkeSocket, IkeSocketSpec, IkeSockets, OpenError, PathMtu};
 use cygnet_wire::{NON_ESP_MARKER, UdpDatagram, classify_natt};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -73,8 +73,18 @@ impl Drop for Entry {
 
 impl Sockets {
     pub(super) fn new(ports: (u16, u16), mark: u32, datagrams: mpsc::Sender<Datagram>) -> Self {
-        let takers = Takers { kernel: false, userspace: false };
-        Self { open: BTreeMap::new(), takers, plane: None, mark, ports, datagrams }
+        let takers = Takers {
+            kernel: false,
+            userspace: false,
+        };
+        Self {
+            open: BTreeMap::new(),
+            takers,
+            plane: None,
+            mark,
+            ports,
+            datagrams,
+        }
     }
 
     /// Whether IKE can be spoken at all.
@@ -84,7 +94,12 @@ impl Sockets {
 
     /// Opens what is missing on `addresses` and closes what is not among them.
     /// A change of the takers opens port 4500 anew.
-    pub(super) fn update(&mut self, addresses: &[IpAddr], takers: Takers, plane: Option<&Handle>) -> Vec<OpenError> {
+    pub(super) fn update(
+        &mut self,
+        addresses: &[IpAddr],
+        takers: Takers,
+        plane: Option<&Handle>,
+    ) -> Vec<OpenError> {
         let nat_port = self.ports.1;
         let changed = takers != self.takers;
         let gone: Vec<SocketAddr> = self
@@ -130,23 +145,34 @@ impl Sockets {
             kernel_esp: natt && self.takers.kernel,
             shared: natt && self.takers.kernel && self.takers.userspace,
             // ESP learns the path's MTU; IKE alone is rather fragmented than lost.
-            path_mtu: if by_plane { PathMtu::Want } else { PathMtu::Fragment },
+            path_mtu: if by_plane {
+                PathMtu::Want
+            } else {
+                PathMtu::Fragment
+            },
             ..IkeSocketSpec::new(local)
         };
-        let failed = |action| move |source| OpenError::Failed { local, action, source };
+        let failed = |action| {
+            move |source| OpenError::Failed {
+                local,
+                action,
+                source,
+            }
+        };
         let socket = UdpSockets.open(&spec)?;
         if by_plane && let Some(plane) = &self.plane {
             let copy = OwnedFd::from(socket.try_clone().map_err(failed("share the socket"))?);
-            plane.add_udp_socket(copy, local).map_err(|e| OpenError::Failed {
-                local,
-                action: "give the socket to the data plane",
-                source: io::Error::other(e),
-            })?;
+            plane
+                .add_udp_socket(copy, local)
+                .map_err(|e| OpenError::Failed {
+                    local,
+                    action: "give the socket to the data plane",
+                    source: io::Error::other(e),
+                })?;
         }
         let socket = Rc::new(watch(socket).map_err(failed("watch the socket"))?);
-        let reader = (!by_plane).then(|| {
-            tokio::task::spawn_local(read(socket.clone(), natt, self.datagrams.clone()))
-        });
+        let reader = (!by_plane)
+            .then(|| tokio::task::spawn_local(read(socket.clone(), natt, self.datagrams.clone())));
         self.open.insert(local, Entry { socket, reader });
         Ok(())
     }
@@ -154,7 +180,10 @@ impl Sockets {
     /// Sends an IKE message; what the socket buffer has no room for is lost like on the network.
     pub(super) fn send(&self, transmit: &Transmit) -> io::Result<()> {
         let Some(entry) = self.open.get(&transmit.local) else {
-            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no socket on the local address"));
+            return Err(io::Error::new(
+                io::ErrorKind::AddrNotAvailable,
+                "no socket on the local address",
+            ));
         };
         let socket = entry.socket.get_ref();
         if transmit.marker {
@@ -173,7 +202,9 @@ async fn read(socket: Rc<AsyncFd<UdpSocket>>, natt: bool, datagrams: mpsc::Sende
     let mut buffer = vec![0; 65_536];
     let mut dropped = 0u64;
     loop {
-        let Ok(mut ready) = socket.readable().await else { return };
+        let Ok(mut ready) = socket.readable().await else {
+            return;
+        };
         for _ in 0..BURST {
             let received = match ready.try_io(|s| s.get_ref().receive(&mut buffer)) {
                 Err(_would_block) => break,

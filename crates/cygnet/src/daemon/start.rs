@@ -10,13 +10,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cygnet_crypto::{StandardKeyExchange, SystemEntropy};
-use cygnet_dataplane::{Config as PlaneConfig, Dataplane, DataplaneEvent, EventSink, Handle, Report, SetupError, SinkFull};
-use cygnet_engine::{Capabilities, ConnectionSet, Engine, EngineOptions, Input, Plane, USERSPACE_SPIS};
+use cygnet_dataplane::{
+    Config as PlaneConfig, Dataplane, DataplaneEvent, EventSink, Handle, Report, SetupError,
+    SinkFull,
+};
+use cygnet_engine::{
+    Capabilities, ConnectionSet, Engine, EngineOptions, Input, Plane, USERSPACE_SPIS,
+};
 use cygnet_kernel::ledger::{Ledger, LedgerError};
 use cygnet_kernel::linux::{AddrMonitor, Nftables, RouteMonitor, Rtnetlink};
 use cygnet_kernel::sadb::{LinuxSadb, Sadb, SadbError};
 use cygnet_kernel::{
-    AddrEvents, InterfaceAddr, InterfaceAddrs, Links, RequestError, RouteEvents, Scope, listen_addresses,
+    AddrEvents, InterfaceAddr, InterfaceAddrs, Links, RequestError, RouteEvents, Scope,
+    listen_addresses,
 };
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -52,7 +58,9 @@ pub(super) enum StartError {
     #[error("the kernel's IPsec databases cannot be used: {0}")]
     Sadb(#[from] SadbError),
     /// We may not touch them.
-    #[error("no permission to change the kernel's IPsec databases: run as root or with CAP_NET_ADMIN and CAP_NET_RAW")]
+    #[error(
+        "no permission to change the kernel's IPsec databases: run as root or with CAP_NET_ADMIN and CAP_NET_RAW"
+    )]
     NoPermission,
     /// The ledger cannot be used.
     #[error(transparent)]
@@ -80,7 +88,10 @@ pub(super) enum StartError {
     Signals { error: io::Error },
     /// Something cannot be watched or started.
     #[error("cannot {what}: {error}")]
-    System { what: &'static str, error: io::Error },
+    System {
+        what: &'static str,
+        error: io::Error,
+    },
 }
 
 impl StartError {
@@ -107,7 +118,8 @@ impl StartError {
 
 /// Reads the configuration; the error is the whole report.
 pub(super) fn load(config: &Path, secrets: &Path) -> Result<ConnectionSet, String> {
-    let loaded = cygnet_config::load(config, Some(secrets), &Files).map_err(|report| report.to_string())?;
+    let loaded =
+        cygnet_config::load(config, Some(secrets), &Files).map_err(|report| report.to_string())?;
     for warning in &loaded.warnings {
         tracing::warn!(event = "configuration_warning", "{warning}");
     }
@@ -131,21 +143,38 @@ impl Network {
         let links = self.rtnetlink.links()?;
         let all = self.rtnetlink.addresses()?;
         let usable = |a: &&InterfaceAddr| a.is_usable() && a.scope != Scope::LINK;
-        let ours = all.iter().filter(usable).map(|a| a.address.addr()).collect();
+        let ours = all
+            .iter()
+            .filter(usable)
+            .map(|a| a.address.addr())
+            .collect();
         Ok((listen_addresses(&all, &links, &self.wanted), ours))
     }
 }
 
 /// Which planes want ESP from port 4500.
 pub(super) fn takers(engine: &Engine) -> Takers {
-    Takers { kernel: engine.uses(Plane::Kernel), userspace: engine.uses(Plane::Userspace) }
+    Takers {
+        kernel: engine.uses(Plane::Kernel),
+        userspace: engine.uses(Plane::Userspace),
+    }
 }
 
 /// The user-space plane's counters that moved.
 pub(super) fn counters(report: &Report) -> serde_json::Value {
-    let xfrm = report.xfrm.iter().map(|(counter, n)| (counter.name().to_owned(), n));
-    let own = report.core.iter().chain(report.io.iter()).map(|(name, n)| (name.to_owned(), n));
-    let moved = xfrm.chain(own).filter(|(_, n)| *n > 0).map(|(name, n)| (name, n.into()));
+    let xfrm = report
+        .xfrm
+        .iter()
+        .map(|(counter, n)| (counter.name().to_owned(), n));
+    let own = report
+        .core
+        .iter()
+        .chain(report.io.iter())
+        .map(|(name, n)| (name.to_owned(), n));
+    let moved = xfrm
+        .chain(own)
+        .filter(|(_, n)| *n > 0)
+        .map(|(name, n)| (name, n.into()));
     serde_json::Value::Object(moved.collect())
 }
 
@@ -159,13 +188,26 @@ impl EventSink for PlaneSink {
     fn try_send(&mut self, event: DataplaneEvent) -> Result<(), SinkFull> {
         let full = |event| Err(SinkFull(event));
         match event {
-            DataplaneEvent::Ike { local, remote, bytes } => {
-                let datagram = Datagram { local, remote, bytes, encapsulated: true };
+            DataplaneEvent::Ike {
+                local,
+                remote,
+                bytes,
+            } => {
+                let datagram = Datagram {
+                    local,
+                    remote,
+                    bytes,
+                    encapsulated: true,
+                };
                 match self.datagrams.try_send(datagram) {
                     Ok(()) => Ok(()),
                     Err(e) => {
                         let d = e.into_inner();
-                        full(DataplaneEvent::Ike { local: d.local, remote: d.remote, bytes: d.bytes })
+                        full(DataplaneEvent::Ike {
+                            local: d.local,
+                            remote: d.remote,
+                            bytes: d.bytes,
+                        })
                     }
                 }
             }
@@ -189,7 +231,10 @@ impl EventSink for PlaneSink {
 
 /// Takes the run directory for this process.
 fn lock(run_dir: &Path) -> Result<std::fs::File, StartError> {
-    let wrong = |error| StartError::RunDir { path: run_dir.to_owned(), error };
+    let wrong = |error| StartError::RunDir {
+        path: run_dir.to_owned(),
+        error,
+    };
     make_run_dir(run_dir).map_err(wrong)?;
     let file = std::fs::OpenOptions::new()
         .create(true)
@@ -199,7 +244,9 @@ fn lock(run_dir: &Path) -> Result<std::fs::File, StartError> {
         .map_err(wrong)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::AlreadyRunning(run_dir.to_owned())),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(StartError::AlreadyRunning(run_dir.to_owned()))
+        }
         Err(std::fs::TryLockError::Error(error)) => Err(wrong(error)),
     }
 }
@@ -225,10 +272,21 @@ pub(super) fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Daemon, S
     }
     let found = kernel.reconcile()?;
     for sa in &found.removed_sas {
-        tracing::info!(event = "leftover_removed", "removed the SA {:08x} to {} of an earlier run", sa.spi, sa.dst);
+        tracing::info!(
+            event = "leftover_removed",
+            "removed the SA {:08x} to {} of an earlier run",
+            sa.spi,
+            sa.dst
+        );
     }
     for key in &found.adopted_policies {
-        tracing::info!(event = "leftover_adopted", "took over the {:?} policy {} to {}", key.direction, key.selector.src, key.selector.dst);
+        tracing::info!(
+            event = "leftover_adopted",
+            "took over the {:?} policy {} to {}",
+            key.direction,
+            key.selector.src,
+            key.selector.dst
+        );
     }
 
     let (notices, notices_in) = mpsc::channel(MAX_NOTICES);
@@ -237,10 +295,18 @@ pub(super) fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Daemon, S
     let (answers, answers_in) = mpsc::unbounded_channel();
 
     watch_kernel_events(&kernel, &jobs)?;
-    let sink = PlaneSink { notices: notices.clone(), datagrams: datagrams.clone() };
+    let sink = PlaneSink {
+        notices: notices.clone(),
+        datagrams: datagrams.clone(),
+    };
     let userspace = match start_userspace(sink) {
         Ok(handle) => Some(handle),
-        Err(error) if set.connections.iter().any(|c| c.plane == cygnet_engine::PlaneChoice::Userspace) => {
+        Err(error)
+            if set
+                .connections
+                .iter()
+                .any(|c| c.plane == cygnet_engine::PlaneChoice::Userspace) =>
+        {
             return Err(error);
         }
         Err(error) => {
@@ -251,34 +317,55 @@ pub(super) fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Daemon, S
     let key_log = options
         .key_log
         .as_ref()
-        .map(|dir| KeyLogFiles::open(dir).map_err(|error| StartError::KeyLog { path: dir.clone(), error }))
+        .map(|dir| {
+            KeyLogFiles::open(dir).map_err(|error| StartError::KeyLog {
+                path: dir.clone(),
+                error,
+            })
+        })
         .transpose()?;
     let executor = Executor::new(
         kernel,
         Rtnetlink::open()?,
         Nftables::open()?,
-        userspace.as_ref().map(|handle| Userspace { handle: handle.clone(), device: options.device.clone() }),
-        key_log.as_ref().map(KeyLogFiles::try_clone).transpose().map_err(|error| StartError::System {
-            what: "share the key log",
-            error,
-        })?,
+        userspace.as_ref().map(|handle| Userspace {
+            handle: handle.clone(),
+            device: options.device.clone(),
+        }),
+        key_log
+            .as_ref()
+            .map(KeyLogFiles::try_clone)
+            .transpose()
+            .map_err(|error| StartError::System {
+                what: "share the key log",
+                error,
+            })?,
         notices.clone(),
     );
     let executor_answers = answers.clone();
     std::thread::Builder::new()
         .name("cygnet-kernel".to_owned())
         .spawn(move || executor.run(&jobs_in, &executor_answers))
-        .map_err(|error| StartError::System { what: "start a thread", error })?;
+        .map_err(|error| StartError::System {
+            what: "start a thread",
+            error,
+        })?;
 
     let engine_options = EngineOptions {
-        capabilities: Capabilities { kernel_esp: probed.has_esp(), userspace: userspace.is_some() },
+        capabilities: Capabilities {
+            kernel_esp: probed.has_esp(),
+            userspace: userspace.is_some(),
+        },
         key_log: options.key_log.is_some(),
         vendor_ids: Vec::new(),
     };
     tracing::info!(
-        event = "started", kernel_esp = engine_options.capabilities.kernel_esp,
-        userspace = engine_options.capabilities.userspace, connections = set.connections.len(),
-        "cygnet {}", env!("CARGO_PKG_VERSION")
+        event = "started",
+        kernel_esp = engine_options.capabilities.kernel_esp,
+        userspace = engine_options.capabilities.userspace,
+        connections = set.connections.len(),
+        "cygnet {}",
+        env!("CARGO_PKG_VERSION")
     );
     let setup = set.setup.clone();
     let mut engine = Engine::new(
@@ -291,7 +378,10 @@ pub(super) fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Daemon, S
 
     // Watch first, read then: nothing falls between.
     watch_network(&notices)?;
-    let mut network = Network { rtnetlink: Rtnetlink::open()?, wanted: setup.listen.clone() };
+    let mut network = Network {
+        rtnetlink: Rtnetlink::open()?,
+        wanted: setup.listen.clone(),
+    };
     let (listen, all) = network.addresses()?;
     engine.handle(Instant::now(), Input::Addresses(all));
     engine.load(Instant::now(), set);
@@ -303,12 +393,16 @@ pub(super) fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Daemon, S
     for error in &errors {
         tracing::error!(event = "socket_failed", "{error}");
     }
-    if sockets.is_empty() && let Some(first) = errors.first() {
+    if sockets.is_empty()
+        && let Some(first) = errors.first()
+    {
         return Err(StartError::NoSockets(first.to_string()));
     }
     let control_path = socket_path(run_dir);
-    let listener = control_server::bind(&control_path)
-        .map_err(|error| StartError::Control { path: control_path.clone(), error })?;
+    let listener = control_server::bind(&control_path).map_err(|error| StartError::Control {
+        path: control_path.clone(),
+        error,
+    })?;
     let (calls, calls_in) = mpsc::channel(64);
     tokio::task::spawn_local(control_server::serve(listener, calls));
 
@@ -335,10 +429,18 @@ pub(super) fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Daemon, S
 }
 
 /// Has the executor read the XFRM events whenever there are any.
-fn watch_kernel_events(kernel: &LinuxSadb, jobs: &std::sync::mpsc::Sender<Job>) -> Result<(), StartError> {
-    let Some(fd) = kernel.event_fd() else { return Ok(()) };
+fn watch_kernel_events(
+    kernel: &LinuxSadb,
+    jobs: &std::sync::mpsc::Sender<Job>,
+) -> Result<(), StartError> {
+    let Some(fd) = kernel.event_fd() else {
+        return Ok(());
+    };
     let watched = fd.try_clone_to_owned().and_then(watch);
-    let events = watched.map_err(|error| StartError::System { what: "watch the kernel's IPsec events", error })?;
+    let events = watched.map_err(|error| StartError::System {
+        what: "watch the kernel's IPsec events",
+        error,
+    })?;
     let jobs = jobs.clone();
     tokio::task::spawn_local(async move {
         while let Ok(mut ready) = events.readable().await {
@@ -357,8 +459,11 @@ fn watch_network(notices: &mpsc::Sender<Notice>) -> Result<(), StartError> {
     let what = "watch the network configuration";
     let failed = |error| StartError::System { what, error };
     let mut addresses = AddrMonitor::open()?;
-    let fd: AsyncFd<OwnedFd> =
-        addresses.as_fd().try_clone_to_owned().and_then(watch).map_err(failed)?;
+    let fd: AsyncFd<OwnedFd> = addresses
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(watch)
+        .map_err(failed)?;
     let sender = notices.clone();
     tokio::task::spawn_local(async move {
         while let Ok(mut ready) = fd.readable().await {
@@ -373,7 +478,11 @@ fn watch_network(notices: &mpsc::Sender<Notice>) -> Result<(), StartError> {
         }
     });
     let mut routes = RouteMonitor::open()?;
-    let fd: AsyncFd<OwnedFd> = routes.as_fd().try_clone_to_owned().and_then(watch).map_err(failed)?;
+    let fd: AsyncFd<OwnedFd> = routes
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(watch)
+        .map_err(failed)?;
     let sender = notices.clone();
     tokio::task::spawn_local(async move {
         while let Ok(mut ready) = fd.readable().await {

@@ -51,7 +51,14 @@ pub(crate) fn run(options: &DemoOptions) -> ExitCode {
     let interrupted = Arc::new(AtomicBool::new(false));
     watch_for_ctrl_c(interrupted.clone());
     let start = Instant::now();
-    let mut demo = Demo { start, interrupted, out: PathBuf::new(), daemons: Vec::new(), capture: None, net: None };
+    let mut demo = Demo {
+        start,
+        interrupted,
+        out: PathBuf::new(),
+        daemons: Vec::new(),
+        capture: None,
+        net: None,
+    };
     let result = demo.play(options);
     demo.say("cleaning up");
     demo.clean_up();
@@ -74,9 +81,15 @@ pub(crate) fn run(options: &DemoOptions) -> ExitCode {
 /// Ctrl-C reaches the daemons and commands by themselves; here it only ends the play.
 fn watch_for_ctrl_c(interrupted: Arc<AtomicBool>) {
     std::thread::spawn(move || {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+        else {
+            return;
+        };
         let seen = runtime.block_on(async {
-            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+            let mut terminate =
+                tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
             tokio::select! {
                 result = tokio::signal::ctrl_c() => result,
                 _ = terminate.recv() => Ok(()),
@@ -104,7 +117,11 @@ impl Demo {
     }
 
     fn check(&self) -> Result<(), Failure> {
-        if self.interrupted.load(Ordering::SeqCst) { Err(Failure::Interrupted) } else { Ok(()) }
+        if self.interrupted.load(Ordering::SeqCst) {
+            Err(Failure::Interrupted)
+        } else {
+            Ok(())
+        }
     }
 
     fn play(&mut self, options: &DemoOptions) -> Result<(), Failure> {
@@ -115,15 +132,25 @@ impl Demo {
         self.check()?;
         self.start_capture()?;
         for side in ["west", "east"] {
-            self.say(&format!("starting the daemon of {side} with {}/{side}/ipsec.conf", options.example.display()));
+            self.say(&format!(
+                "starting the daemon of {side} with {}/{side}/ipsec.conf",
+                options.example.display()
+            ));
             self.start_daemon(side, &options.example)?;
         }
 
         self.say(&format!("west: cygnet up {CONNECTION}"));
-        let status = self.cygnet("west").args(["up", CONNECTION]).status().map_err(failed("cygnet up"))?;
+        let status = self
+            .cygnet("west")
+            .args(["up", CONNECTION])
+            .status()
+            .map_err(failed("cygnet up"))?;
         self.check()?;
         if !status.success() {
-            return Err(Failure::Step(format!("the tunnel did not come up, see {}", self.log("west").display())));
+            return Err(Failure::Step(format!(
+                "the tunnel did not come up, see {}",
+                self.log("west").display()
+            )));
         }
 
         self.say("alice pings bob, IPv4 and IPv6, through one tunnel:");
@@ -131,28 +158,45 @@ impl Demo {
         self.ping("2001:db8:2::10")?;
 
         self.say("alice sends to bob over TCP:");
-        let net = self.net.as_ref().ok_or_else(|| Failure::Step("no network".to_owned()))?;
-        let measured = transfer::run(&net.name("alice"), &net.name("bob"), "10.2.0.10:5001", Duration::from_secs(5))
-            .map_err(|e| Failure::Step(format!("the TCP transfer failed: {e}")))?;
+        let net = self
+            .net
+            .as_ref()
+            .ok_or_else(|| Failure::Step("no network".to_owned()))?;
+        let measured = transfer::run(
+            &net.name("alice"),
+            &net.name("bob"),
+            "10.2.0.10:5001",
+            Duration::from_secs(5),
+        )
+        .map_err(|e| Failure::Step(format!("the TCP transfer failed: {e}")))?;
         println!("          {measured}");
         self.check()?;
 
         for side in ["west", "east"] {
             self.say(&format!("{side}: cygnet status"));
-            let status = self.cygnet(side).arg("status").status().map_err(failed("cygnet status"))?;
+            let status = self
+                .cygnet(side)
+                .arg("status")
+                .status()
+                .map_err(failed("cygnet status"))?;
             if !status.success() {
                 return Err(Failure::Step(format!("cygnet status failed on {side}")));
             }
         }
         self.prove()?;
         self.say(&format!("west: cygnet down {CONNECTION}"));
-        self.cygnet("west").args(["down", CONNECTION]).status().map_err(failed("cygnet down"))?;
+        self.cygnet("west")
+            .args(["down", CONNECTION])
+            .status()
+            .map_err(failed("cygnet down"))?;
         Ok(())
     }
 
     fn prepare_out(&mut self, out: &Path) -> Result<(), Failure> {
         std::fs::create_dir_all(out).map_err(failed(&format!("making {}", out.display())))?;
-        self.out = out.canonicalize().map_err(failed("finding the output directory"))?;
+        self.out = out
+            .canonicalize()
+            .map_err(failed("finding the output directory"))?;
         for stale in ["wireshark", "west", "east"] {
             let _ = std::fs::remove_dir_all(self.out.join(stale));
         }
@@ -161,14 +205,19 @@ impl Demo {
 
     fn in_namespace(&self, host: &str, program: &str) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec"]).arg(self.net.as_ref().map(|n| n.name(host)).unwrap_or_default()).arg(program);
+        command
+            .args(["netns", "exec"])
+            .arg(self.net.as_ref().map(|n| n.name(host)).unwrap_or_default())
+            .arg(program);
         command
     }
 
     fn cygnet(&self, side: &str) -> Command {
         let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("cygnet"));
         let mut command = self.in_namespace(side, &own.to_string_lossy());
-        command.arg("--run-dir").arg(self.out.join(side).join("run"));
+        command
+            .arg("--run-dir")
+            .arg(self.out.join(side).join("run"));
         command
     }
 
@@ -182,7 +231,8 @@ impl Demo {
 
     fn start_capture(&mut self) -> Result<(), Failure> {
         let file = self.capture_file();
-        let log = std::fs::File::create(self.out.join("tcpdump.log")).map_err(failed("capture log"))?;
+        let log =
+            std::fs::File::create(self.out.join("tcpdump.log")).map_err(failed("capture log"))?;
         let child = self
             .in_namespace("router", "tcpdump")
             .args(["-i", "to-west", "-n", "-U", "-s", "0", "-Z", "root", "-w"])
@@ -205,16 +255,27 @@ impl Demo {
         let log = std::fs::File::create(self.log(side)).map_err(failed("daemon log"))?;
         let mut command = self.cygnet(side);
         command.arg("daemon");
-        command.arg("--config").arg(example.join(side).join("ipsec.conf"));
-        command.arg("--secrets").arg(example.join(side).join("ipsec.secrets"));
+        command
+            .arg("--config")
+            .arg(example.join(side).join("ipsec.conf"));
+        command
+            .arg("--secrets")
+            .arg(example.join(side).join("ipsec.secrets"));
         if side == "west" {
             // Both ends know the same keys; one table of them is enough.
             command.arg("--key-log").arg(self.out.join("wireshark"));
         }
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        self.daemons.push(child.map_err(failed("starting the daemon"))?);
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        self.daemons
+            .push(child.map_err(failed("starting the daemon"))?);
         let socket = dir.join("run").join("control.sock");
-        let started = self.wait_until("the daemon answers", Duration::from_secs(10), || socket.exists());
+        let started = self.wait_until("the daemon answers", Duration::from_secs(10), || {
+            socket.exists()
+        });
         started.map_err(|failure| match failure {
             Failure::Step(text) => {
                 let log = std::fs::read_to_string(self.log(side)).unwrap_or_default();
@@ -224,7 +285,12 @@ impl Demo {
         })
     }
 
-    fn wait_until(&self, what: &str, limit: Duration, mut done: impl FnMut() -> bool) -> Result<(), Failure> {
+    fn wait_until(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut done: impl FnMut() -> bool,
+    ) -> Result<(), Failure> {
         let end = Instant::now() + limit;
         while !done() {
             self.check()?;
@@ -245,13 +311,18 @@ impl Demo {
             .map_err(failed("ping"))?;
         self.check()?;
         let text = String::from_utf8_lossy(&output.stdout);
-        for line in text.lines().filter(|l| l.contains("packets transmitted") || l.contains("rtt")) {
+        for line in text
+            .lines()
+            .filter(|l| l.contains("packets transmitted") || l.contains("rtt"))
+        {
             println!("          {to}: {line}");
         }
         if output.status.success() {
             Ok(())
         } else {
-            Err(Failure::Step(format!("pings to {to} were not answered:\n{text}")))
+            Err(Failure::Step(format!(
+                "pings to {to} were not answered:\n{text}"
+            )))
         }
     }
 
@@ -271,9 +342,13 @@ impl Demo {
         let esp = count("ip proto 50 or (udp port 4500 and udp[8:4] != 0)")?;
         let ike = count("udp port 500 or (udp port 4500 and udp[8:4] = 0)")?;
         let inner = count("net 10.0.0.0/8 or ip6 net 2001:db8:1::/48 or ip6 net 2001:db8:2::/48")?;
-        self.say(&format!("between the gateways: {ike} IKE messages, {esp} ESP packets, {inner} packets in clear"));
+        self.say(&format!(
+            "between the gateways: {ike} IKE messages, {esp} ESP packets, {inner} packets in clear"
+        ));
         if inner != 0 || esp == 0 {
-            return Err(Failure::Step("the capture shows that the traffic was not protected".to_owned()));
+            return Err(Failure::Step(
+                "the capture shows that the traffic was not protected".to_owned(),
+            ));
         }
         let command = format!(
             "WIRESHARK_CONFIG_DIR={} tshark -r {} -o esp.enable_encryption_decode:TRUE -Y 'isakmp or (esp and (icmp or icmpv6))'",
@@ -286,7 +361,14 @@ impl Demo {
             .env("WIRESHARK_CONFIG_DIR", self.out.join("wireshark"))
             .arg("-r")
             .arg(self.capture_file())
-            .args(["-o", "esp.enable_encryption_decode:TRUE", "-Y", "isakmp or (esp and (icmp or icmpv6))", "-c", "1000"])
+            .args([
+                "-o",
+                "esp.enable_encryption_decode:TRUE",
+                "-Y",
+                "isakmp or (esp and (icmp or icmpv6))",
+                "-c",
+                "1000",
+            ])
             .stderr(Stdio::null())
             .output();
         match shown {
@@ -327,7 +409,9 @@ impl Drop for Demo {
 
 /// Asks a child of ours to end, waits, and insists in the end.
 fn end(child: &mut Child) {
-    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = i32::try_from(child.id())
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
     if let Some(pid) = pid {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
@@ -345,23 +429,36 @@ fn end(child: &mut Child) {
 /// Says what is missing before anything is made.
 fn prerequisites(example: &Path) -> Result<(), Failure> {
     if !rustix::process::geteuid().is_root() {
-        return Err(Failure::Missing("network namespaces need root: try `sudo make demo`".to_owned()));
+        return Err(Failure::Missing(
+            "network namespaces need root: try `sudo make demo`".to_owned(),
+        ));
     }
-    for (tool, package) in [("ip", "iproute2"), ("ping", "iputils-ping"), ("tcpdump", "tcpdump")] {
+    for (tool, package) in [
+        ("ip", "iproute2"),
+        ("ping", "iputils-ping"),
+        ("tcpdump", "tcpdump"),
+    ] {
         let found = std::env::var_os("PATH")
             .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file()));
         if !found {
-            return Err(Failure::Missing(format!("`{tool}` is not installed: apt-get install {package}")));
+            return Err(Failure::Missing(format!(
+                "`{tool}` is not installed: apt-get install {package}"
+            )));
         }
     }
     if !Path::new("/dev/net/tun").exists() {
-        return Err(Failure::Missing("/dev/net/tun does not exist: load the tun module".to_owned()));
+        return Err(Failure::Missing(
+            "/dev/net/tun does not exist: load the tun module".to_owned(),
+        ));
     }
     for side in ["west", "east"] {
         for file in ["ipsec.conf", "ipsec.secrets"] {
             let path = example.join(side).join(file);
             if !path.is_file() {
-                return Err(Failure::Missing(format!("{} does not exist: run it from the project's directory or name the example with --example", path.display())));
+                return Err(Failure::Missing(format!(
+                    "{} does not exist: run it from the project's directory or name the example with --example",
+                    path.display()
+                )));
             }
         }
     }

@@ -17,8 +17,14 @@ const WIRES: [[(&str, &str, &[&str]); 2]; 4] = [
         ("alice", "lan", &["10.1.0.10/24", "2001:db8:1::10/64"]),
         ("west", "lan", &["10.1.0.1/24", "2001:db8:1::1/64"]),
     ],
-    [("west", "wan", &["192.0.2.1/24"]), ("router", "to-west", &["192.0.2.254/24"])],
-    [("east", "wan", &["198.51.100.1/24"]), ("router", "to-east", &["198.51.100.254/24"])],
+    [
+        ("west", "wan", &["192.0.2.1/24"]),
+        ("router", "to-west", &["192.0.2.254/24"]),
+    ],
+    [
+        ("east", "wan", &["198.51.100.1/24"]),
+        ("router", "to-east", &["198.51.100.254/24"]),
+    ],
     [
         ("bob", "lan", &["10.2.0.10/24", "2001:db8:2::10/64"]),
         ("east", "lan", &["10.2.0.1/24", "2001:db8:2::1/64"]),
@@ -37,7 +43,9 @@ const ROUTES: [(&str, &str); 6] = [
 impl Topology {
     /// Makes it; what was made of a network that could not be finished is removed.
     pub(super) fn build() -> Result<Self, String> {
-        let net = Self { prefix: format!("cygdemo{}", std::process::id()) };
+        let net = Self {
+            prefix: format!("cygdemo{}", std::process::id()),
+        };
         match net.make() {
             Ok(()) => Ok(net),
             Err(text) => {
@@ -81,7 +89,10 @@ impl Topology {
             for setting in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
                 let path = format!("/proc/sys/{}", setting.replace('.', "/"));
                 let script = format!("echo 1 > {path}");
-                ip(&["netns", "exec", &self.name(host), "sh", "-c", &script], "")?;
+                ip(
+                    &["netns", "exec", &self.name(host), "sh", "-c", &script],
+                    "",
+                )?;
             }
         }
         Ok(())
@@ -90,7 +101,10 @@ impl Topology {
     /// Removes the namespaces and with them everything inside.
     pub(super) fn remove(&self) {
         for host in HOSTS {
-            let _ = Command::new("ip").args(["netns", "del", &self.name(host)]).stderr(Stdio::null()).status();
+            let _ = Command::new("ip")
+                .args(["netns", "del", &self.name(host)])
+                .stderr(Stdio::null())
+                .status();
         }
     }
 }
@@ -104,13 +118,19 @@ fn ip(args: &[&str], input: &str) -> Result<(), String> {
         .spawn()
         .map_err(|e| format!("ip: {e}"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).map_err(|e| format!("ip: {e}"))?;
+        stdin
+            .write_all(input.as_bytes())
+            .map_err(|e| format!("ip: {e}"))?;
     }
     let output = child.wait_with_output().map_err(|e| format!("ip: {e}"))?;
     if output.status.success() {
         Ok(())
     } else {
         let text = String::from_utf8_lossy(&output.stderr);
-        Err(format!("making the demo's network failed: ip {}: {}", args.join(" "), text.trim()))
+        Err(format!(
+            "making the demo's network failed: ip {}: {}",
+            args.join(" "),
+            text.trim()
+        ))
     }
 }

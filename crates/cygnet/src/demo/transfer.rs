@@ -16,13 +16,18 @@ fn inside<T: Send + 'static>(
     let path = format!("/var/run/netns/{namespace}");
     std::thread::spawn(move || {
         let file = File::open(path)?;
-        move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(LinkNameSpaceType::Network))?;
+        move_into_link_name_space(
+            std::os::fd::AsFd::as_fd(&file),
+            Some(LinkNameSpaceType::Network),
+        )?;
         work()
     })
 }
 
 fn join<T>(thread: JoinHandle<io::Result<T>>) -> io::Result<T> {
-    thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
+    thread
+        .join()
+        .unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
 }
 
 /// Sends for `time` and returns a sentence with the throughput.

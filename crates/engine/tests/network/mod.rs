@@ -13,8 +13,8 @@ use cygnet_crypto::{EspProposal, IkeProposal, SecretBytes};
 use cygnet_engine::{
     Answer, Capabilities, ChildOptions, Connection, ConnectionKind, ConnectionSet, Engine,
     EngineOptions, Event, HostEnd, HostSpec, IkeOptions, Input, Origin, Output, Plane, PlaneChoice,
-    Protection, ProtectionId, Request, RequestId, ResolveQuery, SecretEntry, SecretKind, SecretOwner,
-    Secrets, Setup, Shunt, Sourced, StartAction, Status,
+    Protection, ProtectionId, Request, RequestId, ResolveQuery, SecretEntry, SecretKind,
+    SecretOwner, Secrets, Setup, Shunt, Sourced, StartAction, Status,
 };
 use cygnet_ike::{AuthMethod, Encapsulation, RetransmitPolicy, TsTemplate};
 use cygnet_ipsec::{Flow, Mark, SaDatabase};
@@ -119,12 +119,20 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
 
 pub fn set(connections: Vec<Connection>, psk: &str) -> ConnectionSet {
     let entry = SecretEntry {
-        owners: ["@west", "@east"].map(|o| SecretOwner::Id(o.parse().expect("an identity"))).to_vec(),
+        owners: ["@west", "@east"]
+            .map(|o| SecretOwner::Id(o.parse().expect("an identity")))
+            .to_vec(),
         kind: SecretKind::Psk,
         secret: SecretBytes::from(psk.as_bytes().to_vec()),
         origin: Origin::Default,
     };
-    ConnectionSet { setup: Setup::default(), connections, secrets: Secrets { entries: vec![entry] } }
+    ConnectionSet {
+        setup: Setup::default(),
+        connections,
+        secrets: Secrets {
+            entries: vec![entry],
+        },
+    }
 }
 
 /// A packet from behind west to behind east.
@@ -143,9 +151,19 @@ pub fn packet() -> Flow {
 impl Network {
     /// West at 192.0.2.1 and east at 192.0.2.2.
     pub fn west_and_east() -> Self {
-        let mut network = Self { now: Instant::now(), hosts: Vec::new(), wire: Vec::new(), cut: false };
-        for (seed, (name, address)) in [("west", "192.0.2.1"), ("east", "192.0.2.2")].into_iter().enumerate() {
-            network.hosts.push(Host::new(name, ip(address), seed as u64 + 1));
+        let mut network = Self {
+            now: Instant::now(),
+            hosts: Vec::new(),
+            wire: Vec::new(),
+            cut: false,
+        };
+        for (seed, (name, address)) in [("west", "192.0.2.1"), ("east", "192.0.2.2")]
+            .into_iter()
+            .enumerate()
+        {
+            network
+                .hosts
+                .push(Host::new(name, ip(address), seed as u64 + 1));
         }
         let now = network.now;
         for host in &mut network.hosts {
@@ -169,11 +187,19 @@ impl Network {
 
     /// The state of a connection as `cygnet status` shows it.
     pub fn state(&self, host: usize, name: &str) -> &'static str {
-        self.status(host).connections.iter().find(|c| c.name == name).map_or("absent", |c| c.state)
+        self.status(host)
+            .connections
+            .iter()
+            .find(|c| c.name == name)
+            .map_or("absent", |c| c.state)
     }
 
     pub fn last_failure(&self, host: usize, name: &str) -> Option<(&'static str, String)> {
-        let connection = self.status(host).connections.into_iter().find(|c| c.name == name)?;
+        let connection = self
+            .status(host)
+            .connections
+            .into_iter()
+            .find(|c| c.name == name)?;
         connection.last_failure.map(|f| (f.reason, f.text))
     }
 
@@ -205,7 +231,9 @@ impl Network {
                             bytes: t.bytes,
                         }),
                         Output::Event(event) => host.events.push(event),
-                        Output::Request { id, request } if host.holding => host.held.push_back((id, request)),
+                        Output::Request { id, request } if host.holding => {
+                            host.held.push_back((id, request))
+                        }
                         Output::Request { id, request } => {
                             let answer = host.carry_out(request);
                             host.engine.handle(now, Input::Answer { id, answer });
@@ -246,7 +274,9 @@ impl Network {
             };
             self.now = self.now.max(next);
             let now = self.now;
-            let (arrived, rest) = std::mem::take(&mut self.wire).into_iter().partition(|p| p.due <= now);
+            let (arrived, rest) = std::mem::take(&mut self.wire)
+                .into_iter()
+                .partition(|p| p.due <= now);
             self.wire = rest;
             let arrived: Vec<Packet> = arrived;
             for p in arrived.into_iter().filter(|_| !self.cut) {
@@ -274,15 +304,22 @@ impl Network {
     pub fn assert_tunnel(&mut self, plane: Plane) {
         let spis = |host: &mut Host| {
             let address = host.address;
-            let mut sas: Vec<_> =
-                host.sas(plane).iter().map(|sa| (sa.id.dst == address, sa.id.spi)).collect();
+            let mut sas: Vec<_> = host
+                .sas(plane)
+                .iter()
+                .map(|sa| (sa.id.dst == address, sa.id.spi))
+                .collect();
             sas.sort_unstable();
             sas
         };
         let west = spis(&mut self.hosts[0]);
         let east = spis(&mut self.hosts[1]);
         assert_eq!(west.len(), 2, "west has one pair of SAs: {west:x?}");
-        let mirrored: Vec<_> = east.iter().rev().map(|(inbound, spi)| (!inbound, *spi)).collect();
+        let mirrored: Vec<_> = east
+            .iter()
+            .rev()
+            .map(|(inbound, spi)| (!inbound, *spi))
+            .collect();
         let mut mirrored = mirrored;
         mirrored.sort_unstable();
         assert_eq!(west, mirrored, "east has the same pair the other way round");
@@ -292,7 +329,10 @@ impl Network {
 impl Host {
     fn new(name: &'static str, address: IpAddr, seed: u64) -> Self {
         let options = EngineOptions {
-            capabilities: Capabilities { kernel_esp: true, userspace: true },
+            capabilities: Capabilities {
+                kernel_esp: true,
+                userspace: true,
+            },
             key_log: false,
             vendor_ids: Vec::new(),
         };
@@ -352,7 +392,10 @@ impl Host {
     }
 
     fn pass_on_events(&mut self, now: Instant) {
-        for (plane, database) in [(Plane::Kernel, &mut self.kernel), (Plane::Userspace, &mut self.userspace)] {
+        for (plane, database) in [
+            (Plane::Kernel, &mut self.kernel),
+            (Plane::Userspace, &mut self.userspace),
+        ] {
             while let Ok(Some(SadbEvent::Event(event))) = database.next_event() {
                 self.engine.handle(now, Input::PlaneEvent { plane, event });
             }
