@@ -432,3 +432,30 @@ fn ipv6_outside_and_inside() {
         [range("10.2.0.0/16"), range("2001:db8:2::/48")]
     );
 }
+
+#[test]
+fn initial_contact_does_not_mean_what_is_younger_than_its_exchange() {
+    let mut sim = Pair::default().sim(1);
+    sim.manual = true;
+    // West begins, and its IKE_AUTH with INITIAL_CONTACT is long on its way.
+    sim.initiate(1, EAST);
+    sim.exchange();
+    sim.exchange();
+    let late = sim.sent();
+    sim.run_for(Duration::from_millis(100));
+    // Meanwhile east begins too, and comes to an end.
+    sim.initiate(0, WEST);
+    for _ in 0..4 {
+        sim.exchange();
+    }
+    assert_eq!(sim.nodes[0].endpoint.child_sas().count(), 1);
+    for datagram in late {
+        sim.deliver(datagram);
+    }
+    sim.manual = false;
+    sim.run_for(s(1));
+    sim.exchange();
+    sim.run_for(s(10));
+    assert_eq!(sim.nodes[0].endpoint.ike_sas().count(), 2);
+    sim.assert_agreement(0, 1);
+}

@@ -116,6 +116,36 @@ fn a_flood_that_returns_its_cookies_stops_at_the_limits() {
     assert!(reported <= 20, "{reported}");
 }
 
+//= rfc7296#2.6
+//= type=test
+//# When one party receives an IKE_SA_INIT request containing a cookie
+//# whose contents do not match the value expected, that party MUST
+//# ignore the cookie and process the message as if no cookie had been
+//# included; usually this means sending a response containing a new
+//# cookie.
+#[test]
+fn a_wrong_cookie_is_as_good_as_none() {
+    let mut pair = Pair::default();
+    pair.west_config.cookie_threshold = 0;
+    let mut sim = pair.sim(1);
+    sim.manual = true;
+    let template = template();
+    let old = Message::parse(&template).unwrap();
+    let mut bytes = Vec::new();
+    cygnet_wire::write_message(&mut bytes, old.header(), |payloads| {
+        let kind = cygnet_wire::NotifyType::COOKIE;
+        payloads.notify(&cygnet_wire::Notify::new(kind, &[7; 33]));
+        for payload in old.payloads().map(Result::unwrap) {
+            payloads.any(&payload);
+        }
+    })
+    .unwrap();
+    let answers = from(&mut sim, 1, &bytes);
+    assert_eq!(answers.len(), 1);
+    assert!(describe(&answers[0]).ends_with("N(COOKIE)"));
+    assert_eq!(sim.nodes[1].endpoint.size(), 0);
+}
+
 #[test]
 fn one_address_gets_its_share_only() {
     let mut pair = Pair::default();

@@ -130,3 +130,27 @@ fn port_4500_from_the_start_needs_no_encapsulation() {
     assert!(sim.lines().iter().all(|l| l.contains(" 4500 > 4500 ")));
     assert!(!child(&sim, 0).encapsulated);
 }
+
+#[test]
+fn without_a_nat_a_peer_does_not_move() {
+    let mut sim = run(Pair::default());
+    let ike = sim.nodes[0].endpoint.ike_sas().next().unwrap().id;
+    sim.manual = true;
+    sim.act(0, |endpoint, now| endpoint.check_liveness(now, ike));
+    let mut probe = sim.sent().remove(0);
+    probe.src = "203.0.113.66:500".parse().unwrap();
+    sim.deliver(probe.clone());
+    // Answered to where it came from, and forgotten.
+    assert_eq!(sim.outbox[0].dst, probe.src);
+    assert_eq!(
+        sim.nodes[1]
+            .endpoint
+            .ike_sas()
+            .next()
+            .unwrap()
+            .remote
+            .to_string(),
+        "192.0.2.1:500"
+    );
+    assert!(!sim.event_names(1).contains(&"peer_moved"));
+}
