@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use cygnet_ike::{ChildInstall, ChildSaId, IkeSaId, Output as IkeOutput, Refusal, RefusalKind};
+use cygnet_ike::{
+    ChildFailure, ChildInstall, ChildSaId, IkeSaId, Output as IkeOutput, Refusal, RefusalKind,
+};
 use cygnet_ipsec::{AllocateSpi, Command, CommandError, Mark, Reply, SaId};
 
 use crate::commands::{Path, PolicyPlan, lifetimes, rekey_margin, security_associations};
@@ -29,7 +31,10 @@ impl Engine {
 
     fn connection_of(&self, config: &cygnet_ike::ChildConfig) -> Option<ConnectionId> {
         let id = ConnectionId(config.tag);
-        self.connections.contains_key(&id).then_some(id)
+        self.connections
+            .get(&id)
+            .is_some_and(|c| !c.unloaded)
+            .then_some(id)
     }
 
     fn refuse(&mut self, now: Instant, id: cygnet_ike::RequestId, kind: RefusalKind, text: &str) {
@@ -63,10 +68,12 @@ impl Engine {
                         "the connection is not loaded any more",
                     );
                 };
-                self.ikes.entry(ike).or_insert(Ike {
-                    connection: Some(connection),
+                // Known from here on: what takes the connection down takes this one along.
+                let known = self.ikes.entry(ike).or_insert(Ike {
+                    connection: None,
                     initiator: false,
                 });
+                known.connection.get_or_insert(connection);
                 let Some(c) = self.connections.get(&connection) else {
                     return;
                 };
@@ -186,7 +193,8 @@ impl Engine {
             .oriented
             .as_ref()
             .is_ok_and(|o| o.orientation.remote.is_none());
-        let reqid = if many_peers && config.child.reqid.is_none() {
+        let own_reqid = many_peers && config.child.reqid.is_none();
+        let reqid = if own_reqid {
             self.allocate_reqid()
         } else {
             shared_reqid
@@ -219,6 +227,7 @@ impl Engine {
             plane,
             owner,
             reqid,
+            own_reqid,
             inbound: inbound.id,
             outbound: outbound.id,
             installed_sas: 0,
@@ -291,8 +300,7 @@ impl Engine {
             }
             return;
         };
-        let connection_reqid = self.connections.get(&record.connection).map(|c| c.reqid);
-        if connection_reqid != Some(record.reqid) {
+        if record.own_reqid {
             self.reqids.remove(&record.reqid);
         }
         // The peer chose the outbound SPI: one that we did not install may be somebody else's.
@@ -318,11 +326,16 @@ impl Engine {
         match &event {
             E::IkeEstablished { ike, info, .. } => {
                 let (ike, role) = (*ike, info.role);
+                let lifetime = info.config.as_ref().and_then(|c| c.lifetime);
                 self.ikes.entry(ike).or_insert(Ike {
                     connection: None,
                     initiator: role == cygnet_ike::Role::Initiator,
                 });
                 self.note(event);
+                // Until a child SA says whose it is; without one it must not live for ever.
+                if let Some(lifetime) = lifetime {
+                    self.set_timer(now + lifetime, Timer::ExpireIke(ike));
+                }
                 self.plan_ike_lifetime(now, ike);
             }
             E::IkeFailed { ike, reason, info } => {
@@ -349,6 +362,11 @@ impl Engine {
                 self.note(event);
                 self.on_child_established(now, ike, child);
             }
+            // The IKE SA's own end follows and says more.
+            E::ChildFailed {
+                reason: ChildFailure::IkeSaEnded,
+                ..
+            } => self.note(event),
             E::ChildFailed {
                 ike,
                 reason,
@@ -368,6 +386,8 @@ impl Engine {
                 self.note(event);
                 self.on_child_closed(now, ike, child, stood);
             }
+            // What is only said to be gone, after its failure was told.
+            E::Retransmitting { ike, .. } if !self.ikes.contains_key(ike) => {}
             E::Retransmitting { .. }
             | E::PeerMoved { .. }
             | E::PeerComplaint { .. }
@@ -446,7 +466,8 @@ impl Engine {
             known.connection.get_or_insert(id);
         }
         let Some(c) = self.connections.get_mut(&id) else {
-            return;
+            // Its connection went while it was installed.
+            return self.endpoint.delete_ike(now, ike);
         };
         c.children.push(child);
         c.last_failure = None;

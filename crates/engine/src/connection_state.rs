@@ -38,8 +38,17 @@ pub(crate) enum Trap {
     Installing,
     Installed,
     Removing,
-    /// It could not be installed; tried again when something changes.
+    /// It could not be installed; tried again after a while.
     Failed(String),
+}
+
+impl Trap {
+    /// What failed may be tried again.
+    pub(crate) fn forgive(&mut self) {
+        if let Self::Failed(_) = self {
+            *self = Self::None;
+        }
+    }
 }
 
 /// Time between attempts.
@@ -97,6 +106,8 @@ pub(crate) struct State {
     pub(crate) trap_owner: OwnerId,
     pub(crate) trap_policies: Vec<PolicyKey>,
     pub(crate) trap_protection: Option<ProtectionId>,
+    /// For which ends the trap was made.
+    pub(crate) trap_orientation: Option<Orientation>,
     /// The IKE SA with which we are trying to bring it up.
     pub(crate) negotiating: Option<IkeSaId>,
     /// The IKE SA that the negotiation will replace.

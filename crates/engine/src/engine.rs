@@ -79,6 +79,8 @@ pub(crate) struct Child {
     pub(crate) plane: Plane,
     pub(crate) owner: OwnerId,
     pub(crate) reqid: u32,
+    /// The reqid was allocated for this child alone and is freed with it.
+    pub(crate) own_reqid: bool,
     pub(crate) inbound: SaId,
     pub(crate) outbound: SaId,
     /// How many of the two stand, inbound first.
@@ -221,7 +223,9 @@ impl Engine {
                 Timer::Retry(id) => {
                     if let Some(c) = self.connections.get_mut(&id) {
                         c.retry_at = None;
+                        c.trap.forgive();
                     }
+                    self.look_up_again(id);
                     self.reconcile(now, id);
                 }
                 Timer::ReplaceIke(ike) => self.replace(now, ike),
@@ -353,6 +357,15 @@ impl Engine {
         }
     }
 
+    /// Where the packets of a configured connection are transformed; passthrough and drop are the kernel's.
+    pub(crate) fn plane_for(&self, connection: &Connection) -> Plane {
+        if connection.negotiates() {
+            self.plane_of(connection.plane)
+        } else {
+            Plane::Kernel
+        }
+    }
+
     pub(crate) fn execute(
         &mut self,
         plane: Plane,
@@ -385,11 +398,9 @@ impl Engine {
             // Asked by a person: now, not when the wait is over.
             c.retry_at = None;
             c.backoff.reset();
-            if let Trap::Failed(_) = c.trap {
-                c.trap = Trap::None;
-            }
         }
         self.clear_timers(|t| *t == Timer::Retry(id));
+        self.look_up_again(id);
         self.want(now, id, Intent::Up);
         Ok(())
     }
@@ -432,6 +443,11 @@ impl Engine {
 
     /// Makes the loaded connections those of `set`. What did not change is not
     /// touched, what changed is taken down and started anew, what vanished goes.
+    ///
+    /// The new form of a connection takes its policies over from the old one
+    /// before that goes, so that nothing passes in clear in between. Where the
+    /// plane changes too the old one goes first: the kernel's policies and the
+    /// fence of the user-space plane have the same keys.
     pub fn load(&mut self, now: Instant, set: ConnectionSet) {
         self.setup = set.setup;
         self.secrets = Arc::new(set.secrets);
@@ -443,13 +459,27 @@ impl Engine {
             .filter(|(_, c)| !c.unloaded)
             .map(|(id, c)| (*id, c.config.clone()))
             .collect();
+        let mut replaced = Vec::new();
         for (id, known) in &old {
-            if !set
+            if set
                 .connections
                 .iter()
                 .any(|c| c == &**known && c.start != StartAction::Ignore)
             {
-                self.unload(now, *id);
+                continue;
+            }
+            let successor = set
+                .connections
+                .iter()
+                .find(|c| c.name == known.name && c.start != StartAction::Ignore);
+            match successor {
+                Some(new) if self.plane_for(new) == self.plane_for(known) => {
+                    if let Some(c) = self.connections.get_mut(id) {
+                        c.unloaded = true;
+                    }
+                    replaced.push(*id);
+                }
+                _ => self.unload(now, *id),
             }
         }
         for connection in set.connections {
@@ -457,6 +487,9 @@ impl Engine {
             if !known && connection.start != StartAction::Ignore {
                 self.add(now, connection);
             }
+        }
+        for id in replaced {
+            self.unload(now, id);
         }
         self.refresh_directory();
         self.drain_endpoint(now);
@@ -466,6 +499,8 @@ impl Engine {
     /// when [`Engine::is_drained`].
     pub fn shutdown(&mut self, now: Instant) {
         self.shutting_down = true;
+        // Whom we say good-bye to must not be let in again.
+        self.refresh_directory();
         let ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
         for id in ids {
             self.take_down(now, id, Intent::Down);
@@ -494,9 +529,14 @@ impl Engine {
                 .all(|c| !matches!(c.trap, Trap::Installing | Trap::Removing))
     }
 
-    /// Whether nothing is installed and nothing is under way any more.
+    /// Whether nothing is installed and nothing is under way any more. Nobody
+    /// waits for a slow resolver.
     pub fn is_drained(&self) -> bool {
-        self.waiting.is_empty() && self.children.is_empty() && self.ikes.is_empty()
+        self.waiting
+            .values()
+            .all(|w| matches!(w, Waiting::Resolve(_)))
+            && self.children.is_empty()
+            && self.ikes.is_empty()
     }
 }
 

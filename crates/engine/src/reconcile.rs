@@ -33,11 +33,7 @@ impl Engine {
     pub(crate) fn add(&mut self, now: Instant, connection: Connection) {
         let id = ConnectionId(self.fresh_id());
         let trap_owner = OwnerId(self.fresh_id());
-        let plane = if connection.negotiates() {
-            self.plane_of(connection.plane)
-        } else {
-            Plane::Kernel
-        };
+        let plane = self.plane_for(&connection);
         let reqid = match connection.child.reqid {
             Some(fixed) => fixed,
             None => self.allocate_reqid(),
@@ -58,6 +54,7 @@ impl Engine {
             trap_owner,
             trap_policies: Vec::new(),
             trap_protection: None,
+            trap_orientation: None,
             negotiating: None,
             replacing: None,
             children: Vec::new(),
@@ -96,6 +93,7 @@ impl Engine {
     pub(crate) fn want(&mut self, now: Instant, id: ConnectionId, intent: Intent) {
         if let Some(c) = self.connections.get_mut(&id) {
             c.intent = intent;
+            c.trap.forgive();
         }
         self.reconcile(now, id);
         self.drain_endpoint(now);
@@ -123,6 +121,20 @@ impl Engine {
             self.endpoint.delete_ike(now, ike);
         }
         self.drain_endpoint(now);
+        if self
+            .connections
+            .get(&id)
+            .is_some_and(|c| c.negotiating.is_some())
+        {
+            // The peer may have to be told first. Nobody here waits for that, a new attempt least of all.
+            self.attempt_failed(
+                now,
+                id,
+                "cancelled",
+                "the attempt was cancelled".to_owned(),
+                false,
+            );
+        }
         self.reconcile(now, id);
         self.drain_endpoint(now);
     }
@@ -132,7 +144,7 @@ impl Engine {
         let peers = self
             .connections
             .values()
-            .filter(|c| !c.unloaded && c.config.negotiates())
+            .filter(|c| !c.unloaded && !self.shutting_down && c.config.negotiates())
             .filter_map(|c| c.oriented.as_ref().ok().map(|o| &o.peer));
         let snapshot = Snapshot::new(peers, self.secrets.clone());
         self.endpoint.set_directory(Arc::new(snapshot));
@@ -203,8 +215,36 @@ impl Engine {
             Answer::Addresses(addresses) => addresses,
             _ => Vec::new(),
         };
-        self.known.answers.insert(query, addresses);
+        let found_no_name = addresses.is_empty() && matches!(query, ResolveQuery::Name(_));
+        self.known.answers.insert(query.clone(), addresses);
         self.orient_unoriented(now);
+        if !found_no_name {
+            return;
+        }
+        // No event tells when a resolver works again: it has to be asked.
+        let waiting: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| matches!(&c.oriented, Err(Unoriented::NotFound(q)) if *q == query))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in waiting {
+            let random = self.random();
+            if let Some(c) = self.connections.get_mut(&id) {
+                let at = now + c.backoff.after_failure(random);
+                self.clear_timers(|t| *t == Timer::Retry(id));
+                self.set_timer(at, Timer::Retry(id));
+            }
+        }
+    }
+
+    /// Asks once more for a name that was not found.
+    pub(crate) fn look_up_again(&mut self, id: ConnectionId) {
+        let oriented = self.connections.get(&id).map(|c| &c.oriented);
+        if let Some(Err(Unoriented::NotFound(query @ ResolveQuery::Name(_)))) = oriented {
+            let query = query.clone();
+            self.resolve(query);
+        }
     }
 
     /// The set of our addresses changed.
@@ -229,13 +269,14 @@ impl Engine {
             .map(|(id, _)| *id)
             .collect();
         for id in lost {
-            let intent = self.connections.get(&id).map_or(Intent::Down, |c| c.intent);
+            let Some(c) = self.connections.get_mut(&id) else {
+                continue;
+            };
+            let intent = c.intent;
+            // The trap stays: what is to be protected must not find its way in clear meanwhile.
+            c.oriented = Err(Unoriented::NotOurs);
             // Without its address an SA cannot say good-bye; it ends here and is made anew.
-            self.take_down(now, id, Intent::Down);
-            if let Some(c) = self.connections.get_mut(&id) {
-                c.oriented = Err(Unoriented::NotOurs);
-                c.intent = intent;
-            }
+            self.take_down(now, id, intent);
         }
         self.orient_unoriented(now);
     }
@@ -257,6 +298,11 @@ impl Engine {
             .collect();
         for &id in &ids {
             self.orient(id);
+            if let Some(c) = self.connections.get_mut(&id).filter(|c| c.oriented.is_ok()) {
+                // What it waited for is there.
+                c.retry_at = None;
+                self.clear_timers(|t| *t == Timer::Retry(id));
+            }
         }
         self.refresh_directory();
         for id in ids {
@@ -273,7 +319,7 @@ impl Engine {
             return;
         }
         let Ok(oriented) = &c.oriented else {
-            if c.trap == Trap::Installed {
+            if c.trap == Trap::Installed && c.intent == Intent::Down {
                 self.remove_trap(now, id);
             }
             return self.forget_if_idle(id);
@@ -286,9 +332,10 @@ impl Engine {
                     !c.config.negotiates() || c.config.child.negotiation_shunt == Shunt::Drop
                 }
             };
+        let stale = c.trap_orientation.as_ref() != Some(&oriented.orientation);
         match c.trap {
             Trap::None if wants_trap => self.install_trap(now, id),
-            Trap::Installed if !wants_trap => self.remove_trap(now, id),
+            Trap::Installed if !wants_trap || stale => self.remove_trap(now, id),
             _ => {}
         }
         let Some(c) = self.connections.get(&id) else {
@@ -296,7 +343,11 @@ impl Engine {
         };
         let idle = c.children.is_empty() && c.negotiating.is_none() && c.retry_at.is_none();
         // The trap comes first: nothing may pass in clear while we negotiate.
-        let trap_pending = matches!(c.trap, Trap::Installing | Trap::Removing);
+        let trap_pending = match c.trap {
+            Trap::Installing | Trap::Removing => true,
+            Trap::Failed(_) => wants_trap,
+            Trap::None | Trap::Installed => false,
+        };
         if c.intent == Intent::Up && c.config.negotiates() && idle && !trap_pending {
             self.initiate(now, id, None);
         }
@@ -368,18 +419,27 @@ impl Engine {
             return;
         };
         c.negotiating = None;
-        c.replacing = None;
+        // While the predecessor works, the next attempt is again one to replace it.
+        let predecessor = c
+            .replacing
+            .take()
+            .filter(|_| !c.children.is_empty() && c.intent != Intent::Down);
         c.last_failure = Some(LastFailure {
             name: reason,
             text: text.clone(),
             at: now,
         });
-        let retry_in = (c.intent == Intent::Up && may_retry && !shutting_down)
-            .then(|| c.backoff.after_failure(random));
-        c.retry_at = retry_in.map(|wait| now + wait);
+        let wanted = c.intent == Intent::Up || predecessor.is_some();
+        let retry_in =
+            (wanted && may_retry && !shutting_down).then(|| c.backoff.after_failure(random));
+        c.retry_at = retry_in
+            .filter(|_| predecessor.is_none())
+            .map(|wait| now + wait);
         let connection = c.name.clone();
         let failure_shunt_releases = c.config.child.failure_shunt == Shunt::Passthrough;
-        if let Some(at) = c.retry_at {
+        if let (Some(ike), Some(wait)) = (predecessor, retry_in) {
+            self.set_timer(now + wait, Timer::ReplaceIke(ike));
+        } else if let Some(at) = c.retry_at {
             self.set_timer(at, Timer::Retry(id));
         } else if failure_shunt_releases
             && self
@@ -429,7 +489,8 @@ impl Engine {
         let config = c.config.clone();
         let (plane, owner, reqid) = (c.plane, c.trap_owner, c.reqid);
         let selectors = oriented.selectors.clone();
-        let local = oriented.orientation.local;
+        let orientation = oriented.orientation.clone();
+        let local = orientation.local;
         let policies: Vec<Policy> = match (config.kind, oriented.orientation.remote) {
             (ConnectionKind::Passthrough, _) => {
                 shunt_policies(&selectors, Action::Allow, &config.child)
@@ -465,6 +526,7 @@ impl Engine {
             c.trap = Trap::Installing;
             c.trap_policies = keys;
             c.trap_protection = protection_id;
+            c.trap_orientation = Some(orientation);
         }
         self.run(now, Transaction::building(steps, Completion::Trapped(id)));
     }
@@ -582,17 +644,27 @@ impl Engine {
                     connection: connection.clone(),
                     text: text.clone(),
                 });
-                if self
-                    .connections
-                    .get(&id)
-                    .is_some_and(|c| c.intent == Intent::Up)
-                {
-                    // Without the fence nothing may be sent either.
-                    return self.attempt_failed(now, id, "trap_failed", text, true);
+                // Without the fence nothing may be sent either.
+                match self.connections.get(&id).map(|c| c.intent) {
+                    Some(Intent::Up) => {
+                        return self.attempt_failed(now, id, "trap_failed", text, true);
+                    }
+                    Some(Intent::OnDemand) if !self.shutting_down => self.retry_trap(now, id),
+                    _ => {}
                 }
             }
         }
         self.reconcile(now, id);
+    }
+
+    /// Plans the next attempt to set a trap that waits for packets.
+    fn retry_trap(&mut self, now: Instant, id: ConnectionId) {
+        let random = self.random();
+        if let Some(c) = self.connections.get_mut(&id) {
+            let at = now + c.backoff.after_failure(random);
+            c.retry_at = Some(at);
+            self.set_timer(at, Timer::Retry(id));
+        }
     }
 
     pub(crate) fn on_untrapped(&mut self, now: Instant, id: ConnectionId) {
@@ -639,7 +711,7 @@ impl Engine {
             return self.tell(Event::ForeignAcquire { plane, reqid });
         };
         let connection = c.name.clone();
-        let busy = c.negotiating.is_some() || self.shutting_down;
+        let busy = c.negotiating.is_some() || c.unloaded || self.shutting_down;
         self.tell(Event::Acquired {
             connection,
             plane,

@@ -5,7 +5,7 @@ mod network;
 
 use std::time::Duration;
 
-use cygnet_engine::{Plane, PlaneChoice, StartAction};
+use cygnet_engine::{Event, Input, Plane, PlaneChoice, StartAction};
 use cygnet_ipsec::CommandError;
 use cygnet_kernel::sadb::Sadb as _;
 use network::{EAST, Network, WEST, connection, ip, packet, set};
@@ -91,6 +91,45 @@ fn a_fence_that_cannot_be_raised_lets_nothing_be_negotiated() {
         Some(("trap_failed", "TUN is missing".to_owned()))
     );
     assert_eq!(net.state(WEST, "t"), "blocked");
+}
+
+#[test]
+fn a_fence_that_could_not_be_raised_is_tried_again() {
+    for (start, state) in [
+        (StartAction::Start, "up"),
+        (StartAction::OnDemand, "trapped"),
+    ] {
+        let mut net = Network::west_and_east();
+        let there = connection("t", StartAction::Add, PlaneChoice::Userspace);
+        net.load(1, set(vec![there], "secret"));
+        net.west().refuse_protection = Some("TUN is missing".to_owned());
+        let here = connection("t", start, PlaneChoice::Userspace);
+        net.load(0, set(vec![here], "secret"));
+        assert_eq!(net.state(WEST, "t"), "blocked");
+        net.run_for(seconds(3));
+        assert_eq!(net.state(WEST, "t"), state);
+        assert!(!net.west().protections.is_empty());
+    }
+}
+
+#[test]
+fn the_fence_outlives_the_loss_of_the_address() {
+    for (choice, plane) in PLANES {
+        let mut net = up(choice);
+        let (now, address) = (net.now, net.west().address);
+        net.west().engine.handle(now, Input::Addresses(Vec::new()));
+        net.run_for(seconds(1));
+        assert_eq!(net.state(WEST, "t"), "unoriented");
+        assert!(net.west().sas(plane).is_empty());
+        assert_eq!(net.west().policies(plane), 3, "the trap stays");
+        let fences = usize::from(plane == Plane::Userspace);
+        assert_eq!(net.west().protections.len(), fences);
+        let now = net.now;
+        let back = Input::Addresses(vec![address]);
+        net.west().engine.handle(now, back);
+        net.run_for(seconds(1));
+        net.assert_tunnel(plane);
+    }
 }
 
 #[test]
@@ -227,6 +266,20 @@ fn wrong_keys_are_told_on_both_sides() {
         net.last_failure(EAST, "t").map(|f| f.0),
         Some("authentication_failed")
     );
+    let reasons: Vec<_> = net
+        .west()
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::AttemptFailed { reason, .. } => Some(*reason),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        reasons,
+        ["authentication_failed"],
+        "not that the child SA went with it"
+    );
     assert!(net.west().sas(Plane::Kernel).is_empty() && net.east().sas(Plane::Kernel).is_empty());
 }
 
@@ -308,6 +361,39 @@ fn a_soft_limit_makes_a_successor_before_the_predecessor_ends() {
 }
 
 #[test]
+fn a_successor_is_tried_again_while_the_predecessor_works() {
+    let mut net = up(PlaneChoice::Kernel);
+    let old = net.west().sas(Plane::Kernel);
+    let inbound = old
+        .iter()
+        .find(|sa| sa.id.dst == ip("192.0.2.1"))
+        .expect("an inbound SA");
+    let expire = cygnet_ipsec::Expire {
+        sa: inbound.id,
+        src: inbound.src,
+        reqid: inbound.reqid,
+        hard: false,
+    };
+    net.cut = true;
+    net.west()
+        .kernel
+        .emit(cygnet_kernel::sadb::SadbEvent::Event(
+            cygnet_ipsec::Event::Expire(expire),
+        ));
+    net.run_for(seconds(90));
+    assert!(net.west().names().contains(&"attempt_failed"));
+    assert_eq!(net.west().sas(Plane::Kernel), old);
+    net.cut = false;
+    net.run_for(seconds(60));
+    net.assert_tunnel(Plane::Kernel);
+    let new = net.west().sas(Plane::Kernel);
+    assert!(
+        new.iter().all(|n| old.iter().all(|o| o.id.spi != n.id.spi)),
+        "all SPIs are new"
+    );
+}
+
+#[test]
 fn a_hard_limit_ends_the_sa_and_the_intent_brings_it_back() {
     let mut net = up(PlaneChoice::Kernel);
     let inbound = net
@@ -382,7 +468,7 @@ fn shutdown_says_good_bye_and_leaves_nothing() {
 
 #[test]
 fn a_default_route_that_comes_late_is_noticed() {
-    use cygnet_engine::{HostSpec, Input, ResolveQuery, Sourced};
+    use cygnet_engine::{HostSpec, ResolveQuery, Sourced};
     let mut net = Network::west_and_east();
     net.load(
         1,
@@ -403,6 +489,23 @@ fn a_default_route_that_comes_late_is_noticed() {
     let now = net.now;
     net.west().engine.handle(now, Input::RoutesChanged);
     net.run_for(seconds(1));
+    net.assert_tunnel(Plane::Kernel);
+}
+
+#[test]
+fn a_name_that_is_not_found_is_looked_up_again() {
+    use cygnet_engine::{HostSpec, ResolveQuery, Sourced};
+    let mut net = Network::west_and_east();
+    let east = connection("t", StartAction::Add, PlaneChoice::Kernel);
+    net.load(1, set(vec![east], "secret"));
+    let mut west = connection("t", StartAction::Start, PlaneChoice::Kernel);
+    west.right.host = Sourced::default_value(HostSpec::Name("east.example".to_owned()));
+    net.load(0, set(vec![west], "secret"));
+    net.run_for(seconds(5));
+    assert_eq!(net.state(WEST, "t"), "unoriented");
+    let query = ResolveQuery::Name("east.example".to_owned());
+    net.west().resolved.insert(query, vec![ip("192.0.2.2")]);
+    net.run_for(seconds(10));
     net.assert_tunnel(Plane::Kernel);
 }
 
