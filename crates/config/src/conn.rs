@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cygnet_crypto::{EspProposal, IkeProposal, NameError};
 use cygnet_engine::{
-    ChildOptions, Connection, ConnectionKind, HostEnd, HostSpec, IkeOptions, Origin, PlaneChoice, Shunt, Sourced,
-    StartAction,
+    ChildOptions, Connection, ConnectionKind, HostEnd, HostSpec, IkeOptions, Origin, PlaneChoice,
+    Shunt, Sourced, StartAction,
 };
 use cygnet_ike::{AuthMethod, Encapsulation, RetransmitPolicy, TsAddresses, TsTemplate};
 use cygnet_ipsec::Mark;
@@ -17,7 +17,8 @@ use crate::document::{Assignment, Conn, Document};
 use crate::keyword::Side;
 use crate::section::Values;
 use crate::value::{
-    Parsed, TimeUnit, ValueError, choice, count, duration, mark, number, percent, positive_duration, yes_no,
+    Parsed, TimeUnit, ValueError, choice, count, duration, mark, number, percent,
+    positive_duration, yes_no,
 };
 
 /// Sections that take over sections that take over … more than this is a mistake.
@@ -36,13 +37,19 @@ pub(crate) fn connections(document: &Document, diagnostics: &mut Diagnostics) ->
         let mut values = Values::new(entries, true, diagnostics);
         read(&mut values);
     }
-    document.conns.iter().filter_map(|conn| connection(conn, document, diagnostics)).collect()
+    document
+        .conns
+        .iter()
+        .filter_map(|conn| connection(conn, document, diagnostics))
+        .collect()
 }
 
 /// Adds what `%default` says; there, the last definition wins.
 fn defaults<'a>(document: &'a Document, entries: &mut Entries<'a>) {
     for assignment in document.defaults.iter().rev() {
-        entries.entry((assignment.side, assignment.keyword.name)).or_insert(assignment);
+        entries
+            .entry((assignment.side, assignment.keyword.name))
+            .or_insert(assignment);
     }
 }
 
@@ -78,10 +85,15 @@ fn check_also(document: &Document, diagnostics: &mut Diagnostics) {
                 stack.pop();
                 continue;
             };
-            let Some((target, next)) = target.and_then(|t| Some((t, document.conns.get(t)?))) else {
+            let Some((target, next)) = target.and_then(|t| Some((t, document.conns.get(t)?)))
+            else {
                 let name = &assignment.value.text;
                 let help = did_you_mean(name, document.conns.iter().map(|c| c.name.as_str()));
-                diagnostics.error(&assignment.value_span(), "also: there is no connection of that name", help);
+                diagnostics.error(
+                    &assignment.value_span(),
+                    "also: there is no connection of that name",
+                    help,
+                );
                 continue;
             };
             match visits.get(target) {
@@ -90,7 +102,8 @@ fn check_also(document: &Document, diagnostics: &mut Diagnostics) {
                     diagnostics.error(&assignment.value_span(), message, None);
                 }
                 Some(Visit::Not) if stack.len() >= MAX_ALSO_DEPTH => {
-                    let message = format!("also: sections are nested more than {MAX_ALSO_DEPTH} deep");
+                    let message =
+                        format!("also: sections are nested more than {MAX_ALSO_DEPTH} deep");
                     diagnostics.error(&assignment.value_span(), message, None);
                     mark_visit(&mut visits, target, Visit::Done);
                 }
@@ -138,7 +151,9 @@ fn merge<'a>(conn: &'a Conn, document: &'a Document, diagnostics: &mut Diagnosti
             continue;
         }
         for assignment in next.assignments.iter().filter(|a| a.keyword.name != "also") {
-            entries.entry((assignment.side, assignment.keyword.name)).or_insert(assignment);
+            entries
+                .entry((assignment.side, assignment.keyword.name))
+                .or_insert(assignment);
         }
         push(&mut pending, next);
     }
@@ -162,9 +177,15 @@ fn start(text: &str) -> Parsed<StartAction> {
 }
 
 /// One connection; `None` if it is wrong, or ignored and not complete.
-fn connection(conn: &Conn, document: &Document, diagnostics: &mut Diagnostics) -> Option<Connection> {
+fn connection(
+    conn: &Conn,
+    document: &Document,
+    diagnostics: &mut Diagnostics,
+) -> Option<Connection> {
     let entries = merge(conn, document, diagnostics);
-    let start_text = entries.get(&(Side::Both, "auto")).map(|a| a.value.text.as_str());
+    let start_text = entries
+        .get(&(Side::Both, "auto"))
+        .map(|a| a.value.text.as_str());
     let ignored = start_text.is_none_or(|text| start(text) == Ok(StartAction::Ignore));
     let mut values = Values::new(entries, ignored, diagnostics);
     let read = read(&mut values);
@@ -173,7 +194,8 @@ fn connection(conn: &Conn, document: &Document, diagnostics: &mut Diagnostics) -
         for (side, host) in [("left", &left), ("right", &right)] {
             if host.is_none() && !values.spoilt {
                 let message = format!("connection `{}` lacks `{side}=`", conn.name);
-                let help = "an address, a name, `%defaultroute` for this host or `%any` for whoever calls";
+                let help =
+                    "an address, a name, `%defaultroute` for this host or `%any` for whoever calls";
                 values.report(&conn.header, message, Some(help.to_owned()), false);
             }
         }
@@ -181,8 +203,12 @@ fn connection(conn: &Conn, document: &Document, diagnostics: &mut Diagnostics) -
             check_ends(conn, &left.value, &right.value, &mut values);
         }
         if read.kind_negotiates() && !read.authenticates && !values.spoilt {
-            let message = format!("connection `{}` does not say how to authenticate", conn.name);
-            let help = "write `authby=secret`; certificates, libreswan's default, are not supported yet";
+            let message = format!(
+                "connection `{}` does not say how to authenticate",
+                conn.name
+            );
+            let help =
+                "write `authby=secret`; certificates, libreswan's default, are not supported yet";
             values.report(&conn.header, message, Some(help.to_owned()), true);
         }
     }
@@ -204,7 +230,12 @@ fn check_ends(conn: &Conn, left: &HostSpec, right: &HostSpec, values: &mut Value
         (a, b) if only_local(a) && only_local(b) => "both ends are this host",
         _ => return,
     };
-    values.report(&conn.header, format!("connection `{}`: {message}", conn.name), None, false);
+    values.report(
+        &conn.header,
+        format!("connection `{}`: {message}", conn.name),
+        None,
+        false,
+    );
 }
 
 /// What was read of one end.
@@ -227,15 +258,24 @@ struct Parts {
 
 impl Parts {
     fn kind_negotiates(&self) -> bool {
-        matches!(self.kind, ConnectionKind::Tunnel | ConnectionKind::Transport)
+        matches!(
+            self.kind,
+            ConnectionKind::Tunnel | ConnectionKind::Transport
+        )
     }
 
     fn into_connection(self, name: String, origin: Sourced<()>) -> Option<Connection> {
         Some(Connection {
             name,
             origin,
-            left: HostEnd { host: self.left.host?, ..self.left.rest },
-            right: HostEnd { host: self.right.host?, ..self.right.rest },
+            left: HostEnd {
+                host: self.left.host?,
+                ..self.left.rest
+            },
+            right: HostEnd {
+                host: self.right.host?,
+                ..self.right.rest
+            },
             ike: self.ike,
             child: self.child,
             kind: self.kind,
@@ -287,31 +327,60 @@ fn read(values: &mut Values<'_, '_>) -> Parts {
 /// `keyexchange`, `ikev2`, `phase2`: there is one answer each.
 fn protocol(values: &mut Values<'_, '_>) {
     const IKEV1: &str = "IKEv1 is out of scope";
-    values.get("keyexchange", (), |text| match text.to_ascii_lowercase().as_str() {
-        "ikev1" => Err(ValueError::unsupported(IKEV1).help("use `keyexchange=ikev2` at both ends")),
-        _ => choice(text, &[("ikev2", ()), ("ike", ())]),
+    values.get("keyexchange", (), |text| {
+        match text.to_ascii_lowercase().as_str() {
+            "ikev1" => {
+                Err(ValueError::unsupported(IKEV1).help("use `keyexchange=ikev2` at both ends"))
+            }
+            _ => choice(text, &[("ikev2", ()), ("ike", ())]),
+        }
     });
-    values.get("ikev2", (), |text| match text.to_ascii_lowercase().as_str() {
-        "no" | "never" => Err(ValueError::unsupported(IKEV1).help("use `keyexchange=ikev2` at both ends")),
-        _ => choice(text, &[("yes", ()), ("insist", ()), ("propose", ()), ("permit", ())]),
+    values.get("ikev2", (), |text| {
+        match text.to_ascii_lowercase().as_str() {
+            "no" | "never" => {
+                Err(ValueError::unsupported(IKEV1).help("use `keyexchange=ikev2` at both ends"))
+            }
+            _ => choice(
+                text,
+                &[("yes", ()), ("insist", ()), ("propose", ()), ("permit", ())],
+            ),
+        }
     });
-    values.get("phase2", (), |text| match text.to_ascii_lowercase().as_str() {
-        "ah" | "ah+esp" => Err(ValueError::unsupported("AH is not supported yet")),
-        _ => choice(text, &[("esp", ())]),
+    values.get("phase2", (), |text| {
+        match text.to_ascii_lowercase().as_str() {
+            "ah" | "ah+esp" => Err(ValueError::unsupported("AH is not supported yet")),
+            _ => choice(text, &[("esp", ())]),
+        }
     });
 }
 
 /// Ways to authenticate that are right words but not supported yet.
 const OTHER_METHODS: [&str; 16] = [
-    "rsasig", "rsa", "rsa-sha1", "rsa-sha2", "rsa-sha2_256", "rsa-sha2_384", "rsa-sha2_512", "ecdsa", "ecdsa-sha2",
-    "ecdsa-sha2_256", "ecdsa-sha2_384", "ecdsa-sha2_512", "eddsa", "null", "eaponly", "pubkey",
+    "rsasig",
+    "rsa",
+    "rsa-sha1",
+    "rsa-sha2",
+    "rsa-sha2_256",
+    "rsa-sha2_384",
+    "rsa-sha2_512",
+    "ecdsa",
+    "ecdsa-sha2",
+    "ecdsa-sha2_256",
+    "ecdsa-sha2_384",
+    "ecdsa-sha2_512",
+    "eddsa",
+    "null",
+    "eaponly",
+    "pubkey",
 ];
 
 fn auth_method(text: &str) -> Parsed<()> {
     let lower = text.to_ascii_lowercase();
     if OTHER_METHODS.contains(&lower.as_str()) {
-        return Err(ValueError::unsupported(format!("`{lower}` is not supported yet"))
-            .help("pre-shared keys are: `secret`"));
+        return Err(
+            ValueError::unsupported(format!("`{lower}` is not supported yet"))
+                .help("pre-shared keys are: `secret`"),
+        );
     }
     let mut known = vec!["secret", "psk"];
     if known.contains(&lower.as_str()) {
@@ -332,22 +401,35 @@ fn authentication(values: &mut Values<'_, '_>, kind: ConnectionKind) -> bool {
             if !part.eq_ignore_ascii_case("never") {
                 auth_method(part).map_err(|e| e.within(at, part))?;
             } else if !shunt {
-                return Err(ValueError::new("`never` goes with `type=passthrough` and `type=drop` only").within(at, part));
+                return Err(ValueError::new(
+                    "`never` goes with `type=passthrough` and `type=drop` only",
+                )
+                .within(at, part));
             }
         }
-        if any { Ok(()) } else { Err(ValueError::new("a value is missing")) }
+        if any {
+            Ok(())
+        } else {
+            Err(ValueError::new("a value is missing"))
+        }
     };
     let by = values.optional(Side::Both, "authby", &mut parse);
     let left = values.optional(Side::Left, "auth", &mut parse);
     let right = values.optional(Side::Right, "auth", &mut parse);
-    for (one, other, side, name) in
-        [(left, right, Side::Left, "rightauth"), (right, left, Side::Right, "leftauth")]
-    {
-        if one.is_some() && other.is_none() && !values.spoilt
+    for (one, other, side, name) in [
+        (left, right, Side::Left, "rightauth"),
+        (right, left, Side::Right, "leftauth"),
+    ] {
+        if one.is_some()
+            && other.is_none()
+            && !values.spoilt
             && let Some(assignment) = values.assignment(side, "auth")
         {
             let help = format!("add `{name}=`, or write `authby=` for both ends");
-            values.refuse(assignment, ValueError::new("the other end's is missing").help(help));
+            values.refuse(
+                assignment,
+                ValueError::new("the other end's is missing").help(help),
+            );
         }
     }
     by.is_some() || (left.is_some() && right.is_some())
@@ -356,11 +438,21 @@ fn authentication(values: &mut Values<'_, '_>, kind: ConnectionKind) -> bool {
 fn end(values: &mut Values<'_, '_>, side: Side, kind: ConnectionKind) -> End {
     let host = values.sourced(side, "", host);
     let common = values.optional(side, "protoport", protoport);
-    let dynamic = || vec![common.unwrap_or(ProtocolPorts::ANY).apply(TsTemplate::dynamic())];
-    let subnets = values.optional(side, "subnet", |text| subnets(text, common)).unwrap_or_else(dynamic);
+    let dynamic = || {
+        vec![
+            common
+                .unwrap_or(ProtocolPorts::ANY)
+                .apply(TsTemplate::dynamic()),
+        ]
+    };
+    let subnets = values
+        .optional(side, "subnet", |text| subnets(text, common))
+        .unwrap_or_else(dynamic);
     if kind == ConnectionKind::Transport
         && let Some(assignment) = values.assignment(side, "subnet")
-        && subnets.iter().any(|ts| matches!(ts.addresses, TsAddresses::Range(first, last) if first != last))
+        && subnets
+            .iter()
+            .any(|ts| matches!(ts.addresses, TsAddresses::Range(first, last) if first != last))
     {
         let error = ValueError::new("transport mode protects the two hosts only, not networks")
             .help("leave it out, or use `type=tunnel`");
@@ -374,7 +466,9 @@ fn end(values: &mut Values<'_, '_>, side: Side, kind: ConnectionKind) -> End {
             .and_then(|port| u16::try_from(port).ok())
             .unwrap_or(500),
         next_hop: values.optional(side, "nexthop", next_hop).flatten(),
-        source_ips: values.optional(side, "sourceip", addresses).unwrap_or_default(),
+        source_ips: values
+            .optional(side, "sourceip", addresses)
+            .unwrap_or_default(),
         interface_ip: None,
         subnets,
     };
@@ -405,12 +499,18 @@ const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// The life of an SA, cut to what is allowed with a warning.
 fn lifetime(values: &mut Values<'_, '_>, name: &'static str) -> Duration {
-    let given = values.get(name, 8 * HOUR, |text| positive_duration(text, TimeUnit::Seconds));
+    let given = values.get(name, 8 * HOUR, |text| {
+        positive_duration(text, TimeUnit::Seconds)
+    });
     if given <= MAX_LIFETIME {
         return given;
     }
     if let Some(assignment) = values.assignment(Side::Both, name) {
-        values.diagnostics.warning(&assignment.value_span(), format!("{name}: longer than 24h, cut to 24h"), None);
+        values.diagnostics.warning(
+            &assignment.value_span(),
+            format!("{}: longer than 24h, cut to 24h", assignment.key.text),
+            None,
+        );
     }
     MAX_LIFETIME
 }
@@ -427,13 +527,19 @@ fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
             .assignment(Side::Both, "retransmit-interval")
             .or_else(|| values.assignment(Side::Both, "retransmit-timeout"))
     {
-        let error = ValueError::new("the interval is longer than the timeout, so nothing would be repeated");
+        let error = ValueError::new(
+            "the interval is longer than the timeout, so nothing would be repeated",
+        );
         values.refuse(assignment, error);
     }
-    let liveness = values.get("dpddelay", Duration::ZERO, |text| duration(text, TimeUnit::Seconds));
+    let liveness = values.get("dpddelay", Duration::ZERO, |text| {
+        duration(text, TimeUnit::Seconds)
+    });
     IkeOptions {
         proposals: values
-            .sourced(Side::Both, "ike", |text| proposals(text, IkeProposal::parse_ipsec_conf))
+            .sourced(Side::Both, "ike", |text| {
+                proposals(text, IkeProposal::parse_ipsec_conf)
+            })
             .unwrap_or_else(|| Sourced::default_value(IkeProposal::default_list())),
         auth: AuthMethod::Psk,
         retransmit: RetransmitPolicy {
@@ -443,13 +549,19 @@ fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
             ..default
         },
         liveness: (liveness > Duration::ZERO).then_some(liveness),
-        encapsulation: values.get("encapsulation", Encapsulation::Auto, |text| match yes_no(text) {
-            Ok(true) => Ok(Encapsulation::Yes),
-            Ok(false) => Ok(Encapsulation::No),
-            Err(_) => choice(
-                text,
-                &[("auto", Encapsulation::Auto), ("yes", Encapsulation::Yes), ("no", Encapsulation::No)],
-            ),
+        encapsulation: values.get("encapsulation", Encapsulation::Auto, |text| {
+            match yes_no(text) {
+                Ok(true) => Ok(Encapsulation::Yes),
+                Ok(false) => Ok(Encapsulation::No),
+                Err(_) => choice(
+                    text,
+                    &[
+                        ("auto", Encapsulation::Auto),
+                        ("yes", Encapsulation::Yes),
+                        ("no", Encapsulation::No),
+                    ],
+                ),
+            }
         }),
         lifetime: lifetime(values, "ikelifetime"),
     }
@@ -486,8 +598,9 @@ fn child_options(values: &mut Values<'_, '_>) -> ChildOptions {
         rekey_fuzz: values.get("rekeyfuzz", 100, percent),
         replay_window,
         reqid: values.optional(Side::Both, "reqid", |text| number(text, 1..=16383)),
-        priority: values
-            .get("priority", None, |text| number(text, 0..=u32::MAX).map(|n| (n != 0).then_some(n))),
+        priority: values.get("priority", None, |text| {
+            number(text, 0..=u32::MAX).map(|n| (n != 0).then_some(n))
+        }),
         mark_in: mark_in.or(mark_both).unwrap_or(Mark::ANY),
         mark_out: mark_out.or(mark_both).unwrap_or(Mark::ANY),
         negotiation_shunt: values.get("negotiationshunt", Shunt::Drop, |text| {
@@ -506,7 +619,9 @@ fn child_options(values: &mut Values<'_, '_>) -> ChildOptions {
 
 /// `rekeymargin`, halved to fit as libreswan does if it is longer than the life itself.
 fn rekey_margin(values: &mut Values<'_, '_>, lifetime: Duration) -> Duration {
-    let margin = values.get("rekeymargin", Duration::from_secs(540), |text| positive_duration(text, TimeUnit::Seconds));
+    let margin = values.get("rekeymargin", Duration::from_secs(540), |text| {
+        positive_duration(text, TimeUnit::Seconds)
+    });
     if margin < lifetime {
         return margin;
     }
@@ -514,11 +629,13 @@ fn rekey_margin(values: &mut Values<'_, '_>, lifetime: Duration) -> Duration {
         .assignment(Side::Both, "rekeymargin")
         .or_else(|| values.assignment(Side::Both, "ipsec-lifetime"));
     if let Some(assignment) = place {
+        let half = (lifetime / 2).as_secs_f64();
         let message = format!(
-            "rekeymargin: not shorter than the life of the SA, cut to half of it ({}s)",
-            (lifetime / 2).as_secs_f64()
+            "the life of the SA is not longer than rekeymargin=, which is cut to half of it ({half}s)"
         );
-        values.diagnostics.warning(&assignment.value_span(), message, None);
+        values
+            .diagnostics
+            .warning(&assignment.value_span(), message, None);
     }
     lifetime / 2
 }
@@ -526,11 +643,16 @@ fn rekey_margin(values: &mut Values<'_, '_>, lifetime: Duration) -> Duration {
 /// `esp`, narrowed by `esn` and by there being no replay window.
 fn esp_proposals(values: &mut Values<'_, '_>, replay_window: u32) -> Sourced<Vec<EspProposal>> {
     let mut list = values
-        .sourced(Side::Both, "esp", |text| proposals(text, EspProposal::parse_ipsec_conf))
+        .sourced(Side::Both, "esp", |text| {
+            proposals(text, EspProposal::parse_ipsec_conf)
+        })
         .unwrap_or_else(|| Sourced::default_value(EspProposal::default_list()));
     let wanted = values.optional(Side::Both, "esn", |text| match yes_no(text) {
         Ok(yes) => Ok(Some(yes)),
-        Err(_) => choice(text, &[("yes", Some(true)), ("no", Some(false)), ("either", None)]),
+        Err(_) => choice(
+            text,
+            &[("yes", Some(true)), ("no", Some(false)), ("either", None)],
+        ),
     });
     if replay_window == 0
         && wanted == Some(Some(true))
@@ -541,7 +663,11 @@ fn esp_proposals(values: &mut Values<'_, '_>, replay_window: u32) -> Sourced<Vec
         values.refuse(assignment, error);
         return list;
     }
-    let wanted = if replay_window == 0 { Some(false) } else { wanted.flatten() };
+    let wanted = if replay_window == 0 {
+        Some(false)
+    } else {
+        wanted.flatten()
+    };
     let Some(wanted) = wanted else { return list };
     let mut possible = true;
     for proposal in &mut list.value {
@@ -549,7 +675,9 @@ fn esp_proposals(values: &mut Values<'_, '_>, replay_window: u32) -> Sourced<Vec
         possible &= !proposal.esn.is_empty();
     }
     if !possible && let Some(assignment) = values.assignment(Side::Both, "esp") {
-        let error = ValueError::new("the sequence numbers it names are not those of `esn=` and `replay-window=`");
+        let error = ValueError::new(
+            "the sequence numbers it names are not those of `esn=` and `replay-window=`",
+        );
         values.refuse(assignment, error);
     }
     list

@@ -84,9 +84,21 @@ impl Source {
 
     /// Line and column of a stretch of the file.
     pub(crate) fn span(&self, range: Range<usize>) -> FileSpan {
-        let line = self.line_starts.partition_point(|start| *start <= range.start);
-        let line_start = line.checked_sub(1).and_then(|i| self.line_starts.get(i)).copied().unwrap_or_default();
-        let column = self.text.get(line_start..range.start).unwrap_or_default().chars().count() + 1;
+        let line = self
+            .line_starts
+            .partition_point(|start| *start <= range.start);
+        let line_start = line
+            .checked_sub(1)
+            .and_then(|i| self.line_starts.get(i))
+            .copied()
+            .unwrap_or_default();
+        let column = self
+            .text
+            .get(line_start..range.start)
+            .unwrap_or_default()
+            .chars()
+            .count()
+            + 1;
         FileSpan {
             file: self.path.clone(),
             line: number(line),
@@ -128,7 +140,11 @@ impl Diagnostics {
                 Some(source)
             }
             Err(error) => {
-                let line = bytes.get(..error.valid_up_to()).unwrap_or_default().split(|b| *b == b'\n').count();
+                let line = bytes
+                    .get(..error.valid_up_to())
+                    .unwrap_or_default()
+                    .split(|b| *b == b'\n')
+                    .count();
                 self.file_error(path, &format!("line {line} is not UTF-8 text"));
                 None
             }
@@ -140,34 +156,70 @@ impl Diagnostics {
         let order = self.sources.len();
         self.sources
             .entry(source.path.as_ref().clone())
-            .or_insert_with(|| Text { order, text: source.text.clone() });
+            .or_insert_with(|| Text {
+                order,
+                text: source.text.clone(),
+            });
     }
 
-    pub(crate) fn error(&mut self, span: &FileSpan, message: impl Into<String>, help: Option<String>) {
+    pub(crate) fn error(
+        &mut self,
+        span: &FileSpan,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
         self.say(Severity::Error, Some(span), message.into(), help);
     }
 
-    pub(crate) fn warning(&mut self, span: &FileSpan, message: impl Into<String>, help: Option<String>) {
+    pub(crate) fn warning(
+        &mut self,
+        span: &FileSpan,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
         self.say(Severity::Warning, Some(span), message.into(), help);
     }
 
     /// A file as a whole.
     pub(crate) fn file_error(&mut self, path: &Path, message: &str) {
-        self.say(Severity::Error, None, format!("{}: {message}", path.display()), None);
+        self.say(
+            Severity::Error,
+            None,
+            format!("{}: {message}", path.display()),
+            None,
+        );
     }
 
     /// A file as a whole.
     pub(crate) fn file_warning(&mut self, path: &Path, message: &str) {
-        self.say(Severity::Warning, None, format!("{}: {message}", path.display()), None);
+        self.say(
+            Severity::Warning,
+            None,
+            format!("{}: {message}", path.display()),
+            None,
+        );
     }
 
-    fn say(&mut self, severity: Severity, span: Option<&FileSpan>, message: String, help: Option<String>) {
+    fn say(
+        &mut self,
+        severity: Severity,
+        span: Option<&FileSpan>,
+        message: String,
+        help: Option<String>,
+    ) {
         if let Some(span) = span {
-            let key = (span.file.as_ref().clone(), span.start, span.end, message.clone());
+            let key = (
+                span.file.as_ref().clone(),
+                span.start,
+                span.end,
+                message.clone(),
+            );
             match self.said.get(&key) {
                 Some(said) if *said >= severity => return,
                 // What was only worth a warning so far.
-                Some(_) => self.list.retain(|d| d.span.as_ref() != Some(span) || d.message != message),
+                Some(_) => self
+                    .list
+                    .retain(|d| d.span.as_ref() != Some(span) || d.message != message),
                 None => {}
             }
             self.said.insert(key, severity);
@@ -177,10 +229,22 @@ impl Diagnostics {
             return;
         }
         let rendered = self.render(severity, span, &message, help.as_deref());
-        self.list.push(Diagnostic { severity, message, help, span: span.cloned(), rendered });
+        self.list.push(Diagnostic {
+            severity,
+            message,
+            help,
+            span: span.cloned(),
+            rendered,
+        });
     }
 
-    fn render(&self, severity: Severity, span: Option<&FileSpan>, message: &str, help: Option<&str>) -> String {
+    fn render(
+        &self,
+        severity: Severity,
+        span: Option<&FileSpan>,
+        message: &str,
+        help: Option<&str>,
+    ) -> String {
         let level = match severity {
             Severity::Warning => Level::WARNING,
             Severity::Error => Level::ERROR,
@@ -209,10 +273,18 @@ impl Diagnostics {
     /// The warnings, or everything if there was an error.
     pub(crate) fn finish(mut self) -> Result<Vec<Diagnostic>, Report> {
         let place = |d: &Diagnostic| {
-            d.span.as_ref().map(|s| (self.sources.get(s.file.as_path()).map(|t| t.order), s.start))
+            d.span
+                .as_ref()
+                .map(|s| (self.sources.get(s.file.as_path()).map(|t| t.order), s.start))
         };
         self.list.sort_by_key(place);
-        if self.errors == 0 { Ok(self.list) } else { Err(Report { diagnostics: self.list }) }
+        if self.errors == 0 {
+            Ok(self.list)
+        } else {
+            Err(Report {
+                diagnostics: self.list,
+            })
+        }
     }
 }
 
@@ -232,7 +304,10 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
 }
 
 /// "did you mean" for help lines.
-pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub(crate) fn did_you_mean<'a>(
+    word: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<String> {
     nearest(word, known).map(|k| format!("did you mean `{k}`?"))
 }
 

@@ -28,7 +28,11 @@ impl Assignment {
 
     /// The value, or the keyword where there is none.
     pub(crate) fn value_span(&self) -> FileSpan {
-        let range = if self.value.range.is_empty() { &self.key.range } else { &self.value.range };
+        let range = if self.value.range.is_empty() {
+            &self.key.range
+        } else {
+            &self.value.range
+        };
         self.source.span(range.clone())
     }
 }
@@ -88,7 +92,11 @@ impl<'a> Files<'a> {
     ) -> Vec<(std::path::PathBuf, Vec<u8>)> {
         let span = source.span(pattern.range.clone());
         if depth >= MAX_INCLUDE_DEPTH {
-            diagnostics.error(&span, format!("includes are nested more than {MAX_INCLUDE_DEPTH} deep"), None);
+            diagnostics.error(
+                &span,
+                format!("includes are nested more than {MAX_INCLUDE_DEPTH} deep"),
+                None,
+            );
             return Vec::new();
         }
         let base = source.path.parent().unwrap_or(Path::new(""));
@@ -112,14 +120,22 @@ impl<'a> Files<'a> {
             self.count += 1;
             if self.count > MAX_FILES {
                 if self.count == MAX_FILES + 1 {
-                    diagnostics.error(&span, format!("more than {MAX_FILES} files are included"), None);
+                    diagnostics.error(
+                        &span,
+                        format!("more than {MAX_FILES} files are included"),
+                        None,
+                    );
                 }
                 break;
             }
             match self.loader.read(&path) {
                 Ok(bytes) => out.push((path, bytes)),
                 Err(error) => {
-                    diagnostics.error(&span, format!("cannot read {}: {}", path.display(), reason(&error)), None);
+                    diagnostics.error(
+                        &span,
+                        format!("cannot read {}: {}", path.display(), reason(&error)),
+                        None,
+                    );
                 }
             }
         }
@@ -168,7 +184,11 @@ enum Current {
 
 /// Reads `path` and all that it includes.
 pub(crate) fn read(path: &Path, loader: &dyn Loader, diagnostics: &mut Diagnostics) -> Document {
-    let mut reader = Reader { files: Files::new(loader), diagnostics, document: Document::default() };
+    let mut reader = Reader {
+        files: Files::new(loader),
+        diagnostics,
+        document: Document::default(),
+    };
     match reader.files.read(path) {
         Ok(bytes) => reader.file(path, &bytes, 0),
         Err(error) => reader.diagnostics.file_error(path, &reason(&error)),
@@ -184,7 +204,9 @@ struct Reader<'a, 'd> {
 
 impl Reader<'_, '_> {
     fn file(&mut self, path: &Path, bytes: &[u8], depth: usize) {
-        let Some(source) = self.diagnostics.open(path, bytes) else { return };
+        let Some(source) = self.diagnostics.open(path, bytes) else {
+            return;
+        };
         let mut current = Current::None;
         for line in lines(&source.text) {
             match line {
@@ -192,7 +214,9 @@ impl Reader<'_, '_> {
                 Err(error) => {
                     let header = matches!(
                         error,
-                        LineError::UnknownStart(_) | LineError::MissingName(_) | LineError::NotSetup(_)
+                        LineError::UnknownStart(_)
+                            | LineError::MissingName(_)
+                            | LineError::NotSetup(_)
                     );
                     self.line_error(&error, &source);
                     if header {
@@ -213,10 +237,13 @@ impl Reader<'_, '_> {
             LineError::MissingEquals(word) if STARTS.contains(&word.text.as_str()) => {
                 Some("a section starts in the first column".to_owned())
             }
-            LineError::OpenQuote(_) | LineError::OpenBrace(_) => Some("a value ends on its line".to_owned()),
+            LineError::OpenQuote(_) | LineError::OpenBrace(_) => {
+                Some("a value ends on its line".to_owned())
+            }
             _ => None,
         };
-        self.diagnostics.error(&source.span(error.range()), error.to_string(), help);
+        self.diagnostics
+            .error(&source.span(error.range()), error.to_string(), help);
     }
 
     fn line(&mut self, line: Line, current: Current, source: &Source, depth: usize) -> Current {
@@ -225,7 +252,10 @@ impl Reader<'_, '_> {
             Line::Conn(name) if name.text == "%default" => Current::Defaults,
             Line::Conn(name) => self.conn(name, source),
             Line::Include(pattern) => {
-                for (path, bytes) in self.files.include(self.diagnostics, source, &pattern, depth) {
+                for (path, bytes) in self
+                    .files
+                    .include(self.diagnostics, source, &pattern, depth)
+                {
                     self.file(&path, &bytes, depth + 1);
                 }
                 Current::None
@@ -241,18 +271,32 @@ impl Reader<'_, '_> {
         let header = source.span(name.range.clone());
         if name.text.starts_with('%') {
             let help = Some("only `%default` starts with a percent sign".to_owned());
-            self.diagnostics.error(&header, "this is not a name for a connection", help);
+            self.diagnostics
+                .error(&header, "this is not a name for a connection", help);
             return Current::Broken;
         }
-        if let Some(first) = self.document.by_name.get(&name.text).and_then(|i| self.document.conns.get(*i)) {
+        if let Some(first) = self
+            .document
+            .by_name
+            .get(&name.text)
+            .and_then(|i| self.document.conns.get(*i))
+        {
             let first = cygnet_engine::Origin::File(first.header.clone());
             let message = format!("there is a connection `{}` already", name.text);
-            self.diagnostics.error(&header, message, Some(format!("the first one is at {first}")));
+            self.diagnostics.error(
+                &header,
+                message,
+                Some(format!("the first one is at {first}")),
+            );
             return Current::Broken;
         }
         let index = self.document.conns.len();
         self.document.by_name.insert(name.text.clone(), index);
-        self.document.conns.push(Conn { name: name.text, header, assignments: Vec::new() });
+        self.document.conns.push(Conn {
+            name: name.text,
+            header,
+            assignments: Vec::new(),
+        });
         Current::Conn(index)
     }
 
@@ -262,8 +306,15 @@ impl Reader<'_, '_> {
             Current::Setup => Section::Setup,
             Current::Defaults | Current::Conn(_) => Section::Conn,
             Current::None => {
-                let help = Some("`config setup` or `conn NAME` must stand above it, behind any `include`".to_owned());
-                self.diagnostics.error(&source.span(key.range), "this line belongs to no section", help);
+                let help = Some(
+                    "`config setup` or `conn NAME` must stand above it, behind any `include`"
+                        .to_owned(),
+                );
+                self.diagnostics.error(
+                    &source.span(key.range),
+                    "this line belongs to no section",
+                    help,
+                );
                 return;
             }
         };
@@ -273,15 +324,23 @@ impl Reader<'_, '_> {
         let Some((side, keyword)) = keyword::find(section, &key.text) else {
             let help = keyword::help_for_unknown(section, &key.text);
             let message = format!("unknown keyword `{}`", shortened(&key.text));
-            self.diagnostics.error(&source.span(key.range), message, help);
+            self.diagnostics
+                .error(&source.span(key.range), message, help);
             return;
         };
-        let assignment = Assignment { side, keyword, key, value, source: source.clone() };
+        let assignment = Assignment {
+            side,
+            keyword,
+            key,
+            value,
+            source: source.clone(),
+        };
         let list = match current {
             Current::Setup => &mut self.document.setup,
             Current::Defaults if keyword.name == "also" => {
                 let message = "`also=` cannot stand in `conn %default`";
-                self.diagnostics.error(&assignment.key_span(), message, None);
+                self.diagnostics
+                    .error(&assignment.key_span(), message, None);
                 return;
             }
             Current::Defaults => &mut self.document.defaults,

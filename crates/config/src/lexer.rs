@@ -104,7 +104,11 @@ fn parse(line: &str, base: usize) -> Result<Option<Line>, LineError> {
         return Ok(None);
     }
     let start = base + (line.len() - body.len());
-    if indented { assignment(body, start).map(Some) } else { section(body, start) }
+    if indented {
+        assignment(body, start).map(Some)
+    } else {
+        section(body, start)
+    }
 }
 
 fn section(body: &str, start: usize) -> Result<Option<Line>, LineError> {
@@ -124,26 +128,37 @@ fn section(body: &str, start: usize) -> Result<Option<Line>, LineError> {
                 return Err(LineError::Trailing(at..at + trailing.len()));
             }
             let range = rest_start..rest_start + name.len();
-            Ok(Some(Line::Conn(Word { text: name.to_owned(), range })))
+            Ok(Some(Line::Conn(Word {
+                text: name.to_owned(),
+                range,
+            })))
         }
         "include" if argument.is_empty() => Err(LineError::MissingPattern(whole)),
         "include" => value(rest, rest_start).map(|pattern| Some(Line::Include(pattern))),
-        _ => Err(LineError::UnknownStart(Word { text: word.to_owned(), range: whole })),
+        _ => Err(LineError::UnknownStart(Word {
+            text: word.to_owned(),
+            range: whole,
+        })),
     }
 }
 
 /// A bare text without the comment behind it.
 fn uncomment(text: &str) -> &str {
-    let comment = text
-        .char_indices()
-        .find(|(i, c)| *c == '#' && (*i == 0 || text.get(..*i).is_some_and(|t| t.ends_with(is_blank))));
-    comment.map_or(text, |(i, _)| text.get(..i).unwrap_or(text)).trim_end_matches(is_blank)
+    let comment = text.char_indices().find(|(i, c)| {
+        *c == '#' && (*i == 0 || text.get(..*i).is_some_and(|t| t.ends_with(is_blank)))
+    });
+    comment
+        .map_or(text, |(i, _)| text.get(..i).unwrap_or(text))
+        .trim_end_matches(is_blank)
 }
 
 fn assignment(body: &str, start: usize) -> Result<Line, LineError> {
     let end = body.find(|c| c == '=' || is_blank(c)).unwrap_or(body.len());
     let (key, rest) = body.split_at(end);
-    let key_word = Word { text: key.to_owned(), range: start..start + key.len() };
+    let key_word = Word {
+        text: key.to_owned(),
+        range: start..start + key.len(),
+    };
     let after = rest.trim_start_matches(is_blank);
     let Some(after) = after.strip_prefix('=') else {
         return Err(LineError::MissingEquals(key_word));
@@ -153,14 +168,19 @@ fn assignment(body: &str, start: usize) -> Result<Line, LineError> {
     }
     let after = after.trim_start_matches(is_blank);
     let value = value(after, start + (body.len() - after.len()))?;
-    Ok(Line::Assignment { key: key_word, value })
+    Ok(Line::Assignment {
+        key: key_word,
+        value,
+    })
 }
 
 /// A value: quoted, in braces, or bare.
 fn value(text: &str, start: usize) -> Result<Word, LineError> {
     let closed = |close: char, error: fn(Range<usize>) -> LineError| {
         let inner = text.get(1..).unwrap_or_default();
-        let end = inner.find(close).ok_or_else(|| error(start..start + text.len()))?;
+        let end = inner
+            .find(close)
+            .ok_or_else(|| error(start..start + text.len()))?;
         let (inside, rest) = inner.split_at(end);
         let rest = rest.get(1..).unwrap_or_default();
         let trailing = uncomment(rest.trim_start_matches(is_blank));
@@ -168,7 +188,10 @@ fn value(text: &str, start: usize) -> Result<Word, LineError> {
             let at = start + text.len() - rest.trim_start_matches(is_blank).len();
             return Err(LineError::Trailing(at..at + trailing.len()));
         }
-        Ok(Word { text: inside.to_owned(), range: start + 1..start + 1 + inside.len() })
+        Ok(Word {
+            text: inside.to_owned(),
+            range: start + 1..start + 1 + inside.len(),
+        })
     };
     match text.chars().next() {
         Some('"') => closed('"', LineError::OpenQuote),
@@ -177,11 +200,17 @@ fn value(text: &str, start: usize) -> Result<Word, LineError> {
             let inner = word.text.trim_matches(is_blank);
             let lead = word.text.len() - word.text.trim_start_matches(is_blank).len();
             let from = word.range.start + lead;
-            Ok(Word { text: inner.to_owned(), range: from..from + inner.len() })
+            Ok(Word {
+                text: inner.to_owned(),
+                range: from..from + inner.len(),
+            })
         }
         _ => {
             let bare = uncomment(text);
-            Ok(Word { text: bare.to_owned(), range: start..start + bare.len() })
+            Ok(Word {
+                text: bare.to_owned(),
+                range: start..start + bare.len(),
+            })
         }
     }
 }
@@ -202,7 +231,8 @@ mod tests {
 
     #[test]
     fn values_are_bare_quoted_or_in_braces() {
-        let text = "\ta=b\n  c = d # why\n x=\"e # f\"\n y={ 10.0.0.0/8 10.1.0.0/16 }\n z=0#1\n w=\n";
+        let text =
+            "\ta=b\n  c = d # why\n x=\"e # f\"\n y={ 10.0.0.0/8 10.1.0.0/16 }\n z=0#1\n w=\n";
         let expected = [
             ("a", "b"),
             ("c", "d"),
@@ -211,7 +241,10 @@ mod tests {
             ("z", "0#1"),
             ("w", ""),
         ];
-        assert_eq!(assignments(text), expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
+        assert_eq!(
+            assignments(text),
+            expected.map(|(k, v)| (k.to_owned(), v.to_owned()))
+        );
     }
 
     #[test]
@@ -238,13 +271,19 @@ mod tests {
         assert_eq!(message("con a\n"), "this is not the start of a section");
         assert_eq!(message("conn\n"), "a connection needs a name");
         assert_eq!(message("conn a b\n"), "unexpected text behind the value");
-        assert_eq!(message("config set\n"), "only `config setup` can follow `config`");
+        assert_eq!(
+            message("config set\n"),
+            "only `config setup` can follow `config`"
+        );
         assert_eq!(message("include # x\n"), "`include` needs a file name");
         assert_eq!(message("\tleft\n"), "`=` and a value are missing");
         assert_eq!(message("\t=x\n"), "the keyword is missing");
         assert_eq!(message("\tid=\"x\n"), "the quotation mark is not closed");
         assert_eq!(message("\tid={x\n"), "the brace is not closed");
-        assert_eq!(message("\tid=\"x\" y\n"), "unexpected text behind the value");
+        assert_eq!(
+            message("\tid=\"x\" y\n"),
+            "unexpected text behind the value"
+        );
     }
 
     #[test]

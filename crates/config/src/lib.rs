@@ -66,11 +66,20 @@ pub fn load(config: &Path, secrets: Option<&Path>, loader: &dyn Loader) -> Resul
     let connections = conn::connections(&document, &mut diagnostics);
     let secrets = match secrets {
         Some(path) => {
-            let needed = connections.iter().any(cygnet_engine::Connection::negotiates);
+            let needed = connections
+                .iter()
+                .any(cygnet_engine::Connection::negotiates);
             secrets::read(path, needed, loader, &mut diagnostics)
         }
         None => Secrets::default(),
     };
     let warnings = diagnostics.finish()?;
-    Ok(Loaded { set: ConnectionSet { setup, connections, secrets }, warnings })
+    Ok(Loaded {
+        set: ConnectionSet {
+            setup,
+            connections,
+            secrets,
+        },
+        warnings,
+    })
 }

@@ -19,7 +19,7 @@ use crate::address::{identity, is_unspecified_v6};
 use crate::diagnostic::{Diagnostics, Source, did_you_mean};
 use crate::document::{Files, reason};
 use crate::lexer::Word;
-use entries::{Entry, Token, entries, masked};
+use entries::{Entry, Flaw, Token, entries, masked};
 
 /// What can stand behind the colon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,10 @@ const KINDS: [(&str, Kind); 13] = [
 ];
 
 fn find_kind(word: &str) -> Option<(&'static str, Kind)> {
-    KINDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).copied()
+    KINDS
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(word))
+        .copied()
 }
 
 /// What is wrong with an entry, and at which of its words.
@@ -62,22 +65,40 @@ struct EntryError<'a> {
 
 impl<'a> EntryError<'a> {
     fn new(message: impl Into<String>, at: Token<'a>) -> Self {
-        Self { message: message.into(), help: None, at }
+        Self {
+            message: message.into(),
+            help: None,
+            at,
+        }
     }
 
     fn help(self, help: impl Into<String>) -> Self {
-        Self { help: Some(help.into()), ..self }
+        Self {
+            help: Some(help.into()),
+            ..self
+        }
     }
 }
 
 /// Reads a file of secrets and all that it includes.
-pub(crate) fn read(path: &Path, needed: bool, loader: &dyn Loader, diagnostics: &mut Diagnostics) -> Secrets {
-    let mut reader = Reader { files: Files::new(loader), diagnostics, secrets: Secrets::default() };
+pub(crate) fn read(
+    path: &Path,
+    needed: bool,
+    loader: &dyn Loader,
+    diagnostics: &mut Diagnostics,
+) -> Secrets {
+    let mut reader = Reader {
+        files: Files::new(loader),
+        diagnostics,
+        secrets: Secrets::default(),
+    };
     match reader.files.read(path).map(Zeroizing::new) {
         Ok(bytes) => reader.file(path, &bytes, 0),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if needed {
-                reader.diagnostics.file_warning(path, "no such file, so there are no secrets");
+                reader
+                    .diagnostics
+                    .file_warning(path, "no such file, so there are no secrets");
             }
         }
         Err(error) => reader.diagnostics.file_error(path, &reason(&error)),
@@ -104,43 +125,68 @@ impl Reader<'_, '_> {
         let source = Source::new(path, &masked(text, &entries));
         self.diagnostics.add_source(&source);
         for entry in &entries {
-            if let Some(token) = entry.open_quote() {
-                let help = Some("a quoted text ends on its line".to_owned());
-                self.diagnostics.error(&source.span(token.range()), "the quotation mark is not closed", help);
+            if let Some((token, flaw)) = entry.flaw() {
+                let help =
+                    (flaw == Flaw::Open).then(|| "a quoted text ends on its line".to_owned());
+                self.diagnostics
+                    .error(&source.span(token.range()), flaw.to_string(), help);
                 continue;
             }
             let result = match entry {
                 Entry::Include { tokens, .. } => self.include(tokens, &source, depth),
-                Entry::Secret { indices, separator, rest } => self.entry(indices, *separator, rest, &source),
-                Entry::Indented(token) => {
-                    Err(EntryError::new("this continues no entry", *token).help("an entry starts in the first column"))
-                }
+                Entry::Secret {
+                    indices,
+                    separator,
+                    rest,
+                } => self.entry(indices, *separator, rest, &source),
+                Entry::Indented(token) => Err(EntryError::new("this continues no entry", *token)
+                    .help("an entry starts in the first column")),
                 Entry::NoSeparator(tokens) => match tokens.first() {
-                    Some(first) => Err(EntryError::new("the colon in front of the secret is missing", *first)
-                        .help("an entry reads: @west @east : PSK \"secret\"")),
+                    Some(first) => Err(EntryError::new(
+                        "the colon in front of the secret is missing",
+                        *first,
+                    )
+                    .help("an entry reads: @west @east : PSK \"secret\"")),
                     None => Ok(()),
                 },
             };
             if let Err(error) = result {
-                self.diagnostics.error(&source.span(error.at.range()), error.message, error.help);
+                self.diagnostics
+                    .error(&source.span(error.at.range()), error.message, error.help);
             }
         }
     }
 
-    fn include<'a>(&mut self, tokens: &[Token<'a>], source: &Source, depth: usize) -> Result<(), EntryError<'a>> {
+    fn include<'a>(
+        &mut self,
+        tokens: &[Token<'a>],
+        source: &Source,
+        depth: usize,
+    ) -> Result<(), EntryError<'a>> {
         let [word, pattern] = tokens else {
             return match tokens {
                 [word] => Err(EntryError::new("`include` needs a file name", *word)),
-                [_, _, extra, ..] => Err(EntryError::new("unexpected text behind the file name", *extra)),
+                [_, _, extra, ..] => Err(EntryError::new(
+                    "unexpected text behind the file name",
+                    *extra,
+                )),
                 _ => Ok(()),
             };
         };
         if pattern.text.is_empty() {
             return Err(EntryError::new("`include` needs a file name", *word));
         }
-        let pattern = Word { text: pattern.text.to_owned(), range: pattern.range() };
-        let files = self.files.include(self.diagnostics, source, &pattern, depth);
-        for (path, bytes) in files.into_iter().map(|(path, bytes)| (path, Zeroizing::new(bytes))) {
+        let pattern = Word {
+            text: pattern.text.to_owned(),
+            range: pattern.range(),
+        };
+        let files = self
+            .files
+            .include(self.diagnostics, source, &pattern, depth);
+        for (path, bytes) in files
+            .into_iter()
+            .map(|(path, bytes)| (path, Zeroizing::new(bytes)))
+        {
             self.file(&path, &bytes, depth + 1);
         }
         Ok(())
@@ -166,11 +212,16 @@ impl Reader<'_, '_> {
         if first.quoted {
             // The old form without a word.
             let secret = value(std::slice::from_ref(first), separator)?;
-            self.secrets.entries.push(entry(owners()?, SecretKind::Psk, secret, first));
+            self.secrets
+                .entries
+                .push(entry(owners()?, SecretKind::Psk, secret, first));
             return Ok(());
         }
         let Some((name, kind)) = find_kind(first.text) else {
-            let near = did_you_mean(&first.text.to_ascii_uppercase(), KINDS.iter().map(|(name, _)| *name));
+            let near = did_you_mean(
+                &first.text.to_ascii_uppercase(),
+                KINDS.iter().map(|(name, _)| *name),
+            );
             return Err(EntryError::new("this is not a kind of secret", *first)
                 .help(near.unwrap_or_else(|| "it can be `PSK`, `PPKS` or `XAUTH`".to_owned())));
         };
@@ -180,11 +231,15 @@ impl Reader<'_, '_> {
         match kind {
             Kind::Psk => {
                 let secret = value(rest, *first)?;
-                self.secrets.entries.push(entry(owners()?, SecretKind::Psk, secret, first));
+                self.secrets
+                    .entries
+                    .push(entry(owners()?, SecretKind::Psk, secret, first));
             }
             Kind::Xauth => {
                 let secret = value(rest, *first)?;
-                self.secrets.entries.push(entry(owners()?, SecretKind::Xauth, secret, first));
+                self.secrets
+                    .entries
+                    .push(entry(owners()?, SecretKind::Xauth, secret, first));
                 warn(self.diagnostics, "passwords have no effect yet".to_owned());
             }
             Kind::Ppk => {
@@ -194,11 +249,20 @@ impl Reader<'_, '_> {
                     return Err(EntryError::new("the name of the key is missing", *first));
                 };
                 value(secret, *id)?;
-                warn(self.diagnostics, "post-quantum pre-shared keys have no effect yet".to_owned());
+                warn(
+                    self.diagnostics,
+                    "post-quantum pre-shared keys have no effect yet".to_owned(),
+                );
             }
-            Kind::PrivateKey => warn(self.diagnostics, format!("{name} keys are not read from here: ignored")),
+            Kind::PrivateKey => warn(
+                self.diagnostics,
+                format!("{name} keys are not read from here: ignored"),
+            ),
             Kind::Foreign => {
-                return Err(EntryError::new(format!("`{name}` is not supported"), *first));
+                return Err(EntryError::new(
+                    format!("`{name}` is not supported"),
+                    *first,
+                ));
             }
         }
         Ok(())
@@ -213,16 +277,25 @@ fn owner<'a>(token: &Token<'a>) -> Result<SecretOwner, EntryError<'a>> {
     if token.text.eq_ignore_ascii_case("%any6") || is_unspecified_v6(token.text) {
         return Ok(SecretOwner::AnyV6);
     }
-    identity(token.text).map(SecretOwner::Id).map_err(|error| EntryError {
-        message: error.message,
-        help: error.help.or_else(|| Some("in front of the colon stand addresses, @names, user@name, `%any` or `%any6`".to_owned())),
-        at: *token,
-    })
+    identity(token.text)
+        .map(SecretOwner::Id)
+        .map_err(|error| EntryError {
+            message: error.message,
+            help: error.help.or_else(|| {
+                Some(
+                    "in front of the colon stand addresses, @names, user@name, `%any` or `%any6`"
+                        .to_owned(),
+                )
+            }),
+            at: *token,
+        })
 }
 
 /// The secret itself: one word.
 fn value<'a>(tokens: &[Token<'a>], before: Token<'a>) -> Result<SecretBytes, EntryError<'a>> {
-    let (token, extra) = tokens.split_first().ok_or_else(|| EntryError::new("the secret is missing", before))?;
+    let (token, extra) = tokens
+        .split_first()
+        .ok_or_else(|| EntryError::new("the secret is missing", before))?;
     if let Some(extra) = extra.first() {
         return Err(EntryError::new("unexpected text behind the secret", *extra));
     }
@@ -231,5 +304,9 @@ fn value<'a>(tokens: &[Token<'a>], before: Token<'a>) -> Result<SecretBytes, Ent
     } else {
         decode::secret(token.text).map_err(|error| EntryError::new(error.to_string(), *token))?
     };
-    if secret.is_empty() { Err(EntryError::new("the secret is empty", *token)) } else { Ok(secret) }
+    if secret.is_empty() {
+        Err(EntryError::new("the secret is empty", *token))
+    } else {
+        Ok(secret)
+    }
 }

@@ -25,7 +25,12 @@ impl<'a, 'd> Values<'a, 'd> {
         lenient: bool,
         diagnostics: &'d mut Diagnostics,
     ) -> Self {
-        Self { entries, diagnostics, lenient, spoilt: false }
+        Self {
+            entries,
+            diagnostics,
+            lenient,
+            spoilt: false,
+        }
     }
 
     /// The line that defines a keyword.
@@ -61,7 +66,12 @@ impl<'a, 'd> Values<'a, 'd> {
     }
 
     /// The value of a keyword, or its default if it is not there; also if it is wrong, for then nothing is loaded.
-    pub(crate) fn get<T>(&mut self, name: &'static str, default: T, parse: impl FnOnce(&str) -> Parsed<T>) -> T {
+    pub(crate) fn get<T>(
+        &mut self,
+        name: &'static str,
+        default: T,
+        parse: impl FnOnce(&str) -> Parsed<T>,
+    ) -> T {
         self.optional(Side::Both, name, parse).unwrap_or(default)
     }
 
@@ -69,17 +79,23 @@ impl<'a, 'd> Values<'a, 'd> {
     pub(crate) fn refuse(&mut self, assignment: &Assignment, error: ValueError) {
         let value = &assignment.value.range;
         let span = match &error.at {
-            Some(at) if at.end <= value.len() && !at.is_empty() => {
-                assignment.source.span(value.start + at.start..value.start + at.end)
-            }
+            Some(at) if at.end <= value.len() && !at.is_empty() => assignment
+                .source
+                .span(value.start + at.start..value.start + at.end),
             _ => assignment.value_span(),
         };
-        let message = format!("{}: {}", assignment.side.write(assignment.keyword.name), error.message);
+        let message = format!("{}: {}", assignment.key.text, error.message);
         self.report(&span, message, error.help, error.unsupported);
     }
 
     /// Says that something is wrong, or right but not supported.
-    pub(crate) fn report(&mut self, span: &FileSpan, message: String, help: Option<String>, unsupported: bool) {
+    pub(crate) fn report(
+        &mut self,
+        span: &FileSpan,
+        message: String,
+        help: Option<String>,
+        unsupported: bool,
+    ) {
         self.spoilt = true;
         if unsupported && self.lenient {
             self.diagnostics.warning(span, message, help);
@@ -91,25 +107,28 @@ impl<'a, 'd> Values<'a, 'd> {
     /// What the table says about keywords that are known but do not work (yet).
     pub(crate) fn check_status(&mut self) {
         for assignment in self.entries.clone().into_values() {
-            let written = assignment.side.write(assignment.keyword.name);
-            let value = assignment.value.text.as_str();
+            let (written, value) = (assignment.key.text.as_str(), assignment.value.text.as_str());
             match assignment.keyword.status {
                 Status::Supported | Status::Alias(_) => {}
                 Status::Obsolete(why) => {
                     let message = format!("`{written}=` has no effect: {why}");
-                    self.diagnostics.warning(&assignment.key_span(), message, None);
+                    self.diagnostics
+                        .warning(&assignment.key_span(), message, None);
                 }
                 Status::NoEffectYet { inert } if is_inert(value, inert) => {}
                 Status::NoEffectYet { .. } => {
                     let message = format!("`{written}=` has no effect yet");
-                    self.diagnostics.warning(&assignment.key_span(), message, None);
+                    self.diagnostics
+                        .warning(&assignment.key_span(), message, None);
                 }
                 Status::NotSupportedYet { inert } if is_inert(value, inert) => {}
                 Status::NotSupportedYet { inert } => {
                     let message = format!("`{written}=` is not supported yet");
                     let help = match inert.first() {
                         None | Some(&"") => None,
-                        Some(only) => Some(format!("only `{written}={only}` is, which asks for nothing")),
+                        Some(only) => Some(format!(
+                            "only `{written}={only}` is, which asks for nothing"
+                        )),
                     };
                     self.report(&assignment.key_span(), message, help, true);
                 }

@@ -49,13 +49,24 @@ fn read(values: &mut Values<'_, '_>) -> Setup {
         }
         choice(text, &[("xfrm", ()), ("netkey", ()), ("auto", ())])
     });
-    let threshold = values.get("ddos-ike-threshold", default.cookie_threshold, |t| number(t, 0..=u32::MAX));
+    let threshold = values.get("ddos-ike-threshold", default.cookie_threshold, |t| {
+        number(t, 0..=u32::MAX)
+    });
     let mode = values.get("ddos-mode", DdosMode::Auto, |text| {
-        choice(text, &[("auto", DdosMode::Auto), ("busy", DdosMode::Busy), ("unlimited", DdosMode::Unlimited)])
+        choice(
+            text,
+            &[
+                ("auto", DdosMode::Auto),
+                ("busy", DdosMode::Busy),
+                ("unlimited", DdosMode::Unlimited),
+            ],
+        )
     });
     Setup {
         listen: values.get("listen", default.listen, addresses),
-        max_half_open: values.get("max-halfopen-ike", default.max_half_open, |t| number(t, 1..=u32::MAX)),
+        max_half_open: values.get("max-halfopen-ike", default.max_half_open, |t| {
+            number(t, 1..=u32::MAX)
+        }),
         cookie_threshold: match mode {
             DdosMode::Auto => threshold,
             DdosMode::Busy => 0,
@@ -70,7 +81,8 @@ fn read(values: &mut Values<'_, '_>) -> Setup {
 fn keep_alive(text: &str) -> Result<Duration, ValueError> {
     let given = duration(text, TimeUnit::Seconds)?;
     if given < Duration::from_secs(1) {
-        return Err(ValueError::new("shorter than a second").help("20s keep the mappings of usual NATs (RFC 3948)"));
+        return Err(ValueError::new("shorter than a second")
+            .help("20s keep the mappings of usual NATs (RFC 3948)"));
     }
     Ok(given)
 }

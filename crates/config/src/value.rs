@@ -22,19 +22,33 @@ pub(crate) type Parsed<T> = Result<T, ValueError>;
 
 impl ValueError {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None, at: None, unsupported: false }
+        Self {
+            message: message.into(),
+            help: None,
+            at: None,
+            unsupported: false,
+        }
     }
 
     pub(crate) fn unsupported(message: impl Into<String>) -> Self {
-        Self { unsupported: true, ..Self::new(message) }
+        Self {
+            unsupported: true,
+            ..Self::new(message)
+        }
     }
 
     pub(crate) fn help(self, help: impl Into<String>) -> Self {
-        Self { help: Some(help.into()), ..self }
+        Self {
+            help: Some(help.into()),
+            ..self
+        }
     }
 
     pub(crate) fn at(self, at: Range<usize>) -> Self {
-        Self { at: Some(at), ..self }
+        Self {
+            at: Some(at),
+            ..self
+        }
     }
 
     /// The same mistake in a part that starts `offset` octets into the value.
@@ -43,7 +57,10 @@ impl ValueError {
             Some(at) => offset + at.start..offset + at.end,
             None => offset..offset + part.len(),
         };
-        Self { at: Some(at), ..self }
+        Self {
+            at: Some(at),
+            ..self
+        }
     }
 }
 
@@ -66,11 +83,17 @@ pub(crate) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Parsed<T> {
         return Ok(*value);
     }
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-    let message = if text.is_empty() { "a value is missing".to_owned() } else { "unknown value".to_owned() };
-    Err(ValueError::new(message).help(match nearest(&lower, names.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("it can be {}", alternatives(&names)),
-    }))
+    let message = if text.is_empty() {
+        "a value is missing".to_owned()
+    } else {
+        "unknown value".to_owned()
+    };
+    Err(
+        ValueError::new(message).help(match nearest(&lower, names.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("it can be {}", alternatives(&names)),
+        }),
+    )
 }
 
 /// `a`, `b` or `c`
@@ -102,7 +125,13 @@ fn digits(text: &str) -> Option<u64> {
 
 /// A decimal number in a range.
 pub(crate) fn number(text: &str, range: std::ops::RangeInclusive<u32>) -> Parsed<u32> {
-    let expected = || format!("a number from {} to {} is expected", range.start(), range.end());
+    let expected = || {
+        format!(
+            "a number from {} to {} is expected",
+            range.start(),
+            range.end()
+        )
+    };
     match digits(text) {
         None if text.is_empty() => Err(ValueError::new("a value is missing").help(expected())),
         None => Err(ValueError::new("not a number").help(expected())),
@@ -140,22 +169,31 @@ pub(crate) fn duration(text: &str, without_unit: TimeUnit) -> Parsed<Duration> {
     if text.is_empty() {
         return Err(ValueError::new("a value is missing").help(EXPECTED));
     }
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (amount, unit) = text.split_at(end);
     let unit_name = unit.trim_start_matches([' ', '\t']).to_ascii_lowercase();
     let scale = match (unit_name.as_str(), without_unit) {
         ("", TimeUnit::Seconds) => Some(1_000_000_000),
         ("", TimeUnit::Milliseconds) => Some(1_000_000),
-        (name, _) => TIMES.iter().find(|(known, _)| *known == name).map(|(_, scale)| *scale),
+        (name, _) => TIMES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, scale)| *scale),
     };
     let (whole, fraction) = amount.split_once('.').unwrap_or((amount, "0"));
     let (Some(whole), Some(fraction_value)) = (digits(whole), digits(fraction)) else {
         return Err(ValueError::new("not a duration").help(EXPECTED));
     };
     let Some(scale) = scale else {
-        return Err(ValueError::new("unknown unit of time").help(EXPECTED).at(end..text.len()));
+        return Err(ValueError::new("unknown unit of time")
+            .help(EXPECTED)
+            .at(end..text.len()));
     };
-    let divisor = u32::try_from(fraction.len()).ok().and_then(|n| 10_u128.checked_pow(n));
+    let divisor = u32::try_from(fraction.len())
+        .ok()
+        .and_then(|n| 10_u128.checked_pow(n));
     let too_long = || ValueError::new("too long").help("the longest duration is 1000w");
     let part = divisor.map_or(0, |d| u128::from(fraction_value) * u128::from(scale) / d);
     let nanoseconds = u128::from(whole) * u128::from(scale) + part;
@@ -179,8 +217,14 @@ const NO_LIMIT: u128 = 1 << 63;
 
 /// A count with a binary prefix (`Ki` … `Ei`), which `unit` may follow; `None` from 2^63 on.
 pub(crate) fn count(text: &str, unit: &str) -> Parsed<Option<u64>> {
-    let expected = || format!("a number, perhaps with a suffix: Ki{unit}, Mi{unit}, Gi{unit}, Ti{unit}, Pi{unit} or Ei{unit}");
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let expected = || {
+        format!(
+            "a number, perhaps with a suffix: Ki{unit}, Mi{unit}, Gi{unit}, Ti{unit}, Pi{unit} or Ei{unit}"
+        )
+    };
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (amount, suffix) = text.split_at(end);
     let Some(amount) = digits(amount) else {
         let overflow = !amount.is_empty();
@@ -194,14 +238,22 @@ pub(crate) fn count(text: &str, unit: &str) -> Parsed<Option<u64>> {
         return Err(ValueError::new(message).help(expected()));
     };
     let suffix_name = suffix.trim_start_matches([' ', '\t']);
-    let prefix = match suffix_name.len().checked_sub(unit.len()).and_then(|at| suffix_name.split_at_checked(at)) {
+    let prefix = match suffix_name
+        .len()
+        .checked_sub(unit.len())
+        .and_then(|at| suffix_name.split_at_checked(at))
+    {
         Some((prefix, found)) if !unit.is_empty() && found.eq_ignore_ascii_case(unit) => prefix,
         _ => suffix_name,
     };
     let shift = ["", "ki", "mi", "gi", "ti", "pi", "ei"]
         .iter()
         .position(|name| *name == prefix.to_ascii_lowercase())
-        .ok_or_else(|| ValueError::new("unknown suffix").help(expected()).at(end..text.len()))?;
+        .ok_or_else(|| {
+            ValueError::new("unknown suffix")
+                .help(expected())
+                .at(end..text.len())
+        })?;
     let value = u128::from(amount) << (10 * shift);
     match u64::try_from(value) {
         Ok(0) => Err(ValueError::new("the limit must not be 0")),
@@ -220,7 +272,9 @@ pub(crate) fn percent(text: &str) -> Parsed<u32> {
 /// `value` or `value/mask`.
 pub(crate) fn mark(text: &str) -> Parsed<Mark> {
     if text == "-1" || text.starts_with("-1/") {
-        return Err(ValueError::unsupported("unique marks are not supported yet"));
+        return Err(ValueError::unsupported(
+            "unique marks are not supported yet",
+        ));
     }
     let word = |part: &str, offset: usize| -> Parsed<u32> {
         let wrong = |message: &str| {
@@ -273,8 +327,21 @@ mod tests {
         assert_eq!(s("2 D"), Duration::from_secs(172_800));
         assert_eq!(s("1000w"), MAX_DURATION);
         assert_eq!(s("0.0000000000000000001s"), Duration::ZERO);
-        assert_eq!(duration("500", TimeUnit::Milliseconds), Ok(Duration::from_millis(500)));
-        for wrong in ["", "x", "1y", "1.2.3", "-1", "1001w", "99999999999999999999s", ".5s", "1.s"] {
+        assert_eq!(
+            duration("500", TimeUnit::Milliseconds),
+            Ok(Duration::from_millis(500))
+        );
+        for wrong in [
+            "",
+            "x",
+            "1y",
+            "1.2.3",
+            "-1",
+            "1001w",
+            "99999999999999999999s",
+            ".5s",
+            "1.s",
+        ] {
             assert!(duration(wrong, TimeUnit::Seconds).is_err(), "{wrong}");
         }
         assert!(positive_duration("0", TimeUnit::Seconds).is_err());
@@ -298,9 +365,21 @@ mod tests {
     #[test]
     fn marks_lie_in_their_masks() {
         assert_eq!(mark("5"), Ok(Mark::exact(5)));
-        assert_eq!(mark("0x10/0xf0"), Ok(Mark { value: 0x10, mask: 0xf0 }));
-        assert_eq!(message(mark("0x1f/0xf0")), "the value has bits outside of the mask");
-        assert_eq!(message(mark("010")), "a number with a leading 0 is ambiguous");
+        assert_eq!(
+            mark("0x10/0xf0"),
+            Ok(Mark {
+                value: 0x10,
+                mask: 0xf0
+            })
+        );
+        assert_eq!(
+            message(mark("0x1f/0xf0")),
+            "the value has bits outside of the mask"
+        );
+        assert_eq!(
+            message(mark("010")),
+            "a number with a leading 0 is ambiguous"
+        );
         assert_eq!(mark("5/x").expect_err("an error").at, Some(2..3));
         assert!(mark("-1").expect_err("an error").unsupported);
         assert!(mark("4294967296").is_err());
@@ -309,9 +388,16 @@ mod tests {
 
     #[test]
     fn choices_name_the_nearest_or_all() {
-        let help = |text| choice(text, &[("tunnel", 1), ("transport", 2), ("drop", 3)]).expect_err("wrong").help;
+        let help = |text| {
+            choice(text, &[("tunnel", 1), ("transport", 2), ("drop", 3)])
+                .expect_err("wrong")
+                .help
+        };
         assert_eq!(help("tunel").as_deref(), Some("did you mean `tunnel`?"));
-        assert_eq!(help("x").as_deref(), Some("it can be `tunnel`, `transport` or `drop`"));
+        assert_eq!(
+            help("x").as_deref(),
+            Some("it can be `tunnel`, `transport` or `drop`")
+        );
         assert_eq!(choice("Drop", &[("drop", 3)]), Ok(3));
     }
 

@@ -13,6 +13,14 @@ pub(super) enum DecodeError {
     Base64,
 }
 
+/// Whether a word looks like an unquoted secret.
+pub(super) fn has_prefix(text: &str) -> bool {
+    matches!(
+        text.as_bytes(),
+        [b'0', b'x' | b'X' | b's' | b'S' | b't' | b'T', ..]
+    )
+}
+
 /// Reads an unquoted secret.
 pub(super) fn secret(text: &str) -> Result<SecretBytes, DecodeError> {
     let (prefix, rest) = text.split_at_checked(2).ok_or(DecodeError::Form)?;
@@ -33,7 +41,11 @@ fn hex(text: &str) -> Option<SecretBytes> {
         if first == b'_' {
             continue;
         }
-        let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+        let digit = |b: u8| {
+            char::from(b)
+                .to_digit(16)
+                .and_then(|d| u8::try_from(d).ok())
+        };
         let (high, low) = (digit(first), digits.next().and_then(digit));
         match (high, low) {
             (Some(high), Some(low)) => out.push(high << 4 | low),
@@ -100,11 +112,28 @@ mod tests {
             ("Zm9vYmE=", "fooba"),
             ("Zm9vYmFy", "foobar"),
         ] {
-            assert_eq!(read(&format!("0s{encoded}")), Ok(plain.as_bytes().to_vec()), "{encoded}");
+            assert_eq!(
+                read(&format!("0s{encoded}")),
+                Ok(plain.as_bytes().to_vec()),
+                "{encoded}"
+            );
             let bare = encoded.trim_end_matches('=');
-            assert_eq!(read(&format!("0s{bare}")), Ok(plain.as_bytes().to_vec()), "{bare}");
+            assert_eq!(
+                read(&format!("0s{bare}")),
+                Ok(plain.as_bytes().to_vec()),
+                "{bare}"
+            );
         }
-        for wrong in ["0sZ", "0sZg=", "0sZg===", "0sZm9v=", "0sZm9v====", "0sZ!8=", "0sZg==Zg==", "0sZm9v Zm9v"] {
+        for wrong in [
+            "0sZ",
+            "0sZg=",
+            "0sZg===",
+            "0sZm9v=",
+            "0sZm9v====",
+            "0sZ!8=",
+            "0sZg==Zg==",
+            "0sZm9v Zm9v",
+        ] {
             assert_eq!(read(wrong), Err(DecodeError::Base64), "{wrong}");
         }
     }

@@ -11,8 +11,16 @@ pub(super) struct Token<'a> {
     pub(super) text: &'a str,
     start: usize,
     pub(super) quoted: bool,
-    /// Quoted, and the closing mark is missing.
-    open: bool,
+    flaw: Option<Flaw>,
+}
+
+/// What is wrong with the form of a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Flaw {
+    #[error("the quotation mark is not closed")]
+    Open,
+    #[error("a blank is missing in front of this")]
+    Glued,
 }
 
 impl Token<'_> {
@@ -31,7 +39,11 @@ pub(super) enum Entry<'a> {
     /// `include pattern`
     Include { tokens: Vec<Token<'a>> },
     /// `whom … : kind secret`
-    Secret { indices: Vec<Token<'a>>, separator: Token<'a>, rest: Vec<Token<'a>> },
+    Secret {
+        indices: Vec<Token<'a>>,
+        separator: Token<'a>,
+        rest: Vec<Token<'a>>,
+    },
     /// No colon.
     NoSeparator(Vec<Token<'a>>),
     /// A line that starts with a blank below no entry.
@@ -42,36 +54,52 @@ impl<'a> Entry<'a> {
     fn tokens(&self) -> Box<dyn Iterator<Item = &Token<'a>> + '_> {
         match self {
             Self::Include { tokens } | Self::NoSeparator(tokens) => Box::new(tokens.iter()),
-            Self::Secret { indices, separator, rest } => {
-                Box::new(indices.iter().chain(std::iter::once(separator)).chain(rest))
-            }
+            Self::Secret {
+                indices,
+                separator,
+                rest,
+            } => Box::new(indices.iter().chain(std::iter::once(separator)).chain(rest)),
             Self::Indented(token) => Box::new(std::iter::once(token)),
         }
     }
 
-    /// The first word whose quotation mark is not closed.
-    pub(super) fn open_quote(&self) -> Option<&Token<'a>> {
-        self.tokens().find(|t| t.open)
+    /// The first word whose form is wrong.
+    pub(super) fn flaw(&self) -> Option<(&Token<'a>, Flaw)> {
+        self.tokens().find_map(|t| Some((t, t.flaw?)))
     }
 
     /// The words that cannot be secret.
     fn shown(&self) -> Vec<Range<usize>> {
+        // Anything near a quotation mark may be a secret that was quoted wrongly.
+        let bare = |t: &&Token<'_>| !t.quoted && t.flaw.is_none() && !t.text.contains(['"', '\'']);
         let named = |t: &&Token<'_>| {
-            !t.quoted && (t.text.starts_with(['@', '%']) || t.text.parse::<std::net::IpAddr>().is_ok())
+            bare(t)
+                && (t.text.starts_with(['@', '%']) || t.text.parse::<std::net::IpAddr>().is_ok())
         };
         match self {
             Self::Include { tokens } => tokens.iter().map(Token::range).collect(),
             // Without a colon nobody knows where the secret starts.
             Self::NoSeparator(tokens) => tokens.iter().filter(named).map(Token::range).collect(),
-            Self::Secret { indices, separator, rest } => {
+            Self::Secret {
+                indices,
+                separator,
+                rest,
+            } => {
                 let kind = rest.first().filter(|t| {
                     let word = t.text.to_ascii_uppercase();
-                    !t.quoted && nearest(&word, super::KINDS.iter().map(|(name, _)| *name)).is_some()
+                    !t.quoted
+                        && nearest(&word, super::KINDS.iter().map(|(name, _)| *name)).is_some()
                 });
                 // A kind in front of the colon: things are out of order, and what follows it may be the secret.
                 let in_order = !indices.iter().any(|t| super::find_kind(t.text).is_some());
-                let indices = indices.iter().filter(|t| in_order || named(t));
-                indices.chain(std::iter::once(separator)).chain(kind).map(Token::range).collect()
+                let plain =
+                    |t: &&Token<'_>| in_order && bare(t) && !super::decode::has_prefix(t.text);
+                let indices = indices.iter().filter(|t| named(t) || plain(t));
+                indices
+                    .chain(std::iter::once(separator))
+                    .chain(kind)
+                    .map(Token::range)
+                    .collect()
             }
             Self::Indented(_) => Vec::new(),
         }
@@ -85,23 +113,47 @@ fn is_blank(c: char) -> bool {
 /// The words of a line that starts at `base`.
 fn tokens<'a>(line: &'a str, base: usize, out: &mut Vec<Token<'a>>) {
     let mut at = 0;
+    let mut behind_quote = false;
     while let Some(rest) = line.get(at..) {
         let body = rest.trim_start_matches(is_blank);
-        at += rest.len() - body.len();
-        let Some(first) = body.chars().next() else { return };
+        let blanks = rest.len() - body.len();
+        at += blanks;
+        let glued = (behind_quote && blanks == 0).then_some(Flaw::Glued);
+        let Some(first) = body.chars().next() else {
+            return;
+        };
         match first {
             '#' => return,
             '"' | '\'' => {
                 let inner = body.get(1..).unwrap_or_default();
                 let end = inner.find(first);
                 let text = inner.get(..end.unwrap_or(inner.len())).unwrap_or_default();
-                out.push(Token { text, start: base + at + 1, quoted: true, open: end.is_none() });
+                let flaw = if end.is_none() {
+                    Some(Flaw::Open)
+                } else {
+                    glued
+                };
+                out.push(Token {
+                    text,
+                    start: base + at + 1,
+                    quoted: true,
+                    flaw,
+                });
                 at += text.len() + 2;
+                behind_quote = true;
             }
             _ => {
-                let text = body.get(..body.find(is_blank).unwrap_or(body.len())).unwrap_or_default();
-                out.push(Token { text, start: base + at, quoted: false, open: false });
+                let text = body
+                    .get(..body.find(is_blank).unwrap_or(body.len()))
+                    .unwrap_or_default();
+                out.push(Token {
+                    text,
+                    start: base + at,
+                    quoted: false,
+                    flaw: glued,
+                });
                 at += text.len();
+                behind_quote = false;
             }
         }
     }
@@ -143,25 +195,51 @@ fn classify(tokens: Vec<Token<'_>>) -> Entry<'_> {
         let before = |n: usize| tokens.iter().take(n).copied();
         let after = tokens.iter().skip(i + 1).copied();
         if token.text == ":" {
-            return Entry::Secret { indices: before(i).collect(), separator: *token, rest: after.collect() };
+            return Entry::Secret {
+                indices: before(i).collect(),
+                separator: *token,
+                rest: after.collect(),
+            };
         }
         // `@west @east: PSK …`
         if let Some(index) = token.text.strip_suffix(':')
             && !is_address
         {
-            let index_token = Token { text: index, ..*token };
-            let separator = Token { text: ":", start: token.start + index.len(), ..*token };
+            let index_token = Token {
+                text: index,
+                ..*token
+            };
+            let separator = Token {
+                text: ":",
+                start: token.start + index.len(),
+                ..*token
+            };
             let indices = before(i).chain(std::iter::once(index_token)).collect();
-            return Entry::Secret { indices, separator, rest: after.collect() };
+            return Entry::Secret {
+                indices,
+                separator,
+                rest: after.collect(),
+            };
         }
         // `:PSK …`
         if let Some(kind) = token.text.strip_prefix(':')
             && super::find_kind(kind).is_some()
         {
-            let separator = Token { text: ":", ..*token };
-            let kind = Token { text: kind, start: token.start + 1, ..*token };
+            let separator = Token {
+                text: ":",
+                ..*token
+            };
+            let kind = Token {
+                text: kind,
+                start: token.start + 1,
+                ..*token
+            };
             let rest = std::iter::once(kind).chain(after).collect();
-            return Entry::Secret { indices: before(i).collect(), separator, rest };
+            return Entry::Secret {
+                indices: before(i).collect(),
+                separator,
+                rest,
+            };
         }
     }
     Entry::NoSeparator(tokens)
@@ -174,12 +252,19 @@ pub(super) fn masked(text: &str, entries: &[Entry<'_>]) -> String {
     let hide = |out: &mut String, hidden: &str| {
         for c in hidden.chars() {
             // One star per octet keeps every place where it was.
-            if c.is_ascii_whitespace() { out.push(c) } else { out.extend(std::iter::repeat_n('*', c.len_utf8())) }
+            if c.is_ascii_whitespace() {
+                out.push(c)
+            } else {
+                out.extend(std::iter::repeat_n('*', c.len_utf8()))
+            }
         }
     };
     let mut at = 0;
     for range in shown {
-        let (Some(hidden), Some(word)) = (text.get(at..range.start), text.get(range.clone())) else { continue };
+        let (Some(hidden), Some(word)) = (text.get(at..range.start), text.get(range.clone()))
+        else {
+            continue;
+        };
         hide(&mut out, hidden);
         out.push_str(word);
         at = range.end;
@@ -199,7 +284,10 @@ mod tests {
     #[test]
     fn only_what_cannot_be_secret_is_shown() {
         for (text, shown) in [
-            ("@a @b : PSK \"geheim\" # alt: x\n", "@a @b : PSK ******** * **** *\n"),
+            (
+                "@a @b : PSK \"geheim\" # alt: x\n",
+                "@a @b : PSK ******** * **** *\n",
+            ),
             ("@a @b: PSK\n\t0sAAAA\n", "@a @b: PSK\n\t******\n"),
             (": geheim\n", ": ******\n"),
             (": PKS \"geheim\"\n", ": PKS ********\n"),
@@ -210,6 +298,10 @@ mod tests {
             ("@a : PSK \"ü\"", "@a : PSK ****"),
             ("  : PSK x\n", "  * *** *\n"),
             ("@a PSK \"geheim\" : @b\n", "@a *** ******** : **\n"),
+            (
+                "@a gw.example \"C=x\" 0x12 : PSK y\n",
+                "@a gw.example ***** **** : PSK *\n",
+            ),
         ] {
             assert_eq!(show(text), shown);
             assert_eq!(text.len(), shown.len());
@@ -219,10 +311,15 @@ mod tests {
     #[test]
     fn colons_of_addresses_separate_nothing() {
         let of = |text| match entries(text).into_iter().next() {
-            Some(Entry::Secret { indices, .. }) => indices.iter().map(|t| t.text).collect::<Vec<_>>(),
+            Some(Entry::Secret { indices, .. }) => {
+                indices.iter().map(|t| t.text).collect::<Vec<_>>()
+            }
             other => panic!("{other:?}"),
         };
-        assert_eq!(of("2001:db8:: 2001:db8::1: PSK \"x\""), ["2001:db8::", "2001:db8::1"]);
+        assert_eq!(
+            of("2001:db8:: 2001:db8::1: PSK \"x\""),
+            ["2001:db8::", "2001:db8::1"]
+        );
         assert_eq!(of("::1 :PSK \"x\""), ["::1"]);
         assert_eq!(of("\"@a :\" : PSK \"x\""), ["@a :"]);
     }
@@ -232,6 +329,8 @@ mod tests {
         let text = "@a\n  @b :\n\n# between\n\tPSK 'x' # end\n@c : PSK \"y\"\n";
         let got = entries(text);
         assert_eq!(got.len(), 2);
-        assert!(matches!(&got[0], Entry::Secret { indices, rest, .. } if indices.len() == 2 && rest.len() == 2));
+        assert!(
+            matches!(&got[0], Entry::Secret { indices, rest, .. } if indices.len() == 2 && rest.len() == 2)
+        );
     }
 }

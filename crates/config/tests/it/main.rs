@@ -3,3 +3,8 @@
 mod support;
 
 mod accepted;
+mod documentation;
+mod fuzz;
+mod includes;
+mod refused;
+mod secrets;

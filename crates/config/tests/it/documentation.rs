@@ -1,0 +1,135 @@
+//! `docs/configuration.md` is written from the table of keywords.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use cygnet_config::{KEYWORDS, Keyword, Section, Status};
+
+/// What stands above the tables.
+const INTRODUCTION: &str = include_str!("documentation/introduction.md");
+/// What stands below them.
+const SECRETS: &str = include_str!("documentation/secrets.md");
+
+fn is_used(keyword: &Keyword) -> bool {
+    matches!(keyword.status, Status::Supported)
+}
+
+fn code(text: &str) -> String {
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!("`{text}`")
+    }
+}
+
+/// Text in a cell: a bar would end it.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+fn written(keyword: &Keyword) -> String {
+    if keyword.sided {
+        format!("`left{0}`, `right{0}`", keyword.name)
+    } else {
+        code(keyword.name)
+    }
+}
+
+/// Literal defaults stand in code, described ones do not.
+fn default(keyword: &Keyword) -> String {
+    if keyword.default.contains(' ') {
+        keyword.default.to_owned()
+    } else {
+        code(keyword.default)
+    }
+}
+
+fn supported(out: &mut String, section: Section) {
+    out.push_str("| keyword | values | default | meaning |\n|---|---|---|---|\n");
+    for k in KEYWORDS
+        .iter()
+        .filter(|k| k.section == section && is_used(k))
+    {
+        let (values, summary) = (cell(k.values), cell(k.summary));
+        writeln!(
+            out,
+            "| {} | {values} | {} | {summary} |",
+            written(k),
+            default(k)
+        )
+        .expect("a string");
+    }
+}
+
+fn others(out: &mut String, section: Section) {
+    out.push_str("| keyword | what Cygnet makes of it | what it is for |\n|---|---|---|\n");
+    for k in KEYWORDS
+        .iter()
+        .filter(|k| k.section == section && !is_used(k))
+    {
+        let inert = |inert: &[&str]| {
+            let named: Vec<_> = inert
+                .iter()
+                .filter(|v| !v.is_empty())
+                .map(|v| code(v))
+                .collect();
+            named.join(", ")
+        };
+        let made = match k.status {
+            Status::Supported => continue,
+            Status::Alias(of) => {
+                let of = if k.sided {
+                    format!("left{of}")
+                } else {
+                    of.to_owned()
+                };
+                format!("another name of `{of}`")
+            }
+            Status::Obsolete(why) => format!("ignored with a warning: {why}"),
+            Status::NoEffectYet { inert: values } => match inert(values).as_str() {
+                "" => "no effect yet: a warning".to_owned(),
+                values => format!("no effect yet: a warning, but for {values}"),
+            },
+            Status::NotSupportedYet { inert: values } => match inert(values).as_str() {
+                "" => "not supported yet: an error".to_owned(),
+                values => format!("not supported yet: an error, but for {values}"),
+            },
+        };
+        writeln!(out, "| {} | {made} | {} |", written(k), cell(k.summary)).expect("a string");
+    }
+}
+
+fn document() -> String {
+    let mut out = INTRODUCTION.to_owned();
+    out.push_str("\n## `config setup`\n\n");
+    supported(&mut out, Section::Setup);
+    out.push_str("\n## `conn`\n\n");
+    supported(&mut out, Section::Conn);
+    out.push('\n');
+    out.push_str(SECRETS);
+    out.push_str("\n## Known, and not (yet) in use\n\n");
+    out.push_str(
+        "A keyword that would change what is asked for is refused as long as it cannot be obeyed; one that would\n\
+         only tune it is ignored with a warning. A connection with `auto=ignore` may contain either.\n",
+    );
+    out.push_str("\n### In `config setup`\n\n");
+    others(&mut out, Section::Setup);
+    out.push_str("\n### In `conn`\n\n");
+    others(&mut out, Section::Conn);
+    out
+}
+
+#[test]
+fn the_documentation_says_what_the_table_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let expected = document();
+    if std::env::var_os("CYGNET_UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &expected).expect("the documentation can be written");
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == expected,
+        "docs/configuration.md is not what the table of keywords says; \
+         write it anew with `CYGNET_UPDATE_DOCS=1 cargo test -p cygnet-config documentation`"
+    );
+}
