@@ -29,7 +29,8 @@ pub enum Kind {
     },
     /// A keepalive on port 4500.
     Keepalive,
-    /// What keeps a link alive: ARP, neighbour discovery, multicast listener reports.
+    /// What keeps a link alive: ARP, neighbour discovery, multicast listener reports,
+    /// and ICMP errors about IKE and ESP.
     Link,
     /// Anything else is in clear.
     Clear,
@@ -38,6 +39,8 @@ pub enum Kind {
 /// One packet of a capture.
 #[derive(Clone, Debug)]
 pub struct Packet {
+    /// When it passed, since 1970.
+    pub at: Duration,
     /// What it is.
     pub kind: Kind,
     /// From where; `None`: not IP.
@@ -68,7 +71,7 @@ impl Capture {
                 "-U",
                 "--immediate-mode",
                 "-s",
-                "0",
+                "2048",
                 "-B",
                 "16384",
                 "-Z",
@@ -101,7 +104,14 @@ impl Capture {
             let Some(frame) = bytes.get(start..start + len) else {
                 break;
             };
-            packets.push(classify(frame));
+            let word = |at: usize| {
+                u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+            };
+            let at = Duration::new(u64::from(word(0)), word(4) * 1000);
+            packets.push(Packet {
+                at,
+                ..classify(frame)
+            });
             self.read = start + len;
         }
         packets
@@ -129,6 +139,7 @@ impl Capture {
 
 fn classify(frame: &[u8]) -> Packet {
     let mut packet = Packet {
+        at: Duration::ZERO,
         kind: Kind::Clear,
         source: None,
         destination: None,
@@ -185,6 +196,9 @@ fn upper(packet: &mut Packet, protocol: u8, bytes: &[u8]) {
                 udp: false,
             }
         }
+        // Errors about what may pass: an IKE port without a listener, say.
+        1 if matches!(bytes.first(), Some(3 | 11)) => quoted(packet, bytes.get(8..).unwrap_or_default()),
+        58 if matches!(bytes.first(), Some(1..=3)) => quoted(packet, bytes.get(8..).unwrap_or_default()),
         // Router and neighbour solicitations and advertisements.
         58 if matches!(bytes.first(), Some(133..=136 | 143)) => packet.kind = Kind::Link,
         17 => {
@@ -201,5 +215,18 @@ fn upper(packet: &mut Packet, protocol: u8, bytes: &[u8]) {
             }
         }
         _ => {}
+    }
+}
+
+/// An ICMP error is as good as what it quotes.
+fn quoted(packet: &mut Packet, ip: &[u8]) {
+    let mut inner = packet.clone();
+    match ip.first().map(|b| b >> 4) {
+        Some(4) if ip.len() >= 20 => upper(&mut inner, ip[9], ip.get(usize::from(ip[0] & 15) * 4..).unwrap_or_default()),
+        Some(6) if ip.len() >= 40 => upper(&mut inner, ip[6], &ip[40..]),
+        _ => return,
+    }
+    if matches!(inner.kind, Kind::Ike | Kind::Esp { .. } | Kind::Keepalive) {
+        packet.kind = Kind::Link;
     }
 }

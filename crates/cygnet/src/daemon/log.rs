@@ -2,9 +2,10 @@
 //! event's stable name as a field.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use cygnet_engine::Event;
-use cygnet_ike::{Event as IkeEvent, IkeSaId};
+use cygnet_ike::{Event as IkeEvent, IkeSaId, Role};
 use tracing::{Span, debug, info, info_span, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -26,10 +27,48 @@ pub(super) fn init(filter: &str, format: LogFormat) -> Result<(), String> {
     Ok(())
 }
 
+/// Lines a second about strangers: what anybody can cause must not fill the disk.
+const LINES_PER_SECOND: u32 = 10;
+
+/// Lets so many lines a second through and counts the others.
+#[derive(Debug)]
+struct Limit {
+    second: Instant,
+    lines: u32,
+    suppressed: u64,
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self {
+            second: Instant::now(),
+            lines: 0,
+            suppressed: 0,
+        }
+    }
+}
+
+impl Limit {
+    /// Whether a line may be written now; if so, how many before it were not.
+    fn admit(&mut self, now: Instant) -> Option<u64> {
+        if now.saturating_duration_since(self.second) >= Duration::from_secs(1) {
+            self.second = now;
+            self.lines = 0;
+        }
+        if self.lines >= LINES_PER_SECOND {
+            self.suppressed += 1;
+            return None;
+        }
+        self.lines += 1;
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
 /// The spans of the living IKE SAs.
 #[derive(Debug, Default)]
 pub(super) struct EventLog {
     spans: HashMap<IkeSaId, Span>,
+    strangers: Limit,
 }
 
 impl EventLog {
@@ -117,9 +156,16 @@ impl EventLog {
                 info!(event = name, role = info.role.name(), remote = %info.remote, suite, "IKE SA established with {peer}");
             }
             IkeEvent::IkeFailed { ike, reason, info } => {
-                {
+                // Whoever sends an IKE_SA_INIT and then nothing makes one of these.
+                let stranger = info.role == Role::Responder;
+                let suppressed = if stranger {
+                    self.strangers.admit(Instant::now())
+                } else {
+                    Some(0)
+                };
+                if let Some(suppressed) = suppressed {
                     let _in = self.span(connection, *ike).enter();
-                    warn!(event = name, reason = reason.name(), remote = %info.remote, "IKE SA failed: {reason}");
+                    warn!(event = name, reason = reason.name(), remote = %info.remote, suppressed, "IKE SA failed: {reason}");
                 }
                 self.spans.remove(ike);
             }
@@ -181,7 +227,9 @@ impl EventLog {
                 warn!(event = name, ?notify, "the peer reports a problem");
             }
             IkeEvent::Rejected { remote, reason, .. } => {
-                warn!(event = name, reason = reason.name(), %remote, "refused: {reason}");
+                if let Some(suppressed) = self.strangers.admit(Instant::now()) {
+                    warn!(event = name, reason = reason.name(), %remote, suppressed, "refused: {reason}");
+                }
             }
         }
     }
@@ -214,4 +262,23 @@ pub(super) fn progress(event: &Event) -> Option<String> {
         IkeEvent::ChildFailed { reason, .. } => format!("child SA failed: {reason}"),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_cannot_write_more_than_so_many_lines() {
+        let start = Instant::now();
+        let mut limit = Limit {
+            second: start,
+            ..Limit::default()
+        };
+        let written = (0..1000).filter(|_| limit.admit(start).is_some()).count();
+        assert_eq!(written, LINES_PER_SECOND as usize);
+        let later = start + Duration::from_secs(1);
+        assert_eq!(limit.admit(later), Some(1000 - u64::from(LINES_PER_SECOND)));
+        assert_eq!(limit.admit(later), Some(0));
+    }
 }

@@ -56,7 +56,7 @@ pub(crate) fn run(run_dir: &Path, options: &DaemonOptions) -> ExitCode {
     };
     let local = tokio::task::LocalSet::new();
     match local.block_on(&runtime, async {
-        start::start(run_dir, options)?.run().await
+        start::start(run_dir, options).await?.run().await
     }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -98,6 +98,8 @@ struct Daemon {
     /// Keeps the run directory ours.
     _lock: std::fs::File,
     control_path: PathBuf,
+    /// Addresses to listen on, where the sockets do not fit them yet.
+    listen: Option<Vec<std::net::IpAddr>>,
     /// Policies of an earlier run may still stand.
     leftovers: bool,
 }
@@ -124,6 +126,8 @@ impl Daemon {
                 Some(call) = self.calls.recv() => self.call(call),
                 () = sleep_until(wake) => self.engine.handle(Instant::now(), Input::Timeout),
             }
+            // Before anything is sent: an address that is new here needs its sockets.
+            self.update_sockets().await;
             self.flush();
         }
         self.farewell().await;
@@ -190,11 +194,11 @@ impl Daemon {
         }
     }
 
-    /// Reads the addresses anew, opens and closes sockets, tells the engine.
+    /// Reads the addresses anew and tells the engine; the sockets follow.
     fn update_addresses(&mut self) {
         match self.network.addresses() {
             Ok((listen, all)) => {
-                self.update_sockets(&listen);
+                self.listen = Some(listen);
                 self.engine.handle(Instant::now(), Input::Addresses(all));
                 let _ = self.jobs.send(Job::Refresh);
             }
@@ -202,11 +206,18 @@ impl Daemon {
         }
     }
 
-    fn update_sockets(&mut self, listen: &[std::net::IpAddr]) {
+    /// Opens and closes IKE sockets so that they fit the addresses and the planes in use.
+    async fn update_sockets(&mut self) {
+        let Some(listen) = self.listen.take() else {
+            return;
+        };
         let takers = start::takers(&self.engine);
         let shared = takers.kernel && takers.userspace;
         let _ = self.jobs.send(Job::SharedPort(shared));
-        for error in self.sockets.update(listen, takers, self.userspace.as_ref()) {
+        self.sockets
+            .close_stale(&listen, takers, self.userspace.as_ref())
+            .await;
+        for error in self.sockets.open_missing(&listen) {
             tracing::error!(event = "socket_failed", "{error}");
         }
     }

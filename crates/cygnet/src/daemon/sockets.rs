@@ -63,14 +63,6 @@ struct Entry {
     reader: Option<JoinHandle<()>>,
 }
 
-impl Drop for Entry {
-    fn drop(&mut self) {
-        if let Some(reader) = &self.reader {
-            reader.abort();
-        }
-    }
-}
-
 impl Sockets {
     pub(super) fn new(ports: (u16, u16), mark: u32, datagrams: mpsc::Sender<Datagram>) -> Self {
         let takers = Takers {
@@ -92,14 +84,15 @@ impl Sockets {
         self.open.is_empty()
     }
 
-    /// Opens what is missing on `addresses` and closes what is not among them.
-    /// A change of the takers opens port 4500 anew.
-    pub(super) fn update(
+    /// Closes what is not on `addresses`, and port 4500 if its takers change.
+    ///
+    /// Waits until the readers are gone: only then is a port free again.
+    pub(super) async fn close_stale(
         &mut self,
         addresses: &[IpAddr],
         takers: Takers,
         plane: Option<&Handle>,
-    ) -> Vec<OpenError> {
+    ) {
         let nat_port = self.ports.1;
         let changed = takers != self.takers;
         let gone: Vec<SocketAddr> = self
@@ -109,10 +102,30 @@ impl Sockets {
             .copied()
             .collect();
         for local in gone {
-            self.close(local);
+            let Some(entry) = self.open.remove(&local) else {
+                continue;
+            };
+            match entry.reader {
+                Some(reader) => {
+                    reader.abort();
+                    // It was aborted: there is nothing to learn from how it ended.
+                    let _ = reader.await;
+                }
+                None => {
+                    if let Some(plane) = &self.plane
+                        && let Err(error) = plane.remove_udp_socket(local, None)
+                    {
+                        tracing::warn!(%local, %error, "the data plane did not give a socket back");
+                    }
+                }
+            }
         }
         self.takers = takers;
         self.plane = plane.cloned();
+    }
+
+    /// Opens what is missing on `addresses`.
+    pub(super) fn open_missing(&mut self, addresses: &[IpAddr]) -> Vec<OpenError> {
         let mut errors = Vec::new();
         for &ip in addresses {
             for port in [self.ports.0, self.ports.1] {
@@ -125,16 +138,6 @@ impl Sockets {
             }
         }
         errors
-    }
-
-    fn close(&mut self, local: SocketAddr) {
-        if let Some(entry) = self.open.remove(&local)
-            && entry.reader.is_none()
-            && let Some(plane) = &self.plane
-            && let Err(error) = plane.remove_udp_socket(local, None)
-        {
-            tracing::warn!(%local, %error, "the data plane did not give a socket back");
-        }
     }
 
     fn open_one(&mut self, local: SocketAddr) -> Result<(), OpenError> {

@@ -56,7 +56,7 @@ pub(super) enum StartError {
     Configuration(String),
     /// The kernel's databases are out of reach.
     #[error("the kernel's IPsec databases cannot be used: {0}")]
-    Sadb(#[from] SadbError),
+    Sadb(SadbError),
     /// We may not touch them.
     #[error(
         "no permission to change the kernel's IPsec databases: run as root or with CAP_NET_ADMIN and CAP_NET_RAW"
@@ -92,6 +92,17 @@ pub(super) enum StartError {
         what: &'static str,
         error: io::Error,
     },
+}
+
+impl From<SadbError> for StartError {
+    fn from(error: SadbError) -> Self {
+        match error {
+            SadbError::Socket(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                Self::NoPermission
+            }
+            error => Self::Sadb(error),
+        }
+    }
 }
 
 impl StartError {
@@ -261,7 +272,7 @@ fn start_userspace(sink: PlaneSink) -> Result<Handle, StartError> {
 }
 
 /// Brings everything up to the first turn of the loop.
-pub(super) fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Daemon, StartError> {
+pub(super) async fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Daemon, StartError> {
     let lock = lock(run_dir)?;
     let set = load(&options.config, &options.secrets).map_err(StartError::Configuration)?;
 
@@ -389,7 +400,10 @@ pub(super) fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Daemon, S
     let mut sockets = Sockets::new((setup.ike_port, setup.nat_port), escape_mark(), datagrams);
     let takers = takers(&engine);
     let _ = jobs.send(Job::SharedPort(takers.kernel && takers.userspace));
-    let errors = sockets.update(&listen, takers, userspace.as_ref());
+    sockets
+        .close_stale(&listen, takers, userspace.as_ref())
+        .await;
+    let errors = sockets.open_missing(&listen);
     for error in &errors {
         tracing::error!(event = "socket_failed", "{error}");
     }
@@ -424,6 +438,7 @@ pub(super) fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Daemon, S
         secrets: options.secrets.clone(),
         _lock: lock,
         control_path,
+        listen: None,
         leftovers: true,
     })
 }

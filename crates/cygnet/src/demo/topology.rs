@@ -71,12 +71,13 @@ impl Topology {
         }
         ip(&["-batch", "-"], &batch)?;
         for host in HOSTS {
+            // Without duplicate address detection every address is usable at once.
+            let script = "for d in /proc/sys/net/ipv6/conf/*; do echo 0 > $d/accept_dad; done";
+            ip(&["netns", "exec", &self.name(host), "sh", "-c", script], "")?;
             let mut batch = "link set lo up\n".to_owned();
             for (_, device, addresses) in WIRES.iter().flatten().filter(|(h, ..)| *h == host) {
                 for address in *addresses {
-                    // Without duplicate address detection an IPv6 address is usable at once.
-                    let nodad = if address.contains(':') { " nodad" } else { "" };
-                    batch += &format!("addr add {address} dev {device}{nodad}\n");
+                    batch += &format!("addr add {address} dev {device}\n");
                 }
                 batch += &format!("link set {device} up\n");
             }
