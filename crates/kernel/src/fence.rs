@@ -456,6 +456,15 @@ impl Fence {
         Ok(())
     }
 
+    /// Makes the packet filter fit what is open now: rules of an earlier run that crashed go, once
+    /// everything that this one fences stands.
+    ///
+    /// # Errors
+    /// When the packet filter is refused.
+    pub fn tidy(&self, filter: &mut impl PacketFilter) -> Result<(), FenceError> {
+        self.load(filter)
+    }
+
     /// Puts back what others may have taken away (the packet filter's table) and renews the lease.
     ///
     /// # Errors

@@ -179,6 +179,9 @@ impl Executor {
                 Err(error) => tracing::warn!(%error, "removing {what} of an earlier run failed"),
             }
         }
+        if let Err(error) = self.fence.tidy(&mut self.filter) {
+            tracing::warn!(event = "fence_closed", "{error}");
+        }
     }
 
     /// Neighbour discovery works whatever the policies block (S3.6).
