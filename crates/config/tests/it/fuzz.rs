@@ -1,4 +1,5 @@
-//! Arbitrary and half-right files: no panic, places within the text, an end.
+//! Arbitrary and half-right files, after the corpora in `__fuzz__`: no panic, places within the text, an end.
+//! Each takes a second, or what `BOLERO_RANDOM_TEST_TIME_MS` says.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,9 +9,6 @@ use cygnet_config::{Diagnostic, KEYWORDS, Section, load};
 use cygnet_engine::Origin;
 
 use crate::support::Files;
-
-/// What a test of about a second is given.
-const TIME: Duration = Duration::from_secs(1);
 
 fn check_places(files: &BTreeMap<std::path::PathBuf, Vec<u8>>, diagnostics: &[Diagnostic]) {
     for diagnostic in diagnostics {
@@ -59,16 +57,12 @@ fn run(conf: &[u8], secrets: &[u8]) {
 
 #[test]
 fn arbitrary_conf() {
-    bolero::check!()
-        .with_test_time(TIME)
-        .for_each(|input: &[u8]| run(input, b""));
+    bolero::check!().for_each(|input: &[u8]| run(input, b""));
 }
 
 #[test]
 fn arbitrary_secrets() {
-    bolero::check!()
-        .with_test_time(TIME)
-        .for_each(|input: &[u8]| run(b"", input));
+    bolero::check!().for_each(|input: &[u8]| run(b"", input));
 }
 
 /// Lines that are nearly right, chosen by the octets of the input.
@@ -110,37 +104,33 @@ fn nearly_right_lines() {
         "é",
         "\"",
     ];
-    bolero::check!()
-        .with_test_time(TIME)
-        .for_each(|input: &[u8]| {
-            let mut text = String::new();
-            let mut bytes = input.iter().map(|b| usize::from(*b));
-            while let (Some(what), Some(a), Some(b)) = (bytes.next(), bytes.next(), bytes.next()) {
-                let value = VALUES[b % VALUES.len()];
-                match what % 16 {
-                    0 => text
-                        .push_str(["conn a\n", "conn b\n", "conn c\n", "conn %default\n"][a % 4]),
-                    1 => text.push_str("config setup\n"),
-                    2 => text
-                        .push_str(["include *.conf\n", "include a.conf\n", "include c\n"][a % 3]),
-                    3 => text.push_str([" also=a\n", " also=b\n", " also=c\n"][a % 3]),
-                    4 => text.push_str(&format!(
-                        " left={value}\n right={}\n",
-                        VALUES[a % VALUES.len()]
-                    )),
-                    5 => text.push_str(" authby=secret\n auto=add\n"),
-                    n => {
-                        let conn: Vec<_> = KEYWORDS
-                            .iter()
-                            .filter(|k| (k.section == Section::Conn) == (n != 6))
-                            .collect();
-                        let keyword = conn[a % conn.len()];
-                        text.push_str(&format!(" {}={value}\n", keyword.written()));
-                    }
+    bolero::check!().for_each(|input: &[u8]| {
+        let mut text = String::new();
+        let mut bytes = input.iter().map(|b| usize::from(*b));
+        while let (Some(what), Some(a), Some(b)) = (bytes.next(), bytes.next(), bytes.next()) {
+            let value = VALUES[b % VALUES.len()];
+            match what % 16 {
+                0 => text.push_str(["conn a\n", "conn b\n", "conn c\n", "conn %default\n"][a % 4]),
+                1 => text.push_str("config setup\n"),
+                2 => text.push_str(["include *.conf\n", "include a.conf\n", "include c\n"][a % 3]),
+                3 => text.push_str([" also=a\n", " also=b\n", " also=c\n"][a % 3]),
+                4 => text.push_str(&format!(
+                    " left={value}\n right={}\n",
+                    VALUES[a % VALUES.len()]
+                )),
+                5 => text.push_str(" authby=secret\n auto=add\n"),
+                n => {
+                    let conn: Vec<_> = KEYWORDS
+                        .iter()
+                        .filter(|k| (k.section == Section::Conn) == (n != 6))
+                        .collect();
+                    let keyword = conn[a % conn.len()];
+                    text.push_str(&format!(" {}={value}\n", keyword.written()));
                 }
             }
-            run(text.as_bytes(), b"");
-        });
+        }
+        run(text.as_bytes(), b"");
+    });
 }
 
 /// Words of ipsec.secrets in any order; nothing of a secret in what is said.
@@ -172,23 +162,21 @@ fn words_of_secrets() {
         "@east:",
         "\"C=x\"",
     ];
-    bolero::check!()
-        .with_test_time(TIME)
-        .for_each(|input: &[u8]| {
-            let text: String = input
-                .iter()
-                .map(|b| format!("{} ", WORDS[usize::from(*b) % WORDS.len()]).replace("\n ", "\n"))
-                .collect();
-            let files = Files::new([("/c", ""), ("/s", text.as_str())]);
-            let said: Vec<_> = match load(Path::new("/c"), Some(Path::new("/s")), &files) {
-                Ok(loaded) => loaded.warnings,
-                Err(report) => report.diagnostics,
-            };
-            check_places(&files.0, &said);
-            // A file name is not a secret, wherever it stands.
-            for d in said.iter().filter(|_| !text.contains("include")) {
-                assert!(!d.to_string().contains("geheim"), "{d}\n{text}");
-            }
-            run(b"", text.as_bytes());
-        });
+    bolero::check!().for_each(|input: &[u8]| {
+        let text: String = input
+            .iter()
+            .map(|b| format!("{} ", WORDS[usize::from(*b) % WORDS.len()]).replace("\n ", "\n"))
+            .collect();
+        let files = Files::new([("/c", ""), ("/s", text.as_str())]);
+        let said: Vec<_> = match load(Path::new("/c"), Some(Path::new("/s")), &files) {
+            Ok(loaded) => loaded.warnings,
+            Err(report) => report.diagnostics,
+        };
+        check_places(&files.0, &said);
+        // A file name is not a secret, wherever it stands.
+        for d in said.iter().filter(|_| !text.contains("include")) {
+            assert!(!d.to_string().contains("geheim"), "{d}\n{text}");
+        }
+        run(b"", text.as_bytes());
+    });
 }

@@ -89,7 +89,7 @@ pub fn conn(lines: &str) -> String {
     let mut text =
         "conn c\n left=192.0.2.1\n right=192.0.2.2\n authby=secret\n auto=add\n".to_owned();
     for line in lines.lines() {
-        text.push_str(" ");
+        text.push(' ');
         text.push_str(line.trim_start());
         text.push('\n');
     }

@@ -1,0 +1,225 @@
+//! The IKE half and the child half of a connection.
+
+use std::time::Duration;
+
+use cygnet_crypto::{EspProposal, IkeProposal, NameError, NameErrorKind};
+use cygnet_engine::{ChildOptions, IkeOptions, Shunt, Sourced};
+use cygnet_ike::{AuthMethod, Encapsulation, RetransmitPolicy};
+use cygnet_ipsec::Mark;
+
+use crate::keyword::Side;
+use crate::section::Values;
+use crate::value::{
+    Parsed, TimeUnit, ValueError, choice, count, duration, mark, number, percent,
+    positive_duration, yes_no,
+};
+
+/// A list of algorithms, with the mistake where the list has it.
+fn proposals<T>(text: &str, parse: impl FnOnce(&str) -> Result<T, NameError>) -> Parsed<T> {
+    if text.is_empty() {
+        return Err(ValueError::new("a value is missing"));
+    }
+    parse(text).map_err(|e| {
+        let error = ValueError {
+            unsupported: matches!(e.kind, NameErrorKind::NotSupported(_)),
+            ..ValueError::new(e.kind.to_string())
+        };
+        let error = match e.suggestion {
+            Some(name) => error.help(format!("did you mean `{name}`?")),
+            None => error,
+        };
+        error.at(e.offset..e.offset + e.token.len())
+    })
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// libreswan's longest life of an SA.
+const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// The life of an SA, cut to what is allowed with a warning.
+fn lifetime(values: &mut Values<'_, '_>, name: &'static str) -> Duration {
+    let given = values.get(name, 8 * HOUR, |text| {
+        positive_duration(text, TimeUnit::Seconds)
+    });
+    if given <= MAX_LIFETIME {
+        return given;
+    }
+    if let Some(assignment) = values.assignment(Side::Both, name) {
+        values.diagnostics.warning(
+            &assignment.value_span(),
+            format!("{}: longer than 24h, cut to 24h", assignment.key.text),
+            None,
+        );
+    }
+    MAX_LIFETIME
+}
+
+/// What is negotiated for the IKE SA.
+pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
+    let seconds = |text: &str| positive_duration(text, TimeUnit::Seconds);
+    let default = RetransmitPolicy::default();
+    let initial = values.get("retransmit-interval", default.initial, |text| {
+        positive_duration(text, TimeUnit::Milliseconds)
+    });
+    let timeout = values.get("retransmit-timeout", default.timeout, seconds);
+    if initial > timeout
+        && let Some(assignment) = values
+            .assignment(Side::Both, "retransmit-interval")
+            .or_else(|| values.assignment(Side::Both, "retransmit-timeout"))
+    {
+        let error = ValueError::new(
+            "the interval is longer than the timeout, so nothing would be repeated",
+        );
+        values.refuse(assignment, error);
+    }
+    let liveness = values.get("dpddelay", Duration::ZERO, |text| {
+        duration(text, TimeUnit::Seconds)
+    });
+    IkeOptions {
+        proposals: values
+            .sourced(Side::Both, "ike", |text| {
+                proposals(text, IkeProposal::parse_ipsec_conf)
+            })
+            .unwrap_or_else(|| Sourced::default_value(IkeProposal::default_list())),
+        auth: AuthMethod::Psk,
+        retransmit: RetransmitPolicy {
+            initial,
+            timeout,
+            max_interval: default.max_interval.max(initial),
+            ..default
+        },
+        liveness: (liveness > Duration::ZERO).then_some(liveness),
+        encapsulation: values.get("encapsulation", Encapsulation::Auto, |text| {
+            match yes_no(text) {
+                Ok(true) => Ok(Encapsulation::Yes),
+                Ok(false) => Ok(Encapsulation::No),
+                Err(_) => choice(
+                    text,
+                    &[
+                        ("auto", Encapsulation::Auto),
+                        ("yes", Encapsulation::Yes),
+                        ("no", Encapsulation::No),
+                    ],
+                ),
+            }
+        }),
+        lifetime: lifetime(values, "ikelifetime"),
+    }
+}
+
+/// What is negotiated for the child SA, and how it is installed.
+pub(super) fn child_options(values: &mut Values<'_, '_>) -> ChildOptions {
+    let replay_window = values.get("replay-window", 128, |text| number(text, 0..=4096));
+    let lifetime = lifetime(values, "ipsec-lifetime");
+    let margin = rekey_margin(values, lifetime);
+    let mark_both = values.optional(Side::Both, "mark", mark);
+    let mark_in = values.optional(Side::Both, "mark-in", mark);
+    let mark_out = values.optional(Side::Both, "mark-out", mark);
+    if let Some(assignment) = values.assignment(Side::Both, "mark")
+        && (mark_in.is_some() || mark_out.is_some())
+    {
+        let error = ValueError::new("it cannot go with `mark-in=` and `mark-out=`")
+            .help("`mark=` is both of them");
+        values.refuse(assignment, error);
+    }
+    let shunts = [
+        ("none", Shunt::None),
+        ("drop", Shunt::Drop),
+        ("passthrough", Shunt::Passthrough),
+        ("hold", Shunt::Drop),
+        ("pass", Shunt::Passthrough),
+    ];
+    ChildOptions {
+        proposals: esp_proposals(values, replay_window),
+        lifetime,
+        max_bytes: values.get("ipsec-max-bytes", None, |text| count(text, "B")),
+        max_packets: values.get("ipsec-max-packets", None, |text| count(text, "")),
+        rekey: values.get("rekey", true, yes_no),
+        rekey_margin: margin,
+        rekey_fuzz: values.get("rekeyfuzz", 100, percent),
+        replay_window,
+        reqid: values.optional(Side::Both, "reqid", |text| number(text, 1..=16383)),
+        priority: values.get("priority", None, |text| {
+            number(text, 0..=u32::MAX).map(|n| (n != 0).then_some(n))
+        }),
+        mark_in: mark_in.or(mark_both).unwrap_or(Mark::ANY),
+        mark_out: mark_out.or(mark_both).unwrap_or(Mark::ANY),
+        negotiation_shunt: values.get("negotiationshunt", Shunt::Drop, |text| {
+            choice(text, shunts.get(1..).unwrap_or_default())
+        }),
+        failure_shunt: values.get("failureshunt", Shunt::None, |text| choice(text, &shunts)),
+        encap_dscp: values.get("encap-dscp", true, yes_no),
+        decap_dscp: values.get("decap-dscp", false, yes_no),
+        no_pmtu_disc: values.get("nopmtudisc", false, yes_no),
+        // 68 is the least of IPv4 (RFC 791); whether the tunnel carries IPv6 (1280) is known only later.
+        mtu: values.optional(Side::Both, "mtu", |text| number(text, 68..=65535)),
+        routing_table: None,
+        rule_priority: None,
+    }
+}
+
+/// `rekeymargin`, halved to fit as libreswan does if it is longer than the life itself.
+fn rekey_margin(values: &mut Values<'_, '_>, lifetime: Duration) -> Duration {
+    let margin = values.get("rekeymargin", Duration::from_secs(540), |text| {
+        positive_duration(text, TimeUnit::Seconds)
+    });
+    if margin < lifetime {
+        return margin;
+    }
+    let place = values
+        .assignment(Side::Both, "rekeymargin")
+        .or_else(|| values.assignment(Side::Both, "ipsec-lifetime"));
+    if let Some(assignment) = place {
+        let half = (lifetime / 2).as_secs_f64();
+        let message = format!(
+            "the life of the SA is not longer than rekeymargin=, which is cut to half of it ({half}s)"
+        );
+        values
+            .diagnostics
+            .warning(&assignment.value_span(), message, None);
+    }
+    lifetime / 2
+}
+
+/// `esp`, narrowed by `esn` and by there being no replay window.
+fn esp_proposals(values: &mut Values<'_, '_>, replay_window: u32) -> Sourced<Vec<EspProposal>> {
+    let mut list = values
+        .sourced(Side::Both, "esp", |text| {
+            proposals(text, EspProposal::parse_ipsec_conf)
+        })
+        .unwrap_or_else(|| Sourced::default_value(EspProposal::default_list()));
+    let wanted = values.optional(Side::Both, "esn", |text| match yes_no(text) {
+        Ok(yes) => Ok(Some(yes)),
+        Err(_) => choice(
+            text,
+            &[("yes", Some(true)), ("no", Some(false)), ("either", None)],
+        ),
+    });
+    if replay_window == 0
+        && wanted == Some(Some(true))
+        && let Some(assignment) = values.assignment(Side::Both, "esn")
+    {
+        // The kernel refuses ESN without a replay window (K12).
+        let error = ValueError::new("`replay-window=0` leaves no extended sequence numbers");
+        values.refuse(assignment, error);
+        return list;
+    }
+    let wanted = if replay_window == 0 {
+        Some(false)
+    } else {
+        wanted.flatten()
+    };
+    let Some(wanted) = wanted else { return list };
+    let mut possible = true;
+    for proposal in &mut list.value {
+        proposal.esn.retain(|esn| *esn == wanted);
+        possible &= !proposal.esn.is_empty();
+    }
+    if !possible && let Some(assignment) = values.assignment(Side::Both, "esp") {
+        let error = ValueError::new(
+            "the sequence numbers it names are not those of `esn=` and `replay-window=`",
+        );
+        values.refuse(assignment, error);
+    }
+    list
+}
