@@ -40,7 +40,7 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let site = Site::new();
-        let conf = Conf::site(Family::V4).set("auto", "ignore");
+        let conf = Conf::site(Family::V4);
         let cygnet = Daemon::running(&site.west, &conf);
         let swan = Swan::start(&site.east);
         let file: PathBuf = cygnet.dir().join("router.pcap");

@@ -69,12 +69,12 @@ fn a_flood_of_requests_costs_cookies_not_memory() {
     const FLOOD: u32 = 20_000;
     const MAX_HALF_OPEN: usize = 200;
     let site = Site::new();
-    // So that answers to those addresses get as far as the router, and no further.
+    // Whoever asks is answered as far as IKE_AUTH.
     let conf = Conf::site(Family::V4)
         .set("ike", "aes_gcm256-sha2_256-dh31")
         .setup("ddos-ike-threshold", "50")
         .setup("max-halfopen-ike", &MAX_HALF_OPEN.to_string());
-    let mut west = Daemon::running(&site.west, &conf);
+    let mut west = Daemon::running(&site.west, &conf.clone().set("right", "%any"));
     let east = Daemon::running(&site.east, &conf);
     let mut wire = Capture::start(&site.router, Site::TO_WEST, &west.dir().join("wire.pcap"));
     let before = west.resident();

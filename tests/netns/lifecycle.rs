@@ -142,7 +142,7 @@ fn anonymous(line: &str) -> String {
             skip = false;
             continue;
         }
-        skip = matches!(word, "spi" | "reqid" | "index" | "ptype");
+        skip = matches!(word, "spi" | "reqid" | "index" | "packets" | "bytes");
         words.push(word);
     }
     words.join(" ")

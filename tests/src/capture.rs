@@ -197,8 +197,12 @@ fn upper(packet: &mut Packet, protocol: u8, bytes: &[u8]) {
             }
         }
         // Errors about what may pass: an IKE port without a listener, say.
-        1 if matches!(bytes.first(), Some(3 | 11)) => quoted(packet, bytes.get(8..).unwrap_or_default()),
-        58 if matches!(bytes.first(), Some(1..=3)) => quoted(packet, bytes.get(8..).unwrap_or_default()),
+        1 if matches!(bytes.first(), Some(3 | 11)) => {
+            quoted(packet, bytes.get(8..).unwrap_or_default())
+        }
+        58 if matches!(bytes.first(), Some(1..=3)) => {
+            quoted(packet, bytes.get(8..).unwrap_or_default())
+        }
         // Router and neighbour solicitations and advertisements.
         58 if matches!(bytes.first(), Some(133..=136 | 143)) => packet.kind = Kind::Link,
         17 => {
@@ -222,7 +226,11 @@ fn upper(packet: &mut Packet, protocol: u8, bytes: &[u8]) {
 fn quoted(packet: &mut Packet, ip: &[u8]) {
     let mut inner = packet.clone();
     match ip.first().map(|b| b >> 4) {
-        Some(4) if ip.len() >= 20 => upper(&mut inner, ip[9], ip.get(usize::from(ip[0] & 15) * 4..).unwrap_or_default()),
+        Some(4) if ip.len() >= 20 => upper(
+            &mut inner,
+            ip[9],
+            ip.get(usize::from(ip[0] & 15) * 4..).unwrap_or_default(),
+        ),
         Some(6) if ip.len() >= 40 => upper(&mut inner, ip[6], &ip[40..]),
         _ => return,
     }
