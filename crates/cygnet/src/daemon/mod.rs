@@ -20,7 +20,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cygnet_engine::{
-    Answer, Engine, Event, Input, Output, Plane, Request as EngineRequest, ResolveQuery, Traffic,
+    Answer, ConnectionStatus, Engine, Event, Input, Output, Plane, Request as EngineRequest,
+    ResolveQuery, Traffic,
 };
 use cygnet_ike::Event as IkeEvent;
 use tokio::signal::unix::{SignalKind, signal};
@@ -55,9 +56,13 @@ pub(crate) fn run(run_dir: &Path, options: &DaemonOptions) -> ExitCode {
         }
     };
     let local = tokio::task::LocalSet::new();
-    match local.block_on(&runtime, async {
+    let ended = local.block_on(&runtime, async {
         start::start(run_dir, options).await?.run().await
-    }) {
+    });
+    drop(local);
+    // A resolver that does not answer does not keep us.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(event = error.name(), "{error}");
@@ -148,6 +153,8 @@ impl Daemon {
             tokio::select! {
                 Some(answer) = self.answers.recv() => self.answer(answer),
                 Some(datagram) = self.datagrams.recv() => self.datagram(&datagram),
+                // Of no interest any more, but whoever tells must not be kept waiting.
+                Some(_) = self.notices.recv() => {}
                 () = sleep_until(Some(wake)) => self.engine.handle(Instant::now(), Input::Timeout),
             }
             self.flush();
@@ -212,14 +219,14 @@ impl Daemon {
             return;
         };
         let takers = start::takers(&self.engine);
-        let shared = takers.kernel && takers.userspace;
-        let _ = self.jobs.send(Job::SharedPort(shared));
         self.sockets
             .close_stale(&listen, takers, self.userspace.as_ref())
             .await;
         for error in self.sockets.open_missing(&listen) {
             tracing::error!(event = "socket_failed", "{error}");
         }
+        let shared = self.sockets.is_shared();
+        let _ = self.jobs.send(Job::SharedPort(shared));
     }
 
     fn reload(&mut self) -> Result<String, String> {
@@ -297,6 +304,8 @@ impl Daemon {
         };
         match (c.state, &c.reason) {
             ("up", _) => done(&replies, format!("{connection}: up")),
+            // Passthrough and drop: what would negotiate does so by now.
+            ("trapped", _) => done(&replies, format!("{connection}: in place")),
             ("unoriented", reason) => {
                 let text = format!(
                     "{connection}: {}",
@@ -411,6 +420,16 @@ impl Daemon {
                 self.end_wait(connection, || {
                     refusal(Refusal::Failed, reason, format!("{connection}: {text}"))
                 });
+            }
+            Event::Trapped { connection } if self.waiters.contains_key(connection) => {
+                let status = self.engine.status(Instant::now());
+                let in_place =
+                    |c: &ConnectionStatus| c.name == **connection && c.state == "trapped";
+                if status.connections.iter().any(in_place) {
+                    self.end_wait(connection, || Reply::Done {
+                        text: format!("{connection}: in place"),
+                    });
+                }
             }
             Event::TrapFailed { connection, text } => {
                 self.end_wait(connection, || {

@@ -47,7 +47,8 @@ pub(super) enum Job {
         sas: Vec<(Plane, SaId, SaId)>,
         reply: oneshot::Sender<Vec<(Option<Traffic>, Option<Traffic>)>>,
     },
-    /// Which peers of the user-space plane need sockets of their own.
+    /// Whether peers of the user-space plane need sockets of their own. Sent when the port's own
+    /// sockets are open.
     SharedPort(bool),
     /// Put back what others may have taken away: routes whose source address came back, rules, the
     /// packet filter's table.
@@ -235,7 +236,7 @@ impl Executor {
                     // A client that went away wants nothing any more.
                     let _ = reply.send(traffic);
                 }
-                Job::SharedPort(shared) => self.shared_port = shared,
+                Job::SharedPort(shared) => self.share_port(shared),
                 Job::Refresh => self.refresh(),
                 Job::KernelEvents => self.kernel_events(),
                 Job::RemoveUnclaimed => self.remove_unclaimed(),
@@ -274,17 +275,17 @@ impl Executor {
     }
 
     fn execute_one(&mut self, plane: Plane, command: &Command) -> Result<Reply, CommandError> {
-        let reply = match (plane, &mut self.userspace) {
-            (Plane::Kernel, _) => self.kernel.execute(command)?,
-            (Plane::Userspace, Some(userspace)) => userspace.handle.execute(command)?,
-            (Plane::Userspace, None) => {
-                return Err(CommandError::Unsupported(
-                    "the user-space data plane is not running".to_owned(),
-                ));
-            }
+        let result = match (plane, &mut self.userspace) {
+            (Plane::Kernel, _) => self.kernel.execute(command),
+            (Plane::Userspace, Some(userspace)) => userspace.handle.execute(command),
+            (Plane::Userspace, None) => Err(CommandError::Unsupported(
+                "the user-space data plane is not running".to_owned(),
+            )),
         };
+        // What has ended by itself, at a limit, is as gone as what was removed.
+        let gone = matches!(result, Ok(_) | Err(CommandError::NotFound));
         match command {
-            Command::InstallSa(sa) => {
+            Command::InstallSa(sa) if result.is_ok() => {
                 if let Some(log) = &mut self.key_log
                     && let Err(error) = log.esp_sa(sa)
                 {
@@ -294,14 +295,20 @@ impl Executor {
                     self.open_peer_socket(sa);
                 }
             }
-            Command::RemoveSa(id) if plane == Plane::Userspace => self.close_peer_socket(id),
-            Command::InstallPolicy(p) | Command::UpdatePolicy(p) if plane == Plane::Kernel => {
+            Command::RemoveSa(id) if plane == Plane::Userspace && gone => {
+                self.close_peer_socket(id)
+            }
+            Command::InstallPolicy(p) | Command::UpdatePolicy(p)
+                if plane == Plane::Kernel && result.is_ok() =>
+            {
                 self.note_exception(&p.key, p.action == Action::Allow);
             }
-            Command::RemovePolicy(key) if plane == Plane::Kernel => self.note_exception(key, false),
+            Command::RemovePolicy(key) if plane == Plane::Kernel && gone => {
+                self.note_exception(key, false)
+            }
             _ => {}
         }
-        Ok(reply)
+        result
     }
 
     /// What a kernel policy lets out may leave by any device even where a
@@ -324,17 +331,24 @@ impl Executor {
         }
     }
 
-    /// Where the kernel takes ESP from port 4500, a user-space peer needs a
-    /// connected socket: the kernel prefers it for that peer's datagrams.
+    /// From now on the kernel takes ESP from port 4500, or does not.
+    fn share_port(&mut self, shared: bool) {
+        if std::mem::replace(&mut self.shared_port, shared) || !shared {
+            return;
+        }
+        let peers: Vec<_> = self.peers.keys().copied().collect();
+        for (local, remote) in peers {
+            self.connect(local, remote);
+        }
+    }
+
+    /// Counts the SAs with a peer whose ESP goes into UDP.
     fn open_peer_socket(&mut self, sa: &Sa) {
-        let (
-            true,
-            Some(Encap {
-                local_port,
-                remote_port,
-                ..
-            }),
-        ) = (self.shared_port, sa.encap)
+        let Some(Encap {
+            local_port,
+            remote_port,
+            ..
+        }) = sa.encap
         else {
             return;
         };
@@ -344,18 +358,21 @@ impl Executor {
         } else {
             (sa.src, sa.id.dst)
         };
-        let (local, remote) = (
-            SocketAddr::new(local_ip, local_port),
-            SocketAddr::new(remote_ip, remote_port),
-        );
+        let local = SocketAddr::new(local_ip, local_port);
+        let remote = SocketAddr::new(remote_ip, remote_port);
         if self.encapsulated.insert(sa.id, (local, remote)).is_some() {
             return;
         }
         let users = self.peers.entry((local, remote)).or_default();
         *users += 1;
-        if *users > 1 {
-            return;
+        if *users == 1 && self.shared_port {
+            self.connect(local, remote);
         }
+    }
+
+    /// Where the kernel takes ESP from port 4500, a user-space peer needs a
+    /// connected socket: the kernel prefers it for that peer's datagrams.
+    fn connect(&self, local: SocketAddr, remote: SocketAddr) {
         let spec = IkeSocketSpec {
             peer: Some(remote),
             shared: true,
@@ -391,7 +408,8 @@ impl Executor {
         *users = users.saturating_sub(1);
         if *users == 0 {
             self.peers.remove(&pair);
-            if let Some(userspace) = &self.userspace
+            if self.shared_port
+                && let Some(userspace) = &self.userspace
                 && let Err(error) = userspace.handle.remove_udp_socket(pair.0, Some(pair.1))
             {
                 tracing::debug!(%error, "the data plane did not give a peer's socket back");

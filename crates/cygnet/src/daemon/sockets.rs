@@ -5,7 +5,8 @@
 //! any connection, the sockets are given to it (`UDP_ENCAP`) and IKE is what it
 //! leaves over; user-space peers then get connected sockets of their own, which
 //! win over the shared ones. If only user space does, its thread reads them
-//! and hands IKE back.
+//! and hands IKE back. A plane that has had a part in the port keeps it: where
+//! peers have connected sockets, the port cannot be taken exclusively again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -48,6 +49,13 @@ pub(super) struct Takers {
     pub(super) userspace: bool,
 }
 
+impl Takers {
+    /// The user-space plane reads the port itself.
+    fn by_plane(self) -> bool {
+        self.userspace && !self.kernel
+    }
+}
+
 /// What is open.
 pub(super) struct Sockets {
     open: BTreeMap<SocketAddr, Entry>,
@@ -84,7 +92,12 @@ impl Sockets {
         self.open.is_empty()
     }
 
-    /// Closes what is not on `addresses`, and port 4500 if its takers change.
+    /// Whether both planes take ESP from port 4500.
+    pub(super) fn is_shared(&self) -> bool {
+        self.takers.kernel && self.takers.userspace
+    }
+
+    /// Closes what is not on `addresses`, and port 4500 if another plane is to read it.
     ///
     /// Waits until the readers are gone: only then is a port free again.
     pub(super) async fn close_stale(
@@ -94,7 +107,12 @@ impl Sockets {
         plane: Option<&Handle>,
     ) {
         let nat_port = self.ports.1;
-        let changed = takers != self.takers;
+        let takers = Takers {
+            kernel: takers.kernel || self.takers.kernel,
+            userspace: takers.userspace || self.takers.userspace,
+        };
+        let readers = |t: Takers| (t.kernel, t.by_plane());
+        let changed = readers(takers) != readers(self.takers);
         let gone: Vec<SocketAddr> = self
             .open
             .keys()
@@ -142,11 +160,12 @@ impl Sockets {
 
     fn open_one(&mut self, local: SocketAddr) -> Result<(), OpenError> {
         let natt = local.port() == self.ports.1;
-        let by_plane = natt && self.takers.userspace && !self.takers.kernel;
+        let by_plane = natt && self.takers.by_plane() && self.plane.is_some();
         let spec = IkeSocketSpec {
             mark: Some(self.mark),
             kernel_esp: natt && self.takers.kernel,
-            shared: natt && self.takers.kernel && self.takers.userspace,
+            // Connected sockets of user-space peers may come at any time.
+            shared: natt && self.takers.kernel,
             // ESP learns the path's MTU; IKE alone is rather fragmented than lost.
             path_mtu: if by_plane {
                 PathMtu::Want
