@@ -566,10 +566,12 @@ impl Engine {
         self.clear_timers(|t| *t == Timer::ReplaceIke(ike) || *t == Timer::ExpireIke(ike));
         let end = now + config.ike.lifetime;
         self.set_timer(end, Timer::ExpireIke(ike));
-        if let Some(margin) = rekey_margin(&config.child, record.initiator, fuzz) {
-            if let Some(at) = end.checked_sub(margin).filter(|at| *at > now) {
-                self.set_timer(at, Timer::ReplaceIke(ike));
-            }
+        let margin = rekey_margin(&config.child, record.initiator, fuzz);
+        if let Some(at) = margin
+            .and_then(|m| end.checked_sub(m))
+            .filter(|at| *at > now)
+        {
+            self.set_timer(at, Timer::ReplaceIke(ike));
         }
     }
 }

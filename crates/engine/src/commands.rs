@@ -175,7 +175,7 @@ pub(crate) fn rekey_margin(options: &ChildOptions, initiator: bool, fuzz: u32) -
         return None;
     }
     let percent =
-        100 + u32::try_from(u64::from(fuzz) * u64::from(options.rekey_fuzz) >> 32).unwrap_or(0);
+        100 + u32::try_from((u64::from(fuzz) * u64::from(options.rekey_fuzz)) >> 32).unwrap_or(0);
     let margin = options.rekey_margin.saturating_mul(percent) / 100;
     Some(if initiator { margin } else { margin / 2 })
 }

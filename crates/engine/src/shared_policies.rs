@@ -22,7 +22,7 @@ pub(crate) struct SharedPolicies {
 impl SharedPolicies {
     /// Records a wish and returns the command that makes it true.
     pub(crate) fn add(&mut self, owner: OwnerId, policy: Policy) -> Command {
-        let stack = self.wanted.entry(policy.key.clone()).or_default();
+        let stack = self.wanted.entry(policy.key).or_default();
         let known = !stack.is_empty();
         stack.retain(|(o, _)| *o != owner);
         stack.push((owner, policy.clone()));
@@ -45,7 +45,7 @@ impl SharedPolicies {
         match stack.last() {
             None => {
                 self.wanted.remove(key);
-                Some(Command::RemovePolicy(key.clone()))
+                Some(Command::RemovePolicy(*key))
             }
             Some((_, policy)) if was_top => Some(Command::UpdatePolicy(Box::new(policy.clone()))),
             Some(_) => None,

@@ -74,7 +74,8 @@ pub(crate) fn run(run_dir: &Path, options: &DaemonOptions) -> ExitCode {
 /// What the plane threads and the kernel's event sockets tell.
 #[derive(Debug)]
 enum Notice {
-    Plane(Plane, cygnet_ipsec::Event),
+    /// A plane speaks up.
+    Plane(Plane, Box<cygnet_ipsec::Event>),
     /// Links or addresses changed.
     Addresses,
     /// Routes or rules changed.
@@ -187,8 +188,13 @@ impl Daemon {
     fn notice(&mut self, notice: Notice) {
         match notice {
             Notice::Plane(plane, event) => {
-                self.engine
-                    .handle(Instant::now(), Input::PlaneEvent { plane, event });
+                self.engine.handle(
+                    Instant::now(),
+                    Input::PlaneEvent {
+                        plane,
+                        event: *event,
+                    },
+                );
             }
             Notice::Addresses => self.update_addresses(),
             Notice::Routes => self.engine.handle(Instant::now(), Input::RoutesChanged),

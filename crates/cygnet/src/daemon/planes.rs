@@ -142,7 +142,7 @@ impl Executor {
                     // The loop is never slower than this for long; here waiting hurts nobody.
                     if self
                         .notices
-                        .blocking_send(Notice::Plane(Plane::Kernel, event))
+                        .blocking_send(Notice::Plane(Plane::Kernel, Box::new(event)))
                         .is_err()
                     {
                         return;

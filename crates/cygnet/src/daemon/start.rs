@@ -24,7 +24,6 @@ use cygnet_kernel::{
     AddrEvents, InterfaceAddr, InterfaceAddrs, Links, RequestError, RouteEvents, Scope,
     listen_addresses,
 };
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::control_server;
@@ -197,7 +196,6 @@ struct PlaneSink {
 
 impl EventSink for PlaneSink {
     fn try_send(&mut self, event: DataplaneEvent) -> Result<(), SinkFull> {
-        let full = |event| Err(SinkFull(event));
         match event {
             DataplaneEvent::Ike {
                 local,
@@ -214,27 +212,27 @@ impl EventSink for PlaneSink {
                     Ok(()) => Ok(()),
                     Err(e) => {
                         let d = e.into_inner();
-                        full(DataplaneEvent::Ike {
+                        Err(SinkFull(DataplaneEvent::Ike {
                             local: d.local,
                             remote: d.remote,
                             bytes: d.bytes,
-                        })
+                        }))
                     }
                 }
             }
             DataplaneEvent::Ipsec(event) => match self.notices.try_reserve() {
                 Ok(place) => {
-                    place.send(Notice::Plane(Plane::Userspace, event));
+                    place.send(Notice::Plane(Plane::Userspace, Box::new(event)));
                     Ok(())
                 }
-                Err(_) => full(DataplaneEvent::Ipsec(event)),
+                Err(_) => Err(SinkFull(DataplaneEvent::Ipsec(event))),
             },
             DataplaneEvent::DeviceLost { if_id, name } => match self.notices.try_reserve() {
                 Ok(place) => {
                     place.send(Notice::DeviceLost(name));
                     Ok(())
                 }
-                Err(_) => full(DataplaneEvent::DeviceLost { if_id, name }),
+                Err(_) => Err(SinkFull(DataplaneEvent::DeviceLost { if_id, name })),
             },
         }
     }
@@ -471,42 +469,45 @@ fn watch_kernel_events(
 
 /// Tells the loop when links, addresses, routes or rules change.
 fn watch_network(notices: &mpsc::Sender<Notice>) -> Result<(), StartError> {
-    let what = "watch the network configuration";
-    let failed = |error| StartError::System { what, error };
     let mut addresses = AddrMonitor::open()?;
-    let fd: AsyncFd<OwnedFd> = addresses
-        .as_fd()
-        .try_clone_to_owned()
-        .and_then(watch)
-        .map_err(failed)?;
-    let sender = notices.clone();
-    tokio::task::spawn_local(async move {
-        while let Ok(mut ready) = fd.readable().await {
-            ready.clear_ready();
-            let mut any = false;
-            while let Ok(Some(_)) = addresses.next_event() {
-                any = true;
-            }
-            if any && sender.send(Notice::Addresses).await.is_err() {
-                return;
-            }
+    let fd = addresses.as_fd().try_clone_to_owned();
+    let changed = move || {
+        let mut any = false;
+        while let Ok(Some(_)) = addresses.next_event() {
+            any = true;
         }
-    });
+        any.then_some(Notice::Addresses)
+    };
+    forward(fd, changed, notices)?;
     let mut routes = RouteMonitor::open()?;
-    let fd: AsyncFd<OwnedFd> = routes
-        .as_fd()
-        .try_clone_to_owned()
-        .and_then(watch)
-        .map_err(failed)?;
-    let sender = notices.clone();
+    let fd = routes.as_fd().try_clone_to_owned();
+    let changed = move || {
+        let mut any = false;
+        while let Ok(Some(event)) = routes.next_event() {
+            any |= event.touches_default_route();
+        }
+        any.then_some(Notice::Routes)
+    };
+    forward(fd, changed, notices)
+}
+
+/// Whenever the descriptor is readable, reads all there is and passes on what came of it.
+fn forward(
+    fd: io::Result<OwnedFd>,
+    mut read_all: impl FnMut() -> Option<Notice> + 'static,
+    notices: &mpsc::Sender<Notice>,
+) -> Result<(), StartError> {
+    let fd = fd.and_then(watch).map_err(|error| StartError::System {
+        what: "watch the network configuration",
+        error,
+    })?;
+    let notices = notices.clone();
     tokio::task::spawn_local(async move {
         while let Ok(mut ready) = fd.readable().await {
             ready.clear_ready();
-            let mut any = false;
-            while let Ok(Some(event)) = routes.next_event() {
-                any |= event.touches_default_route();
-            }
-            if any && sender.send(Notice::Routes).await.is_err() {
+            if let Some(notice) = read_all()
+                && notices.send(notice).await.is_err()
+            {
                 return;
             }
         }
