@@ -307,7 +307,7 @@ fn subnet(text: &str, common: Option<ProtocolPorts>) -> Parsed<TsTemplate> {
 }
 
 /// A network whose host bits are zero: `10.1.0.0/16`, `10.1.0.0/255.255.0.0`, `2001:db8::/32` or an address.
-pub(crate) fn prefix(text: &str) -> Parsed<IpNet> {
+fn prefix(text: &str) -> Parsed<IpNet> {
     let (address_text, mask) = match text.split_once('/') {
         Some((a, m)) => (a, Some((a.len() + 1, m))),
         None => (text, None),
@@ -349,14 +349,14 @@ pub(crate) fn prefix(text: &str) -> Parsed<IpNet> {
 }
 
 /// The network of one host.
-pub(crate) fn host_net(address: IpAddr) -> IpNet {
+fn host_net(address: IpAddr) -> IpNet {
     match address {
         IpAddr::V4(a) => IpNet::V4(Ipv4Net::from(a)),
         IpAddr::V6(a) => IpNet::V6(Ipv6Net::from(a)),
     }
 }
 
-/// Whether a text is an address that stands for any.
+/// Whether a text is the IPv6 address that stands for any.
 pub(crate) fn is_unspecified_v6(text: &str) -> bool {
     text.parse::<Ipv6Addr>().is_ok_and(|a| a.is_unspecified())
 }

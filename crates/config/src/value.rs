@@ -213,7 +213,7 @@ pub(crate) fn positive_duration(text: &str, without_unit: TimeUnit) -> Parsed<Du
 }
 
 /// Limits from here on are none: the kernel and libreswan count no further.
-const NO_LIMIT: u128 = 1 << 63;
+const NO_LIMIT: u64 = 1 << 63;
 
 /// A count with a binary prefix (`Ki` … `Ei`), which `unit` may follow; `None` from 2^63 on.
 pub(crate) fn count(text: &str, unit: &str) -> Parsed<Option<u64>> {
@@ -257,8 +257,7 @@ pub(crate) fn count(text: &str, unit: &str) -> Parsed<Option<u64>> {
     let value = u128::from(amount) << (10 * shift);
     match u64::try_from(value) {
         Ok(0) => Err(ValueError::new("the limit must not be 0")),
-        Ok(value) if value < 1 << 63 => Ok(Some(value)),
-        _ if value >= NO_LIMIT => Ok(None),
+        Ok(value) if value < NO_LIMIT => Ok(Some(value)),
         _ => Ok(None),
     }
 }

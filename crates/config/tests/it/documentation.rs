@@ -3,7 +3,10 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use cygnet_config::{KEYWORDS, Keyword, Section, Status};
+use cygnet_config::{KEYWORDS, Keyword, Section, Status, load};
+use cygnet_crypto::{EspProposal, IkeProposal};
+
+use crate::support::Files;
 
 /// What stands above the tables.
 const INTRODUCTION: &str = include_str!("documentation/introduction.md");
@@ -132,4 +135,41 @@ fn the_documentation_says_what_the_table_says() {
         "docs/configuration.md is not what the table of keywords says; \
          write it anew with `CYGNET_UPDATE_DOCS=1 cargo test -p cygnet-config documentation`"
     );
+}
+
+/// The indented block of a page.
+fn example(page: &str) -> String {
+    let body = page.split_once("-->").map_or(page, |(_, body)| body);
+    body.lines()
+        .skip_while(|l| !l.starts_with("    "))
+        .take_while(|l| l.is_empty() || l.starts_with("    "))
+        .map(|l| format!("{}\n", l.strip_prefix("    ").unwrap_or(l)))
+        .collect()
+}
+
+#[test]
+fn the_examples_of_the_documentation_load() {
+    let (conf, secrets) = (example(INTRODUCTION), example(SECRETS));
+    let files = Files::new([
+        ("/etc/ipsec.conf", conf.as_str()),
+        ("/etc/ipsec.secrets", secrets.as_str()),
+    ]);
+    let loaded = load(
+        Path::new("/etc/ipsec.conf"),
+        Some(Path::new("/etc/ipsec.secrets")),
+        &files,
+    )
+    .unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.set.connections.len(), 1);
+    assert_eq!(loaded.set.secrets.entries.len(), 2);
+    for text in [
+        "aes_gcm256-sha2_512-dh20+dh31",
+        "aes256-sha2_256-dh19",
+        "encrypt=aes_gcm256;prf=sha2_512;ke=dh31",
+    ] {
+        assert!(SECRETS.contains(text));
+        IkeProposal::parse_ipsec_conf(text).expect("an example");
+    }
+    EspProposal::parse_ipsec_conf("aes_gcm256;sn=yes+no").expect("an example");
 }

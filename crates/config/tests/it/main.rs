@@ -6,5 +6,6 @@ mod accepted;
 mod documentation;
 mod fuzz;
 mod includes;
+mod layout;
 mod refused;
 mod secrets;
