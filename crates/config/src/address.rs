@@ -386,7 +386,10 @@ mod tests {
         assert_eq!(wrong("2001:db8::g"), "not an IPv6 address");
         assert_eq!(wrong("a b"), "neither an address nor a name");
         assert_eq!(wrong("%sixteen-letters-x"), "not the name of an interface");
-        assert!(host("%group").expect_err("wrong").unsupported);
+        assert_eq!(
+            host("%group").expect_err("wrong").fault,
+            crate::value::Fault::Unsupported
+        );
     }
 
     #[test]

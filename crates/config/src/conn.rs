@@ -15,7 +15,7 @@ use crate::diagnostic::{Diagnostics, did_you_mean};
 use crate::document::{Assignment, Conn, Document};
 use crate::keyword::Side;
 use crate::section::Values;
-use crate::value::{Parsed, ValueError, choice, number};
+use crate::value::{Fault, Parsed, ValueError, choice, number};
 use options::{child_options, ike_options};
 
 /// Sections that take over sections that take over … more than this is a mistake.
@@ -193,7 +193,7 @@ fn connection(
                 let message = format!("connection `{}` lacks `{side}=`", conn.name);
                 let help =
                     "an address, a name, `%defaultroute` for this host or `%any` for whoever calls";
-                values.report(&conn.header, message, Some(help.to_owned()), false);
+                values.report(&conn.header, message, Some(help.to_owned()), Fault::Value);
             }
         }
         if let (Some(left), Some(right)) = (&left, &right) {
@@ -206,7 +206,12 @@ fn connection(
             );
             let help =
                 "write `authby=secret`; certificates, libreswan's default, are not supported yet";
-            values.report(&conn.header, message, Some(help.to_owned()), true);
+            values.report(
+                &conn.header,
+                message,
+                Some(help.to_owned()),
+                Fault::Unsupported,
+            );
         }
     }
     if values.spoilt {
@@ -231,7 +236,7 @@ fn check_ends(conn: &Conn, left: &HostSpec, right: &HostSpec, values: &mut Value
         &conn.header,
         format!("connection `{}`: {message}", conn.name),
         None,
-        false,
+        Fault::Value,
     );
 }
 
@@ -398,7 +403,7 @@ fn authentication(values: &mut Values<'_, '_>, kind: ConnectionKind) -> bool {
             if !part.eq_ignore_ascii_case("never") {
                 auth_method(part).map_err(|e| e.within(at, part))?;
             } else if !shunt {
-                return Err(ValueError::new(
+                return Err(ValueError::combination(
                     "`never` goes with `type=passthrough` and `type=drop` only",
                 )
                 .within(at, part));
@@ -425,7 +430,7 @@ fn authentication(values: &mut Values<'_, '_>, kind: ConnectionKind) -> bool {
             let help = format!("add `{name}=`, or write `authby=` for both ends");
             values.refuse(
                 assignment,
-                ValueError::new("the other end's is missing").help(help),
+                ValueError::combination("the other end's is missing").help(help),
             );
         }
     }
@@ -451,8 +456,9 @@ fn end(values: &mut Values<'_, '_>, side: Side, kind: ConnectionKind) -> End {
             .iter()
             .any(|ts| matches!(ts.addresses, TsAddresses::Range(first, last) if first != last))
     {
-        let error = ValueError::new("transport mode protects the two hosts only, not networks")
-            .help("leave it out, or use `type=tunnel`");
+        let error =
+            ValueError::combination("transport mode protects the two hosts only, not networks")
+                .help("leave it out, or use `type=tunnel`");
         values.refuse(assignment, error);
     }
     let rest = HostEnd {

@@ -7,13 +7,14 @@ use cygnet_engine::{FileSpan, Origin, Sourced};
 use crate::diagnostic::Diagnostics;
 use crate::document::Assignment;
 use crate::keyword::{Side, Status, is_inert};
-use crate::value::{Parsed, ValueError};
+use crate::value::{Fault, Parsed, ValueError};
 
 /// Reads values and reports what is wrong with them.
 pub(crate) struct Values<'a, 'd> {
     entries: BTreeMap<(Side, &'static str), &'a Assignment>,
     pub(crate) diagnostics: &'d mut Diagnostics,
-    /// The section will not be used (`auto=ignore`): what is right but not supported is no error in it.
+    /// The section is not used as it is (`auto=ignore`, `%default`): only values that are wrong whatever
+    /// else is said are errors in it.
     lenient: bool,
     /// Something was wrong or is not supported.
     pub(crate) spoilt: bool,
@@ -85,23 +86,28 @@ impl<'a, 'd> Values<'a, 'd> {
             _ => assignment.value_span(),
         };
         let message = format!("{}: {}", assignment.key.text, error.message);
-        self.report(&span, message, error.help, error.unsupported);
+        self.report(&span, message, error.help, error.fault);
     }
 
-    /// Says that something is wrong, or right but not supported.
+    /// Says that something cannot be; less of it in a section that is not used.
     pub(crate) fn report(
         &mut self,
         span: &FileSpan,
         message: String,
         help: Option<String>,
-        unsupported: bool,
+        fault: Fault,
     ) {
         self.spoilt = true;
-        if unsupported && self.lenient {
-            self.diagnostics.warning(span, message, help);
-        } else {
-            self.diagnostics.error(span, message, help);
+        match fault {
+            Fault::Unsupported if self.lenient => self.diagnostics.warning(span, message, help),
+            Fault::Combination if self.lenient => {}
+            _ => self.diagnostics.error(span, message, help),
         }
+    }
+
+    /// Whether the section is not used as it is.
+    pub(crate) fn lenient(&self) -> bool {
+        self.lenient
     }
 
     /// What the table says about keywords that are known but do not work (yet).
@@ -130,7 +136,7 @@ impl<'a, 'd> Values<'a, 'd> {
                             "only `{written}={only}` is, which asks for nothing"
                         )),
                     };
-                    self.report(&assignment.key_span(), message, help, true);
+                    self.report(&assignment.key_span(), message, help, Fault::Unsupported);
                 }
             }
         }

@@ -14,8 +14,19 @@ pub(crate) struct ValueError {
     pub(crate) help: Option<String>,
     /// The wrong part, in octets from the start of the value; `None`: all of it.
     pub(crate) at: Option<Range<usize>>,
-    /// The value is right, but nothing here can do it yet.
-    pub(crate) unsupported: bool,
+    pub(crate) fault: Fault,
+}
+
+/// What kind of mistake a wrong value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The value is wrong whatever else is said.
+    Value,
+    /// It does not go with what another keyword says, or does not say. In a section that others
+    /// take over, that may yet change.
+    Combination,
+    /// It is right, but nothing here can do it yet.
+    Unsupported,
 }
 
 pub(crate) type Parsed<T> = Result<T, ValueError>;
@@ -26,13 +37,20 @@ impl ValueError {
             message: message.into(),
             help: None,
             at: None,
-            unsupported: false,
+            fault: Fault::Value,
         }
     }
 
     pub(crate) fn unsupported(message: impl Into<String>) -> Self {
         Self {
-            unsupported: true,
+            fault: Fault::Unsupported,
+            ..Self::new(message)
+        }
+    }
+
+    pub(crate) fn combination(message: impl Into<String>) -> Self {
+        Self {
+            fault: Fault::Combination,
             ..Self::new(message)
         }
     }
@@ -380,7 +398,7 @@ mod tests {
             "a number with a leading 0 is ambiguous"
         );
         assert_eq!(mark("5/x").expect_err("an error").at, Some(2..3));
-        assert!(mark("-1").expect_err("an error").unsupported);
+        assert_eq!(mark("-1").expect_err("an error").fault, Fault::Unsupported);
         assert!(mark("4294967296").is_err());
         assert!(mark("0x").is_err());
     }

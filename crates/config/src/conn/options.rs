@@ -10,7 +10,7 @@ use cygnet_ipsec::Mark;
 use crate::keyword::Side;
 use crate::section::Values;
 use crate::value::{
-    Parsed, TimeUnit, ValueError, choice, count, duration, mark, number, percent,
+    Fault, Parsed, TimeUnit, ValueError, choice, count, duration, mark, number, percent,
     positive_duration, yes_no,
 };
 
@@ -21,7 +21,10 @@ fn proposals<T>(text: &str, parse: impl FnOnce(&str) -> Result<T, NameError>) ->
     }
     parse(text).map_err(|e| {
         let error = ValueError {
-            unsupported: matches!(e.kind, NameErrorKind::NotSupported(_)),
+            fault: match e.kind {
+                NameErrorKind::NotSupported(_) => Fault::Unsupported,
+                _ => Fault::Value,
+            },
             ..ValueError::new(e.kind.to_string())
         };
         let error = match e.suggestion {
@@ -67,7 +70,7 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
             .assignment(Side::Both, "retransmit-interval")
             .or_else(|| values.assignment(Side::Both, "retransmit-timeout"))
     {
-        let error = ValueError::new(
+        let error = ValueError::combination(
             "the interval is longer than the timeout, so nothing would be repeated",
         );
         values.refuse(assignment, error);
@@ -118,7 +121,7 @@ pub(super) fn child_options(values: &mut Values<'_, '_>) -> ChildOptions {
     if let Some(assignment) = values.assignment(Side::Both, "mark")
         && (mark_in.is_some() || mark_out.is_some())
     {
-        let error = ValueError::new("it cannot go with `mark-in=` and `mark-out=`")
+        let error = ValueError::combination("it cannot go with `mark-in=` and `mark-out=`")
             .help("`mark=` is both of them");
         values.refuse(assignment, error);
     }
@@ -163,7 +166,7 @@ fn rekey_margin(values: &mut Values<'_, '_>, lifetime: Duration) -> Duration {
     let margin = values.get("rekeymargin", Duration::from_secs(540), |text| {
         positive_duration(text, TimeUnit::Seconds)
     });
-    if margin < lifetime {
+    if margin < lifetime || values.lenient() {
         return margin;
     }
     let place = values
@@ -200,7 +203,8 @@ fn esp_proposals(values: &mut Values<'_, '_>, replay_window: u32) -> Sourced<Vec
         && let Some(assignment) = values.assignment(Side::Both, "esn")
     {
         // The kernel refuses ESN without a replay window (K12).
-        let error = ValueError::new("`replay-window=0` leaves no extended sequence numbers");
+        let error =
+            ValueError::combination("`replay-window=0` leaves no extended sequence numbers");
         values.refuse(assignment, error);
         return list;
     }
@@ -216,7 +220,7 @@ fn esp_proposals(values: &mut Values<'_, '_>, replay_window: u32) -> Sourced<Vec
         possible &= !proposal.esn.is_empty();
     }
     if !possible && let Some(assignment) = values.assignment(Side::Both, "esp") {
-        let error = ValueError::new(
+        let error = ValueError::combination(
             "the sequence numbers it names are not those of `esn=` and `replay-window=`",
         );
         values.refuse(assignment, error);

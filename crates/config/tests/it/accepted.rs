@@ -356,6 +356,17 @@ fn a_connection_that_is_ignored_need_not_be_complete_or_supported() {
 }
 
 #[test]
+fn what_a_section_lacks_or_contradicts_others_may_add_or_change() {
+    let loaded = accept(
+        "conn %default\n leftauth=secret\n replay-window=0\n rekeymargin=9h\n\
+         conn base\n mark=1\n mark-in=2\n type=transport\n leftsubnet=10.0.0.0/8\n esn=yes\n\
+         conn c\n left=192.0.2.1\n right=192.0.2.2\n rightauth=secret\n auto=add\n ipsec-lifetime=10h\n",
+    );
+    assert_eq!(loaded.set.connections.len(), 1);
+    assert_eq!(loaded.warnings, []);
+}
+
+#[test]
 fn passthrough_needs_nobody_to_authenticate() {
     let loaded = accept(
         "conn p\n type=passthrough\n authby=never\n left=192.0.2.1\n right=%any\n rightsubnet=10.0.0.0/8\n auto=route\n",
