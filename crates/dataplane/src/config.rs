@@ -2,8 +2,10 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
@@ -43,12 +45,18 @@ impl Default for CoreConfig {
     }
 }
 
+/// See [`Config::exempt`].
+pub type Exempt = fn(BorrowedFd<'_>, bool) -> io::Result<()>;
+
 /// Settings of the running plane.
 pub struct Config {
     /// The part without I/O.
     pub core: CoreConfig,
     /// The mark of all sockets (SO_MARK), so that ESP is not routed into the tunnel again.
     pub socket_mark: Option<u32>,
+    /// Exempts a socket (of IPv6, if true) from the kernel's policies: applied to those that the plane opens itself.
+    /// Where the tunnel's ends are among what it protects, the fence would block the ESP packets too.
+    pub exempt: Option<Exempt>,
     /// Open the raw sockets for native ESP over IPv4. Needs CAP_NET_RAW.
     pub raw_v4: bool,
     /// Open the raw sockets for native ESP over IPv6. Needs CAP_NET_RAW.
@@ -68,6 +76,7 @@ impl Config {
                 ..CoreConfig::default()
             },
             socket_mark: None,
+            exempt: None,
             raw_v4: true,
             raw_v6: true,
             events: Box::new(events),

@@ -25,7 +25,7 @@ mod handle;
 mod io;
 mod packet;
 
-pub use config::{Config, CoreConfig, DEFAULT_SPIS, DataplaneEvent, EventSink, SinkFull};
+pub use config::{Config, CoreConfig, DEFAULT_SPIS, DataplaneEvent, EventSink, Exempt, SinkFull};
 pub use core::{Arrival, Core, Delivery, Output, Path, Ports, Transmit};
 pub use counters::{CoreCounters, IoCounters, Report};
 pub use handle::{Dataplane, Handle, HandleError};

@@ -18,7 +18,7 @@ use cygnet_engine::{
     Capabilities, ConnectionSet, Engine, EngineOptions, Input, Plane, USERSPACE_SPIS,
 };
 use cygnet_kernel::ledger::{Ledger, LedgerError};
-use cygnet_kernel::linux::{AddrMonitor, Nftables, RouteMonitor, Rtnetlink};
+use cygnet_kernel::linux::{AddrMonitor, Nftables, RouteMonitor, Rtnetlink, exempt_from_policies};
 use cygnet_kernel::sadb::{LinuxSadb, Sadb, SadbError};
 use cygnet_kernel::{
     AddrEvents, InterfaceAddr, InterfaceAddrs, Links, RequestError, RouteEvents, Scope,
@@ -266,6 +266,7 @@ fn start_userspace(sink: PlaneSink) -> Result<Handle, StartError> {
     let mut config = PlaneConfig::new(sink);
     config.core.spis = USERSPACE_SPIS;
     config.socket_mark = Some(escape_mark());
+    config.exempt = Some(|socket, ipv6| exempt_from_policies(socket, ipv6));
     Ok(Dataplane::start(config)?)
 }
 

@@ -24,7 +24,7 @@ use rustix::event::{Timespec, epoll};
 use thiserror::Error;
 use tracing::{debug, warn};
 
-use crate::config::{Config, DataplaneEvent, EventSink, SinkFull};
+use crate::config::{Config, DataplaneEvent, EventSink, Exempt, SinkFull};
 use crate::core::{Arrival, Core, Output};
 use crate::counters::{IoCounters, Report};
 use crate::handle::{HandleError, Mailbox, Request};
@@ -120,6 +120,7 @@ pub(crate) struct Plane {
     mailbox: Mailbox,
     tables: Tables,
     socket_mark: Option<u32>,
+    exempt: Option<Exempt>,
     events: Box<dyn EventSink>,
     backlog: VecDeque<DataplaneEvent>,
     counters: IoCounters,
@@ -152,6 +153,7 @@ impl Plane {
             mailbox,
             tables: Tables::default(),
             socket_mark: config.socket_mark,
+            exempt: config.exempt,
             events: config.events,
             backlog: VecDeque::new(),
             counters: IoCounters::default(),
@@ -170,7 +172,7 @@ impl Plane {
             if !wanted {
                 continue;
             }
-            let pair = Socket::raw_pair(v6, config.socket_mark, &config.core.spis)
+            let pair = Socket::raw_pair(v6, config.socket_mark, config.exempt, &config.core.spis)
                 .map_err(failed(what))?;
             for socket in pair {
                 if let Kind::Raw { dont_fragment, .. } = socket.kind {
@@ -404,7 +406,7 @@ impl Plane {
     }
 
     fn probe_path(&mut self, (local, remote): (IpAddr, IpAddr)) {
-        match socket::path_mtu(local, remote, self.socket_mark) {
+        match socket::path_mtu(local, remote, self.socket_mark, self.exempt) {
             Ok(mtu) => self.core.set_path_mtu(local, remote, mtu),
             // No route just now, say: what is known stays.
             Err(error) => debug!(%local, %remote, %error, "the path MTU is not known"),

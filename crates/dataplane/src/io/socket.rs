@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, ipproto};
 
 use super::sys::{self, Instruction};
+use crate::config::Exempt;
 
 /// Receive buffer of a socket in bytes, as the kernel accounts them: some thousand full packets, which
 /// is what a few milliseconds on a busy host bring.
@@ -65,6 +66,7 @@ impl Socket {
     pub(crate) fn raw_pair(
         v6: bool,
         mark: Option<u32>,
+        exempt: Option<Exempt>,
         spis: &RangeInclusive<u32>,
     ) -> io::Result<[Self; 2]> {
         let open = |dont_fragment: bool| -> io::Result<Self> {
@@ -94,6 +96,9 @@ impl Socket {
                 socket.prepare_to_receive()?;
             }
             socket.mark(mark)?;
+            if let Some(exempt) = exempt {
+                exempt(socket.as_fd(), v6)?;
+            }
             let (level, name) = if v6 {
                 (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER)
             } else {
@@ -201,7 +206,12 @@ pub(crate) fn raw_v4_parts(packet: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr, u8, usi
 /// # Errors
 ///
 /// No route, or `local` is not an address of this host.
-pub(crate) fn path_mtu(local: IpAddr, remote: IpAddr, mark: Option<u32>) -> io::Result<usize> {
+pub(crate) fn path_mtu(
+    local: IpAddr,
+    remote: IpAddr,
+    mark: Option<u32>,
+    exempt: Option<Exempt>,
+) -> io::Result<usize> {
     let v6 = remote.is_ipv6();
     let family = if v6 {
         AddressFamily::INET6
@@ -216,6 +226,9 @@ pub(crate) fn path_mtu(local: IpAddr, remote: IpAddr, mark: Option<u32>) -> io::
             libc::SO_MARK,
             &mark.to_ne_bytes(),
         )?;
+    }
+    if let Some(exempt) = exempt {
+        exempt(fd.as_fd(), v6)?;
     }
     rustix::net::bind(&fd, &SocketAddr::new(local, 0))?;
     // Any port will do: nothing is sent.
