@@ -187,6 +187,10 @@ impl Engine {
             return;
         };
         let (plane, config) = (c.plane, c.config.clone());
+        let local_is_left = c
+            .oriented
+            .as_ref()
+            .is_ok_and(|o| o.orientation.local_is_left);
         // Several peers may use a connection to %any at once: each child then needs a reqid of its own.
         let shared_reqid = c.reqid;
         let many_peers = c
@@ -218,7 +222,7 @@ impl Engine {
         let mut steps = Vec::new();
         let mut protection_id = None;
         if plane == Plane::Userspace {
-            let protection = self.protection(&config, &selectors, install.local.ip());
+            let protection = self.protection(&config, &selectors, local_is_left);
             protection_id = Some(protection.id);
             steps.push(Step::Protect(protection));
         }

@@ -130,8 +130,6 @@ pub struct Protection {
     pub local: Vec<IpNet>,
     /// Source addresses the user asked for; first of each family wins.
     pub source_ips: Vec<IpAddr>,
-    /// Priority of the blocking policies.
-    pub priority: u32,
     /// MTU of the routes.
     pub mtu: Option<u32>,
 }

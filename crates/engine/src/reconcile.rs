@@ -13,14 +13,14 @@ use cygnet_ipsec::{Action, Mode, Policy, Protocol, Selector};
 use cygnet_wire::TrafficSelector;
 
 use crate::commands::{Path, PolicyPlan, shunt_policies};
-use crate::connection::{Connection, ConnectionKind, HostSpec, Shunt, StartAction};
+use crate::connection::{Connection, ConnectionKind, Shunt, StartAction};
 use crate::connection_state::{Backoff, ConnectionId, Intent, LastFailure, Oriented, State, Trap};
 use crate::directory::{self, Snapshot};
 use crate::engine::{Engine, Ike, Timer, Waiting};
 use crate::event::Event;
 use crate::io::{Answer, Plane, Protection, ProtectionId, Request, ResolveQuery};
 use crate::orient::{Unoriented, orient};
-use crate::selectors::{PriorityClass, outbound_selectors, priority};
+use crate::selectors::outbound_selectors;
 use crate::shared_policies::OwnerId;
 use crate::transaction::{Completion, Outcome, Step, Transaction};
 
@@ -490,7 +490,7 @@ impl Engine {
         let (plane, owner, reqid) = (c.plane, c.trap_owner, c.reqid);
         let selectors = oriented.selectors.clone();
         let orientation = oriented.orientation.clone();
-        let local = orientation.local;
+        let (local, local_is_left) = (orientation.local, orientation.local_is_left);
         let policies: Vec<Policy> = match (config.kind, oriented.orientation.remote) {
             (ConnectionKind::Passthrough, _) => {
                 shunt_policies(&selectors, Action::Allow, &config.child)
@@ -514,7 +514,7 @@ impl Engine {
         let mut steps = Vec::new();
         let mut protection_id = None;
         if plane == Plane::Userspace {
-            let protection = self.protection(&config, &selectors, local);
+            let protection = self.protection(&config, &selectors, local_is_left);
             protection_id = Some(protection.id);
             steps.push(Step::Protect(protection));
         }
@@ -536,7 +536,7 @@ impl Engine {
         &mut self,
         config: &Connection,
         selectors: &[Selector],
-        local_host: IpAddr,
+        local_is_left: bool,
     ) -> Protection {
         let id = ProtectionId(self.fresh_id());
         let unique = |nets: Vec<ipnet::IpNet>| {
@@ -545,11 +545,6 @@ impl Engine {
             nets.dedup();
             nets
         };
-        let local_is_left = config.left.host.value == HostSpec::Address(local_host)
-            || !matches!(
-                config.left.host.value,
-                HostSpec::Address(_) | HostSpec::Any | HostSpec::Name(_)
-            );
         let own = if local_is_left {
             &config.left
         } else {
@@ -560,11 +555,6 @@ impl Engine {
             routes: unique(selectors.iter().map(|s| s.dst).collect()),
             local: unique(selectors.iter().map(|s| s.src).collect()),
             source_ips: own.source_ips.clone(),
-            priority: selectors
-                .iter()
-                .map(|s| priority(s, PriorityClass::Protect))
-                .max()
-                .unwrap_or_default(),
             selectors: selectors.to_vec(),
             mtu: config.child.mtu,
         }

@@ -13,7 +13,8 @@ use std::sync::mpsc;
 
 use cygnet_dataplane::{Handle, Tun};
 use cygnet_engine::{
-    Answer, Plane, Protection, ProtectionId, Request, RequestId, ResolveQuery, Traffic,
+    Answer, Plane, PriorityClass, Protection, ProtectionId, Request, RequestId, ResolveQuery,
+    Traffic, priority,
 };
 use cygnet_ipsec::{
     Action, Command, CommandError, Direction, Encap, PolicyKey, Reply, Sa, SaDatabase, SaId,
@@ -428,7 +429,9 @@ impl Executor {
             for selector in &protection.selectors {
                 let enclosure = Enclosure {
                     outbound: *selector,
-                    priority: protection.priority,
+                    // By the selector alone: a trap and a child SA whose selectors were narrowed
+                    // share the policies of what both have.
+                    priority: priority(selector, PriorityClass::Protect),
                 };
                 self.fence
                     .raise(&mut self.kernel, &enclosure)
