@@ -159,19 +159,20 @@ fn a_transport_mode_connection_protects_the_hosts_themselves() {
     if !ready("transport mode", &[]) {
         return;
     }
-    let conf = Conf::site(Family::V4)
-        .set("type", "transport")
-        .set("leftsubnet", "192.0.2.1/32")
-        .set("rightsubnet", "198.51.100.1/32");
-    let pair = Pair::new(&conf);
-    let mut wire = Capture::start(
-        &pair.site.router,
-        Site::TO_WEST,
-        &pair.west.dir().join("wire.pcap"),
-    );
-    pair.west.must(&["up", "office"]);
-    ping(&pair.site.west, Site::east_outer(Family::V4));
-    assert_eq!(pair.west.packets("office"), Some((5, 5)));
-    let packets = wire.until(Duration::from_secs(2), |p| p.len() >= 10);
-    assert!(packets.iter().all(|p| p.kind != Kind::Clear), "{packets:?}");
+    for outer in Family::ALL {
+        let (west, east) = (Site::west_outer(outer), Site::east_outer(outer));
+        let conf = Conf::site(outer)
+            .set("type", "transport")
+            .set("leftsubnet", &west.to_string())
+            .set("rightsubnet", &east.to_string());
+        let pair = Pair::new(&conf);
+        let file = pair.west.dir().join("wire.pcap");
+        let mut wire = Capture::start(&pair.site.router, Site::TO_WEST, &file);
+        pair.west.must(&["up", "office"]);
+        ping(&pair.site.west, east);
+        ping(&pair.site.east, west);
+        assert_eq!(pair.west.packets("office"), Some((10, 10)), "{outer:?}");
+        let packets = wire.until(Duration::from_secs(2), |p| p.len() >= 20);
+        assert!(packets.iter().all(|p| p.kind != Kind::Clear), "{outer:?}: {packets:?}");
+    }
 }
