@@ -475,6 +475,7 @@ impl Engine {
         };
         c.children.push(child);
         c.last_failure = None;
+        c.released = false;
         let mut old = None;
         if c.negotiating == Some(ike) {
             c.negotiating = None;

@@ -11,6 +11,7 @@ use cygnet_ike::{AuthMethod, Encapsulation, Identity, RetransmitPolicy, TsTempla
 use cygnet_ipsec::Mark;
 use ipnet::IpNet;
 
+use crate::connection_state::Intent;
 use crate::origin::{Origin, Sourced};
 use crate::secrets::Secrets;
 
@@ -205,6 +206,17 @@ pub enum StartAction {
     Start,
     /// The peer brings it up; once up it is kept up.
     Keep,
+}
+
+impl StartAction {
+    /// What is wanted of a connection when it is loaded.
+    pub(crate) fn intent(self) -> Intent {
+        match self {
+            Self::Ignore | Self::Add | Self::Keep => Intent::Down,
+            Self::OnDemand => Intent::OnDemand,
+            Self::Start => Intent::Up,
+        }
+    }
 }
 
 /// Who transforms the packets of a connection (`dataplane=`).

@@ -116,6 +116,8 @@ pub(crate) struct State {
     pub(crate) backoff: Backoff,
     pub(crate) retry_at: Option<Instant>,
     pub(crate) last_failure: Option<LastFailure>,
+    /// Its trap was given up after a failure (`failureshunt=passthrough`).
+    pub(crate) released: bool,
     /// No longer in the configuration; forgotten when nothing of it is left.
     pub(crate) unloaded: bool,
 }
@@ -126,6 +128,12 @@ impl State {
         self.children.is_empty()
             && self.negotiating.is_none()
             && matches!(self.trap, Trap::None | Trap::Failed(_))
+            && !self.has_trap_parts()
+    }
+
+    /// Whether anything of a trap may stand, also of one that could not be finished.
+    pub(crate) fn has_trap_parts(&self) -> bool {
+        !self.trap_policies.is_empty() || self.trap_protection.is_some()
     }
 }
 

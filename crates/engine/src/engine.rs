@@ -459,6 +459,13 @@ impl Engine {
             .filter(|(_, c)| !c.unloaded)
             .map(|(id, c)| (*id, c.config.clone()))
             .collect();
+        // What a person asked for beyond the file outlives a change of the file.
+        let asked: HashMap<Arc<str>, Intent> = self
+            .connections
+            .values()
+            .filter(|c| !c.unloaded && c.intent > c.config.start.intent())
+            .map(|c| (c.name.clone(), c.intent))
+            .collect();
         let mut replaced = Vec::new();
         for (id, known) in &old {
             if set
@@ -485,7 +492,8 @@ impl Engine {
         for connection in set.connections {
             let known = old.iter().any(|(_, k)| **k == connection);
             if !known && connection.start != StartAction::Ignore {
-                self.add(now, connection);
+                let asked = asked.get(connection.name.as_str()).copied();
+                self.add(now, connection, asked.unwrap_or_default());
             }
         }
         for id in replaced {
@@ -519,14 +527,18 @@ impl Engine {
             .any(|c| c.plane == plane && c.config.negotiates())
     }
 
-    /// Whether every trap and fence that is wanted and can be had stands. What
-    /// an earlier run has left in the databases is not needed any more then.
-    pub fn is_settled(&self) -> bool {
-        self.asked.is_empty()
-            && self
-                .connections
-                .values()
-                .all(|c| !matches!(c.trap, Trap::Installing | Trap::Removing))
+    /// Whether every trap and fence that is wanted stands. What an earlier run
+    /// has left in the databases is not needed any more then. A connection whose
+    /// ends are not known yet is waited for until `patience` is over: its address
+    /// may be a late one, or never come.
+    pub fn is_settled(&self, patience_is_over: bool) -> bool {
+        let wanted = |c: &State| c.intent != Intent::Down && !c.unloaded;
+        self.connections.values().all(|c| match c.trap {
+            Trap::Installing | Trap::Removing => false,
+            Trap::Failed(_) => !wanted(c),
+            Trap::None => !wanted(c) || c.oriented.is_ok() || patience_is_over,
+            Trap::Installed => true,
+        })
     }
 
     /// Whether nothing is installed and nothing is under way any more. Nobody

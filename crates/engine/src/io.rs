@@ -91,7 +91,9 @@ pub enum Request {
         commands: Vec<Command>,
     },
     /// Fence the traffic of a user-space connection in the kernel's SPD and
-    /// lead it into the TUN device. Answered by [`Answer::Done`].
+    /// lead it into the TUN device. Replaces a protection of the same name.
+    /// Answered by [`Answer::Done`], or by [`Answer::Failed`]: what could be
+    /// raised of the fence then stands all the same, until it is asked away.
     Protect(Protection),
     /// Take such a protection away again. Answered by [`Answer::Done`].
     Unprotect(ProtectionId),

@@ -13,7 +13,7 @@ use cygnet_ipsec::{Action, Mode, Policy, Protocol, Selector};
 use cygnet_wire::TrafficSelector;
 
 use crate::commands::{Path, PolicyPlan, shunt_policies};
-use crate::connection::{Connection, ConnectionKind, Shunt, StartAction};
+use crate::connection::{Connection, ConnectionKind, Shunt};
 use crate::connection_state::{Backoff, ConnectionId, Intent, LastFailure, Oriented, State, Trap};
 use crate::directory::{self, Snapshot};
 use crate::engine::{Engine, Ike, Timer, Waiting};
@@ -29,8 +29,9 @@ use crate::transaction::{Completion, Outcome, Step, Transaction};
 const PROVEN: Duration = Duration::from_secs(60);
 
 impl Engine {
-    /// Loads one connection and starts what its `auto=` asks for.
-    pub(crate) fn add(&mut self, now: Instant, connection: Connection) {
+    /// Loads one connection and starts what its `auto=` asks for, or what a person asked of the
+    /// connection that it replaces, if that is more.
+    pub(crate) fn add(&mut self, now: Instant, connection: Connection, asked: Intent) {
         let id = ConnectionId(self.fresh_id());
         let trap_owner = OwnerId(self.fresh_id());
         let plane = self.plane_for(&connection);
@@ -38,18 +39,14 @@ impl Engine {
             Some(fixed) => fixed,
             None => self.allocate_reqid(),
         };
-        let intent = match connection.start {
-            StartAction::Ignore | StartAction::Add | StartAction::Keep => Intent::Down,
-            StartAction::OnDemand => Intent::OnDemand,
-            StartAction::Start => Intent::Up,
-        };
+        let intent = connection.start.intent();
         let state = State {
             name: Arc::from(connection.name.as_str()),
             config: Arc::new(connection),
             plane,
             reqid,
             oriented: Err(Unoriented::NotOurs),
-            intent,
+            intent: intent.max(asked),
             trap: Trap::None,
             trap_owner,
             trap_policies: Vec::new(),
@@ -61,6 +58,7 @@ impl Engine {
             backoff: Backoff::default(),
             retry_at: None,
             last_failure: None,
+            released: false,
             unloaded: false,
         };
         self.connections.insert(id, state);
@@ -319,12 +317,14 @@ impl Engine {
             return;
         }
         let Ok(oriented) = &c.oriented else {
-            if c.trap == Trap::Installed && c.intent == Intent::Down {
+            let settled = !matches!(c.trap, Trap::Installing | Trap::Removing);
+            if settled && c.has_trap_parts() && c.intent == Intent::Down {
                 self.remove_trap(now, id);
             }
             return self.forget_if_idle(id);
         };
-        let wants_trap = !oriented.selectors.is_empty()
+        let wants_trap = !c.released
+            && !oriented.selectors.is_empty()
             && match c.intent {
                 Intent::Down => false,
                 Intent::OnDemand => true,
@@ -334,9 +334,10 @@ impl Engine {
             };
         let stale = c.trap_orientation.as_ref() != Some(&oriented.orientation);
         match c.trap {
+            Trap::Installing | Trap::Removing => {}
+            _ if c.has_trap_parts() && (!wants_trap || stale) => self.remove_trap(now, id),
             Trap::None if wants_trap => self.install_trap(now, id),
-            Trap::Installed if !wants_trap || stale => self.remove_trap(now, id),
-            _ => {}
+            Trap::None | Trap::Installed | Trap::Failed(_) => {}
         }
         let Some(c) = self.connections.get(&id) else {
             return;
@@ -447,6 +448,10 @@ impl Engine {
                 .get(&id)
                 .is_some_and(|c| c.trap == Trap::Installed)
         {
+            // `failureshunt=passthrough`: until somebody asks again or the peer brings it up.
+            if let Some(c) = self.connections.get_mut(&id) {
+                c.released = true;
+            }
             self.remove_trap(now, id);
         }
         self.tell(Event::AttemptFailed {
@@ -489,6 +494,7 @@ impl Engine {
         let config = c.config.clone();
         let (plane, owner, reqid) = (c.plane, c.trap_owner, c.reqid);
         let selectors = oriented.selectors.clone();
+        let earlier = c.trap_protection;
         let orientation = oriented.orientation.clone();
         let (local, local_is_left) = (orientation.local, orientation.local_is_left);
         let policies: Vec<Policy> = match (config.kind, oriented.orientation.remote) {
@@ -514,7 +520,9 @@ impl Engine {
         let mut steps = Vec::new();
         let mut protection_id = None;
         if plane == Plane::Userspace {
-            let protection = self.protection(&config, &selectors, local_is_left);
+            let mut protection = self.protection(&config, &selectors, local_is_left);
+            // What stands of an earlier try is replaced, not doubled.
+            protection.id = earlier.unwrap_or(protection.id);
             protection_id = Some(protection.id);
             steps.push(Step::Protect(protection));
         }
@@ -610,26 +618,14 @@ impl Engine {
                 self.tell(Event::Trapped { connection });
             }
             Outcome::Failed { text, .. } => {
-                let policies = std::mem::take(&mut c.trap_policies);
-                let protection = c.trap_protection.take();
-                let (plane, owner) = (c.plane, c.trap_owner);
+                // What could be raised stands, until the next try or until it is not wanted any
+                // more: a tunnel that cannot be built must not let its traffic out in clear.
                 c.trap = Trap::Failed(text.clone());
                 c.last_failure = Some(LastFailure {
                     name: "trap_failed",
                     text: text.clone(),
                     at: now,
                 });
-                // Half a trap is taken away again; what never stood is not missed.
-                let steps = self.removal_steps(plane, owner, policies, Vec::new(), protection);
-                for step in steps {
-                    self.ask(
-                        step.request(),
-                        Waiting::Nothing {
-                            plane,
-                            what: "undoing a trap",
-                        },
-                    );
-                }
                 self.tell(Event::TrapFailed {
                     connection: connection.clone(),
                     text: text.clone(),

@@ -91,6 +91,53 @@ fn a_fence_that_cannot_be_raised_lets_nothing_be_negotiated() {
         Some(("trap_failed", "TUN is missing".to_owned()))
     );
     assert_eq!(net.state(WEST, "t"), "blocked");
+    // What could be raised stands: "blocked" is what it says.
+    assert_eq!(net.west().protections.len(), 1);
+    let now = net.now;
+    net.west().engine.down(now, "t").expect("it is loaded");
+    net.run_for(seconds(1));
+    assert!(net.west().protections.is_empty());
+    assert_eq!(net.west().leftovers(Plane::Userspace), 0);
+}
+
+#[test]
+fn an_earlier_runs_fence_is_needed_until_this_ones_stands() {
+    let mut net = Network::west_and_east();
+    assert!(net.west().engine.is_settled(false), "nothing is wanted");
+    net.west().holding = true;
+    let wanted = connection("t", StartAction::OnDemand, PlaneChoice::Userspace);
+    net.load(0, set(vec![wanted.clone()], "secret"));
+    assert!(
+        !net.west().engine.is_settled(true),
+        "the fence is on its way"
+    );
+    net.release(0);
+    assert!(net.west().engine.is_settled(false));
+    // An address may come late: patience, but not for ever.
+    let mut elsewhere = wanted;
+    elsewhere.name = "elsewhere".to_owned();
+    elsewhere.left.host =
+        cygnet_engine::Sourced::default_value(cygnet_engine::HostSpec::Address(ip("203.0.113.1")));
+    net.load(0, set(vec![elsewhere], "secret"));
+    assert!(!net.west().engine.is_settled(false));
+    assert!(net.west().engine.is_settled(true));
+}
+
+#[test]
+fn what_a_person_asked_for_outlives_a_changed_file() {
+    let mut net = Network::west_and_east();
+    let there = connection("t", StartAction::Add, PlaneChoice::Kernel);
+    net.load(1, set(vec![there.clone()], "secret"));
+    net.load(0, set(vec![there.clone()], "secret"));
+    let now = net.now;
+    net.west().engine.up(now, "t").expect("it is loaded");
+    net.run_for(seconds(1));
+    net.assert_tunnel(Plane::Kernel);
+    let mut changed = there;
+    changed.child.replay_window = 64;
+    net.load(0, set(vec![changed], "secret"));
+    net.run_for(seconds(5));
+    net.assert_tunnel(Plane::Kernel);
 }
 
 #[test]

@@ -33,6 +33,9 @@ use self::sockets::{Datagram, Sockets};
 use crate::cli::DaemonOptions;
 use crate::control::{Refusal, Reply, Request};
 
+/// How long an earlier run's fence waits for the addresses of the connections that it may be for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// How often what others may have taken away is put back.
 const REFRESH: Duration = Duration::from_secs(15);
 
@@ -45,6 +48,8 @@ pub(crate) fn run(run_dir: &Path, options: &DaemonOptions) -> ExitCode {
         eprintln!("cygnet: {text}");
         return ExitCode::from(2);
     }
+    // What the daemon writes (socket, ledger, keys) is its owner's business only.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -106,6 +111,10 @@ struct Daemon {
     control_path: PathBuf,
     /// Addresses to listen on, where the sockets do not fit them yet.
     listen: Option<Vec<std::net::IpAddr>>,
+    /// A thread that has ended by itself.
+    lost_thread: Option<&'static str>,
+    /// When the daemon started.
+    started: Instant,
     /// Policies of an earlier run may still stand.
     leftovers: bool,
 }
@@ -122,7 +131,7 @@ impl Daemon {
         loop {
             let wake = self.engine.next_timeout();
             tokio::select! {
-                _ = refresh.tick() => drop(self.jobs.send(Job::Refresh)),
+                _ = refresh.tick() => self.refresh(),
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => drop(self.reload()),
@@ -135,6 +144,10 @@ impl Daemon {
             // Before anything is sent: an address that is new here needs its sockets.
             self.update_sockets().await;
             self.flush();
+            if let Some(name) = self.lost_thread {
+                // The fence and the ledger are made for this: a new start finds everything.
+                return Err(start::StartError::ThreadEnded(name));
+            }
         }
         self.farewell().await;
         Ok(())
@@ -168,6 +181,17 @@ impl Daemon {
             let _ = tokio::time::timeout(FAREWELL, stopped).await;
         }
         let _ = std::fs::remove_file(&self.control_path);
+    }
+
+    /// Puts back what others may have taken away, and sees whether the threads are still there.
+    fn refresh(&mut self) {
+        if self.jobs.send(Job::Refresh).is_err() {
+            self.lost_thread = Some("cygnet-kernel");
+        }
+        let plane_answers = |handle: &cygnet_dataplane::Handle| handle.counters().is_ok();
+        if !self.userspace.as_ref().is_none_or(plane_answers) {
+            self.lost_thread = Some("cygnet-plane");
+        }
     }
 
     fn answer(&mut self, (id, answer): Answered) {
@@ -389,7 +413,7 @@ impl Daemon {
         }
         // What an earlier run fenced and this configuration does not know is opened only
         // when everything that this one wants stands.
-        if self.leftovers && self.engine.is_settled() {
+        if self.leftovers && self.engine.is_settled(self.started.elapsed() > PATIENCE) {
             self.leftovers = false;
             let _ = self.jobs.send(Job::RemoveUnclaimed);
         }

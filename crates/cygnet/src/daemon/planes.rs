@@ -477,15 +477,11 @@ impl Executor {
             }
             Ok(())
         })();
-        if let Err(error) = &result {
-            // What stands is taken down again in the order of a normal end.
-            if let Err(further) = self.dismantle(done) {
-                return Err(format!("{error}; and undoing it failed: {further}"));
-            }
-        } else {
-            self.protected.insert(protection.id, done);
-        }
-        result
+        // Whatever failed, the fence that was raised stands until it is asked away: a tunnel that
+        // cannot be built must not let its traffic out in clear. Everything is counted, so an
+        // earlier protection of the name goes without a gap.
+        let earlier = self.protected.insert(protection.id, done);
+        earlier.map_or(Ok(()), |e| self.dismantle(e)).and(result)
     }
 
     fn unprotect(&mut self, id: ProtectionId) -> Result<(), String> {
@@ -540,9 +536,11 @@ impl Executor {
             .handle
             .add_device(tun, 0)
             .map_err(|e| e.to_string())?;
-        self.rtnetlink
-            .set_up(link.index, true)
-            .map_err(|e| e.to_string())?;
+        if let Err(error) = self.rtnetlink.set_up(link.index, true) {
+            // Otherwise the plane would keep the device and the next try would find its name taken.
+            let _ = userspace.handle.remove_device(0);
+            return Err(error.to_string());
+        }
         tracing::info!(device = %name, ifindex = link.index, mtu = DEVICE_MTU, "device of the user-space plane is up");
         self.ifindex = Some(link.index);
         for (device, setting) in weaknesses(&mut self.rtnetlink, &[&name]).unwrap_or_default() {

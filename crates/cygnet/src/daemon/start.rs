@@ -85,6 +85,9 @@ pub(super) enum StartError {
     /// Signals cannot be received.
     #[error("cannot receive signals: {error}")]
     Signals { error: io::Error },
+    /// A thread of the daemon has ended; it cannot go on without.
+    #[error("the thread {0} has ended unexpectedly, see above")]
+    ThreadEnded(&'static str),
     /// Something cannot be watched or started.
     #[error("cannot {what}: {error}")]
     System {
@@ -121,6 +124,7 @@ impl StartError {
             Self::Control { .. } => "control_socket",
             Self::KeyLog { .. } => "key_log",
             Self::Signals { .. } => "signals",
+            Self::ThreadEnded(_) => "thread_ended",
             Self::System { .. } => "system",
         }
     }
@@ -438,6 +442,8 @@ pub(super) async fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Dae
         _lock: lock,
         control_path,
         listen: None,
+        lost_thread: None,
+        started: Instant::now(),
         leftovers: true,
     })
 }

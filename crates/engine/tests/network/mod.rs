@@ -374,13 +374,14 @@ impl Host {
                 }
                 Answer::Executed(results)
             }
-            Request::Protect(protection) => match self.refuse_protection.take() {
-                Some(text) => Answer::Failed(text),
-                None => {
-                    self.protections.insert(protection.id, protection);
-                    Answer::Done
+            Request::Protect(protection) => {
+                // Also what fails halfway stands until it is asked away.
+                self.protections.insert(protection.id, protection);
+                match self.refuse_protection.take() {
+                    Some(text) => Answer::Failed(text),
+                    None => Answer::Done,
                 }
-            },
+            }
             Request::Unprotect(id) => match self.protections.remove(&id) {
                 Some(_) => Answer::Done,
                 None => Answer::Failed("no such protection".to_owned()),
