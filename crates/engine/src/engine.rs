@@ -188,6 +188,7 @@ impl Engine {
             Input::Timeout => self.on_timeout(now),
             Input::Answer { id, answer } => self.on_answer(now, id, answer),
             Input::PlaneEvent { plane, event } => self.on_plane_event(now, plane, event),
+            Input::PlaneSas { plane, sas } => self.on_plane_sas(now, plane, &sas),
             Input::Addresses(addresses) => self.on_addresses(now, addresses),
             Input::RoutesChanged => self.on_routes_changed(now),
         }

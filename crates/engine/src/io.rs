@@ -8,7 +8,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use cygnet_ike::Transmit;
-use cygnet_ipsec::{Command, CommandError, Reply, Selector};
+use cygnet_ipsec::{Command, CommandError, Reply, SaId, Selector};
 use ipnet::IpNet;
 
 use crate::event::Event;
@@ -56,6 +56,13 @@ pub enum Input<'a> {
         plane: Plane,
         /// What happened.
         event: cygnet_ipsec::Event,
+    },
+    /// All SAs that a plane has, after events of it were lost.
+    PlaneSas {
+        /// Which one.
+        plane: Plane,
+        /// Its SAs.
+        sas: Vec<SaId>,
     },
     /// The addresses of this host, all of them, at start and after each change.
     Addresses(Vec<IpAddr>),

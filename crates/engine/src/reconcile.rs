@@ -687,6 +687,22 @@ impl Engine {
         }
     }
 
+    /// What a plane has, after it could not tell everything: a child whose SA
+    /// is gone has expired unheard.
+    pub(crate) fn on_plane_sas(&mut self, now: Instant, plane: Plane, sas: &[cygnet_ipsec::SaId]) {
+        let sas: std::collections::HashSet<_> = sas.iter().collect();
+        let gone: Vec<cygnet_ike::ChildSaId> = self
+            .children
+            .iter()
+            .filter(|(_, c)| c.plane == plane && c.installed_sas == 2)
+            .filter(|(_, c)| !sas.contains(&c.inbound) || !sas.contains(&c.outbound))
+            .map(|(id, _)| *id)
+            .collect();
+        for child in gone {
+            self.endpoint.delete_child(now, child);
+        }
+    }
+
     /// A packet met a trap: whose? By reqid and policy, never by guess.
     fn on_acquire(&mut self, now: Instant, plane: Plane, acquire: &cygnet_ipsec::Acquire) {
         let reqid = acquire.template.reqid;

@@ -471,6 +471,42 @@ fn a_hard_limit_ends_the_sa_and_the_intent_brings_it_back() {
 }
 
 #[test]
+fn a_hard_limit_that_nobody_heard_of_is_found_when_the_plane_is_read_back() {
+    use cygnet_engine::Input;
+    let mut net = up(PlaneChoice::Kernel);
+    let sas: Vec<_> = net
+        .west()
+        .sas(Plane::Kernel)
+        .iter()
+        .map(|sa| sa.id)
+        .collect();
+    let now = net.now;
+    let told = |sas: &[cygnet_ipsec::SaId]| Input::PlaneSas {
+        plane: Plane::Kernel,
+        sas: sas.to_vec(),
+    };
+    net.west().engine.handle(now, told(&sas));
+    net.run_for(seconds(1));
+    let still: Vec<_> = net
+        .west()
+        .sas(Plane::Kernel)
+        .iter()
+        .map(|sa| sa.id)
+        .collect();
+    assert_eq!(still, sas, "everything is there: nothing happens");
+    net.west().engine.handle(now, told(&sas[..1]));
+    net.run_for(seconds(10));
+    net.assert_tunnel(Plane::Kernel);
+    let new: Vec<_> = net
+        .west()
+        .sas(Plane::Kernel)
+        .iter()
+        .map(|sa| sa.id)
+        .collect();
+    assert!(new.iter().all(|id| !sas.contains(id)), "made anew");
+}
+
+#[test]
 fn a_reload_touches_only_what_changed() {
     let mut net = up(PlaneChoice::Kernel);
     let before = net.west().sas(Plane::Kernel);

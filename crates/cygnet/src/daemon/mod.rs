@@ -81,6 +81,8 @@ pub(crate) fn run(run_dir: &Path, options: &DaemonOptions) -> ExitCode {
 enum Notice {
     /// A plane speaks up.
     Plane(Plane, Box<cygnet_ipsec::Event>),
+    /// Events of a plane were lost: these are its SAs.
+    PlaneSas(Plane, Vec<cygnet_ipsec::SaId>),
     /// Links or addresses changed.
     Addresses,
     /// Routes or rules changed.
@@ -219,6 +221,10 @@ impl Daemon {
                         event: *event,
                     },
                 );
+            }
+            Notice::PlaneSas(plane, sas) => {
+                self.engine
+                    .handle(Instant::now(), Input::PlaneSas { plane, sas });
             }
             Notice::Addresses => self.update_addresses(),
             Notice::Routes => self.engine.handle(Instant::now(), Input::RoutesChanged),

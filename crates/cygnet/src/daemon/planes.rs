@@ -154,6 +154,17 @@ impl Executor {
                         event = "kernel_events_lost",
                         "the kernel had more IPsec events than we could take"
                     );
+                    let sas = match self.kernel.sas() {
+                        Ok(sas) => sas.iter().map(|report| report.sa.id).collect(),
+                        Err(error) => {
+                            tracing::warn!(%error, "reading the kernel's SAs back failed");
+                            continue;
+                        }
+                    };
+                    let notice = Notice::PlaneSas(Plane::Kernel, sas);
+                    if self.notices.blocking_send(notice).is_err() {
+                        return;
+                    }
                 }
                 Ok(None) => return,
                 Err(error) => {
