@@ -18,7 +18,7 @@
 //! | `net.ipv4.conf.T.disable_xfrm=1` | with T | IPv4 out: a route through T carries `DST_NOXFRM`, no policy lookup (K2) |
 //! | `net.ipv4.conf.T.disable_policy=1` | with T | IPv4 in and fwd: packets from T are not checked (K2) |
 //! | `net.ipv6.conf.T.disable_policy=0` | with T | must *not* be 1, see below |
-//! | nftables `ip6`, prerouting: `iifname T` sets a mark | while open | tells the SPD which IPv6 packets came from T |
+//! | nftables `ip6`, prerouting: `iifname T` sets a mark, others lose it | while open | tells the SPD which IPv6 packets came from T |
 //! | policies `in`, `fwd` `R→L allow, mark` (IPv6) | while open | IPv6 in and fwd: let the marked ones pass |
 //! | nftables `ip6`, postrouting: `oifname T accept`, `L→R drop` | while open | IPv6 out: what does not leave by T does not leave |
 //! | policy `out L→R allow, not escaping` (IPv6) | while open | IPv6 out: opens what the rule above guards |
@@ -37,7 +37,8 @@
 //! decides nothing; it only tells the SPD what the SPD cannot see. That way round, losing the rule (`nft flush ruleset`
 //! by a firewall reload) blocks the tunnel instead of opening the fence, passthrough policies of better priority work as
 //! everywhere, and one place, `ip xfrm policy`, shows what is forbidden. It runs in prerouting because the FWD check comes
-//! before the forward hook; it sets one bit ([`ARRIVAL_MARK`]) and leaves the others to their owners (S1.6).
+//! before the forward hook; it sets one bit ([`ARRIVAL_MARK`]), clears it on whatever comes from elsewhere, and leaves
+//! the others to their owners (S1.6).
 //!
 //! # Why IPv6 departure needs a guard
 //!
@@ -76,7 +77,8 @@ pub const ARRIVAL_MARK: Mark = Mark {
 /// What the packet filter has to do for the fence. IPv6 only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterTable {
-    /// Our devices: packets that arrive from them get the mark `arrival`, packets that leave by them are not guarded.
+    /// Our devices: packets that arrive from them get the mark `arrival`, all others lose it; packets that leave by them
+    /// are not guarded.
     pub devices: Vec<String>,
     /// The mark.
     pub arrival: Mark,

@@ -366,6 +366,13 @@ fn everything_passes(site: &Site) {
     assert!(all, "{clear:#?}");
 }
 
+/// Runs nft in the calling thread's namespace.
+fn nft(command: &str) {
+    let output = std::process::Command::new("nft").arg(command).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "nft {command}: {output:?}");
+}
+
 /// Takes the pieces away one by one; what the module's documentation says of each must be seen.
 fn each_piece_is_needed(
     site: &Site,
@@ -473,6 +480,13 @@ fn nothing_protected_travels_in_clear() {
     let ifindex = open(&mut fence, &mut routing, &mut kernel, &mut spd, &mut filter);
     assert_eq!(site.through(&mut tun), nothing(), "while open");
     assert_eq!(site.clear_text(), nothing(), "while open");
+    // A firewall that keeps marks by connection gives clear text the mark of what came from the device before.
+    nft("add table ip6 marks");
+    nft("add chain ip6 marks restore { type filter hook prerouting priority mangle; }");
+    nft("add rule ip6 marks restore meta mark set 0x20000000");
+    assert_eq!(site.through(&mut tun), nothing(), "with foreign marks");
+    assert_eq!(site.clear_text(), nothing(), "with foreign marks");
+    nft("delete table ip6 marks");
     assert_eq!(fence::weaknesses(&mut kernel, &[DEVICE]).unwrap(), []);
 
     // An inner address on the device itself: IPv6 would let anything in if the device had disable_policy.

@@ -6,6 +6,7 @@
 //! table ip6 cygnet {
 //!     chain arrival {
 //!         type filter hook prerouting priority -149; policy accept;
+//!         meta mark set meta mark & 0xdfffffff
 //!         iifname "ipsec0" meta mark set meta mark & 0xdfffffff ^ 0x20000000
 //!     }
 //!     chain leaving {
@@ -95,7 +96,7 @@ const NFTA_RT_KEY: u16 = 2;
 const NLM_F_APPEND: u16 = 0x800;
 const NF_INET_PRE_ROUTING: u32 = 0;
 const NF_INET_POST_ROUTING: u32 = 4;
-/// Just after `mangle` (-150), where administrators set marks: ours is added to theirs, not overwritten.
+/// Just after `mangle` (-150), where administrators set and restore marks: ours is added to theirs, not overwritten.
 const ARRIVAL_PRIORITY: i32 = -149;
 /// Before source NAT, which would hide that the packet was to be protected.
 const LEAVING_PRIORITY: i32 = -300;
@@ -357,6 +358,18 @@ impl Rule {
         )
     }
 
+    /// `meta mark set meta mark & ~MASK ^ VALUE`. Registers hold marks in host order.
+    fn set_mark(self, mark: Mark) -> Self {
+        self.meta(NFT_META_MARK)
+            .bits(&(!mark.mask).to_ne_bytes(), &mark.value.to_ne_bytes())
+            .expression(
+                "meta",
+                Attributes::default()
+                    .number(NFTA_META_KEY, NFT_META_MARK)
+                    .number(NFTA_META_SREG, NFT_REG_1),
+            )
+    }
+
     fn verdict(self, code: u32) -> Self {
         let verdict = Attributes::default().number(NFTA_VERDICT_CODE, code);
         self.expression(
@@ -424,20 +437,23 @@ impl Rule {
     }
 }
 
-/// `iifname DEVICE meta mark set meta mark & ~MASK ^ VALUE`. Registers hold marks in host order.
-fn marks(device: &str, mark: Mark) -> Rule {
-    let mark = mark.normalized();
-    Rule::default()
-        .meta(NFT_META_IIFNAME)
-        .equals(&device_name(device))
-        .meta(NFT_META_MARK)
-        .bits(&(!mark.mask).to_ne_bytes(), &mark.value.to_ne_bytes())
-        .expression(
-            "meta",
-            Attributes::default()
-                .number(NFTA_META_KEY, NFT_META_MARK)
-                .number(NFTA_META_SREG, NFT_REG_1),
-        )
+/// The rules that give the mark to what arrives from the devices, and to nothing else: a firewall that keeps marks by
+/// connection (`meta mark set ct mark`) would give it to clear text that looks like a tunnelled connection.
+fn arrivals(table: &FilterTable) -> Vec<Rule> {
+    let arrival = table.arrival.normalized();
+    let unmarked = Mark {
+        value: !arrival.value & arrival.mask,
+        mask: arrival.mask,
+    };
+    let from_devices = table.devices.iter().map(|device| {
+        let from_device = Rule::default()
+            .meta(NFT_META_IIFNAME)
+            .equals(&device_name(device));
+        from_device.set_mark(arrival)
+    });
+    std::iter::once(Rule::default().set_mark(unmarked))
+        .chain(from_devices)
+        .collect()
 }
 
 /// The rules that let packets leave unguarded.
@@ -536,10 +552,9 @@ impl PacketFilter for Nftables {
         let mut batch = self.batch();
         clear(&mut batch, 0);
         batch.table(NFT_MSG_NEWTABLE, NLM_F_CREATE);
-        let rules: Vec<(&str, Rule)> = table
-            .devices
-            .iter()
-            .map(|device| (ARRIVAL, marks(device, table.arrival)))
+        let rules: Vec<(&str, Rule)> = arrivals(table)
+            .into_iter()
+            .map(|rule| (ARRIVAL, rule))
             .chain(exempts(table).into_iter().map(|rule| (LEAVING, rule)))
             .chain(drops(table).into_iter().map(|rule| (LEAVING, rule)))
             .collect();
