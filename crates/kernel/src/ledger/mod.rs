@@ -137,8 +137,8 @@ pub struct Ledger {
     entries: HashMap<Object, Entry>,
     /// Lines in the file.
     lines: usize,
-    /// The last write failed and may have left part of a line.
-    torn: bool,
+    /// The last write failed: the file lacks lines, and may end in part of one.
+    behind: bool,
 }
 
 impl Ledger {
@@ -168,7 +168,7 @@ impl Ledger {
             file,
             entries,
             lines,
-            torn: false,
+            behind: false,
         };
         ledger.rewrite()?;
         Ok(ledger)
@@ -204,6 +204,7 @@ impl Ledger {
     pub fn begin(&mut self, claims: impl Iterator<Item = Claim>) -> Result<(), LedgerError> {
         let since = now();
         let mut lines = Vec::new();
+        let mut before = Vec::new();
         for Claim { object, details } in claims {
             // What is ours stays so, whatever becomes of the request.
             if self.entries.get(&object).is_some_and(|e| e.confirmed) {
@@ -215,14 +216,24 @@ impl Ledger {
                 details,
                 origin: Origin::Now,
             };
-            self.entries.insert(object, entry);
+            before.push((object, self.entries.insert(object, entry)));
             lines.push(Line::Begin {
                 object,
                 since,
                 details,
             });
         }
-        self.append(&lines)
+        let written = self.append(&lines);
+        if written.is_err() {
+            // Nothing is made then, so there is nothing to claim: it may be another's one day.
+            for (object, entry) in before.into_iter().rev() {
+                match entry {
+                    Some(entry) => self.entries.insert(object, entry),
+                    None => self.entries.remove(&object),
+                };
+            }
+        }
+        written
     }
 
     /// Writes down what has become of things.
@@ -369,19 +380,17 @@ impl Ledger {
         if lines.is_empty() {
             return Ok(());
         }
-        if self.lines > SLACK + 4 * self.entries.len() {
-            // The entries have the changes already.
+        // The entries have the changes already, and what earlier writes have failed to say.
+        if self.behind || self.lines > SLACK + 4 * self.entries.len() {
+            self.behind = true;
             return self.rewrite();
         }
         let mut text = Vec::new();
-        if self.torn {
-            text.push(b'\n');
-        }
         for line in lines {
             write_line(&mut text, line).map_err(|source| self.error(source))?;
         }
         let written = self.file.write_all(&text);
-        self.torn = written.is_err();
+        self.behind = written.is_err();
         written.map_err(|source| self.error(source))?;
         self.lines += lines.len();
         Ok(())
@@ -425,7 +434,7 @@ impl Ledger {
         std::fs::rename(&new, &self.path).map_err(|source| self.error(source))?;
         self.file = file;
         self.lines = self.entries.len() + 1;
-        self.torn = false;
+        self.behind = false;
         Ok(())
     }
 

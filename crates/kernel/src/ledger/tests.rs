@@ -104,6 +104,42 @@ fn an_entry_is_in_the_file_before_the_request_and_nothing_is_written_at_the_end(
 }
 
 #[test]
+fn what_a_full_disk_kept_out_of_the_file_is_not_claimed_and_its_losses_are_made_good() {
+    let (_dir, path) = directory();
+    let (kept, gone, refused) = (key(1), key(2), key(3));
+    let mut ledger = Ledger::open(&path).unwrap();
+    for key in [&kept, &gone] {
+        ledger.apply([Change::Confirm(Claim::policy(key))]).unwrap();
+    }
+
+    ledger.file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+    // Removed from the kernel, which the file could not be told.
+    ledger
+        .apply([Change::End(Claim::policy(&gone).object)])
+        .unwrap_err();
+    ledger.file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+    ledger.behind = false;
+    let error = ledger
+        .begin([Claim::policy(&refused), Claim::policy(&kept)].into_iter())
+        .unwrap_err();
+    assert_eq!(error.errno(), libc::ENOSPC);
+    assert!(
+        !ledger.claims(&Claim::policy(&refused).object),
+        "the request was not sent: such a policy would be somebody else's"
+    );
+    assert!(ledger.claims(&Claim::policy(&kept).object));
+
+    // There is room again.
+    let later = key(4);
+    ledger.begin([Claim::policy(&later)].into_iter()).unwrap();
+    drop(ledger);
+    let ledger = Ledger::open(&path).unwrap();
+    let has = |key| ledger.entries.contains_key(&Claim::policy(key).object);
+    assert!(has(&kept) && has(&later));
+    assert!(!has(&gone), "somebody else's by now, perhaps");
+}
+
+#[test]
 fn confirmed_leftovers_are_ours_whatever_their_age_and_unconfirmed_only_if_not_older() {
     let (_dir, path) = directory();
     let (done, begun) = (sa(1000, 5), sa(1001, 5));
