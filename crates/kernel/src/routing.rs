@@ -124,6 +124,9 @@ impl TunnelRouting {
 
     /// Routes a network into a device, or counts one more user of the route. Answers the preferred source.
     ///
+    /// Of users that want different sources or MTUs the latest decides: it is the same connection, configured anew or
+    /// with another inner address, whose earlier use has not gone yet.
+    ///
     /// The route comes before the rule, so that no packet passes the new table while it is empty.
     ///
     /// # Errors
@@ -134,13 +137,17 @@ impl TunnelRouting {
         wanted: &TunnelRoute,
     ) -> Result<Option<IpAddr>, RoutingError> {
         let remote = wanted.remote.trunc();
-        if let Some(entry) = self.routes.get_mut(&remote) {
-            if entry.route.ifindex != Some(wanted.ifindex) {
-                return Err(RoutingError::Conflict {
-                    remote,
-                    ifindex: entry.route.ifindex.unwrap_or(0),
-                });
-            }
+        if let Some(entry) = self.routes.get(&remote)
+            && entry.route.ifindex != Some(wanted.ifindex)
+        {
+            return Err(RoutingError::Conflict {
+                remote,
+                ifindex: entry.route.ifindex.unwrap_or(0),
+            });
+        }
+        if let Some(entry) = self.routes.get_mut(&remote)
+            && entry.wanted == *wanted
+        {
             entry.users += 1;
             return Ok(entry.route.preferred_source);
         }
@@ -152,10 +159,11 @@ impl TunnelRouting {
             return Err(error.into());
         }
         let source = route.preferred_source;
+        let users = self.routes.get(&remote).map_or(0, |entry| entry.users) + 1;
         let entry = Entry {
             wanted: wanted.clone(),
             route,
-            users: 1,
+            users,
         };
         self.routes.insert(remote, entry);
         Ok(source)

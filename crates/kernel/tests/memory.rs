@@ -70,6 +70,13 @@ fn tunnel_routes_are_counted_and_escape_by_mark() {
         assert_eq!(source, Some(addr("10.1.0.1")));
     }
     let query = RouteQuery::to(addr("203.0.113.1"));
+    // Configured anew: another source, before the earlier use has gone.
+    kernel.add_foreign_address(eth0, net("10.1.0.9/32"));
+    wanted.source = Some(addr("10.1.0.9"));
+    assert_eq!(routes.add(&mut kernel, &wanted).unwrap(), wanted.source);
+    assert!(!routes.remove(&mut kernel, wanted.remote).unwrap());
+    routes.restore(&mut kernel).unwrap();
+    assert_eq!(kernel.route_to(&query).unwrap().source, wanted.source);
     assert_eq!(kernel.route_to(&query).unwrap().ifindex, tun);
     let escape = query.marked(routing::ESCAPE_MARK.value);
     assert_eq!(kernel.route_to(&escape).unwrap().ifindex, eth0);
