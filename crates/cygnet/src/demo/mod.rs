@@ -67,7 +67,8 @@ pub(crate) fn run(options: &DemoOptions) -> ExitCode {
             demo.say(&format!("done in {:.1} s", start.elapsed().as_secs_f64()));
             ExitCode::SUCCESS
         }
-        Err(Failure::Interrupted) => {
+        // Whatever a step complains of when its programs got the signal too.
+        Err(_) if demo.interrupted.load(Ordering::SeqCst) => {
             eprintln!("cygnet demo: interrupted; everything is cleaned up");
             ExitCode::from(130)
         }
@@ -167,6 +168,7 @@ impl Demo {
             &net.name("bob"),
             "10.2.0.10:5001",
             Duration::from_secs(5),
+            &self.interrupted,
         )
         .map_err(|e| Failure::Step(format!("the TCP transfer failed: {e}")))?;
         println!("          {measured}");

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,29 +32,69 @@ fn join<T>(thread: JoinHandle<io::Result<T>>) -> io::Result<T> {
         .unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
 }
 
-/// Sends for `time` and returns a sentence with the throughput.
-pub(super) fn run(from: &str, to: &str, address: &str, time: Duration) -> io::Result<String> {
+/// How long nothing may move before the transfer counts as failed.
+const STALL: Duration = Duration::from_secs(10);
+/// How often a transfer that does not move looks whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Repeats what timed out until it works, nothing moves for [`STALL`], or `stop` is set.
+fn patiently<T>(stop: &AtomicBool, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let end = Instant::now() + STALL;
+    loop {
+        match attempt() {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                if stop.load(Ordering::SeqCst) || Instant::now() > end {
+                    return Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "nothing gets through",
+                    ));
+                }
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Sends for `time`, or until `stop`, and returns a sentence with the throughput.
+pub(super) fn run(
+    from: &str,
+    to: &str,
+    address: &str,
+    time: Duration,
+    stop: &Arc<AtomicBool>,
+) -> io::Result<String> {
     let address: SocketAddr = address.parse().map_err(io::Error::other)?;
     let listener = join(inside(to, move || TcpListener::bind(address)))?;
+    let stopped = stop.clone();
     let receiver = inside(to, move || {
-        let (mut stream, _) = listener.accept()?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        listener.set_nonblocking(true)?;
+        let mut stream = patiently(&stopped, || {
+            let accepted = listener.accept();
+            if accepted.is_err() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            accepted
+        })?
+        .0;
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(LOOK))?;
         let start = Instant::now();
         let (mut total, mut buffer) = (0u64, vec![0; 1 << 18]);
         loop {
-            match stream.read(&mut buffer)? {
+            match patiently(&stopped, || stream.read(&mut buffer))? {
                 0 => return Ok((total, start.elapsed())),
                 n => total += n as u64,
             }
         }
     });
+    let stopped = stop.clone();
     let sender = inside(from, move || {
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(10))?;
-        stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+        let mut stream = TcpStream::connect_timeout(&address, STALL)?;
+        stream.set_write_timeout(Some(LOOK))?;
         let end = Instant::now() + time;
         let block = vec![0x5a; 1 << 18];
-        while Instant::now() < end {
-            stream.write_all(&block)?;
+        while Instant::now() < end && !stopped.load(Ordering::SeqCst) {
+            patiently(&stopped, || stream.write(&block))?;
         }
         Ok(())
     });
