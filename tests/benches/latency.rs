@@ -35,9 +35,8 @@ fn main() {
     for round in 0..ROUNDS {
         west.await_state("office", "trapped");
         site.alice.exec("ping -n -c 2 -i 0.05 -W 5 10.2.0.10");
-        let is_reply = |p: &Packet| {
-            p.source == Some(Site::bob(Family::V4)) && p.payload.first() == Some(&0)
-        };
+        let is_reply =
+            |p: &Packet| p.source == Some(Site::bob(Family::V4)) && p.payload.first() == Some(&0);
         let is_request = |p: &Packet| {
             p.destination == Some(Site::bob(Family::V4)) && p.payload.first() == Some(&8)
         };

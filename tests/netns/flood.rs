@@ -135,6 +135,11 @@ fn a_flood_of_requests_costs_cookies_not_memory() {
         "{received} of {FLOOD} requests on the wire in {took:?}: {} answers, {cookies} of them cookies, {sas} IKE SAs; memory {before} KiB before, {after} KiB after",
         answers.len(),
     );
+    let lines = west.log().lines().count();
+    assert!(
+        lines < 300,
+        "{lines} lines of log: whoever floods could fill the disk"
+    );
     assert!(
         received > FLOOD as usize / 2,
         "the flood did not get through: {received}"

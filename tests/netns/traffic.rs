@@ -97,7 +97,7 @@ fn tcp_arrives_whole() {
             stream.read_to_end(&mut received).expect("to read");
             (received, peer.ip())
         });
-        let sent: Vec<u8> = (0..SIZE).map(|i| (i * 31 >> 7) as u8).collect();
+        let sent: Vec<u8> = (0..SIZE).map(|i| ((i * 31) >> 7) as u8).collect();
         let copy = sent.clone();
         pair.site.alice.within(move || {
             let mut stream = TcpStream::connect((Site::bob(family), 7000)).expect("to connect");
@@ -173,6 +173,9 @@ fn a_transport_mode_connection_protects_the_hosts_themselves() {
         ping(&pair.site.east, west);
         assert_eq!(pair.west.packets("office"), Some((10, 10)), "{outer:?}");
         let packets = wire.until(Duration::from_secs(2), |p| p.len() >= 20);
-        assert!(packets.iter().all(|p| p.kind != Kind::Clear), "{outer:?}: {packets:?}");
+        assert!(
+            packets.iter().all(|p| p.kind != Kind::Clear),
+            "{outer:?}: {packets:?}"
+        );
     }
 }

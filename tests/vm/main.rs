@@ -113,5 +113,6 @@ scenarios! {
     strongswan_and_the_kernel_plane => "strongswan-kernel-plane",
     strongswan_and_the_user_space_plane => "strongswan-userspace-plane",
     both_planes_on_one_address => "both-planes",
+    the_kernel_plane_through_its_life => "kernel-plane-lifecycle",
     libreswan => "libreswan",
 }

@@ -145,7 +145,7 @@ lw_start() {  # lw_start NODE [pluto options]; /etc/ipsec.conf and /etc/ipsec.se
 lw_ctl() { local n=$1; shift; on $n ipsec "$@"; }
 
 # Cygnet: /t/cygnet is the binary under test. The node's own /etc/ipsec.conf and /etc/ipsec.secrets.
-cy_start() {  # cy_start NODE [options]
+cy_start() {  # cy_start NODE [options]; CYGNET is its process, unless a subshell (check) calls this
   local n=$1; shift
   modprobe -q tun; mkdir -p /dev/net; [ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
   bg $n cygnet /t/cygnet daemon --log info,cygnet_engine=debug "$@"; CYGNET=$BG

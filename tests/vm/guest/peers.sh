@@ -1,10 +1,10 @@
 # Configurations of both ends of the scenarios' tunnels:  . /vm/peers.sh  (after lib.sh)
 SECRET='a key of a test that nobody else uses, long enough for everyone'
 
-# cy_conf NODE KEY=VALUE...: a cygnet connection "net", @NODE.example to @east.example unless told otherwise.
+# cy_conf NODE KEY=VALUE...: a cygnet connection "net"; AUTO: its auto= (add)
 cy_conf() {
   local n=$1 line; shift
-  { printf 'config setup\n\nconn net\n    authby=secret\n    auto=add\n'
+  { printf 'config setup\n\nconn net\n    authby=secret\n    auto=%s\n' "${AUTO:-add}"
     for line; do printf '    %s\n' "$line"; done; } | put $n /etc/ipsec.conf 644
   printf ': PSK "%s"\n' "$SECRET" | put $n /etc/ipsec.secrets
 }
