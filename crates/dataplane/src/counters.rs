@@ -34,8 +34,10 @@ counters! {
         held_full,
         /// Packets dropped because no SA came in time, or because their policy went away.
         held_expired,
-        /// Packets too big for their path that were answered with an ICMP error.
+        /// Packets too big for their path; an ICMP error answers them if that is allowed.
         too_big,
+        /// Packets too big for their path that got no answer because there were so many.
+        icmp_limited,
         /// Inbound dummy packets (next header 59), as traffic flow confidentiality sends them.
         dummies,
         /// Address or port changes of peers behind NATs.

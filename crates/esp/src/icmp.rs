@@ -35,7 +35,7 @@ pub enum NoIcmp {
     #[error(transparent)]
     Malformed(#[from] IpError),
     /// It must not be answered: an ICMP error itself, a later fragment, or not from one host to one host
-    /// (RFC 1122 §3.2.2, RFC 4443 §2.4).
+    /// (RFC 1122 §3.2.2, RFC 4443 §2.4); or not from the source given, which is no host.
     #[error("no icmp error may answer this packet")]
     Forbidden,
     /// The source given for the error is not of the packet's family.
@@ -60,7 +60,12 @@ pub fn too_big(packet: &[u8], mtu: usize, source: IpAddr, out: &mut [u8]) -> Res
     if source.is_ipv4() != src.is_ipv4() {
         return Err(NoIcmp::Family);
     }
-    if !is_one_host(src) || header.later_fragment || is_icmp_error(packet, &header) {
+    // The destination of a packet to a group is no source for the answer.
+    if !is_one_host(src)
+        || !is_one_host(source)
+        || header.later_fragment
+        || is_icmp_error(packet, &header)
+    {
         return Err(NoIcmp::Forbidden);
     }
     let (ip_len, limit, protocol, kind, tos) = match header.version {

@@ -181,6 +181,11 @@ fn wrong_arguments_are_errors() {
         Err(NoIcmp::Family)
     );
     assert_eq!(
+        too_big(&inner4(9), 1400, "239.1.1.1".parse().unwrap(), &mut out),
+        Err(NoIcmp::Forbidden),
+        "a group sends nothing"
+    );
+    assert_eq!(
         too_big(&inner4(90), 1400, GATEWAY.parse().unwrap(), &mut out),
         Err(NoIcmp::NoRoom)
     );

@@ -13,6 +13,7 @@ mod batch;
 mod commands;
 mod hold;
 mod inbound;
+mod limit;
 mod live;
 mod numbers;
 mod outbound;
@@ -36,6 +37,7 @@ use crate::packet::Packet;
 pub use batch::{Arrival, Delivery, Output, Path, Ports, Transmit};
 
 use hold::HoldQueues;
+use limit::IcmpLimit;
 use live::LiveTable;
 use numbers::KeyNumbers;
 use path::Paths;
@@ -51,6 +53,7 @@ pub struct Core {
     policy_lives: HashMap<u32, (PolicyKey, PolicyLifetimeState)>,
     timers: Timers,
     held: HoldQueues,
+    icmp: IcmpLimit,
     paths: Paths,
     events: VecDeque<Event>,
     xfrm: Counters,
@@ -81,6 +84,7 @@ impl Core {
             policy_lives: HashMap::new(),
             timers: Timers::default(),
             held: HoldQueues::default(),
+            icmp: IcmpLimit::default(),
             paths: Paths::new(config.default_mtu),
             events: VecDeque::new(),
             xfrm: Counters::new(),

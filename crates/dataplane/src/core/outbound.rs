@@ -156,15 +156,27 @@ impl Core {
                 self.run_sa = Some(sa);
                 self.run.push(packet);
             }
-            Err(SealError::TooBig { mtu }) => self.too_big(mtu, if_id, packet, output),
+            Err(SealError::TooBig { mtu }) => self.too_big(now, mtu, if_id, packet, output),
             Err(error) => self.drop_outbound(error.counter(), packet, output),
         }
     }
 
     /// Tells the sender of a packet that it must be smaller.
-    fn too_big(&mut self, mtu: usize, if_id: u32, packet: Packet, output: &mut Output) {
+    fn too_big(
+        &mut self,
+        now: Instant,
+        mtu: usize,
+        if_id: u32,
+        packet: Packet,
+        output: &mut Output,
+    ) {
         self.counters.too_big += 1;
         self.xfrm.increment(Counter::OutStateModeError);
+        if !self.icmp.allow(now) {
+            self.counters.icmp_limited += 1;
+            output.pool.give(packet);
+            return;
+        }
         let mut answer = output.pool.take();
         // The error seems to come from the destination: of the addresses known here only that one
         // is sure to pass a reverse path filter on the device.
@@ -179,7 +191,7 @@ impl Core {
                     if_id,
                 });
             }
-            // The packet is one that must not be answered, such as another ICMP error.
+            // The packet is one that must not be answered, such as another ICMP error, or cannot be: to a group, say.
             None => output.pool.give(answer),
         }
         output.pool.give(packet);

@@ -306,6 +306,30 @@ fn packets_too_big_are_answered_unless_they_may_be_fragmented() {
 }
 
 #[test]
+fn icmp_errors_are_few() {
+    //= rfc4443#2.4
+    //= type=test
+    //# Finally, in order to limit the bandwidth and forwarding costs
+    //# incurred by originating ICMPv6 error messages, an IPv6 node MUST
+    //# limit the rate of ICMPv6 error messages it originates.
+    let mut pair = Pair::keyed(false, &GCM);
+    pair.a.core.set_path_mtu(pair.a.outer, pair.b.outer, 1400);
+    let too_big = udp(pair.a.inner6, pair.b.inner6, &[0; 1400 - 48]);
+    let answers = |pair: &mut Pair| {
+        pair.a_sends(&[&too_big[..]; 100]);
+        pair.a.delivered().len()
+    };
+    assert_eq!(answers(&mut pair), 50);
+    assert_eq!(answers(&mut pair), 0);
+    pair.advance(Duration::from_millis(20));
+    assert_eq!(answers(&mut pair), 20);
+    pair.advance(Duration::from_secs(3600));
+    assert_eq!(answers(&mut pair), 50);
+    let counters = pair.a.core.counters();
+    assert_eq!((counters.too_big, counters.icmp_limited), (400, 280));
+}
+
+#[test]
 fn transport_mode_keeps_addresses_and_refuses_what_a_socket_cannot_carry() {
     for v6 in [false, true] {
         for udp_encap in [false, true] {
