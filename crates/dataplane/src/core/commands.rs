@@ -212,13 +212,15 @@ impl Core {
             self.db.spd.insert(policy)?
         };
         let life = PolicyLifetimeState::new(policy.lifetime, now);
+        // As the database knows it: by another one it could not be removed at its end.
+        let key = policy.key.normalized();
         match life.deadline() {
             Some(at) => {
                 self.timers.set(at, Timer::Policy(index));
-                self.policy_lives.insert(index, (policy.key, life));
+                self.policy_lives.insert(index, (key, life));
             }
             None if policy.lifetime.soft_use.is_some() || policy.lifetime.hard_use.is_some() => {
-                self.policy_lives.insert(index, (policy.key, life));
+                self.policy_lives.insert(index, (key, life));
             }
             None => {
                 self.policy_lives.remove(&index);

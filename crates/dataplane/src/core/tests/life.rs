@@ -174,3 +174,23 @@ fn a_policy_may_have_a_life_of_its_own() {
         Err(CommandError::NotFound)
     );
 }
+
+#[test]
+fn a_policy_ends_whatever_its_mark_has_outside_its_mask() {
+    let mut pair = Pair::new(false);
+    let template = pair.template(pair.a.outer, pair.b.outer, Mode::Tunnel);
+    let mut short = policy(Direction::Out, pair.a.inner4, pair.b.inner4, template);
+    short.lifetime.hard_add = Some(Duration::from_secs(10));
+    short.key.mark = Mark {
+        value: 0xff,
+        mask: 0x0f,
+    };
+    pair.at_a(Command::InstallPolicy(Box::new(short.clone())))
+        .unwrap();
+    pair.advance(Duration::from_secs(10));
+    assert!(matches!(pair.a.event(), Some(Event::PolicyExpire(expire)) if expire.hard));
+    assert_eq!(
+        pair.at_a(Command::QueryPolicy(short.key.normalized())),
+        Err(CommandError::NotFound)
+    );
+}
