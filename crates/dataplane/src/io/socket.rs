@@ -48,7 +48,7 @@ impl Socket {
         }
     }
 
-    /// Takes over a UDP socket: non-blocking, reports destination address and TOS, carries `mark`.
+    /// Takes over a UDP socket: non-blocking, reports destination address and TOS, has no error queue, carries `mark`.
     pub(crate) fn udp(fd: OwnedFd, kind: Kind, mark: Option<u32>) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
         let socket = Self {
@@ -57,6 +57,13 @@ impl Socket {
             dropped: 0,
         };
         socket.prepare_to_receive()?;
+        // An error in the queue would keep the socket ready until somebody takes it out, and nobody does.
+        let (level, name) = if socket.v6() {
+            (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+        } else {
+            (libc::IPPROTO_IP, libc::IP_RECVERR)
+        };
+        sys::set_int_option(socket.as_fd(), level, name, 0)?;
         socket.mark(mark)?;
         Ok(socket)
     }
@@ -324,5 +331,38 @@ mod tests {
         assert_eq!(raw_v4_parts(&packet[..23]), None);
         packet[0] = 0x44;
         assert_eq!(raw_v4_parts(&packet), None);
+    }
+
+    #[test]
+    fn an_icmp_error_does_not_keep_a_socket_ready() {
+        use rustix::event::{PollFd, PollFlags, poll};
+        for loopback in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(socket) = std::net::UdpSocket::bind(loopback) else {
+                continue;
+            };
+            let local = socket.local_addr().unwrap();
+            let (level, name) = if local.is_ipv6() {
+                (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+            } else {
+                (libc::IPPROTO_IP, libc::IP_RECVERR)
+            };
+            sys::set_int_option(socket.as_fd(), level, name, 1).unwrap();
+            let ours = socket.try_clone().unwrap();
+            let socket = Socket::udp(socket.into(), Kind::Udp { local }, None).unwrap();
+            let closed = std::net::UdpSocket::bind(loopback).unwrap();
+            let nobody = closed.local_addr().unwrap();
+            drop(closed);
+            ours.send_to(b"x", nobody).unwrap();
+            // On the loopback device the answer is there when the call returns. Reading must be all that it takes.
+            let mut octets = [0; 8];
+            ours.recv(&mut octets).unwrap_err();
+            ours.recv(&mut octets).unwrap_err();
+            let mut fds = [PollFd::new(&socket, PollFlags::IN)];
+            let none = rustix::event::Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            assert_eq!(poll(&mut fds, Some(&none)).unwrap(), 0, "{loopback}");
+        }
     }
 }
