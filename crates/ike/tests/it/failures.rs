@@ -417,3 +417,46 @@ fn a_plane_that_never_answers_is_not_waited_for_and_cleaned_up_after() {
         }
     }
 }
+
+/// A response that cannot be used is no silence.
+//= rfc7296#3.3.6
+//= type=test
+//# The initiator of an exchange MUST check that the
+//# accepted offer is consistent with one of its proposals, and if not
+//# MUST terminate the exchange.
+#[test]
+fn a_response_with_another_suite_than_offered_ends_the_exchange() {
+    use cygnet_wire::*;
+    let mut sim = Pair::default().sim(1);
+    sim.manual = true;
+    sim.initiate(0, WEST);
+    sim.exchange();
+    let mut answer = sim.sent().remove(0);
+    let message = Message::parse(&answer.bytes).unwrap();
+    let mut bytes = Vec::new();
+    write_message(&mut bytes, message.header(), |payloads| {
+        for payload in message.payloads().map(Result::unwrap) {
+            match payload {
+                Payload::Sa(sa) => {
+                    let mut chosen = sa.to_proposals();
+                    chosen[0]
+                        .transforms
+                        .retain(|t| t.kind != TransformType::PRF);
+                    chosen[0].transforms.push(Transform::prf(PrfId(2)));
+                    payloads.sa(&chosen);
+                }
+                other => {
+                    payloads.any(&other);
+                }
+            }
+        }
+    })
+    .unwrap();
+    answer.bytes = bytes;
+    sim.deliver(answer);
+    sim.sent();
+    sim.run_for(s(5));
+    let reason = ike_failure(&sim, 0);
+    assert_eq!(reason.name(), "no_proposal_chosen", "{reason}");
+    assert!(reason.to_string().contains("PRF_HMAC_SHA1"), "{reason}");
+}

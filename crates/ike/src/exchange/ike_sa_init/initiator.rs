@@ -194,7 +194,7 @@ impl InitSent {
         }
     }
 
-    /// A response. Nothing in it is authenticated: what cannot be used is dropped, in the hope of a better one.
+    /// A response. Nothing in it is authenticated: what cannot be used counts only if nothing better comes.
     pub(crate) fn on_response(
         mut self: Box<Self>,
         core: &mut Core,
@@ -205,15 +205,17 @@ impl InitSent {
         let contents = match Contents::read(message.chain()) {
             Ok(contents) => contents,
             Err(error) => {
-                if let Unreadable::Critical(payload) = error {
-                    let by = Party::Us;
-                    self.hold(
-                        cx,
-                        FailureReason::UnsupportedCriticalPayload { by, payload },
-                    );
-                }
-                cx.drop(DropReason::BadResponse);
-                return State::InitSent(self);
+                let by = Party::Us;
+                let reason = match error {
+                    Unreadable::Critical(payload) => {
+                        FailureReason::UnsupportedCriticalPayload { by, payload }
+                    }
+                    error => FailureReason::InvalidSyntax {
+                        by,
+                        detail: error.to_string(),
+                    },
+                };
+                return self.unusable(cx, reason);
             }
         };
         if let Some(cookie) = contents.notify(NotifyType::COOKIE) {
@@ -333,6 +335,17 @@ impl InitSent {
         }
     }
 
+    /// Drops a response that no exchange can go on from. The peer has no better one unless this is a forgery.
+    //= rfc7296#3.3.6
+    //# The initiator of an exchange MUST check that the
+    //# accepted offer is consistent with one of its proposals, and if not
+    //# MUST terminate the exchange.
+    fn unusable(mut self: Box<Self>, cx: &mut Context<'_>, reason: FailureReason) -> State {
+        cx.drop(DropReason::BadResponse);
+        self.hold(cx, reason);
+        State::InitSent(self)
+    }
+
     fn on_answer(
         self: Box<Self>,
         core: &mut Core,
@@ -342,12 +355,15 @@ impl InitSent {
         contents: &Contents<'_>,
     ) -> State {
         let responder_spi = message.header().responder_spi;
-        let suite = contents
-            .sa
-            .and_then(|sa| accept_ike(&core.config.proposals, &sa.to_proposals()));
-        let (Some(suite), Some(ke), Some(nonce)) = (suite, contents.ke, contents.nonce) else {
-            cx.drop(DropReason::BadResponse);
-            return State::InitSent(self);
+        let by = Party::Us;
+        let (Some(sa), Some(ke), Some(nonce)) = (contents.sa, contents.ke, contents.nonce) else {
+            let detail = "a payload of IKE_SA_INIT is missing".to_owned();
+            return self.unusable(cx, FailureReason::InvalidSyntax { by, detail });
+        };
+        let answer = sa.to_proposals();
+        let Some(suite) = accept_ike(&core.config.proposals, &answer) else {
+            let (ours, theirs) = (core.config.proposals.clone(), Some(answer));
+            return self.unusable(cx, FailureReason::NoProposalChosen { by, ours, theirs });
         };
         let method = self.key.method();
         if responder_spi == IkeSpi::ZERO
