@@ -153,7 +153,10 @@ impl Established {
             return;
         };
         match &mut child.state {
-            ChildState::Installing { doomed, .. } => *doomed = Some(reason),
+            // If the peer has deleted it already, it must not be asked to.
+            ChildState::Installing { doomed, .. } => {
+                doomed.get_or_insert(reason);
+            }
             state @ ChildState::Installed => {
                 *state = ChildState::Deleting(reason);
                 self.queue.push_back(Errand::DeleteChild(id));

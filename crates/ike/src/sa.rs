@@ -377,7 +377,8 @@ impl IkeSa {
                 return cx.transmit(arrival.back(), response);
             }
             Classified::InProgress => return cx.drop(DropReason::InProgress),
-            Classified::OutOfWindow => false,
+            Classified::Old => return cx.drop(DropReason::MessageId),
+            Classified::Ahead => false,
             Classified::New => true,
         };
         if in_window && !self.state.takes_request(header.exchange) {

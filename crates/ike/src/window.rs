@@ -187,8 +187,11 @@ pub(crate) enum Classified<'a> {
     Repeated(&'a [u8]),
     /// The last one again, and it is still being worked on.
     InProgress,
-    /// Neither.
-    OutOfWindow,
+    /// One that has been answered and is over, delivered late or again by the network or by somebody who
+    /// has recorded it.
+    Old,
+    /// One that may not come yet.
+    Ahead,
 }
 
 impl Incoming {
@@ -210,9 +213,12 @@ impl Incoming {
         if id == self.next_id {
             // The previous request must have been answered before the next one counts.
             return match &self.last {
-                Some(Last { response: None, .. }) => Classified::OutOfWindow,
+                Some(Last { response: None, .. }) => Classified::Ahead,
                 _ => Classified::New,
             };
+        }
+        if id > self.next_id {
+            return Classified::Ahead;
         }
         //= rfc7296#2.1
         //# The responder MUST never retransmit a response unless it receives a retransmission of the request.
@@ -225,7 +231,7 @@ impl Incoming {
                     None => Classified::InProgress,
                 }
             }
-            _ => Classified::OutOfWindow,
+            _ => Classified::Old,
         }
     }
 
@@ -328,11 +334,13 @@ mod tests {
         assert_eq!(window.classify(0, b"a"), Classified::New);
         window.accept(b"a");
         assert_eq!(window.classify(0, b"a"), Classified::InProgress);
-        assert_eq!(window.classify(1, b"b"), Classified::OutOfWindow);
+        assert_eq!(window.classify(1, b"b"), Classified::Ahead);
         window.respond(b"A".to_vec());
         assert_eq!(window.classify(0, b"a"), Classified::Repeated(b"A"));
-        assert_eq!(window.classify(0, b"x"), Classified::OutOfWindow);
+        assert_eq!(window.classify(0, b"x"), Classified::Old);
         assert_eq!(window.classify(1, b"b"), Classified::New);
-        assert_eq!(window.classify(2, b"c"), Classified::OutOfWindow);
+        assert_eq!(window.classify(2, b"c"), Classified::Ahead);
+        window.accept(b"b");
+        assert_eq!(window.classify(0, b"a"), Classified::Old);
     }
 }

@@ -14,6 +14,9 @@ use crate::sa::{Core, State};
 /// The Message ID that follows that of the first request after IKE_AUTH.
 const AFTER_FIRST_INFORMATIONAL: u32 = 3;
 
+/// Complaints of one message that are reported: an event each must not be what a peer can flood us with.
+const MAX_REPORTED: usize = 4;
+
 /// Answers a request.
 //= rfc7296#1.4
 //# Messages in an INFORMATIONAL exchange contain zero or more
@@ -83,6 +86,7 @@ fn complaints(
         .notifies
         .iter()
         .filter(|notify| notify.kind.is_error())
+        .take(MAX_REPORTED)
     {
         let spi = match notify.kind {
             //= rfc7296#1.5

@@ -476,3 +476,69 @@ fn responses_without_sa_and_old_versions_meet_silence() {
         2
     );
 }
+
+/// The network may deliver a datagram again, and late: that is no news for the peer.
+#[test]
+fn an_old_request_again_is_dropped_without_a_word() {
+    let (mut sim, mut east, _) = established();
+    let requests: Vec<_> = (2..5)
+        .map(|id| east.message(INFORMATIONAL, false, id, |_| {}))
+        .collect();
+    for request in &requests {
+        assert_eq!(ask(&mut sim, &east, request.clone()).len(), 1);
+    }
+    // The last one is answered again, older ones are not even looked at.
+    assert_eq!(ask(&mut sim, &east, requests[2].clone()).len(), 1);
+    for request in &requests[..2] {
+        assert!(ask(&mut sim, &east, request.clone()).is_empty());
+    }
+    let stats = sim.nodes[1].endpoint.stats();
+    assert_eq!(stats.dropped(DropReason::MessageId), 2);
+}
+
+/// One message full of notifications is one event.
+#[test]
+fn a_flood_of_complaints_is_few_events() {
+    let (mut sim, mut east, _) = established();
+    let before = sim.nodes[1].events.len();
+    let many = east.message(INFORMATIONAL, false, 2, |payloads| {
+        for kind in 0..120 {
+            payloads.notify(&Notify::new(NotifyType(9000 + kind), &[]));
+        }
+    });
+    assert_eq!(ask(&mut sim, &east, many), ["INFORMATIONAL response 2"]);
+    assert_eq!(sim.nodes[1].events.len() - before, 4);
+}
+
+/// The peer deletes a child SA that is still being installed here; our own wish to delete it adds nothing.
+#[test]
+fn a_child_that_the_peer_has_deleted_is_not_deleted_again() {
+    let mut pair = Pair::default();
+    pair.east_config.key_log = true;
+    let mut sim = pair.sim(1);
+    sim.manual = true;
+    sim.initiate(0, WEST);
+    sim.exchange();
+    sim.exchange();
+    sim.exchange();
+    sim.nodes[0].plane.hold = true;
+    sim.exchange();
+    let mut west = Forge::new(&sim, 0, Role::Responder);
+    let (request, install) = &sim.nodes[0].held[0];
+    let Request::InstallChild(install) = install else {
+        panic!("{request} is no installation")
+    };
+    let (child, peers) = (install.child, Spi(install.spi_out));
+    let delete = west.message(INFORMATIONAL, false, 0, |payloads| {
+        payloads.delete(ProtocolId::ESP, &[peers]);
+    });
+    assert_eq!(
+        ask(&mut sim, &west, delete),
+        ["INFORMATIONAL response 0 D(ESP 1)"]
+    );
+    sim.act(0, |endpoint, now| endpoint.delete_child(now, child));
+    sim.release(0);
+    sim.run_for(Duration::ZERO);
+    assert!(sim.sent().is_empty());
+    assert!(sim.nodes[0].plane.installed.is_empty());
+}
