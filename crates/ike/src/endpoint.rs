@@ -369,22 +369,18 @@ impl Endpoint {
             _ => {}
         }
 
-        let alive = core.established.is_some() && entry.sa.stage() <= IkeSaState::Established;
-        let pair = match (alive, &core.local_id, &core.remote_id) {
-            (true, Some(local), Some(remote)) => Some((local.clone(), remote.clone())),
-            _ => None,
-        };
+        let pair = entry.sa.identities();
         if pair != entry.pair {
             if let Some(old) = entry.pair.take()
                 && let Some(ids) = self.shared.pairs.get_mut(&old)
             {
-                ids.retain(|other| *other != id);
+                ids.remove(&id);
                 if ids.is_empty() {
                     self.shared.pairs.remove(&old);
                 }
             }
             if let Some(new) = &pair {
-                self.shared.pairs.entry(new.clone()).or_default().push(id);
+                self.shared.pairs.entry(new.clone()).or_default().insert(id);
             }
             entry.pair = pair;
         }

@@ -581,6 +581,16 @@ impl IkeSa {
         }
     }
 
+    /// Between whom it is: ours and the peer's identity, of what is established or, as far as we can say, about to be.
+    pub(crate) fn identities(&self) -> Option<(Identity, Identity)> {
+        let remote = match &self.state {
+            State::AuthSent(_) => self.core.config.remote_id.exact(),
+            State::ChildPending(_) | State::Established(_) => self.core.remote_id.as_ref(),
+            _ => None,
+        };
+        Some((self.core.local_id.clone()?, remote?.clone()))
+    }
+
     /// Its child SAs.
     pub(crate) fn children(&self) -> impl Iterator<Item = &ChildSa> {
         let children = match &self.state {

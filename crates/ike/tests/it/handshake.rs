@@ -459,3 +459,40 @@ fn initial_contact_does_not_mean_what_is_younger_than_its_exchange() {
     assert_eq!(sim.nodes[0].endpoint.ike_sas().count(), 2);
     sim.assert_agreement(0, 1);
 }
+
+/// Two connections between the same identities that begin at once must not call each other stale.
+//= rfc7296#2.4
+//= type=test
+//# The INITIAL_CONTACT notification asserts that this IKE SA is the only
+//# IKE SA currently active between the authenticated identities.
+#[test]
+fn what_begins_beside_another_does_not_claim_to_be_the_only_one() {
+    let mut sim = Pair::default().sim(1);
+    sim.manual = true;
+    sim.initiate(0, WEST);
+    let first = sim.sent();
+    sim.initiate(0, WEST);
+    let second = sim.sent();
+    let step = |sim: &mut Sim, datagrams: Vec<Datagram>| {
+        for datagram in datagrams {
+            sim.deliver(datagram);
+            sim.run_for(Duration::ZERO);
+        }
+        sim.sent()
+    };
+    let answer = step(&mut sim, first);
+    let auth = step(&mut sim, answer);
+    let late = step(&mut sim, auth);
+    assert_eq!(sim.nodes[1].endpoint.ike_sas().count(), 1);
+    sim.run_for(Duration::from_millis(100));
+    // West has the first one; east does not know that yet when it authenticates the second one.
+    let answer = step(&mut sim, second);
+    let auth = step(&mut sim, answer);
+    let answers = step(&mut sim, auth);
+    step(&mut sim, late);
+    step(&mut sim, answers);
+    sim.manual = false;
+    sim.run_for(s(1));
+    assert_eq!(sim.nodes[1].endpoint.ike_sas().count(), 2);
+    sim.assert_agreement(0, 1);
+}
