@@ -206,7 +206,7 @@ pub struct EndpointConfig {
     pub cookie_threshold: usize,
     /// Half-open IKE SAs above which no new one is accepted, cookie or not.
     pub max_half_open: usize,
-    /// The same, of one source address.
+    /// The same, of one source: an IPv4 address or an IPv6 network of 64 bits.
     pub max_half_open_per_address: usize,
     /// Time a responder waits for the end of IKE_AUTH.
     pub half_open_timeout: Duration,

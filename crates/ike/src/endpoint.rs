@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cygnet_crypto::{Entropy, KeyExchangeProvider, sha256};
 use cygnet_wire::{
@@ -25,6 +25,13 @@ use crate::reason::{CloseReason, RejectReason};
 use crate::sa::{Arrival, IkeSa, State};
 use crate::stats::{DropReason, Stats};
 
+/// Octets of an IKE_SA_INIT request that are read. It is kept whole until IKE_AUTH, for anybody who asks; those of real
+/// peers, with all their algorithms and vendor IDs, have a third of that.
+const MAX_INIT_REQUEST: usize = 10_000;
+
+/// Time for which cookies are asked for after a useless public value.
+const AFTER_PROBE: Duration = Duration::from_secs(10);
+
 /// All IKE SAs of one daemon.
 ///
 /// See the [crate's page](crate) for the order in which to call its methods.
@@ -42,6 +49,8 @@ pub struct Endpoint {
     timers: BTreeSet<(Instant, IkeSaId)>,
     half_open: HalfOpen,
     cookies: CookieJar,
+    /// When a stranger's public value was found to be useless.
+    probed: Option<Instant>,
 }
 
 /// An IKE SA and where it is listed.
@@ -102,6 +111,7 @@ impl Endpoint {
             timers: BTreeSet::new(),
             half_open: HalfOpen::default(),
             cookies: CookieJar::default(),
+            probed: None,
         }
     }
 
@@ -557,6 +567,9 @@ impl Endpoint {
     }
 
     fn on_init_request(&mut self, now: Instant, arrival: Arrival, message: &Message<'_>) {
+        if message.as_bytes().len() > MAX_INIT_REQUEST {
+            return self.shared.stats.count(DropReason::TooLong);
+        }
         //= rfc7296#2.1
         //# Instead, a
         //# robust responder will do the IKE SA lookup using the whole packet,
@@ -572,7 +585,7 @@ impl Endpoint {
         };
         let address = arrival.remote.ip();
         let of_address = self.half_open.of(address);
-        if self.needs_cookie(of_address) {
+        if self.needs_cookie(now, of_address) {
             //= rfc7296#2.6
             //# When one party receives an IKE_SA_INIT request containing a cookie
             //# whose contents do not match the value expected, that party MUST
@@ -619,15 +632,19 @@ impl Endpoint {
         self.on_verdict(now, arrival, key, verdict);
     }
 
-    /// Whether an IKE_SA_INIT request must prove that its source address is no forgery: when many SAs are half open, or
-    /// so many of this address that forgeries could use up its share.
+    /// Whether an IKE_SA_INIT request must prove that its source address is no forgery: when many SAs are half open, so
+    /// many of this address that forgeries could use up its share, or when somebody makes us compute for nothing, which
+    /// leaves no SA to count.
     //= rfc7296#2.6
     //# When a responder detects a large number of half-open IKE SAs, it
     //# SHOULD reply to IKE_SA_INIT requests with a response containing the
     //# COOKIE notification.
-    fn needs_cookie(&self, of_address: usize) -> bool {
+    fn needs_cookie(&self, now: Instant, of_address: usize) -> bool {
         self.half_open.total >= self.config.cookie_threshold
             || of_address > 0 && of_address >= self.config.max_half_open_per_address / 2
+            || self
+                .probed
+                .is_some_and(|at| now.saturating_duration_since(at) < AFTER_PROBE)
     }
 
     fn on_verdict(&mut self, now: Instant, arrival: Arrival, key: InitKey, verdict: Verdict) {
@@ -638,6 +655,9 @@ impl Endpoint {
                 self.insert(id, spi, *sa, Some(key));
             }
             Verdict::Refused { answer, reason } => {
+                if matches!(reason, RejectReason::KeyExchange(_)) {
+                    self.probed = Some(now);
+                }
                 self.shared.stats.count(DropReason::BadInit);
                 self.reject(now, arrival, reason, || answer);
             }

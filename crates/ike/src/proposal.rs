@@ -76,8 +76,9 @@ fn esn_id(esn: bool) -> EsnId {
     EsnId(u16::from(esn))
 }
 
-/// A proposal reduced to what we know. Transforms that we do not know, or that have attributes which we do
-/// not know, are left out.
+/// A proposal reduced to what we know, each transform once. Transforms that we do not know, or that have attributes
+/// which we do not know, are left out.
+#[derive(Debug)]
 struct Known {
     encryption: Vec<Encryption>,
     /// `None` among them is INTEG "NONE".
@@ -121,24 +122,25 @@ impl Known {
                 continue;
             }
             match transform.kind {
-                TransformType::ENCR => known
-                    .encryption
-                    .extend(Encryption::from_iana(transform.id, transform.key_length())),
-                TransformType::INTEG if transform.id == INTEG_NONE => known.integrity.push(None),
-                TransformType::INTEG => {
-                    known
-                        .integrity
-                        .extend(Integrity::from_iana(transform.id).map(Some));
+                TransformType::ENCR => add(
+                    &mut known.encryption,
+                    Encryption::from_iana(transform.id, transform.key_length()),
+                ),
+                TransformType::INTEG if transform.id == INTEG_NONE => {
+                    add(&mut known.integrity, Some(None));
                 }
-                TransformType::PRF => known.prf.extend(Prf::from_iana(transform.id)),
-                TransformType::KE => {
-                    known
-                        .key_exchange
-                        .extend(KeyExchange::from_iana(transform.id));
-                }
+                TransformType::INTEG => add(
+                    &mut known.integrity,
+                    Integrity::from_iana(transform.id).map(Some),
+                ),
+                TransformType::PRF => add(&mut known.prf, Prf::from_iana(transform.id)),
+                TransformType::KE => add(
+                    &mut known.key_exchange,
+                    KeyExchange::from_iana(transform.id),
+                ),
                 _ => match EsnId(transform.id) {
-                    EsnId(0) => known.esn.push(false),
-                    EsnId(1) => known.esn.push(true),
+                    EsnId(0) => add(&mut known.esn, Some(false)),
+                    EsnId(1) => add(&mut known.esn, Some(true)),
                     _ => {}
                 },
             }
@@ -167,6 +169,11 @@ impl Known {
     }
 }
 
+/// Adds what is not there yet.
+fn add<T: PartialEq>(list: &mut Vec<T>, value: Option<T>) {
+    list.extend(value.filter(|value| !list.contains(value)));
+}
+
 fn first_common<T: Copy + PartialEq>(theirs: &[T], ours: &[T]) -> Option<T> {
     theirs.iter().copied().find(|t| ours.contains(t))
 }
@@ -193,17 +200,23 @@ fn esp_match(ours: &EspProposal, theirs: &Known) -> Option<EspSuite> {
     })
 }
 
-/// The responder's choice for an IKE SA, and the proposal to answer with.
-pub(crate) fn select_ike(
-    ours: &[IkeProposal],
-    theirs: &[Proposal],
-) -> Option<(IkeSuite, Proposal)> {
-    theirs
-        .iter()
-        .filter(|p| p.protocol == ProtocolId::IKE && p.spi.is_empty())
-        .find_map(|p| {
-            let known = Known::new(p)?;
-            let suite = ours.iter().find_map(|our| ike_match(our, &known))?;
+/// What an initiator offers for an IKE SA, made ready for a comparison with many configurations: the offer is a
+/// stranger's and may be long.
+#[derive(Debug)]
+pub(crate) struct IkeOffer<'a>(Vec<(&'a Proposal, Known)>);
+
+impl<'a> IkeOffer<'a> {
+    pub(crate) fn new(theirs: &'a [Proposal]) -> Self {
+        let usable = theirs
+            .iter()
+            .filter(|p| p.protocol == ProtocolId::IKE && p.spi.is_empty());
+        Self(usable.filter_map(|p| Some((p, Known::new(p)?))).collect())
+    }
+
+    /// The responder's choice, and the proposal to answer with.
+    pub(crate) fn select(&self, ours: &[IkeProposal]) -> Option<(IkeSuite, Proposal)> {
+        self.0.iter().find_map(|(p, known)| {
+            let suite = ours.iter().find_map(|our| ike_match(our, known))?;
             //= rfc7296#3.3.1
             //# When a proposal is accepted, the proposal number
             //# in the SA payload MUST match the number on the proposal sent that
@@ -213,6 +226,7 @@ pub(crate) fn select_ike(
                 Proposal::ike(p.number, with_none(ike_transforms(&suite), p)),
             ))
         })
+    }
 }
 
 /// The responder's choice for a child SA, the peer's SPI, and the number of the proposal.
@@ -347,6 +361,10 @@ mod tests {
 
     fn esp(text: &str) -> Vec<EspProposal> {
         EspProposal::parse_ipsec_conf(text).unwrap()
+    }
+
+    fn select_ike(ours: &[IkeProposal], theirs: &[Proposal]) -> Option<(IkeSuite, Proposal)> {
+        IkeOffer::new(theirs).select(ours)
     }
 
     const GCM: &str = "aes_gcm_16_256-sha2_256-dh31";

@@ -338,3 +338,97 @@ fn fuzz_mutated_valid_datagrams_at_every_stage() {
             }
         });
 }
+
+/// What a stranger makes us keep until IKE_AUTH is small.
+#[test]
+fn an_inflated_request_is_not_kept() {
+    let mut sim = Pair::default().sim(1);
+    sim.manual = true;
+    let template = template();
+    let old = Message::parse(&template).unwrap();
+    let inflated = |octets: usize| {
+        let mut bytes = Vec::new();
+        cygnet_wire::write_message(&mut bytes, old.header(), |payloads| {
+            for payload in old.payloads().map(Result::unwrap) {
+                payloads.any(&payload);
+            }
+            payloads.vendor_id(&vec![0; octets]);
+        })
+        .unwrap();
+        bytes
+    };
+    assert!(from(&mut sim, 1, &inflated(60_000)).is_empty());
+    assert_eq!(sim.nodes[1].endpoint.size(), 0);
+    assert_eq!(
+        sim.nodes[1].endpoint.stats().dropped(DropReason::TooLong),
+        1
+    );
+    assert_eq!(from(&mut sim, 1, &inflated(4000)).len(), 1);
+}
+
+#[test]
+fn an_endless_offer_is_not_logged_whole() {
+    use cygnet_wire::{EncrId, Payload, Proposal, Transform};
+    let mut pair = Pair::default();
+    pair.west.proposals =
+        cygnet_crypto::IkeProposal::parse_ipsec_conf("aes256-sha2_512-dh20").unwrap();
+    let mut sim = pair.sim(1);
+    sim.manual = true;
+    let template = template();
+    let old = Message::parse(&template).unwrap();
+    let offer: Vec<_> = (1..=5)
+        .map(|n| Proposal::ike(n, vec![Transform::encr(EncrId(20), Some(128)); 150]))
+        .collect();
+    let mut bytes = Vec::new();
+    cygnet_wire::write_message(&mut bytes, old.header(), |payloads| {
+        for payload in old.payloads().map(Result::unwrap) {
+            match payload {
+                Payload::Sa(_) => payloads.sa(&offer),
+                other => payloads.any(&other),
+            };
+        }
+    })
+    .unwrap();
+    assert_eq!(from(&mut sim, 1, &bytes).len(), 1);
+    let Some(Event::Rejected { reason, .. }) = sim.nodes[1].events.first() else {
+        panic!("it is not reported")
+    };
+    let length = reason.to_string().len();
+    assert!(length < 5000, "{length}");
+}
+
+/// Who sends a useless public value has made us compute for nothing, and no half-open SA counts it.
+#[test]
+fn after_a_useless_public_value_strangers_are_asked_for_a_cookie() {
+    use cygnet_wire::{KeId, Payload};
+    let mut sim = Pair::default().sim(1);
+    sim.manual = true;
+    let template = template();
+    let old = Message::parse(&template).unwrap();
+    let mut useless = Vec::new();
+    cygnet_wire::write_message(&mut useless, old.header(), |payloads| {
+        for payload in old.payloads().map(Result::unwrap) {
+            match payload {
+                Payload::Ke(ke) => payloads.ke(KeId(ke.method.0), &[0; 3]),
+                other => payloads.any(&other),
+            };
+        }
+    })
+    .unwrap();
+    assert!(from(&mut sim, 1, &useless).is_empty());
+    for n in 2..10 {
+        let answers = from(&mut sim, n, &init_request(&useless, n));
+        assert!(describe(&answers[0]).ends_with("N(COOKIE)"));
+    }
+    // Who is real pays with a round trip, and after a while nobody does.
+    sim.manual = false;
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    assert_eq!(sim.event_names(0), ["ike_established", "child_established"]);
+    assert_eq!(sim.nodes[1].endpoint.stats().cookies_accepted, 1);
+    sim.run_for(s(60));
+    let asked = sim.nodes[1].endpoint.stats().cookies_sent;
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    assert_eq!(sim.nodes[1].endpoint.stats().cookies_sent, asked);
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cygnet_crypto::{IkeProposal, KeyExchange};
 use cygnet_wire::{
     ExchangeType, Flags, Header, IkeSpi, KeId, KePayload, Message, Notify, NotifyType,
-    PayloadWriter, Proposal, write_message,
+    PayloadWriter, SaPayload, write_message,
 };
 
 use super::{Handshake, NONCE_LEN, Public, derive, nat_hashes};
@@ -16,7 +16,7 @@ use crate::exchange::ike_auth::AuthAwaited;
 use crate::info::{NatSituation, Role};
 use crate::io::IkeSaId;
 use crate::nat;
-use crate::proposal::select_ike;
+use crate::proposal::IkeOffer;
 use crate::reason::RejectReason;
 use crate::sa::{Arrival, Core, IkeSa, State};
 use crate::stats::DropReason;
@@ -29,7 +29,7 @@ pub(crate) struct InitRequest<'a> {
     contents: Contents<'a>,
     ke: KePayload<'a>,
     nonce: &'a [u8],
-    offer: Vec<Proposal>,
+    sa: SaPayload<'a>,
 }
 
 /// What becomes of an IKE_SA_INIT request.
@@ -96,13 +96,12 @@ impl<'a> InitRequest<'a> {
                 reason,
             });
         };
-        let offer = sa.to_proposals();
         Ok(Self {
             message: *message,
             contents,
             ke,
             nonce: nonce.data(),
-            offer,
+            sa,
         })
     }
 
@@ -143,13 +142,14 @@ impl<'a> InitRequest<'a> {
         if candidates.is_empty() {
             return self.no_proposal_chosen(RejectReason::NoConfiguration);
         }
+        let theirs = self.sa.to_proposals();
+        let offer = IkeOffer::new(&theirs);
         let selected = candidates.iter().find_map(|config| {
-            let (suite, proposal) = select_ike(&config.proposals, &self.offer)?;
+            let (suite, proposal) = offer.select(&config.proposals)?;
             Some((Arc::clone(config), suite, proposal))
         });
         let Some((config, suite, proposal)) = selected else {
             let ours = all_proposals(&candidates);
-            let theirs = self.offer.clone();
             return self.no_proposal_chosen(RejectReason::NoProposalChosen { ours, theirs });
         };
         let method = suite.key_exchange;
@@ -283,10 +283,16 @@ impl<'a> InitRequest<'a> {
     }
 }
 
-/// All that we accept from a peer whose configuration is not known yet.
+/// Proposals of ours that a refusal names.
+const MAX_NAMED: usize = 16;
+
+/// What we accept from a peer whose configuration is not known yet.
 fn all_proposals(candidates: &[Arc<PeerConfig>]) -> Vec<IkeProposal> {
     let mut all: Vec<IkeProposal> = Vec::new();
     for proposal in candidates.iter().flat_map(|c| &c.proposals) {
+        if all.len() == MAX_NAMED {
+            break;
+        }
         if !all.contains(proposal) {
             all.push(proposal.clone());
         }
