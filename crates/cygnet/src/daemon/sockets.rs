@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 
 use cygnet_dataplane::Handle;
 use cygnet_ike::Transmit;
@@ -67,7 +66,7 @@ pub(super) struct Sockets {
 }
 
 struct Entry {
-    socket: Rc<AsyncFd<UdpSocket>>,
+    socket: UdpSocket,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -192,9 +191,15 @@ impl Sockets {
                     source: io::Error::other(e),
                 })?;
         }
-        let socket = Rc::new(watch(socket).map_err(failed("watch the socket"))?);
-        let reader = (!by_plane)
-            .then(|| tokio::task::spawn_local(read(socket.clone(), natt, self.datagrams.clone())));
+        // What the plane reads is not watched: every ESP packet would wake this thread for nothing.
+        let reader = if by_plane {
+            None
+        } else {
+            let copy = socket.try_clone().map_err(failed("share the socket"))?;
+            let watched = watch(copy).map_err(failed("watch the socket"))?;
+            let reader = read(watched, natt, self.datagrams.clone());
+            Some(tokio::task::spawn_local(reader))
+        };
         self.open.insert(local, Entry { socket, reader });
         Ok(())
     }
@@ -207,7 +212,7 @@ impl Sockets {
                 "no socket on the local address",
             ));
         };
-        let socket = entry.socket.get_ref();
+        let socket = &entry.socket;
         if transmit.marker {
             let mut bytes = Vec::with_capacity(NON_ESP_MARKER.len() + transmit.bytes.len());
             bytes.extend_from_slice(&NON_ESP_MARKER);
@@ -220,7 +225,7 @@ impl Sockets {
 }
 
 /// Reads one socket until it is closed.
-async fn read(socket: Rc<AsyncFd<UdpSocket>>, natt: bool, datagrams: mpsc::Sender<Datagram>) {
+async fn read(socket: AsyncFd<UdpSocket>, natt: bool, datagrams: mpsc::Sender<Datagram>) {
     let mut buffer = vec![0; 65_536];
     let mut dropped = 0u64;
     loop {
