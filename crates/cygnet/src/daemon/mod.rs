@@ -178,6 +178,8 @@ impl Daemon {
         if !self.engine.is_drained() {
             tracing::warn!("some peers did not answer our good-bye");
         }
+        // Nobody listens any more: whoever tells must not wait instead of stopping.
+        self.notices.close();
         let (done, stopped) = oneshot::channel();
         if self.jobs.send(Job::Stop(done)).is_ok() {
             let _ = tokio::time::timeout(FAREWELL, stopped).await;
