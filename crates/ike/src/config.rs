@@ -208,7 +208,7 @@ pub struct EndpointConfig {
     pub max_half_open: usize,
     /// The same, of one source: an IPv4 address or an IPv6 network of 64 bits.
     pub max_half_open_per_address: usize,
-    /// Time a responder waits for the end of IKE_AUTH.
+    /// Time a responder waits for IKE_AUTH, and then for the data plane.
     pub half_open_timeout: Duration,
     /// A cookie secret is replaced after this time and accepted for as long again.
     pub cookie_lifetime: Duration,

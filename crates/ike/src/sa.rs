@@ -505,7 +505,8 @@ impl IkeSa {
         let own = match &self.state {
             State::InitSent(s) => s.deadline(),
             State::SpiWanted(s) => Some(s.deadline),
-            State::AuthAwaited(_) | State::ChildPending(_) => Some(half_open_deadline),
+            State::AuthAwaited(_) => Some(half_open_deadline),
+            State::ChildPending(s) => Some(s.deadline),
             State::Established(s) => s.deadline(&self.core),
             State::Lingering { until } => Some(*until),
             State::AuthSent(_) | State::Deleting(_) | State::Gone => None,

@@ -460,3 +460,23 @@ fn a_response_with_another_suite_than_offered_ends_the_exchange() {
     assert_eq!(reason.name(), "no_proposal_chosen", "{reason}");
     assert!(reason.to_string().contains("PRF_HMAC_SHA1"), "{reason}");
 }
+
+/// The time for the data plane begins when it is asked, not when the peer began.
+#[test]
+fn who_authenticates_at_the_last_moment_gets_its_child_sa() {
+    let mut sim = Pair::default().sim(1);
+    sim.nodes[1].plane.delay = s(2);
+    sim.manual = true;
+    sim.initiate(0, WEST);
+    sim.exchange();
+    sim.exchange();
+    let auth = sim.sent();
+    sim.run_for(s(29));
+    sim.sent();
+    sim.manual = false;
+    for datagram in auth {
+        sim.deliver(datagram);
+    }
+    sim.run_for(s(10));
+    established(&sim);
+}

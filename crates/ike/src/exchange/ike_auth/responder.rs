@@ -1,6 +1,7 @@
 //! The responder's half of IKE_AUTH.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use cygnet_crypto::{IkeProposal, IkeSuite, SecretBytes};
 use cygnet_wire::{
@@ -35,6 +36,8 @@ pub(crate) struct ChildPending {
     reply: Reply,
     chosen: Chosen,
     phase: Phase,
+    /// When the data plane is no longer waited for.
+    pub(crate) deadline: Instant,
 }
 
 /// What the data plane has been asked for.
@@ -158,6 +161,7 @@ impl AuthAwaited {
                     reply,
                     chosen,
                     phase,
+                    deadline: cx.now + cx.config.half_open_timeout,
                 }))
             }
             Some(Err(Refused {
@@ -375,6 +379,7 @@ impl ChildPending {
             reply,
             chosen,
             phase,
+            ..
         } = *self;
         let reason = match phase {
             Phase::Spi(_) => ChildFailure::SpiRefused(refusal),
@@ -418,7 +423,7 @@ impl ChildPending {
     }
 
     pub(crate) fn on_timeout(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
-        if cx.now < core.created + cx.config.half_open_timeout {
+        if cx.now < self.deadline {
             return State::ChildPending(self);
         }
         self.abandon(core, cx);
