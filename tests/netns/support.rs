@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use cygnet_tests::{Conf, Daemon, Family, Netns, Site};
+use cygnet_tests::{Conf, Daemon, Family, Kind, Netns, Packet, Site};
 
 /// Both gateways running with the same configuration.
 pub struct Pair {
@@ -44,6 +44,14 @@ pub fn ping_through(site: &Site) {
     for family in Family::ALL {
         ping(&site.alice, Site::bob(family));
     }
+}
+
+/// How many ESP packets there are among them.
+pub fn esp(packets: &[Packet]) -> usize {
+    packets
+        .iter()
+        .filter(|p| matches!(p.kind, Kind::Esp { .. }))
+        .count()
 }
 
 /// Everything in a namespace that a daemon could have left there, in lines

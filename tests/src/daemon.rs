@@ -254,15 +254,25 @@ impl Daemon {
         }
     }
 
-    /// Packets in and out of the only child SA of a connection.
+    /// Packets and octets in, packets and octets out of the only child SA of a connection.
     #[must_use]
-    pub fn packets(&self, name: &str) -> Option<(u64, u64)> {
+    pub fn traffic(&self, name: &str) -> Option<[u64; 4]> {
         let connection = self.connection(name);
         let child = connection["children"].get(0)?;
-        Some((
-            child["inbound"]["packets"].as_u64()?,
-            child["outbound"]["packets"].as_u64()?,
-        ))
+        let (inbound, outbound) = (&child["inbound"], &child["outbound"]);
+        Some([
+            inbound["packets"].as_u64()?,
+            inbound["bytes"].as_u64()?,
+            outbound["packets"].as_u64()?,
+            outbound["bytes"].as_u64()?,
+        ])
+    }
+
+    /// Packets in and out of it.
+    #[must_use]
+    pub fn packets(&self, name: &str) -> Option<(u64, u64)> {
+        self.traffic(name)
+            .map(|[packets_in, _, packets_out, _]| (packets_in, packets_out))
     }
 
     /// Memory in use, in KiB.
