@@ -92,16 +92,6 @@ fn is_dns_name(text: &str) -> bool {
             .is_some_and(|top| !top.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// `leftnexthop`: an address, or `None` where the routing table is to be asked.
-pub(crate) fn next_hop(text: &str) -> Parsed<Option<IpAddr>> {
-    match text.to_ascii_lowercase().as_str() {
-        "%direct" | "%defaultroute" => Ok(None),
-        _ => address(text)
-            .map(Some)
-            .map_err(|e| e.help("it can be an address, `%direct` or `%defaultroute`")),
-    }
-}
-
 /// `leftid`
 pub(crate) fn identity(text: &str) -> Parsed<Identity> {
     match text.to_ascii_lowercase().as_str() {

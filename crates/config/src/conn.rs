@@ -10,12 +10,12 @@ use cygnet_engine::{
 };
 use cygnet_ike::{TsAddresses, TsTemplate};
 
-use crate::address::{ProtocolPorts, addresses, host, identity, next_hop, protoport, subnets};
+use crate::address::{ProtocolPorts, addresses, host, identity, protoport, subnets};
 use crate::diagnostic::{Diagnostics, did_you_mean};
 use crate::document::{Assignment, Conn, Document};
 use crate::keyword::Side;
 use crate::section::Values;
-use crate::value::{Fault, Parsed, ValueError, choice, number};
+use crate::value::{Fault, Parsed, ValueError, choice};
 use options::{child_options, ike_options};
 
 /// Sections that take over sections that take over … more than this is a mistake.
@@ -464,15 +464,9 @@ fn end(values: &mut Values<'_, '_>, side: Side, kind: ConnectionKind) -> End {
     let rest = HostEnd {
         host: Sourced::default_value(HostSpec::Any),
         id: values.sourced(side, "id", identity),
-        ike_port: values
-            .optional(side, "ikeport", |text| number(text, 1..=65535))
-            .and_then(|port| u16::try_from(port).ok())
-            .unwrap_or(500),
-        next_hop: values.optional(side, "nexthop", next_hop).flatten(),
         source_ips: values
             .optional(side, "sourceip", addresses)
             .unwrap_or_default(),
-        interface_ip: None,
         subnets,
     };
     End { host, rest }

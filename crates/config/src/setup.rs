@@ -1,7 +1,6 @@
 //! `config setup`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use cygnet_engine::{Origin, Setup};
 
@@ -10,7 +9,7 @@ use crate::diagnostic::Diagnostics;
 use crate::document::Assignment;
 use crate::keyword::Side;
 use crate::section::Values;
-use crate::value::{TimeUnit, ValueError, choice, duration, number, yes_no};
+use crate::value::{ValueError, choice, number};
 
 /// How cookies are asked for (`ddos-mode`).
 #[derive(Clone, Copy)]
@@ -72,17 +71,6 @@ fn read(values: &mut Values<'_, '_>) -> Setup {
             DdosMode::Busy => 0,
             DdosMode::Unlimited => u32::MAX,
         },
-        keep_alive: values.get("keep-alive", default.keep_alive, keep_alive),
-        unique_ids: values.get("uniqueids", default.unique_ids, yes_no),
         ..default
     }
-}
-
-fn keep_alive(text: &str) -> Result<Duration, ValueError> {
-    let given = duration(text, TimeUnit::Seconds)?;
-    if given < Duration::from_secs(1) {
-        return Err(ValueError::new("shorter than a second")
-            .help("20s keep the mappings of usual NATs (RFC 3948)"));
-    }
-    Ok(given)
 }

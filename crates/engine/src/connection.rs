@@ -9,11 +9,13 @@ use std::time::Duration;
 use cygnet_crypto::{EspProposal, IkeProposal};
 use cygnet_ike::{AuthMethod, Encapsulation, Identity, RetransmitPolicy, TsTemplate};
 use cygnet_ipsec::Mark;
-use ipnet::IpNet;
 
 use crate::connection_state::Intent;
 use crate::origin::{Origin, Sourced};
 use crate::secrets::Secrets;
+
+/// UDP port of IKE at both ends (RFC 7296 §2); another one cannot be configured.
+pub(crate) const IKE_PORT: u16 = 500;
 
 /// Everything one load of the configuration yields.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,22 +41,16 @@ pub struct Setup {
     pub max_half_open: u32,
     /// Half-open IKE SAs above which cookies are asked for (`ddos-ike-threshold`).
     pub cookie_threshold: u32,
-    /// Time between NAT keepalives (`keep-alive`).
-    pub keep_alive: Duration,
-    /// A new SA with the same peer identity replaces the old one (`uniqueids`).
-    pub unique_ids: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
-            ike_port: 500,
+            ike_port: IKE_PORT,
             nat_port: 4500,
             max_half_open: 50_000,
             cookie_threshold: 25_000,
-            keep_alive: Duration::from_secs(20),
-            unique_ids: true,
         }
     }
 }
@@ -89,14 +85,8 @@ pub struct HostEnd {
     pub host: Sourced<HostSpec>,
     /// Its identity; `None`: its address.
     pub id: Option<Sourced<Identity>>,
-    /// Its own IKE port (`leftikeport`), 500 unless set.
-    pub ike_port: u16,
-    /// Gateway toward the other end, where the routing table is not to be asked.
-    pub next_hop: Option<IpAddr>,
     /// Preferred inner source addresses (`leftsourceip`).
     pub source_ips: Vec<IpAddr>,
-    /// Address for the ipsec device (`leftinterface-ip`).
-    pub interface_ip: Option<IpNet>,
     /// Traffic selectors (`leftsubnet`); the host itself is [`TsTemplate::Dynamic`].
     pub subnets: Vec<TsTemplate>,
 }
@@ -172,10 +162,6 @@ pub struct ChildOptions {
     pub no_pmtu_disc: bool,
     /// MTU of the routes into the tunnel.
     pub mtu: Option<u32>,
-    /// Routing table for the user-space plane and ipsec devices.
-    pub routing_table: Option<u32>,
-    /// Priority of the rule that leads to it.
-    pub rule_priority: Option<u32>,
 }
 
 /// What a connection does to matching packets.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use cygnet_crypto::SecretBytes;
 use cygnet_ike::{ChildConfig, Directory, Identity, PeerConfig, PeerIdentity};
 
-use crate::connection::{Connection, ConnectionKind, HostEnd};
+use crate::connection::{Connection, ConnectionKind, HostEnd, IKE_PORT};
 use crate::connection_state::ConnectionId;
 use crate::orient::Orientation;
 use crate::secrets::Secrets;
@@ -126,8 +126,8 @@ pub(crate) fn build(
         auth: connection.ike.auth,
         local: vec![orientation.local],
         remote: orientation.remote.into_iter().collect(),
-        local_port: local.ike_port,
-        remote_port: remote.ike_port,
+        local_port: IKE_PORT,
+        remote_port: IKE_PORT,
         retransmit: connection.ike.retransmit.clone(),
         liveness: connection.ike.liveness,
         force_encapsulation: connection.ike.encapsulation,

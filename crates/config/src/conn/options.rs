@@ -156,8 +156,6 @@ pub(super) fn child_options(values: &mut Values<'_, '_>) -> ChildOptions {
         no_pmtu_disc: values.get("nopmtudisc", false, yes_no),
         // 68 is the least of IPv4 (RFC 791); whether the tunnel carries IPv6 (1280) is known only later.
         mtu: values.optional(Side::Both, "mtu", |text| number(text, 68..=65535)),
-        routing_table: None,
-        rule_priority: None,
     }
 }
 

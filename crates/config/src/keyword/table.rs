@@ -58,8 +58,8 @@ const IKEV1: Status = Obsolete("it concerns IKEv1, which Cygnet does not speak")
 pub const KEYWORDS: &[Keyword] = &[
     // --- config setup ---
     row(Setup, "listen", "addresses", "", Supported, "Addresses that IKE binds to; without it, every address of the host."),
-    row(Setup, "uniqueids", "yes, no", "yes", Supported, "A new IKE SA with an identity that is connected already replaces the old one."),
-    row(Setup, "keep-alive", "duration", "20s", Supported, "Time between NAT keepalives."),
+    row(Setup, "uniqueids", "yes, no", "yes", IDLE_BUT_YES, "A new IKE SA with an identity that is connected already replaces the old one."),
+    row(Setup, "keep-alive", "duration", "20s", NoEffectYet { inert: &["20s", "20"] }, "Time between NAT keepalives."),
     row(Setup, "max-halfopen-ike", "number", "50000", Supported, "Half-open IKE SAs above which new ones are refused."),
     row(Setup, "ddos-mode", "auto, busy, unlimited", "auto", Supported, "Ask for cookies above the threshold, always, or never."),
     row(Setup, "ddos-ike-threshold", "number", "25000", Supported, "Half-open IKE SAs from which on cookies are asked for."),
@@ -120,8 +120,8 @@ pub const KEYWORDS: &[Keyword] = &[
     sided("subnet", "net/mask[/protocol[/port]], …", "the host itself", Supported, "The networks behind the end: one or several, of one family or both, in one Child SA."),
     sided("protoport", "protocol[/port]", "", Supported, "Only this protocol and port of the end; for ICMP, type*256+code."),
     sided("sourceip", "addresses", "", Supported, "Source addresses of this host's own packets into the tunnel."),
-    sided("nexthop", "address, %direct, %defaultroute", "%direct", Supported, "Gateway toward the other end."),
-    sided("ikeport", "port", "500", Supported, "UDP port of the end's IKE."),
+    sided("nexthop", "address, %direct, %defaultroute", "%direct", NoEffectYet { inert: &["%direct", "%defaultroute"] }, "Gateway toward the other end."),
+    sided("ikeport", "port", "500", NotSupportedYet { inert: &["500"] }, "UDP port of the end's IKE."),
     sided("auth", "secret", "", Supported, "How the end proves who it is. For both ends or neither."),
     sided("interface-ip", "address/mask", "", REFUSED, "Address on the ipsec device."),
     sided("subnets", "list", "", REFUSED, "Networks, each pair with a Child SA of its own."),

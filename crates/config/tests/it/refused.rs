@@ -66,8 +66,6 @@ fn hosts_and_networks() {
         "rightid=%fromcert",
         "rightid=\"C=CH, CN=east\"",
         "leftsourceip=10.0.0",
-        "leftikeport=65536",
-        "rightnexthop=gw",
         "type=transport\n rightsubnet=10.0.0.0/8",
     ]));
 }
@@ -140,6 +138,8 @@ fn not_supported() {
         "leftcert=west",
         "leftauth=rsasig\n rightauth=rsasig",
         "leftupdown=/usr/local/bin/mine",
+        "rightikeport=1500",
+        "leftinterface-ip=10.9.0.1/24",
     ]));
 }
 
@@ -171,7 +171,7 @@ fn a_mistake_that_several_connections_take_over_is_reported_once() {
 #[test]
 fn what_has_no_effect_is_only_warned_of() {
     let loaded = load_text(&conn(
-        "fragmentation=force\n dpdaction=hold\n aggressive=yes\n rekey=yes\n rekey=no",
+        "rightnexthop=192.0.2.254\n fragmentation=force\n dpdaction=hold\n aggressive=yes\n rekey=yes\n rekey=no",
     ));
     let loaded = loaded.unwrap_or_else(|report| panic!("{report}"));
     let warnings: String = loaded.warnings.iter().map(|w| format!("{w}\n")).collect();

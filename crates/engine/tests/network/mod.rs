@@ -70,10 +70,7 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
     let end = |address: &str, id: &str, net: &str| HostEnd {
         host: Sourced::default_value(HostSpec::Address(ip(address))),
         id: Some(Sourced::default_value(id.parse().expect("an identity"))),
-        ike_port: 500,
-        next_hop: None,
         source_ips: Vec::new(),
-        interface_ip: None,
         subnets: vec![TsTemplate::prefix(net.parse().expect("a prefix"))],
     };
     Connection {
@@ -108,8 +105,6 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             decap_dscp: false,
             no_pmtu_disc: false,
             mtu: None,
-            routing_table: None,
-            rule_priority: None,
         },
         kind: ConnectionKind::Tunnel,
         start,
