@@ -6,6 +6,7 @@
 //! engine wants done is answered later as an input.
 
 mod control_server;
+mod kernel_policies;
 mod key_log;
 mod log;
 mod planes;

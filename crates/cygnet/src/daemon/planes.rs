@@ -32,6 +32,7 @@ use cygnet_kernel::{
 use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 
 use super::Notice;
+use super::kernel_policies::KernelPolicies;
 use super::key_log::KeyLogFiles;
 
 /// MTU of the TUN device: what is left of 1500 octets with the largest overhead
@@ -84,6 +85,7 @@ pub(super) struct Executor {
     userspace: Option<Userspace>,
     ifindex: Option<u32>,
     fence: Fence,
+    own_policies: KernelPolicies,
     routing: TunnelRouting,
     protected: HashMap<ProtectionId, Protected>,
     exceptions: Vec<Selector>,
@@ -111,6 +113,7 @@ impl Executor {
             userspace,
             ifindex: None,
             fence: Fence::default(),
+            own_policies: KernelPolicies::default(),
             routing: TunnelRouting::new(RoutingOptions::default()),
             protected: HashMap::new(),
             exceptions: Vec::new(),
@@ -288,7 +291,14 @@ impl Executor {
 
     fn execute_one(&mut self, plane: Plane, command: &Command) -> Result<Reply, CommandError> {
         let result = match (plane, &mut self.userspace) {
-            (Plane::Kernel, _) => self.kernel.execute(command),
+            (Plane::Kernel, _) => {
+                let result = self
+                    .own_policies
+                    .fitting(command)
+                    .and_then(|command| self.kernel.execute(&command));
+                self.own_policies.note(command, &result);
+                result
+            }
             (Plane::Userspace, Some(userspace)) => userspace.handle.execute(command),
             (Plane::Userspace, None) => Err(CommandError::Unsupported(
                 "the user-space data plane is not running".to_owned(),
@@ -444,6 +454,7 @@ impl Executor {
                     // share the policies of what both have.
                     priority: priority(selector, PriorityClass::Protect),
                 };
+                self.own_policies.fenced(&enclosure);
                 self.fence
                     .raise(&mut self.kernel, &enclosure)
                     .map_err(|e| text(&e))?;
