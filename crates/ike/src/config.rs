@@ -223,8 +223,9 @@ pub struct EndpointConfig {
     pub vendor_ids: Vec<Vec<u8>>,
     /// Datagrams longer than this are dropped unread.
     pub max_datagram: usize,
-    /// Child SAs of one IKE SA.
-    pub max_children: usize,
+    /// Offer IKE SAs without a child SA (RFC 6023) as responder. A peer that prefers them makes its child SAs
+    /// by CREATE_CHILD_SA, which is refused so far: off unless that is what is wanted.
+    pub childless: bool,
     /// [`Event::IkeEstablished`](crate::Event::IkeEstablished) carries the keys of the IKE SA.
     pub key_log: bool,
 }
@@ -244,7 +245,7 @@ impl Default for EndpointConfig {
             unprotected_replies_per_second: 20,
             vendor_ids: Vec::new(),
             max_datagram: 65_535,
-            max_children: 1000,
+            childless: false,
             key_log: false,
         }
     }

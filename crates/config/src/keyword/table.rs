@@ -58,8 +58,8 @@ const IKEV1: Status = Obsolete("it concerns IKEv1, which Cygnet does not speak")
 pub const KEYWORDS: &[Keyword] = &[
     // --- config setup ---
     row(Setup, "listen", "addresses", "", Supported, "Addresses that IKE binds to; without it, every address of the host."),
-    row(Setup, "uniqueids", "yes, no", "yes", IDLE_BUT_YES, "A new IKE SA with an identity that is connected already replaces the old one."),
-    row(Setup, "keep-alive", "duration", "20s", NoEffectYet { inert: &["20s", "20"] }, "Time between NAT keepalives."),
+    row(Setup, "uniqueids", "yes, no", "yes", IDLE, "A new IKE SA with an identity that is connected already replaces the old one."),
+    row(Setup, "keep-alive", "duration", "20s", IDLE, "Time between NAT keepalives."),
     row(Setup, "max-halfopen-ike", "number", "50000", Supported, "Half-open IKE SAs above which new ones are refused."),
     row(Setup, "ddos-mode", "auto, busy, unlimited", "auto", Supported, "Ask for cookies above the threshold, always, or never."),
     row(Setup, "ddos-ike-threshold", "number", "25000", Supported, "Half-open IKE SAs from which on cookies are asked for."),
@@ -217,7 +217,7 @@ pub const KEYWORDS: &[Keyword] = &[
     row(Conn, "pfs-rekey-workaround", "yes, no", "no", IDLE_BUT_NO, "Work-around for a peer."),
     row(Conn, "sha2-truncbug", "yes, no", "no", REFUSED_UNLESS_NO, "HMAC-SHA2-256 cut to 96 bits, for old peers."),
     row(Conn, "compress", "yes, no", "no", IDLE_BUT_NO, "IPComp."),
-    row(Conn, "nat-keepalive", "yes, no", "yes", IDLE_BUT_YES, "Send NAT keepalives."),
+    row(Conn, "nat-keepalive", "yes, no", "yes", IDLE_BUT_NO, "Send NAT keepalives."),
     row(Conn, "connalias", "names", "", IDLE, "More names for the connection."),
     row(Conn, "overlapip", "yes, no", "no", IDLE_BUT_NO, "Equal networks behind several peers."),
     row(Conn, "metric", "number", "1", NoEffectYet { inert: &["1"] }, "Metric of the routes into the tunnel."),

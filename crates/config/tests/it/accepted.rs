@@ -293,7 +293,7 @@ fn esn_narrows_the_proposals() {
 fn setup_is_merged_from_all_its_sections() {
     let loaded = accept(
         "config setup\n listen=192.0.2.1, 2001:db8::1\n max-halfopen-ike=10\n\nconfig setup\n ddos-ike-threshold=5\n \
-         max-halfopen-ike=20\n keep-alive=20s\n",
+         max-halfopen-ike=20\n",
     );
     assert_eq!(
         loaded.set.setup,

@@ -26,9 +26,7 @@ fn four_messages_make_two_sas() {
         sim.lines(),
         [
             format!("east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce {NAT_HASHES}"),
-            format!(
-                "west 500 > 500 IKE_SA_INIT response 0 SA KE Nonce {NAT_HASHES} N(CHILDLESS_IKEV2_SUPPORTED)"
-            ),
+            format!("west 500 > 500 IKE_SA_INIT response 0 SA KE Nonce {NAT_HASHES}"),
             "east 500 > 500 IKE_AUTH request 1 SK".to_owned(),
             "west 500 > 500 IKE_AUTH response 1 SK".to_owned(),
         ]
@@ -80,9 +78,7 @@ fn a_cookie_is_returned_as_first_payload() {
             format!("east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce {NAT_HASHES}"),
             "west 500 > 500 IKE_SA_INIT response 0 N(COOKIE)".to_owned(),
             format!("east 500 > 500 IKE_SA_INIT request 0 N(COOKIE) SA KE Nonce {NAT_HASHES}"),
-            format!(
-                "west 500 > 500 IKE_SA_INIT response 0 SA KE Nonce {NAT_HASHES} N(CHILDLESS_IKEV2_SUPPORTED)"
-            ),
+            format!("west 500 > 500 IKE_SA_INIT response 0 SA KE Nonce {NAT_HASHES}"),
         ]
     );
     established(&sim);
@@ -291,13 +287,24 @@ fn extended_sequence_numbers_are_negotiated() {
 
 #[test]
 fn an_ike_sa_may_be_made_without_child() {
-    let mut sim = Pair::default().sim(1);
+    let mut pair = Pair::default();
+    pair.west_config.childless = true;
+    let mut sim = pair.sim(1);
     let peer = sim.nodes[0].book.peers[0].clone();
     sim.initiate_with(0, WEST, peer, None);
     sim.run_for(s(1));
     assert_eq!(sim.event_names(0), ["ike_established"]);
     assert_eq!(sim.event_names(1), ["ike_established"]);
     sim.assert_agreement(0, 1);
+}
+
+#[test]
+fn without_the_offer_no_ike_sa_is_made_without_child() {
+    let mut sim = Pair::default().sim(1);
+    let peer = sim.nodes[0].book.peers[0].clone();
+    sim.initiate_with(0, WEST, peer, None);
+    sim.run_for(s(1));
+    assert_eq!(sim.event_names(0), ["ike_failed"]);
 }
 
 #[test]

@@ -206,7 +206,9 @@ impl<'a> InitRequest<'a> {
                         destination,
                     ));
             }
-            payloads.notify(&Notify::new(NotifyType::CHILDLESS_IKEV2_SUPPORTED, &[]));
+            if cx.config.childless {
+                payloads.notify(&Notify::new(NotifyType::CHILDLESS_IKEV2_SUPPORTED, &[]));
+            }
             for id in &cx.config.vendor_ids {
                 payloads.vendor_id(id);
             }
