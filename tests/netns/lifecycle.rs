@@ -201,6 +201,23 @@ fn sighup_reads_the_configuration_again() {
 }
 
 #[test]
+fn the_first_connection_may_come_with_a_reload() {
+    if !ready("reload of an empty configuration", &[]) {
+        return;
+    }
+    // Through port 4500, whose sockets change their reader when the first connection comes.
+    let conf = Conf::site(Family::V4).set("encapsulation", "yes");
+    let nothing = conf.clone().set("auto", "ignore");
+    let Pair { west, east, site } = Pair::different(&nothing, &conf);
+    west.configure(&conf);
+    west.must(&["reload"]);
+    assert!(west.events("socket_failed").is_empty(), "{}", west.log());
+    west.must(&["up", "office"]);
+    ping_through(&site);
+    assert_eq!(east.packets("office"), Some((10, 10)));
+}
+
+#[test]
 fn two_daemons_do_not_share_a_run_directory() {
     if !ready("the run directory's lock", &[]) {
         return;
