@@ -167,7 +167,8 @@ impl Demo {
             &net.name("alice"),
             &net.name("bob"),
             "10.2.0.10:5001",
-            Duration::from_secs(5),
+            // All of it is captured: long enough to measure, short enough to keep.
+            Duration::from_secs(2),
             &self.interrupted,
         )
         .map_err(|e| Failure::Step(format!("the TCP transfer failed: {e}")))?;
