@@ -6,7 +6,7 @@ mod support;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use cygnet_esp::{EspHeader, OuterHeader, PacketBuffer, icmp};
+use cygnet_esp::{EspHeader, OpenError, OuterHeader, PacketBuffer, icmp};
 use cygnet_ipsec::{Mode, Sa};
 use support::*;
 
@@ -134,8 +134,20 @@ fn fuzz_seal() {
                 sent.seal(1, buffer)
             });
             if let Ok(sealed) = result {
-                let (opened, inner) =
-                    open(&mut inbound(sa), &bytes, &sealed.outer).expect("what was sealed opens");
+                let (opened, inner) = match open(&mut inbound(sa), &bytes, &sealed.outer) {
+                    Ok(opened) => opened,
+                    // Next header 59 in transport mode is what a dummy packet is (RFC 4303 section 2.6).
+                    Err(OpenError::Dummy) if sa.mode == Mode::Transport => {
+                        let next_header = if packet[0] >> 4 == 6 {
+                            packet[6]
+                        } else {
+                            packet[9]
+                        };
+                        assert_eq!(next_header, 59);
+                        return;
+                    }
+                    Err(error) => panic!("what was sealed opens: {error}"),
+                };
                 // A tunnel does not change the packet; TFC padding is counted by the receiver only.
                 if sa.mode == Mode::Tunnel {
                     assert!(packet.starts_with(&inner));
