@@ -123,6 +123,13 @@ fn ike_sa(out: &mut String, ike: &Value) {
         text(ike, "responder_spi"),
         text(ike, "suite"),
     );
+    let renewal = [("rekeyed", "rekey_in"), ("ends", "expires_in")]
+        .into_iter()
+        .filter_map(|(what, field)| Some(format!("{what} in {}", span(ike[field].as_u64()?))));
+    let renewal: Vec<String> = renewal.collect();
+    if !renewal.is_empty() {
+        let _ = writeln!(out, "    {}", renewal.join(", "));
+    }
     match (ike["nat_local"].as_bool(), ike["nat_remote"].as_bool()) {
         (Some(true), Some(true)) => out.push_str("    both ends are behind a NAT\n"),
         (Some(true), _) => out.push_str("    we are behind a NAT\n"),
@@ -191,13 +198,14 @@ mod tests {
                 "local_id": "@west", "remote_id": "@east",
                 "initiator_spi": "0011223344556677", "responder_spi": "8899aabbccddeeff",
                 "suite": "AES_GCM_16_256-HMAC_SHA2_256-DH31", "nat_local": false, "nat_remote": true,
-                "established": 130, "last_heard": 2
+                "established": 130, "last_heard": 2, "rekey_in": 27000, "expires_in": 40000
             }]
         });
         insta::assert_snapshot!(status(&value), @r"
         office: up (wanted: up), userspace data plane, 192.0.2.1 === 198.51.100.2
           IKE SA #1 established as initiator, 192.0.2.1:500 [@west] to 198.51.100.2:500 [@east], for 2 min
             SPIs 0011223344556677 (initiator) 8899aabbccddeeff (responder), AES_GCM_16_256-HMAC_SHA2_256-DH31
+            rekeyed in 7 h, ends in 11 h
             the peer is behind a NAT
           child SA $1 of #1, tunnel mode, ESP, AES_GCM_16_256, for 2 min
             10.1.0.0/24 === 10.2.0.0/24

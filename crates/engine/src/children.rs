@@ -4,17 +4,20 @@
 use std::time::{Duration, Instant};
 
 use cygnet_ike::{
-    ChildFailure, ChildInstall, ChildSaId, IkeSaId, Output as IkeOutput, Refusal, RefusalKind,
+    ChildCloseReason, ChildFailure, ChildInstall, ChildSaId, CloseReason, IkeSaId,
+    Output as IkeOutput, Refusal, RefusalKind,
 };
 use cygnet_ipsec::{AllocateSpi, Command, CommandError, Mark, Reply, SaId};
 
 use crate::commands::{Path, PolicyPlan, lifetimes, rekey_margin, security_associations};
-use crate::connection_state::ConnectionId;
-use crate::engine::{Child, Engine, Ike, KERNEL_SPIS, Timer, USERSPACE_SPIS, Waiting};
+use crate::connection::DeadPeerAction;
+use crate::connection_state::{ConnectionId, Intent};
+use crate::engine::{Child, Engine, Ike, KERNEL_SPIS, USERSPACE_SPIS, Waiting};
 use crate::event::Event;
 use crate::io::{Answer, Output, Plane, Request};
 use crate::selectors::outbound_selectors;
 use crate::shared_policies::OwnerId;
+use crate::timers::Timer;
 use crate::transaction::{Completion, Outcome, Step, Transaction};
 
 impl Engine {
@@ -69,11 +72,11 @@ impl Engine {
                     );
                 };
                 // Known from here on: what takes the connection down takes this one along.
-                let known = self.ikes.entry(ike).or_insert(Ike {
+                self.ikes.entry(ike).or_insert(Ike {
                     connection: None,
                     initiator: false,
                 });
-                known.connection.get_or_insert(connection);
+                self.assign_ike(ike, connection);
                 let Some(c) = self.connections.get(&connection) else {
                     return;
                 };
@@ -199,7 +202,7 @@ impl Engine {
             .is_ok_and(|o| o.orientation.remote.is_none());
         let own_reqid = many_peers && config.child.reqid.is_none();
         let reqid = if own_reqid {
-            self.allocate_reqid()
+            self.reqids.allocate()
         } else {
             shared_reqid
         };
@@ -246,6 +249,10 @@ impl Engine {
         let shared = self.policies.entry(plane).or_default();
         commands.extend(policies.into_iter().map(|p| shared.add(owner, p)));
         steps.push(Step::Execute { plane, commands });
+        self.by_sa.insert((plane, child.inbound), install.child);
+        // The peer chose this SPI: one that is taken stays with its child, and the installation will fail.
+        let outbound = (plane, child.outbound);
+        self.by_sa.entry(outbound).or_insert(install.child);
         self.children.insert(install.child, child);
         let then = Completion::ChildInstalled {
             request,
@@ -304,8 +311,13 @@ impl Engine {
             }
             return;
         };
+        for sa in [record.inbound, record.outbound] {
+            if self.by_sa.get(&(record.plane, sa)) == Some(&child) {
+                self.by_sa.remove(&(record.plane, sa));
+            }
+        }
         if record.own_reqid {
-            self.reqids.remove(&record.reqid);
+            self.reqids.release(record.reqid);
         }
         // The peer chose the outbound SPI: one that we did not install may be somebody else's.
         let mut sas = vec![record.inbound];
@@ -338,7 +350,7 @@ impl Engine {
                 self.note(event);
                 // Until a child SA says whose it is; without one it must not live for ever.
                 if let Some(lifetime) = lifetime {
-                    self.set_timer(now + lifetime, Timer::ExpireIke(ike));
+                    self.timers.set(now + lifetime, Timer::ExpireIke(ike));
                 }
                 self.plan_ike_lifetime(now, ike);
             }
@@ -351,12 +363,9 @@ impl Engine {
             E::IkeClosed { ike, .. } => {
                 let ike = *ike;
                 self.note(event);
+                let stuck = self.negotiating_with(ike);
                 self.forget_ike(ike);
-                let stuck = self
-                    .connections
-                    .iter()
-                    .find(|(_, c)| c.negotiating == Some(ike));
-                if let Some((&id, _)) = stuck {
+                if let Some(id) = stuck {
                     let text = "the IKE SA was closed before a child SA stood".to_owned();
                     self.attempt_failed(now, id, "closed_early", text, true);
                 }
@@ -383,12 +392,23 @@ impl Engine {
                 self.on_child_failed(now, ike, config.as_deref(), name, text);
             }
             E::ChildClosed {
-                ike, child, info, ..
+                ike,
+                child,
+                info,
+                reason,
             } => {
                 let (ike, child) = (*ike, *child);
+                let peer_died = matches!(
+                    reason,
+                    ChildCloseReason::IkeSaClosed(CloseReason::PeerUnresponsive { .. })
+                );
                 let stood = info.established.map(|at| now.saturating_duration_since(at));
+                let owner = ConnectionId(info.config.tag);
                 self.note(event);
-                self.on_child_closed(now, ike, child, stood);
+                if peer_died {
+                    self.on_dead_peer(owner);
+                }
+                self.on_child_closed(now, ike, child, owner, stood);
             }
             // What is only said to be gone, after its failure was told.
             E::Retransmitting { ike, .. } if !self.ikes.contains_key(ike) => {}
@@ -424,10 +444,30 @@ impl Engine {
         self.tell(Event::Ike { connection, event });
     }
 
+    /// The connection that is to come up with this IKE SA.
+    fn negotiating_with(&self, ike: IkeSaId) -> Option<ConnectionId> {
+        let id = self.ikes.get(&ike)?.connection?;
+        (self.connections.get(&id)?.negotiating == Some(ike)).then_some(id)
+    }
+
+    /// Says which connection an IKE SA serves, if that is not known yet.
+    fn assign_ike(&mut self, ike: IkeSaId, id: ConnectionId) {
+        let Some(record) = self.ikes.get_mut(&ike) else {
+            return;
+        };
+        if *record.connection.get_or_insert(id) == id
+            && let Some(c) = self.connections.get_mut(&id)
+        {
+            c.ikes.insert(ike);
+        }
+    }
+
     fn forget_ike(&mut self, ike: IkeSaId) {
-        self.ikes.remove(&ike);
-        self.clear_timers(|t| *t == Timer::ReplaceIke(ike) || *t == Timer::ExpireIke(ike));
-        for c in self.connections.values_mut() {
+        self.timers.clear(Timer::ReplaceIke(ike));
+        self.timers.clear(Timer::ExpireIke(ike));
+        let connection = self.ikes.remove(&ike).and_then(|record| record.connection);
+        if let Some(c) = connection.and_then(|id| self.connections.get_mut(&id)) {
+            c.ikes.remove(&ike);
             if c.replacing == Some(ike) {
                 c.replacing = None;
             }
@@ -442,12 +482,8 @@ impl Engine {
         text: String,
         config: Option<String>,
     ) {
+        let ours = self.negotiating_with(ike);
         self.forget_ike(ike);
-        let ours = self
-            .connections
-            .iter()
-            .find(|(_, c)| c.negotiating == Some(ike))
-            .map(|(id, _)| *id);
         if let Some(id) = ours {
             return self.attempt_failed(now, id, name, text, true);
         }
@@ -466,14 +502,13 @@ impl Engine {
         let Some(id) = self.children.get(&child).map(|c| c.connection) else {
             return;
         };
-        if let Some(known) = self.ikes.get_mut(&ike) {
-            known.connection.get_or_insert(id);
-        }
+        self.assign_ike(ike, id);
         let Some(c) = self.connections.get_mut(&id) else {
             // Its connection went while it was installed.
             return self.endpoint.delete_ike(now, ike);
         };
         c.children.push(child);
+        c.tries = 0;
         c.last_failure = None;
         c.released = false;
         let mut old = None;
@@ -487,7 +522,7 @@ impl Engine {
             c.intent = crate::Intent::Up;
         }
         let connection = c.name.clone();
-        self.clear_timers(|t| *t == Timer::Retry(id));
+        self.timers.clear(Timer::Retry(id));
         self.tell(Event::ConnectionUp {
             connection,
             ike,
@@ -508,12 +543,7 @@ impl Engine {
         name: &'static str,
         text: String,
     ) {
-        let ours = self
-            .connections
-            .iter()
-            .find(|(_, c)| c.negotiating == Some(ike))
-            .map(|(id, _)| *id);
-        match ours {
+        match self.negotiating_with(ike) {
             Some(id) => {
                 // An IKE SA without a child serves nobody here; the next attempt makes a new one.
                 self.endpoint.delete_ike(now, ike);
@@ -537,15 +567,14 @@ impl Engine {
         now: Instant,
         ike: IkeSaId,
         child: ChildSaId,
+        owner: ConnectionId,
         stood: Option<Duration>,
     ) {
-        let mut owner = None;
-        for (id, c) in &mut self.connections {
-            if c.children.contains(&child) {
-                c.children.retain(|k| *k != child);
-                owner = Some(*id);
-            }
-        }
+        let known = self.connections.get_mut(&owner).is_some_and(|c| {
+            let before = c.children.len();
+            c.children.retain(|k| *k != child);
+            c.children.len() < before
+        });
         if self
             .endpoint
             .ike_sa(ike)
@@ -553,9 +582,22 @@ impl Engine {
         {
             self.endpoint.delete_ike(now, ike);
         }
-        if let Some(id) = owner {
-            self.child_gone(now, id, stood);
+        if known {
+            self.child_gone(now, owner, stood);
         }
+    }
+
+    /// The peer of a connection does not answer any more (`dpdaction`).
+    fn on_dead_peer(&mut self, id: ConnectionId) {
+        let Some(c) = self.connections.get_mut(&id).filter(|c| !c.unloaded) else {
+            return;
+        };
+        c.intent = match c.config.ike.dead_peer {
+            None => c.intent,
+            Some(DeadPeerAction::Clear) => c.config.start.resting(),
+            Some(DeadPeerAction::Trap) => Intent::OnDemand,
+            Some(DeadPeerAction::Restart) => Intent::Up,
+        };
     }
 
     /// Sets the timers of an established IKE SA, once its connection is known.
@@ -568,15 +610,16 @@ impl Engine {
         };
         let config = c.config.clone();
         let fuzz = self.random();
-        self.clear_timers(|t| *t == Timer::ReplaceIke(ike) || *t == Timer::ExpireIke(ike));
+        self.timers.clear(Timer::ReplaceIke(ike));
+        self.timers.clear(Timer::ExpireIke(ike));
         let end = now + config.ike.lifetime;
-        self.set_timer(end, Timer::ExpireIke(ike));
+        self.timers.set(end, Timer::ExpireIke(ike));
         let margin = rekey_margin(&config.child, record.initiator, fuzz);
         if let Some(at) = margin
             .and_then(|m| end.checked_sub(m))
             .filter(|at| *at > now)
         {
-            self.set_timer(at, Timer::ReplaceIke(ike));
+            self.timers.set(at, Timer::ReplaceIke(ike));
         }
     }
 }

@@ -4,6 +4,7 @@
 //! does not say which of them is this host. [`crate::orient`] decides that.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use cygnet_crypto::{EspProposal, IkeProposal};
@@ -117,10 +118,27 @@ pub struct IkeOptions {
     pub retransmit: RetransmitPolicy,
     /// Idle time after which the peer is probed (`dpddelay`).
     pub liveness: Option<Duration>,
+    /// What becomes of the connection when the peer is found dead (`dpdaction`); `None`: it stays
+    /// wanted as it was.
+    pub dead_peer: Option<DeadPeerAction>,
+    /// Failed attempts in a row after which a connection is no longer tried by itself
+    /// (`keyingtries`); `None`: it always is.
+    pub keying_tries: Option<NonZeroU32>,
     /// Whether ESP is put into UDP.
     pub encapsulation: Encapsulation,
     /// Hard lifetime of the IKE SA (`ikelifetime`).
     pub lifetime: Duration,
+}
+
+/// What becomes of a connection whose peer is dead (`dpdaction`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadPeerAction {
+    /// It ends; a trap that `auto=` asks for stays.
+    Clear,
+    /// It ends, and a trap brings it back with the next packet.
+    Trap,
+    /// It is brought up again, whoever made it.
+    Restart,
 }
 
 /// The child half of a connection.
@@ -195,6 +213,15 @@ pub enum StartAction {
 }
 
 impl StartAction {
+    /// What is wanted of a connection that was taken down: the trap that the configuration or the
+    /// user asked for outlives the SA.
+    pub(crate) fn resting(self) -> Intent {
+        match self {
+            Self::OnDemand => Intent::OnDemand,
+            _ => Intent::Down,
+        }
+    }
+
     /// What is wanted of a connection when it is loaded.
     pub(crate) fn intent(self) -> Intent {
         match self {

@@ -1,5 +1,6 @@
 //! What the engine remembers about one connection at run time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -112,8 +113,12 @@ pub(crate) struct State {
     pub(crate) negotiating: Option<IkeSaId>,
     /// The IKE SA that the negotiation will replace.
     pub(crate) replacing: Option<IkeSaId>,
+    /// The IKE SAs that were made for it or serve it first.
+    pub(crate) ikes: BTreeSet<IkeSaId>,
     pub(crate) children: Vec<ChildSaId>,
     pub(crate) backoff: Backoff,
+    /// Failed attempts since it was up or somebody asked for it.
+    pub(crate) tries: u32,
     pub(crate) retry_at: Option<Instant>,
     pub(crate) last_failure: Option<LastFailure>,
     /// Its trap was given up after a failure (`failureshunt=passthrough`).

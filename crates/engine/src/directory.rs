@@ -5,6 +5,7 @@
 //! whose IKE halves say the same are one peer with several children here, so
 //! that whichever traffic selectors the peer asks for find their child.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -29,12 +30,25 @@ impl Snapshot {
         secrets: Arc<Secrets>,
     ) -> Self {
         let mut merged: Vec<Arc<PeerConfig>> = Vec::new();
+        // Those that may be the same peer, by what differs most.
+        let mut similar: HashMap<_, Vec<usize>> = HashMap::new();
         for peer in peers {
-            match merged.iter_mut().find(|m| same_peer(m, peer)) {
+            let key = (peer.remote_id.to_string(), peer.remote.clone());
+            let similar = similar.entry(key).or_default();
+            let is_same = |at: &usize| merged.get(*at).is_some_and(|m| same_peer(m, peer));
+            match similar
+                .iter()
+                .copied()
+                .find(is_same)
+                .and_then(|at| merged.get_mut(at))
+            {
                 Some(known) => Arc::make_mut(known)
                     .children
                     .extend(peer.children.iter().cloned()),
-                None => merged.push(peer.clone()),
+                None => {
+                    similar.push(merged.len());
+                    merged.push(peer.clone());
+                }
             }
         }
         Self {

@@ -4,7 +4,7 @@
 //! then drain [`Engine::poll_output`] until it is empty, then sleep until
 //! [`Engine::next_timeout`]. Time only moves forward.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,8 +18,11 @@ use crate::directory::Snapshot;
 use crate::event::Event;
 use crate::io::{Answer, Input, Output, Plane, ProtectionId, Request, RequestId, ResolveQuery};
 use crate::orient::KnownAddresses;
+use crate::plane_conflict::PlaneConflict;
+use crate::reqids::Reqids;
 use crate::secrets::Secrets;
 use crate::shared_policies::{OwnerId, SharedPolicies};
+use crate::timers::{Timer, Timers};
 use crate::transaction::{Completion, Outcome, Transaction};
 
 /// What the machine can do; decides where `dataplane=auto` goes.
@@ -51,9 +54,6 @@ pub struct UnknownConnection(pub String);
 pub const KERNEL_SPIS: std::ops::RangeInclusive<u32> = 0xc000_0000..=0xcfff_ffff;
 /// See [`KERNEL_SPIS`].
 pub const USERSPACE_SPIS: std::ops::RangeInclusive<u32> = 0xd000_0000..=0xdfff_ffff;
-
-/// First reqid that is given out; smaller ones are the user's (`reqid=`).
-const FIRST_REQID: u32 = 16384;
 
 /// What waits for an answer.
 #[derive(Debug)]
@@ -97,17 +97,6 @@ pub(crate) struct Ike {
     pub(crate) initiator: bool,
 }
 
-/// What a timer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Timer {
-    /// Try the connection again.
-    Retry(ConnectionId),
-    /// Make a successor of the IKE SA.
-    ReplaceIke(IkeSaId),
-    /// The IKE SA has reached the end of its life.
-    ExpireIke(IkeSaId),
-}
-
 /// See the module's text.
 pub struct Engine {
     pub(crate) endpoint: Endpoint,
@@ -118,13 +107,17 @@ pub struct Engine {
     pub(crate) known: KnownAddresses,
     pub(crate) asked: HashMap<ResolveQuery, RequestId>,
     pub(crate) connections: BTreeMap<ConnectionId, State>,
-    pub(crate) children: HashMap<ChildSaId, Child>,
-    pub(crate) ikes: HashMap<IkeSaId, Ike>,
+    /// The loaded connections by name; of two with one name, the one that is not on its way out.
+    pub(crate) by_name: BTreeMap<Arc<str>, ConnectionId>,
+    pub(crate) children: BTreeMap<ChildSaId, Child>,
+    /// Whose the SAs in the planes are, by both ends of each child SA.
+    pub(crate) by_sa: HashMap<(Plane, SaId), ChildSaId>,
+    pub(crate) ikes: BTreeMap<IkeSaId, Ike>,
     pub(crate) policies: HashMap<Plane, SharedPolicies>,
     pub(crate) waiting: HashMap<RequestId, Waiting>,
-    pub(crate) timers: BTreeMap<(Instant, Timer), ()>,
+    pub(crate) timers: Timers,
     pub(crate) outputs: VecDeque<Output>,
-    pub(crate) reqids: std::collections::BTreeSet<u32>,
+    pub(crate) reqids: Reqids,
     pub(crate) shutting_down: bool,
     next_id: u64,
 }
@@ -153,16 +146,18 @@ impl Engine {
             known: KnownAddresses::default(),
             asked: HashMap::new(),
             connections: BTreeMap::new(),
-            children: HashMap::new(),
-            ikes: HashMap::new(),
+            by_name: BTreeMap::new(),
+            children: BTreeMap::new(),
+            by_sa: HashMap::new(),
+            ikes: BTreeMap::new(),
             policies: HashMap::from([
                 (Plane::Kernel, SharedPolicies::default()),
                 (Plane::Userspace, SharedPolicies::default()),
             ]),
             waiting: HashMap::new(),
-            timers: BTreeMap::new(),
+            timers: Timers::default(),
             outputs: VecDeque::new(),
-            reqids: std::collections::BTreeSet::new(),
+            reqids: Reqids::default(),
             shutting_down: false,
             next_id: 1,
         }
@@ -202,8 +197,7 @@ impl Engine {
 
     /// When [`Input::Timeout`] is due; `None`: not until something else happens.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let own = self.timers.keys().next().map(|(at, _)| *at);
-        [own, self.endpoint.next_timeout()]
+        [self.timers.next(), self.endpoint.next_timeout()]
             .into_iter()
             .flatten()
             .min()
@@ -215,18 +209,16 @@ impl Engine {
     }
 
     fn on_timeout(&mut self, now: Instant) {
-        while let Some((&(at, timer), ())) = self.timers.first_key_value() {
-            if at > now {
-                break;
-            }
-            self.timers.remove(&(at, timer));
+        while let Some(timer) = self.timers.pop(now) {
             match timer {
                 Timer::Retry(id) => {
                     if let Some(c) = self.connections.get_mut(&id) {
                         c.retry_at = None;
                         c.trap.forgive();
+                        if c.oriented.is_err() {
+                            self.look_up_again(id);
+                        }
                     }
-                    self.look_up_again(id);
                     self.reconcile(now, id);
                 }
                 Timer::ReplaceIke(ike) => self.replace(now, ike),
@@ -325,27 +317,6 @@ impl Engine {
         u32::from_be_bytes(bytes)
     }
 
-    pub(crate) fn set_timer(&mut self, at: Instant, timer: Timer) {
-        self.timers.insert((at, timer), ());
-    }
-
-    pub(crate) fn clear_timers(&mut self, matches: impl Fn(&Timer) -> bool) {
-        self.timers.retain(|(_, timer), ()| !matches(timer));
-    }
-
-    /// The smallest free reqid.
-    pub(crate) fn allocate_reqid(&mut self) -> u32 {
-        let mut reqid = FIRST_REQID;
-        for &used in self.reqids.range(FIRST_REQID..) {
-            if used != reqid {
-                break;
-            }
-            reqid += 1;
-        }
-        self.reqids.insert(reqid);
-        reqid
-    }
-
     /// Where a connection's packets are transformed.
     pub(crate) fn plane_of(&self, choice: PlaneChoice) -> Plane {
         match choice {
@@ -382,10 +353,9 @@ impl Engine {
     }
 
     pub(crate) fn find(&self, name: &str) -> Result<ConnectionId, UnknownConnection> {
-        self.connections
-            .iter()
-            .find(|(_, c)| !c.unloaded && &*c.name == name)
-            .map(|(id, _)| *id)
+        self.by_name
+            .get(name)
+            .copied()
             .ok_or_else(|| UnknownConnection(name.to_owned()))
     }
 
@@ -398,9 +368,10 @@ impl Engine {
         if let Some(c) = self.connections.get_mut(&id) {
             // Asked by a person: now, not when the wait is over.
             c.retry_at = None;
+            c.tries = 0;
             c.backoff.reset();
         }
-        self.clear_timers(|t| *t == Timer::Retry(id));
+        self.timers.clear(Timer::Retry(id));
         self.look_up_again(id);
         self.want(now, id, Intent::Up);
         Ok(())
@@ -412,11 +383,10 @@ impl Engine {
     /// [`UnknownConnection`].
     pub fn down(&mut self, now: Instant, name: &str) -> Result<(), UnknownConnection> {
         let id = self.find(name)?;
-        // A trap that the configuration or the user asked for outlives the SA.
-        let to = match self.connections.get(&id).map(|c| c.config.start) {
-            Some(StartAction::OnDemand) => Intent::OnDemand,
-            _ => Intent::Down,
-        };
+        let to = self
+            .connections
+            .get(&id)
+            .map_or(Intent::Down, |c| c.config.start.resting());
         self.take_down(now, id, to);
         Ok(())
     }
@@ -449,50 +419,50 @@ impl Engine {
     /// before that goes, so that nothing passes in clear in between. Where the
     /// plane changes too the old one goes first: the kernel's policies and the
     /// fence of the user-space plane have the same keys.
-    pub fn load(&mut self, now: Instant, set: ConnectionSet) {
+    ///
+    /// # Errors
+    /// [`PlaneConflict`]; nothing has changed then.
+    pub fn load(&mut self, now: Instant, set: ConnectionSet) -> Result<(), PlaneConflict> {
+        self.check_planes(&set.connections)?;
         self.setup = set.setup;
         self.secrets = Arc::new(set.secrets);
         self.endpoint
             .set_config(endpoint_config(&self.options, &self.setup));
-        let old: Vec<(ConnectionId, Arc<Connection>)> = self
+        // By name: the configuration has each name once.
+        let wanted: HashMap<&str, &Connection> = set
             .connections
             .iter()
-            .filter(|(_, c)| !c.unloaded)
-            .map(|(id, c)| (*id, c.config.clone()))
+            .filter(|c| c.start != StartAction::Ignore)
+            .map(|c| (c.name.as_str(), c))
+            .collect();
+        let old: Vec<(ConnectionId, Arc<Connection>)> = self
+            .by_name
+            .values()
+            .filter_map(|id| Some((*id, self.connections.get(id)?.config.clone())))
             .collect();
         // What a person asked for beyond the file outlives a change of the file.
-        let asked: HashMap<Arc<str>, Intent> = self
-            .connections
-            .values()
-            .filter(|c| !c.unloaded && c.intent > c.config.start.intent())
+        let asked: HashMap<Arc<str>, Intent> = old
+            .iter()
+            .filter_map(|(id, _)| self.connections.get(id))
+            .filter(|c| c.intent > c.config.start.intent())
             .map(|c| (c.name.clone(), c.intent))
             .collect();
+        let mut kept = HashSet::new();
         let mut replaced = Vec::new();
         for (id, known) in &old {
-            if set
-                .connections
-                .iter()
-                .any(|c| c == &**known && c.start != StartAction::Ignore)
-            {
-                continue;
-            }
-            let successor = set
-                .connections
-                .iter()
-                .find(|c| c.name == known.name && c.start != StartAction::Ignore);
-            match successor {
+            match wanted.get(known.name.as_str()) {
+                Some(new) if **new == **known => {
+                    kept.insert(known.name.clone());
+                }
                 Some(new) if self.plane_for(new) == self.plane_for(known) => {
-                    if let Some(c) = self.connections.get_mut(id) {
-                        c.unloaded = true;
-                    }
+                    self.disown(*id);
                     replaced.push(*id);
                 }
                 _ => self.unload(now, *id),
             }
         }
         for connection in set.connections {
-            let known = old.iter().any(|(_, k)| **k == connection);
-            if !known && connection.start != StartAction::Ignore {
+            if connection.start != StartAction::Ignore && !kept.contains(&connection.name) {
                 let asked = asked.get(connection.name.as_str()).copied();
                 self.add(now, connection, asked.unwrap_or_default());
             }
@@ -502,6 +472,7 @@ impl Engine {
         }
         self.refresh_directory();
         self.drain_endpoint(now);
+        Ok(())
     }
 
     /// Ends everything politely: peers are told, traps and fences go. Done

@@ -23,16 +23,19 @@ mod event;
 mod io;
 mod orient;
 mod origin;
+mod plane_conflict;
 mod reconcile;
+mod reqids;
 mod secrets;
 mod selectors;
 mod shared_policies;
 mod status;
+mod timers;
 mod transaction;
 
 pub use connection::{
-    ChildOptions, Connection, ConnectionKind, ConnectionSet, HostEnd, HostSpec, IkeOptions,
-    PlaneChoice, Setup, Shunt, StartAction,
+    ChildOptions, Connection, ConnectionKind, ConnectionSet, DeadPeerAction, HostEnd, HostSpec,
+    IkeOptions, PlaneChoice, Setup, Shunt, StartAction,
 };
 pub use connection_state::Intent;
 pub use engine::{
@@ -44,6 +47,7 @@ pub use io::{
 };
 pub use orient::{Addresses, Orientation, Unoriented, orient};
 pub use origin::{FileSpan, Origin, Sourced};
+pub use plane_conflict::PlaneConflict;
 pub use secrets::{SecretEntry, SecretKind, SecretLookupError, SecretOwner, Secrets};
 pub use selectors::{
     MAX_SELECTORS, PriorityClass, TooManySelectors, describe, outbound_selectors, priority,

@@ -4,6 +4,7 @@
 //! what is to what should be. It is called after everything that could have
 //! changed either, and calling it once too often does nothing.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,15 +14,16 @@ use cygnet_ipsec::{Action, Mode, Policy, Protocol, Selector};
 use cygnet_wire::TrafficSelector;
 
 use crate::commands::{Path, PolicyPlan, shunt_policies};
-use crate::connection::{Connection, ConnectionKind, Shunt};
+use crate::connection::{Connection, ConnectionKind, HostSpec, Shunt};
 use crate::connection_state::{Backoff, ConnectionId, Intent, LastFailure, Oriented, State, Trap};
 use crate::directory::{self, Snapshot};
-use crate::engine::{Engine, Ike, Timer, Waiting};
+use crate::engine::{Engine, Ike, Waiting};
 use crate::event::Event;
 use crate::io::{Answer, Plane, Protection, ProtectionId, Request, ResolveQuery};
 use crate::orient::{Unoriented, orient};
 use crate::selectors::outbound_selectors;
 use crate::shared_policies::OwnerId;
+use crate::timers::Timer;
 use crate::transaction::{Completion, Outcome, Step, Transaction};
 
 /// A connection that stood this long has shown that it works: the next failure
@@ -37,7 +39,7 @@ impl Engine {
         let plane = self.plane_for(&connection);
         let reqid = match connection.child.reqid {
             Some(fixed) => fixed,
-            None => self.allocate_reqid(),
+            None => self.reqids.allocate(),
         };
         let intent = connection.start.intent();
         let state = State {
@@ -54,13 +56,17 @@ impl Engine {
             trap_orientation: None,
             negotiating: None,
             replacing: None,
+            ikes: BTreeSet::new(),
             children: Vec::new(),
             backoff: Backoff::default(),
+            tries: 0,
             retry_at: None,
             last_failure: None,
             released: false,
             unloaded: false,
         };
+        self.reqids.assign(reqid, id);
+        self.by_name.insert(state.name.clone(), id);
         self.connections.insert(id, state);
         self.orient(id);
         self.reconcile(now, id);
@@ -68,11 +74,19 @@ impl Engine {
 
     /// Takes a connection out of the configuration.
     pub(crate) fn unload(&mut self, now: Instant, id: ConnectionId) {
-        if let Some(c) = self.connections.get_mut(&id) {
-            c.unloaded = true;
-        }
+        self.disown(id);
         self.take_down(now, id, Intent::Down);
         self.forget_if_idle(id);
+    }
+
+    /// A connection is no longer the one of its name.
+    pub(crate) fn disown(&mut self, id: ConnectionId) {
+        if let Some(c) = self.connections.get_mut(&id) {
+            c.unloaded = true;
+            if self.by_name.get(&c.name) == Some(&id) {
+                self.by_name.remove(&c.name);
+            }
+        }
     }
 
     fn forget_if_idle(&mut self, id: ConnectionId) {
@@ -82,8 +96,8 @@ impl Engine {
         if c.unloaded && c.is_idle() {
             let reqid = c.reqid;
             self.connections.remove(&id);
-            self.reqids.remove(&reqid);
-            self.clear_timers(|t| *t == Timer::Retry(id));
+            self.reqids.unassign(reqid, id);
+            self.timers.clear(Timer::Retry(id));
         }
     }
 
@@ -106,15 +120,10 @@ impl Engine {
         c.retry_at = None;
         c.replacing = None;
         let mut ikes: Vec<IkeSaId> = c.negotiating.into_iter().collect();
-        ikes.extend(
-            self.ikes
-                .iter()
-                .filter(|(_, ike)| ike.connection == Some(id))
-                .map(|(sa, _)| *sa),
-        );
+        ikes.extend(&c.ikes);
         ikes.sort_unstable();
         ikes.dedup();
-        self.clear_timers(|t| *t == Timer::Retry(id));
+        self.timers.clear(Timer::Retry(id));
         for ike in ikes {
             self.endpoint.delete_ike(now, ike);
         }
@@ -213,10 +222,18 @@ impl Engine {
             Answer::Addresses(addresses) => addresses,
             _ => Vec::new(),
         };
-        let found_no_name = addresses.is_empty() && matches!(query, ResolveQuery::Name(_));
-        self.known.answers.insert(query.clone(), addresses);
+        let is_name = matches!(query, ResolveQuery::Name(_));
+        let found_nothing = addresses.is_empty();
+        if found_nothing && is_name && self.known.answers.contains_key(&query) {
+            // An address that was good once is better than none while the resolver is out of order.
+        } else {
+            let earlier = self.known.answers.insert(query.clone(), addresses.clone());
+            if is_name && earlier.is_some_and(|earlier| earlier != addresses) {
+                self.follow_name(now, &query);
+            }
+        }
         self.orient_unoriented(now);
-        if !found_no_name {
+        if !(found_nothing && is_name) {
             return;
         }
         // No event tells when a resolver works again: it has to be asked.
@@ -230,18 +247,38 @@ impl Engine {
             let random = self.random();
             if let Some(c) = self.connections.get_mut(&id) {
                 let at = now + c.backoff.after_failure(random);
-                self.clear_timers(|t| *t == Timer::Retry(id));
-                self.set_timer(at, Timer::Retry(id));
+                self.timers.clear(Timer::Retry(id));
+                self.timers.set(at, Timer::Retry(id));
             }
         }
     }
 
-    /// Asks once more for a name that was not found.
+    /// Asks once more for the names of a connection that does not come up: the peer may have moved.
     pub(crate) fn look_up_again(&mut self, id: ConnectionId) {
-        let oriented = self.connections.get(&id).map(|c| &c.oriented);
-        if let Some(Err(Unoriented::NotFound(query @ ResolveQuery::Name(_)))) = oriented {
-            let query = query.clone();
+        let Some(c) = self.connections.get(&id).filter(|c| !c.unloaded) else {
+            return;
+        };
+        for query in names(&c.config.clone()) {
             self.resolve(query);
+        }
+    }
+
+    /// A name has other addresses now: what is not up and uses it looks for its peer there.
+    fn follow_name(&mut self, now: Instant, query: &ResolveQuery) {
+        let using: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| !c.unloaded && c.oriented.is_ok())
+            .filter(|(_, c)| c.children.is_empty() && c.negotiating.is_none())
+            .filter(|(_, c)| names(&c.config).any(|name| name == *query))
+            .map(|(id, _)| *id)
+            .collect();
+        for &id in &using {
+            self.orient(id);
+        }
+        self.refresh_directory();
+        for id in using {
+            self.reconcile(now, id);
         }
     }
 
@@ -299,7 +336,7 @@ impl Engine {
             if let Some(c) = self.connections.get_mut(&id).filter(|c| c.oriented.is_ok()) {
                 // What it waited for is there.
                 c.retry_at = None;
-                self.clear_timers(|t| *t == Timer::Retry(id));
+                self.timers.clear(Timer::Retry(id));
             }
         }
         self.refresh_directory();
@@ -381,6 +418,7 @@ impl Engine {
             .endpoint
             .initiate(now, peer, Some(child), local, remote);
         c.negotiating = Some(ike);
+        c.ikes.insert(ike);
         self.ikes.insert(
             ike,
             Ike {
@@ -430,6 +468,20 @@ impl Engine {
             text: text.clone(),
             at: now,
         });
+        c.tries = c.tries.saturating_add(1);
+        let given_up = may_retry
+            && predecessor.is_none()
+            && c.config
+                .ike
+                .keying_tries
+                .is_some_and(|most| c.tries >= most.get());
+        if given_up && c.intent == Intent::Up {
+            // The trap stays: what is to be protected must not pass in clear, and may ask again.
+            c.intent = match c.config.child.negotiation_shunt {
+                Shunt::Drop => Intent::OnDemand,
+                _ => c.config.start.resting(),
+            };
+        }
         let wanted = c.intent == Intent::Up || predecessor.is_some();
         let retry_in =
             (wanted && may_retry && !shutting_down).then(|| c.backoff.after_failure(random));
@@ -439,9 +491,9 @@ impl Engine {
         let connection = c.name.clone();
         let failure_shunt_releases = c.config.child.failure_shunt == Shunt::Passthrough;
         if let (Some(ike), Some(wait)) = (predecessor, retry_in) {
-            self.set_timer(now + wait, Timer::ReplaceIke(ike));
+            self.timers.set(now + wait, Timer::ReplaceIke(ike));
         } else if let Some(at) = c.retry_at {
-            self.set_timer(at, Timer::Retry(id));
+            self.timers.set(at, Timer::Retry(id));
         } else if failure_shunt_releases
             && self
                 .connections
@@ -460,6 +512,7 @@ impl Engine {
             text,
             retry_in,
         });
+        self.look_up_again(id);
         self.forget_if_idle(id);
     }
 
@@ -476,13 +529,17 @@ impl Engine {
             c.backoff.reset();
         }
         let connection = c.name.clone();
-        if c.intent == Intent::Up && c.negotiating.is_none() && c.retry_at.is_none() {
+        let comes_back = c.intent == Intent::Up && c.negotiating.is_none() && c.retry_at.is_none();
+        if comes_back {
             // Soon, but not at once: a peer that closes whatever it opens must not keep us spinning.
             let at = now + c.backoff.after_failure(random);
             c.retry_at = Some(at);
-            self.set_timer(at, Timer::Retry(id));
+            self.timers.set(at, Timer::Retry(id));
         }
         self.tell(Event::ConnectionDown { connection });
+        if comes_back {
+            self.look_up_again(id);
+        }
         self.reconcile(now, id);
     }
 
@@ -649,7 +706,7 @@ impl Engine {
         if let Some(c) = self.connections.get_mut(&id) {
             let at = now + c.backoff.after_failure(random);
             c.retry_at = Some(at);
-            self.set_timer(at, Timer::Retry(id));
+            self.timers.set(at, Timer::Retry(id));
         }
     }
 
@@ -671,10 +728,9 @@ impl Engine {
         match event {
             cygnet_ipsec::Event::Acquire(acquire) => self.on_acquire(now, plane, &acquire),
             cygnet_ipsec::Event::Expire(expire) => {
-                let child = self.children.iter().find(|(_, c)| {
-                    c.plane == plane && (c.inbound == expire.sa || c.outbound == expire.sa)
-                });
-                let Some((&child, _)) = child else { return };
+                let Some(&child) = self.by_sa.get(&(plane, expire.sa)) else {
+                    return;
+                };
                 if expire.hard {
                     self.endpoint.delete_child(now, child);
                 } else if let Some(info) = self.endpoint.child_sa(child) {
@@ -706,10 +762,11 @@ impl Engine {
     /// A packet met a trap: whose? By reqid and policy, never by guess.
     fn on_acquire(&mut self, now: Instant, plane: Plane, acquire: &cygnet_ipsec::Acquire) {
         let reqid = acquire.template.reqid;
-        let owner = self.connections.iter().find(|(_, c)| {
-            c.plane == plane && c.reqid == reqid && c.trap_policies.contains(&acquire.policy)
+        let owner = self.reqids.connections(reqid).find_map(|id| {
+            let c = self.connections.get(&id)?;
+            (c.plane == plane && c.trap_policies.contains(&acquire.policy)).then_some((id, c))
         });
-        let Some((&id, c)) = owner else {
+        let Some((id, c)) = owner else {
             return self.tell(Event::ForeignAcquire { plane, reqid });
         };
         let connection = c.name.clone();
@@ -727,6 +784,16 @@ impl Engine {
             self.initiate(now, id, hint);
         }
     }
+}
+
+/// The names that a connection's ends are looked up by.
+fn names(connection: &Connection) -> impl Iterator<Item = ResolveQuery> + '_ {
+    [&connection.left, &connection.right]
+        .into_iter()
+        .filter_map(|end| match &end.host.value {
+            HostSpec::Name(name) => Some(ResolveQuery::Name(name.clone())),
+            _ => None,
+        })
 }
 
 /// The packet as the first, narrow traffic selectors of the proposal (RFC 7296 section 2.9).

@@ -14,6 +14,7 @@ use crate::connection_state::{Intent, State, Trap};
 use crate::engine::Engine;
 use crate::io::Plane;
 use crate::selectors::describe;
+use crate::timers::Timer;
 
 /// Everything.
 #[derive(Clone, Debug, Serialize)]
@@ -99,6 +100,12 @@ pub struct IkeStatus {
     /// Time since the peer was last heard.
     #[serde(serialize_with = "seconds_option")]
     pub last_heard: Option<Duration>,
+    /// Time until a successor is made.
+    #[serde(serialize_with = "seconds_option")]
+    pub rekey_in: Option<Duration>,
+    /// Time until it ends, successor or not.
+    #[serde(serialize_with = "seconds_option")]
+    pub expires_in: Option<Duration>,
 }
 
 /// One child SA.
@@ -229,6 +236,10 @@ impl Engine {
             .and_then(|id| self.connections.get(&id))
             .map(|c| c.name.to_string());
         let since = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
+        let until = |timer| {
+            let due = self.timers.due(timer)?;
+            Some(due.saturating_duration_since(now))
+        };
         IkeStatus {
             id: info.id.0,
             connection,
@@ -245,6 +256,8 @@ impl Engine {
             nat_remote: info.nat.remote,
             established: since(info.established),
             last_heard: since(info.last_heard),
+            rekey_in: until(Timer::ReplaceIke(info.id)),
+            expires_in: until(Timer::ExpireIke(info.id)),
         }
     }
 

@@ -1,9 +1,10 @@
 //! The IKE half and the child half of a connection.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use cygnet_crypto::{EspProposal, IkeProposal, NameError, NameErrorKind};
-use cygnet_engine::{ChildOptions, IkeOptions, Shunt, Sourced};
+use cygnet_engine::{ChildOptions, DeadPeerAction, IkeOptions, Shunt, Sourced};
 use cygnet_ike::{AuthMethod, Encapsulation, RetransmitPolicy};
 use cygnet_ipsec::Mark;
 
@@ -75,6 +76,20 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
         );
         values.refuse(assignment, error);
     }
+    // The first word is strongSwan's for no probes at all, the second the absence of the keyword.
+    let (probes, dead_peer) = values.get("dpdaction", (true, None), |text| {
+        choice(
+            text,
+            &[
+                ("none", (false, None)),
+                ("clear", (true, Some(DeadPeerAction::Clear))),
+                ("trap", (true, Some(DeadPeerAction::Trap))),
+                ("hold", (true, Some(DeadPeerAction::Trap))),
+                ("restart", (true, Some(DeadPeerAction::Restart))),
+                ("restart-by-peer", (true, Some(DeadPeerAction::Restart))),
+            ],
+        )
+    });
     let liveness = values.get("dpddelay", Duration::ZERO, |text| {
         duration(text, TimeUnit::Seconds)
     });
@@ -91,7 +106,12 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
             max_interval: default.max_interval.max(initial),
             ..default
         },
-        liveness: (liveness > Duration::ZERO).then_some(liveness),
+        liveness: (probes && liveness > Duration::ZERO).then_some(liveness),
+        dead_peer,
+        keying_tries: values.get("keyingtries", None, |text| match text {
+            "%forever" => Ok(None),
+            _ => number(text, 0..=u32::MAX).map(NonZeroU32::new),
+        }),
         encapsulation: values.get("encapsulation", Encapsulation::Auto, |text| {
             match yes_no(text) {
                 Ok(true) => Ok(Encapsulation::Yes),

@@ -175,6 +175,8 @@ pub const KEYWORDS: &[Keyword] = &[
     row(Conn, "retransmit-interval", "duration, in ms without a unit", "500ms", Supported, "Wait before the first repetition of a request; doubles each time."),
     row(Conn, "retransmit-timeout", "duration", "60s", Supported, "When a request is given up and the peer is dead."),
     row(Conn, "dpddelay", "duration", "0", Supported, "Silence after which the peer is probed; 0: never."),
+    row(Conn, "dpdaction", "none, clear, trap (hold), restart", "", Supported, "When the peer is found dead: do not even look; end the connection; end it and set a trap; bring it up again. Without it, the connection stays wanted as it was. libreswan 5 ignores it."),
+    row(Conn, "keyingtries", "number, %forever", "%forever", Supported, "Failed attempts in a row after which a connection is no longer tried by itself, only for the next packet; 0: never. libreswan 5 ignores it."),
     row(Conn, "pfs", "yes, no", "yes", IDLE_BUT_YES, "A key exchange with every Child SA but the first."),
     row(Conn, "reauth", "yes, no", "no", REFUSED_UNLESS_NO, "Authenticate anew instead of rekeying."),
     // --- conn: packets ---
@@ -250,8 +252,6 @@ pub const KEYWORDS: &[Keyword] = &[
     row(Conn, "ignore-peer-dns", "yes, no", "no", IDLE_BUT_YES, "Leave the peer's DNS servers alone."),
     row(Conn, "nm-configured", "yes, no", "no", IDLE_BUT_NO, "NetworkManager manages the connection."),
     // --- conn: no more ---
-    row(Conn, "dpdaction", "", "", Obsolete("a dead peer's connection does what `auto=` says"), "What to do about a dead peer."),
-    row(Conn, "keyingtries", "", "", Obsolete("connections are tried until they are taken down"), "How often to try."),
     row(Conn, "clientaddrfamily", "", "", Obsolete("the networks say it themselves"), "Family of the networks."),
     row(Conn, "aggressive", "yes, no", "no", IKEV1, "Aggressive mode."),
     row(Conn, "aggrmode", "yes, no", "", Alias("aggressive"), ""),

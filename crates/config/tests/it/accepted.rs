@@ -6,7 +6,8 @@ use std::time::Duration;
 use cygnet_config::{Section, Severity, Status, load};
 use cygnet_crypto::Encryption;
 use cygnet_engine::{
-    ConnectionKind, HostSpec, Origin, PlaneChoice, SecretKind, Setup, Shunt, StartAction,
+    ConnectionKind, DeadPeerAction, HostSpec, Origin, PlaneChoice, SecretKind, Setup, Shunt,
+    StartAction,
 };
 use cygnet_ike::{Encapsulation, Identity, TsTemplate};
 use cygnet_ipsec::Mark;
@@ -232,6 +233,26 @@ fn lives_and_retries() {
     assert_eq!(c.ike.retransmit.initial, Duration::from_millis(250));
     assert_eq!(c.ike.retransmit.timeout, Duration::from_secs(20));
     assert_eq!(c.ike.liveness, Some(Duration::from_secs(30)));
+}
+
+#[test]
+fn dead_peers_and_attempts() {
+    let of = |body: &str| {
+        let ike = connection(&format!("dpddelay=30\n {body}")).ike;
+        (ike.liveness.is_some(), ike.dead_peer)
+    };
+    assert_eq!(of("rekey=yes"), (true, None));
+    assert_eq!(of("dpdaction=none"), (false, None));
+    assert_eq!(of("dpdaction=clear"), (true, Some(DeadPeerAction::Clear)));
+    assert_eq!(of("dpdaction=hold"), (true, Some(DeadPeerAction::Trap)));
+    assert_eq!(of("dpdaction=trap"), (true, Some(DeadPeerAction::Trap)));
+    assert_eq!(
+        of("dpdaction=restart"),
+        (true, Some(DeadPeerAction::Restart))
+    );
+    let tries = |text: &str| connection(&format!("keyingtries={text}")).ike.keying_tries;
+    assert_eq!((tries("%forever"), tries("0")), (None, None));
+    assert_eq!(tries("3").map(u32::from), Some(3));
 }
 
 #[test]

@@ -269,12 +269,15 @@ impl Daemon {
     }
 
     fn reload(&mut self) -> Result<String, String> {
-        let result = start::load(&self.config, &self.secrets);
+        let result = start::load(&self.config, &self.secrets).and_then(|set| {
+            let (count, listen) = (set.connections.len(), set.setup.listen.clone());
+            let loaded = self.engine.load(Instant::now(), set);
+            loaded.map_err(|conflict| conflict.to_string())?;
+            Ok((count, listen))
+        });
         match result {
-            Ok(set) => {
-                let count = set.connections.len();
-                self.network.listen_on(&set.setup.listen);
-                self.engine.load(Instant::now(), set);
+            Ok((count, listen)) => {
+                self.network.listen_on(&listen);
                 self.update_addresses();
                 let text = format!("{count} connections loaded");
                 tracing::info!(event = "reloaded", "{text}");

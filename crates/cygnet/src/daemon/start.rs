@@ -398,7 +398,9 @@ pub(super) async fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Dae
     };
     let (listen, all) = network.addresses()?;
     engine.handle(Instant::now(), Input::Addresses(all));
-    engine.load(Instant::now(), set);
+    engine
+        .load(Instant::now(), set)
+        .map_err(|conflict| StartError::Configuration(conflict.to_string()))?;
 
     let mut sockets = Sockets::new((setup.ike_port, setup.nat_port), escape_mark(), datagrams);
     let takers = takers(&engine);

@@ -83,6 +83,8 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             auth: AuthMethod::Psk,
             retransmit: RetransmitPolicy::default(),
             liveness: None,
+            dead_peer: None,
+            keying_tries: None,
             encapsulation: Encapsulation::Auto,
             lifetime: Duration::from_secs(8 * 3600),
         },
@@ -200,7 +202,8 @@ impl Network {
 
     pub fn load(&mut self, host: usize, set: ConnectionSet) {
         let now = self.now;
-        self.hosts[host].engine.load(now, set);
+        let loaded = self.hosts[host].engine.load(now, set);
+        loaded.expect("the connections go together");
         self.settle();
     }
 
