@@ -1,8 +1,10 @@
-//! The key schedule of IKEv2 as one type per stage (RFC 7296 §2.13–2.14, 2.17–2.18).
+//! The key schedule of IKEv2 as one type per stage (RFC 7296 §2.13–2.14, 2.17–2.18), with additional key exchanges
+//! (RFC 9370 §2.2.2, §2.2.4) and post-quantum preshared keys (RFC 8784 §3, RFC 9867 §3.1).
 //!
 //! ```text
 //! g^ir, Ni, Nr ──► Skeyseed ──expand──► IkeKeys { sk_d, sk_ai, sk_ar, sk_ei, sk_er, sk_pi, sk_pr }
 //!                     ▲                           │
+//!                     ├── additional, with_ppk ◄──┤  in an IKE_INTERMEDIATE exchange
 //!                     └──────── rekeyed ◄──────── SkD ──child_keys──► ChildKeys { initiator, responder }
 //! ```
 //!
@@ -30,18 +32,43 @@ impl Skeyseed {
         Skeyseed(prf.compute(key.as_ref(), &[shared.as_ref()]))
     }
 
-    /// The SKEYSEED of an IKE SA made by rekeying: `prf(SK_d (old), g^ir (new) | Ni | Nr)`.
+    /// The SKEYSEED of an IKE SA made by rekeying: `prf(SK_d (old), g^ir (new) | Ni | Nr)`, and with additional key
+    /// exchanges `prf(SK_d, SK(0) | Ni | Nr | SK(1) | … | SK(n))` (RFC 9370 §2.2.4).
     ///
-    /// The PRF is the *old* SA's, which [`SkD`] carries; the nonces are those of the CREATE_CHILD_SA exchange.
-    pub fn rekeyed(old: &SkD, ni: &[u8], nr: &[u8], shared: &SharedSecret) -> Self {
+    /// The PRF is the *old* SA's, which [`SkD`] carries; the nonces are those of the CREATE_CHILD_SA exchange, `shared`
+    /// is its secret and `additional` those of the IKE_FOLLOWUP_KE exchanges in their order.
+    pub fn rekeyed(
+        old: &SkD,
+        ni: &[u8],
+        nr: &[u8],
+        shared: &SharedSecret,
+        additional: &[SharedSecret],
+    ) -> Self {
         //= rfc7296#2.18
         //# The old and new IKE SA may have selected a different PRF.  Because
         //# the rekeying exchange belongs to the old IKE SA, it is the old IKE
         //# SA's PRF that is used to generate SKEYSEED.
-        Skeyseed(
-            old.prf
-                .compute(old.key.as_ref(), &[shared.as_ref(), ni, nr]),
-        )
+        let mut parts = vec![shared.as_ref(), ni, nr];
+        parts.extend(additional.iter().map(AsRef::as_ref));
+        Skeyseed(old.prf.compute(old.key.as_ref(), &parts))
+    }
+
+    /// The SKEYSEED after an additional key exchange in IKE_INTERMEDIATE:
+    /// `SKEYSEED(n) = prf(SK_d(n-1), SK(n) | Ni | Nr)` (RFC 9370 §2.2.2).
+    ///
+    /// `previous` is the SK_d that was in force during the exchange, `ni` and `nr` are the nonces of IKE_SA_INIT. The IKE
+    /// SA keeps its SPIs in [`Self::expand`].
+    pub fn additional(previous: &SkD, ni: &[u8], nr: &[u8], shared: &SharedSecret) -> Self {
+        Self::rekeyed(previous, ni, nr, shared, &[])
+    }
+
+    /// The SKEYSEED after a post-quantum preshared key was agreed on in IKE_INTERMEDIATE: `prf+(PPK, SK_d)`, as long as
+    /// the PRF's preferred key (RFC 9867 §3.1).
+    ///
+    /// If the same exchange was an additional key exchange too, `previous` is the SK_d after that. The IKE SA keeps its
+    /// nonces and SPIs in [`Self::expand`].
+    pub fn with_ppk(previous: &SkD, ppk: &[u8]) -> Self {
+        Skeyseed(mix_ppk(previous.prf, ppk, &previous.key))
     }
 
     /// All keys of the IKE SA: `prf+(SKEYSEED, Ni | Nr | SPIi | SPIr)` cut into SK_d, SK_ai, SK_ar, SK_ei, SK_er, SK_pi
@@ -157,24 +184,40 @@ impl SkD {
         self.prf
     }
 
-    /// The keys of a Child SA: `KEYMAT = prf+(SK_d, [g^ir (new)] | Ni | Nr)` (RFC 7296 §2.17).
+    /// SK_d with a post-quantum preshared key mixed in: `prf+(PPK, SK_d')` (RFC 8784 §3). SK_pi and SK_pr change with it.
+    pub fn with_ppk(&self, ppk: &[u8]) -> Self {
+        SkD {
+            prf: self.prf,
+            key: mix_ppk(self.prf, ppk, &self.key),
+        }
+    }
+
+    /// The keys of a Child SA: `KEYMAT = prf+(SK_d, [g^ir (new)] | Ni | Nr)` (RFC 7296 §2.17), and with additional key
+    /// exchanges `prf+(SK_d, SK(0) | Ni | Nr | SK(1) | … | SK(n))` (RFC 9370 §2.2.4).
     ///
-    /// The nonces are those of the exchange that makes the Child SA: IKE_SA_INIT's for the first one. "Initiator" and
-    /// "responder" in the result are the roles in that exchange, whoever began the IKE SA.
+    /// `secrets` are those of the CREATE_CHILD_SA exchange and of the IKE_FOLLOWUP_KE exchanges after it, in their order;
+    /// none for the first Child SA and without perfect forward secrecy. The nonces are those of the exchange that makes
+    /// the Child SA: IKE_SA_INIT's for the first one. "Initiator" and "responder" in the result are the roles in that
+    /// exchange, whoever began the IKE SA.
     pub fn child_keys(
         &self,
         suite: &EspSuite,
-        new_secret: Option<&SharedSecret>,
+        secrets: &[SharedSecret],
         ni: &[u8],
         nr: &[u8],
     ) -> ChildKeys {
         let encryption_len = suite.encryption.key_len();
         let integrity_len = suite.integrity.map_or(0, Integrity::key_len);
-        let new_secret = new_secret.map_or(&[][..], AsRef::as_ref);
+        let (first, additional) = match secrets {
+            [first, additional @ ..] => (first.as_ref(), additional),
+            [] => (&[][..], &[][..]),
+        };
+        let mut seed = vec![first, ni, nr];
+        seed.extend(additional.iter().map(AsRef::as_ref));
         let mut stream = KeyStream::new(
             self.prf,
             &self.key,
-            &[new_secret, ni, nr],
+            &seed,
             2 * (encryption_len + integrity_len),
         );
         //= rfc7296#2.17
@@ -223,6 +266,15 @@ impl AuthKey {
         AuthKey { prf, key }
     }
 
+    /// The key with a post-quantum preshared key mixed in: `prf+(PPK, SK_p')` (RFC 8784 §3). The one without it is still
+    /// needed where NO_PPK_AUTH is possible.
+    pub fn with_ppk(&self, ppk: &[u8]) -> Self {
+        AuthKey {
+            prf: self.prf,
+            key: mix_ppk(self.prf, ppk, &self.key),
+        }
+    }
+
     /// `prf(SK_p, parts…)`.
     pub fn mac(&self, parts: &[&[u8]]) -> SecretBytes {
         self.prf.compute(self.key.as_ref(), parts)
@@ -256,6 +308,33 @@ pub struct DirectionKeys {
     pub encryption: SecretBytes,
     /// Key of the integrity algorithm; empty with an AEAD cipher.
     pub integrity: SecretBytes,
+}
+
+/// What shows that both ends mean the same PPK: the first eight octets of `prf(PPK, Ni | Nr | SPIi | SPIr)`
+/// (RFC 9867 §3.1, the PPK Confirmation of a PPK_IDENTITY_KEY notify).
+pub fn ppk_confirmation(
+    prf: Prf,
+    ppk: &[u8],
+    ni: &[u8],
+    nr: &[u8],
+    spi_i: u64,
+    spi_r: u64,
+) -> [u8; 8] {
+    let spis = (spi_i.to_be_bytes(), spi_r.to_be_bytes());
+    let whole = prf.compute(ppk, &[ni, nr, &spis.0, &spis.1]);
+    // Every PRF has more output than that.
+    whole.as_ref().first_chunk().copied().unwrap_or_default()
+}
+
+/// `prf+(PPK, SK_x)`, as long as `key` (RFC 8784 §3).
+fn mix_ppk(prf: Prf, ppk: &[u8], key: &SecretBytes) -> SecretBytes {
+    KeyStream::new(
+        prf,
+        &SecretBytes::copy_from(ppk),
+        &[key.as_ref()],
+        key.len(),
+    )
+    .take(key.len())
 }
 
 /// The output of prf+, taken piece by piece.

@@ -8,15 +8,16 @@
 //! |---|---|---|
 //! | names and numbers | [`Encryption`], [`Integrity`], [`Prf`], [`KeyExchange`] | IANA registry "IKEv2 Parameters" |
 //! | lists of algorithms | [`IkeProposal`], [`EspProposal`], [`NameError`] | ipsec.conf(5), swanctl.conf(5) |
-//! | Diffie-Hellman | [`KeyExchangeProvider`], [`StandardKeyExchange`] | RFC 3526, 5903, 6989, 7748, 8031 |
-//! | key schedule | [`Skeyseed`], [`SkD`], [`IkeKeys`], [`ChildKeys`] | RFC 7296 §2.13–2.18 |
+//! | key exchange | [`KeyExchangeProvider`], [`StandardKeyExchange`] | RFC 3526, 5903, 6989, 7748, 8031, FIPS 203 |
+//! | key schedule | [`Skeyseed`], [`SkD`], [`IkeKeys`], [`ChildKeys`] | RFC 7296 §2.13–2.18, RFC 9370, 8784, 9867 |
 //! | authentication | [`psk_auth`], [`AuthKey`] | RFC 7296 §2.15 |
 //! | SK payload | [`Protection`] | RFC 7296 §3.14, RFC 5282 |
 //! | ESP packets | [`EspCipher`] | RFC 4303, 4106, 7634, 3602, 4868 |
 //!
 //! Slots for more: a new cipher is a variant of [`Encryption`] and an arm in the private modules `aead` or `cbc`; a new
-//! MAC is a variant of [`Integrity`] or [`Prf`] and an arm in `mac`; a key encapsulation mechanism implements
-//! [`KeyExchangeProvider::respond`], which is why the responder never calls `generate` and `agree` itself.
+//! MAC is a variant of [`Integrity`] or [`Prf`] and an arm in `mac`; a key exchange method is a variant of [`KeyExchange`]
+//! and an arm in [`StandardKeyExchange`]. A responder calls [`KeyExchangeProvider::respond`] and never `generate` and
+//! `agree`, since a key encapsulation mechanism has no key pair there.
 #![forbid(unsafe_code)]
 
 mod aead;
@@ -44,7 +45,12 @@ pub use esp::{EspCipher, EspKeyError, EspOpenError, EspSealError};
 pub use key_exchange::{
     KeyExchangeError, KeyExchangeProvider, PrivateKey, SharedSecret, StandardKeyExchange,
 };
-pub use key_schedule::{AuthKey, ChildKeys, DirectionKeys, IkeKeys, SkD, Skeyseed};
-pub use proposal::{EspProposal, EspSuite, IkeProposal, IkeSuite, NameError, NameErrorKind};
+pub use key_schedule::{
+    AuthKey, ChildKeys, DirectionKeys, IkeKeys, SkD, Skeyseed, ppk_confirmation,
+};
+pub use proposal::{
+    Additional, AdditionalOffer, EspProposal, EspSuite, IkeProposal, IkeSuite, MAX_ADDITIONAL,
+    NameError, NameErrorKind,
+};
 pub use protection::{OpenError, Protection, ProtectionError};
 pub use secret::{SecretBytes, constant_time_eq};

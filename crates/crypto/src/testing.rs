@@ -64,11 +64,49 @@ impl KeyExchangeProvider for InsecureKeyExchange {
         method: KeyExchange,
         entropy: &mut dyn Entropy,
     ) -> Result<Box<dyn PrivateKey>, KeyExchangeError> {
-        let mut id = [0; ID_LEN];
-        entropy.fill(&mut id);
-        let public = id.into_iter().cycle().take(method.public_len()).collect();
+        let public = public_value(method.initiator_public_len(), entropy);
         Ok(Box::new(InsecureKey { method, public }))
     }
+
+    fn respond(
+        &self,
+        method: KeyExchange,
+        peer_public: &[u8],
+        entropy: &mut dyn Entropy,
+    ) -> Result<(Vec<u8>, SharedSecret), KeyExchangeError> {
+        let theirs = id_of(method, method.initiator_public_len(), peer_public)?;
+        let public = public_value(method.responder_public_len(), entropy);
+        let ours = public.get(..ID_LEN).unwrap_or_default();
+        let secret = secret_of(method, theirs, ours);
+        Ok((public, secret))
+    }
+}
+
+fn public_value(len: usize, entropy: &mut dyn Entropy) -> Vec<u8> {
+    let mut id = [0; ID_LEN];
+    entropy.fill(&mut id);
+    id.into_iter().cycle().take(len).collect()
+}
+
+/// The key that a public value repeats.
+fn id_of(method: KeyExchange, len: usize, public: &[u8]) -> Result<&[u8], KeyExchangeError> {
+    check_len(method, len, public)?;
+    let id = public.get(..ID_LEN).unwrap_or_default();
+    if id.iter().cycle().zip(public).all(|(a, b)| a == b) {
+        Ok(id)
+    } else {
+        Err(KeyExchangeError::PublicInvalid(method))
+    }
+}
+
+fn secret_of(method: KeyExchange, initiator: &[u8], responder: &[u8]) -> SharedSecret {
+    let id = method.iana_id().to_be_bytes();
+    let secret = sha256(&[b"insecure", &id, initiator, responder])
+        .into_iter()
+        .cycle()
+        .take(method.shared_len())
+        .collect();
+    SharedSecret::new(SecretBytes::new(secret))
 }
 
 impl PrivateKey for InsecureKey {
@@ -76,25 +114,10 @@ impl PrivateKey for InsecureKey {
         &self.public
     }
 
-    fn agree(self: Box<Self>, peer_public: &[u8]) -> Result<SharedSecret, KeyExchangeError> {
-        check_len(self.method, peer_public)?;
-        let theirs = peer_public.get(..ID_LEN).unwrap_or_default();
-        if !theirs.iter().cycle().zip(peer_public).all(|(a, b)| a == b) {
-            return Err(KeyExchangeError::PublicInvalid(self.method));
-        }
+    fn agree(&self, peer_public: &[u8]) -> Result<SharedSecret, KeyExchangeError> {
+        let theirs = id_of(self.method, self.method.responder_public_len(), peer_public)?;
         let ours = self.public.get(..ID_LEN).unwrap_or_default();
-        let (low, high) = if ours < theirs {
-            (ours, theirs)
-        } else {
-            (theirs, ours)
-        };
-        let id = self.method.iana_id().to_be_bytes();
-        let secret = sha256(&[b"insecure", &id, low, high])
-            .into_iter()
-            .cycle()
-            .take(self.method.shared_len())
-            .collect();
-        Ok(SharedSecret::new(SecretBytes::new(secret)))
+        Ok(secret_of(self.method, ours, theirs))
     }
 
     fn method(&self) -> KeyExchange {
@@ -123,7 +146,8 @@ mod tests {
                 let (public, theirs) = InsecureKeyExchange
                     .respond(method, initiator.public(), &mut entropy)
                     .unwrap();
-                assert_eq!(public.len(), method.public_len());
+                assert_eq!(initiator.public().len(), method.initiator_public_len());
+                assert_eq!(public.len(), method.responder_public_len());
                 let ours = initiator.agree(&public).unwrap();
                 assert_eq!(ours, theirs);
                 assert_eq!(ours.as_ref().len(), method.shared_len());

@@ -69,7 +69,7 @@ impl Agreed {
         ni: &[u8],
         nr: &[u8],
     ) -> Request {
-        let keys = sk_d.child_keys(&self.suite, None, ni, nr);
+        let keys = sk_d.child_keys(&self.suite, &[], ni, nr);
         let (keys_out, keys_in) = if self.initiator {
             (keys.initiator, keys.responder)
         } else {

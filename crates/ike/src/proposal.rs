@@ -6,7 +6,8 @@
 //! (RFC 7296 §2.7); the types of `cygnet_crypto` see to that.
 
 use cygnet_crypto::{
-    Encryption, EspProposal, EspSuite, IkeProposal, IkeSuite, Integrity, KeyExchange, Prf,
+    Additional, Encryption, EspProposal, EspSuite, IkeProposal, IkeSuite, Integrity, KeyExchange,
+    Prf,
 };
 use cygnet_wire::{
     EncrId, EsnId, IntegId, KeId, PrfId, Proposal, ProtocolId, Spi, Transform, TransformType,
@@ -185,6 +186,7 @@ fn ike_match(ours: &IkeProposal, theirs: &Known) -> Option<IkeSuite> {
         integrity,
         prf: first_common(&theirs.prf, &ours.prf)?,
         key_exchange: first_common(&theirs.key_exchange, &ours.key_exchange)?,
+        additional: Additional::default(),
     })
 }
 
@@ -194,6 +196,7 @@ fn esp_match(ours: &EspProposal, theirs: &Known) -> Option<EspSuite> {
         encryption,
         integrity,
         key_exchange: None,
+        additional: Additional::default(),
         //= rfc7296#3.3.3
         //# ESP             ENCR, ESN
         esn: first_common(&theirs.esn, &ours.esn)?,

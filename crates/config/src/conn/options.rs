@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use cygnet_crypto::{EspProposal, IkeProposal, NameError, NameErrorKind};
+use cygnet_crypto::{AdditionalOffer, EspProposal, IkeProposal, NameError, NameErrorKind};
 use cygnet_engine::{ChildOptions, DeadPeerAction, IkeOptions, Shunt, Sourced};
 use cygnet_ike::{AuthMethod, Encapsulation, RetransmitPolicy};
 use cygnet_ipsec::Mark;
@@ -33,6 +33,18 @@ fn proposals<T>(text: &str, parse: impl FnOnce(&str) -> Result<T, NameError>) ->
             None => error,
         };
         error.at(e.offset..e.offset + e.token.len())
+    })
+}
+
+/// A list without additional key exchanges, which nobody does yet.
+fn without_additional<T>(list: Vec<T>, offer: impl Fn(&T) -> &AdditionalOffer) -> Parsed<Vec<T>> {
+    let none = |one: &T| offer(one).iter().flatten().all(Option::is_none);
+    if list.iter().all(none) {
+        return Ok(list);
+    }
+    Err(ValueError {
+        fault: Fault::Unsupported,
+        ..ValueError::new("known but not supported: additional key exchanges (RFC 9370)")
     })
 }
 
@@ -96,7 +108,8 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
     IkeOptions {
         proposals: values
             .sourced(Side::Both, "ike", |text| {
-                proposals(text, IkeProposal::parse_ipsec_conf)
+                let list = proposals(text, IkeProposal::parse_ipsec_conf)?;
+                without_additional(list, |proposal| &proposal.additional)
             })
             .unwrap_or_else(|| Sourced::default_value(IkeProposal::default_list())),
         auth: AuthMethod::Psk,
@@ -206,7 +219,8 @@ fn rekey_margin(values: &mut Values<'_, '_>, lifetime: Duration) -> Duration {
 fn esp_proposals(values: &mut Values<'_, '_>, replay_window: u32) -> Sourced<Vec<EspProposal>> {
     let mut list = values
         .sourced(Side::Both, "esp", |text| {
-            proposals(text, EspProposal::parse_ipsec_conf)
+            let list = proposals(text, EspProposal::parse_ipsec_conf)?;
+            without_additional(list, |proposal| &proposal.additional)
         })
         .unwrap_or_else(|| Sourced::default_value(EspProposal::default_list()));
     let wanted = values.optional(Side::Both, "esn", |text| match yes_no(text) {

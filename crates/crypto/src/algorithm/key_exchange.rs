@@ -19,11 +19,31 @@ pub enum KeyExchange {
     Ecp521 = 21,
     /// Curve25519 (RFC 8031).
     X25519 = 31,
+    /// ML-KEM-512 (FIPS 203; draft-ietf-ipsecme-ikev2-mlkem).
+    MlKem512 = 35,
+    /// ML-KEM-768 (FIPS 203; draft-ietf-ipsecme-ikev2-mlkem).
+    MlKem768 = 36,
+    /// ML-KEM-1024 (FIPS 203; draft-ietf-ipsecme-ikev2-mlkem).
+    MlKem1024 = 37,
 }
 
 impl KeyExchange {
-    /// Every supported method in order of preference.
-    pub const ALL: [KeyExchange; 7] = [
+    /// Every supported method.
+    pub const ALL: [KeyExchange; 10] = [
+        KeyExchange::X25519,
+        KeyExchange::Ecp256,
+        KeyExchange::Ecp384,
+        KeyExchange::Ecp521,
+        KeyExchange::Modp3072,
+        KeyExchange::Modp4096,
+        KeyExchange::Modp2048,
+        KeyExchange::MlKem512,
+        KeyExchange::MlKem768,
+        KeyExchange::MlKem1024,
+    ];
+
+    /// What a proposal that names no method offers, in order of preference.
+    pub const DEFAULT: [KeyExchange; 7] = [
         KeyExchange::X25519,
         KeyExchange::Ecp256,
         KeyExchange::Ecp384,
@@ -43,9 +63,13 @@ impl KeyExchange {
         Self::ALL.into_iter().find(|k| k.iana_id() == id)
     }
 
-    /// Octets of the Key Exchange Data field of a KE payload, the same for both roles.
-    pub const fn public_len(self) -> usize {
+    /// Octets of the Key Exchange Data that the initiator of an exchange sends: its public value, or its encapsulation
+    /// key (FIPS 203 table 3).
+    pub const fn initiator_public_len(self) -> usize {
         match self {
+            KeyExchange::MlKem512 => 800,
+            KeyExchange::MlKem768 => 1184,
+            KeyExchange::MlKem1024 => 1568,
             KeyExchange::Modp2048 => 256,
             KeyExchange::Modp3072 => 384,
             KeyExchange::Modp4096 => 512,
@@ -56,17 +80,31 @@ impl KeyExchange {
         }
     }
 
+    /// Octets of the Key Exchange Data that the responder of an exchange sends: its public value, or the ciphertext
+    /// (FIPS 203 table 3).
+    pub const fn responder_public_len(self) -> usize {
+        match self {
+            KeyExchange::MlKem512 => 768,
+            KeyExchange::MlKem768 => 1088,
+            KeyExchange::MlKem1024 => 1568,
+            _ => self.initiator_public_len(),
+        }
+    }
+
     /// Octets of the shared secret g^ir as it enters the key schedule.
     pub const fn shared_len(self) -> usize {
         match self {
             KeyExchange::Modp2048 | KeyExchange::Modp3072 | KeyExchange::Modp4096 => {
-                self.public_len()
+                self.initiator_public_len()
             }
             // The x coordinate alone (RFC 5903 §7).
             KeyExchange::Ecp256 | KeyExchange::Ecp384 | KeyExchange::Ecp521 => {
-                self.public_len() / 2
+                self.initiator_public_len() / 2
             }
-            KeyExchange::X25519 => 32,
+            KeyExchange::X25519
+            | KeyExchange::MlKem512
+            | KeyExchange::MlKem768
+            | KeyExchange::MlKem1024 => 32,
         }
     }
 
@@ -80,6 +118,9 @@ impl KeyExchange {
             KeyExchange::Ecp384 => "384-bit random ECP group",
             KeyExchange::Ecp521 => "521-bit random ECP group",
             KeyExchange::X25519 => "Curve25519",
+            KeyExchange::MlKem512 => "ml-kem-512",
+            KeyExchange::MlKem768 => "ml-kem-768",
+            KeyExchange::MlKem1024 => "ml-kem-1024",
         }
     }
 
@@ -93,6 +134,9 @@ impl KeyExchange {
             KeyExchange::Ecp384 => "dh20",
             KeyExchange::Ecp521 => "dh21",
             KeyExchange::X25519 => "dh31",
+            KeyExchange::MlKem512 => "ml_kem_512",
+            KeyExchange::MlKem768 => "ml_kem_768",
+            KeyExchange::MlKem1024 => "ml_kem_1024",
         }
     }
 
@@ -106,6 +150,9 @@ impl KeyExchange {
             KeyExchange::Ecp384 => "ecp384",
             KeyExchange::Ecp521 => "ecp521",
             KeyExchange::X25519 => "x25519",
+            KeyExchange::MlKem512 => "mlkem512",
+            KeyExchange::MlKem768 => "mlkem768",
+            KeyExchange::MlKem1024 => "mlkem1024",
         }
     }
 }
@@ -121,6 +168,9 @@ impl fmt::Display for KeyExchange {
             KeyExchange::Ecp384 => "ECP_384",
             KeyExchange::Ecp521 => "ECP_521",
             KeyExchange::X25519 => "X25519",
+            KeyExchange::MlKem512 => "ML_KEM_512",
+            KeyExchange::MlKem768 => "ML_KEM_768",
+            KeyExchange::MlKem1024 => "ML_KEM_1024",
         })
     }
 }

@@ -29,8 +29,37 @@ fn algorithm(method: KeyExchange) -> Option<&'static agreement::Algorithm> {
         KeyExchange::Ecp384 => Some(&agreement::ECDH_P384),
         KeyExchange::Ecp521 => Some(&agreement::ECDH_P521),
         KeyExchange::X25519 => Some(&agreement::X25519),
-        KeyExchange::Modp2048 | KeyExchange::Modp3072 | KeyExchange::Modp4096 => None,
+        _ => None,
     }
+}
+
+/// The peer's public value, if it is a point of the curve.
+fn parse(method: KeyExchange, peer_public: &[u8]) -> Result<ParsedPublicKey, KeyExchangeError> {
+    let algorithm = algorithm(method).ok_or(KeyExchangeError::Unsupported(method))?;
+    let mut encoded = Vec::with_capacity(peer_public.len() + 1);
+    if method != KeyExchange::X25519 {
+        encoded.push(UNCOMPRESSED);
+    }
+    encoded.extend_from_slice(peer_public);
+    //= rfc6989#2.3
+    //# A receiving peer MUST
+    //# check that its peer's public value is valid; that is, the x and y
+    //# parameters from the peer's public value satisfy the curve equation,
+    // Parsing checks that, and that the coordinates are below p.
+    //
+    //= rfc8031#3.2
+    //# receiving entities MUST mask the most-significant bit in the final
+    //# byte for X25519 (but not X448), and implementations MUST accept non-
+    //# canonical values.
+    // The crypto library does both.
+    UnparsedPublicKey::new(algorithm, encoded)
+        .try_into()
+        .map_err(|_| KeyExchangeError::PublicInvalid(method))
+}
+
+/// Whether a key is worth being made for the peer's value. For Curve25519 only the agreement can tell.
+pub(super) fn validate(method: KeyExchange, peer_public: &[u8]) -> Result<(), KeyExchangeError> {
+    parse(method, peer_public).map(|_| ())
 }
 
 pub(super) fn generate(
@@ -83,29 +112,10 @@ impl PrivateKey for EcdhKey {
         &self.public
     }
 
-    fn agree(self: Box<Self>, peer_public: &[u8]) -> Result<SharedSecret, KeyExchangeError> {
-        check_len(self.method, peer_public)?;
+    fn agree(&self, peer_public: &[u8]) -> Result<SharedSecret, KeyExchangeError> {
+        check_len(self.method, self.public.len(), peer_public)?;
+        let peer = parse(self.method, peer_public)?;
         let invalid = KeyExchangeError::PublicInvalid(self.method);
-        let algorithm = algorithm(self.method).ok_or(KeyExchangeError::Unsupported(self.method))?;
-        let mut encoded = Vec::with_capacity(peer_public.len() + 1);
-        if self.method != KeyExchange::X25519 {
-            encoded.push(UNCOMPRESSED);
-        }
-        encoded.extend_from_slice(peer_public);
-        //= rfc6989#2.3
-        //# A receiving peer MUST
-        //# check that its peer's public value is valid; that is, the x and y
-        //# parameters from the peer's public value satisfy the curve equation,
-        // Parsing checks that, and that the coordinates are below p.
-        //
-        //= rfc8031#3.2
-        //# receiving entities MUST mask the most-significant bit in the final
-        //# byte for X25519 (but not X448), and implementations MUST accept non-
-        //# canonical values.
-        // The crypto library does both.
-        let peer: ParsedPublicKey = UnparsedPublicKey::new(algorithm, encoded)
-            .try_into()
-            .map_err(|_| invalid)?;
         // `agree` fails if the result is all zeros, as a point of small order makes it (RFC 7748 §6.1).
         agreement::agree(&self.private, peer, invalid, |shared| {
             Ok(SharedSecret(SecretBytes::copy_from(shared)))

@@ -1,9 +1,10 @@
-//! Key exchange (RFC 7296 §1.2, §2.14; peer's values checked as RFC 6989 asks).
+//! Key exchange (RFC 7296 §1.2, §2.14; peer's values checked as RFC 6989 asks; ML-KEM as FIPS 203 has it).
 //!
 //! A method sits behind [`KeyExchangeProvider`], so that simulations can use a cheap deterministic one and a token or
 //! an asynchronous worker another.
 
 mod ecdh;
+mod ml_kem;
 mod modp;
 mod primes;
 
@@ -56,7 +57,8 @@ pub enum KeyExchangeError {
     Entropy(KeyExchange),
 }
 
-/// A private key that waits for the peer's public value. It is used once and wiped.
+/// A private key that waits for the peer's public value. It is wiped when dropped: keep it no longer than until the one
+/// value of the peer that counts. A value that turned out not to be valid, which anybody can send, does it no harm.
 pub trait PrivateKey: Send + Sync + fmt::Debug {
     /// The Key Exchange Data to send.
     fn public(&self) -> &[u8];
@@ -65,7 +67,7 @@ pub trait PrivateKey: Send + Sync + fmt::Debug {
     /// # Errors
     ///
     /// If the peer's value has the wrong length or is not valid.
-    fn agree(self: Box<Self>, peer_public: &[u8]) -> Result<SharedSecret, KeyExchangeError>;
+    fn agree(&self, peer_public: &[u8]) -> Result<SharedSecret, KeyExchangeError>;
     /// The method.
     fn method(&self) -> KeyExchange;
 }
@@ -85,8 +87,7 @@ pub trait KeyExchangeProvider: Send + Sync {
 
     /// The responder's part in one step: its Key Exchange Data and the shared secret, from the initiator's.
     ///
-    /// For Diffie-Hellman this is generating and agreeing. A key encapsulation mechanism (ML-KEM), whose responder has
-    /// no key pair, overrides it.
+    /// The initiator's value is checked before anything is made for it: a stranger's nonsense shall cost little.
     ///
     /// # Errors
     ///
@@ -96,16 +97,10 @@ pub trait KeyExchangeProvider: Send + Sync {
         method: KeyExchange,
         peer_public: &[u8],
         entropy: &mut dyn Entropy,
-    ) -> Result<(Vec<u8>, SharedSecret), KeyExchangeError> {
-        // Refused before a key is made for it: a stranger's nonsense shall cost little.
-        check_len(method, peer_public)?;
-        let key = self.generate(method, entropy)?;
-        let public = key.public().to_vec();
-        Ok((public, key.agree(peer_public)?))
-    }
+    ) -> Result<(Vec<u8>, SharedSecret), KeyExchangeError>;
 }
 
-/// The real methods: MODP over crypto-bigint, elliptic curves over aws-lc.
+/// The real methods: MODP over crypto-bigint, elliptic curves and ML-KEM over aws-lc.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StandardKeyExchange;
 
@@ -123,13 +118,45 @@ impl KeyExchangeProvider for StandardKeyExchange {
             | KeyExchange::Ecp384
             | KeyExchange::Ecp521
             | KeyExchange::X25519 => ecdh::generate(method, entropy),
+            KeyExchange::MlKem512 | KeyExchange::MlKem768 | KeyExchange::MlKem1024 => {
+                ml_kem::generate(method)
+            }
         }
+    }
+
+    fn respond(
+        &self,
+        method: KeyExchange,
+        peer_public: &[u8],
+        entropy: &mut dyn Entropy,
+    ) -> Result<(Vec<u8>, SharedSecret), KeyExchangeError> {
+        check_len(method, method.initiator_public_len(), peer_public)?;
+        match method {
+            KeyExchange::Modp2048 | KeyExchange::Modp3072 | KeyExchange::Modp4096 => {
+                modp::validate(method, peer_public)?;
+            }
+            KeyExchange::Ecp256
+            | KeyExchange::Ecp384
+            | KeyExchange::Ecp521
+            | KeyExchange::X25519 => {
+                ecdh::validate(method, peer_public)?;
+            }
+            KeyExchange::MlKem512 | KeyExchange::MlKem768 | KeyExchange::MlKem1024 => {
+                return ml_kem::encapsulate(method, peer_public);
+            }
+        }
+        let key = self.generate(method, entropy)?;
+        let secret = key.agree(peer_public)?;
+        Ok((key.public().to_vec(), secret))
     }
 }
 
-/// Whether the peer's value has the method's length.
-pub(crate) fn check_len(method: KeyExchange, peer_public: &[u8]) -> Result<(), KeyExchangeError> {
-    let expected = method.public_len();
+/// Whether the peer's value has the length that the method gives to its role.
+pub(crate) fn check_len(
+    method: KeyExchange,
+    expected: usize,
+    peer_public: &[u8],
+) -> Result<(), KeyExchangeError> {
     if peer_public.len() == expected {
         Ok(())
     } else {

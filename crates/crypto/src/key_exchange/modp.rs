@@ -79,10 +79,21 @@ pub(super) fn generate(
         KeyExchange::Modp2048 => Box::new(draw::<L2048, E2048>(method, &MODP_2048, entropy)),
         KeyExchange::Modp3072 => Box::new(draw::<L3072, E3072>(method, &MODP_3072, entropy)),
         KeyExchange::Modp4096 => Box::new(draw::<L4096, E4096>(method, &MODP_4096, entropy)),
-        KeyExchange::Ecp256 | KeyExchange::Ecp384 | KeyExchange::Ecp521 | KeyExchange::X25519 => {
-            return Err(KeyExchangeError::Unsupported(method));
-        }
+        _ => return Err(KeyExchangeError::Unsupported(method)),
     })
+}
+
+/// Whether the peer's public value is one that the group allows.
+pub(super) fn validate(method: KeyExchange, peer_public: &[u8]) -> Result<(), KeyExchangeError> {
+    let valid = match method {
+        KeyExchange::Modp2048 => MODP_2048.validate(peer_public).is_some(),
+        KeyExchange::Modp3072 => MODP_3072.validate(peer_public).is_some(),
+        KeyExchange::Modp4096 => MODP_4096.validate(peer_public).is_some(),
+        _ => return Err(KeyExchangeError::Unsupported(method)),
+    };
+    valid
+        .then_some(())
+        .ok_or(KeyExchangeError::PublicInvalid(method))
 }
 
 fn draw<const L: usize, const E: usize>(
@@ -127,13 +138,13 @@ impl<const L: usize, const E: usize> PrivateKey for ModpKey<L, E> {
         &self.public
     }
 
-    fn agree(self: Box<Self>, peer_public: &[u8]) -> Result<SharedSecret, KeyExchangeError> {
+    fn agree(&self, peer_public: &[u8]) -> Result<SharedSecret, KeyExchangeError> {
         //= rfc7296#3.4
         //# The length of the Diffie-Hellman public value for MODP groups MUST be
         //# equal to the length of the prime modulus over which the
         //# exponentiation was performed, prepending zero bits to the value if
         //# necessary.
-        check_len(self.method, peer_public)?;
+        check_len(self.method, self.public.len(), peer_public)?;
         let public = self
             .group
             .validate(peer_public)

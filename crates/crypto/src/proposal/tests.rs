@@ -22,6 +22,7 @@ fn ike(
         integrity: integrity.to_vec(),
         prf: prf.to_vec(),
         key_exchange: key_exchange.to_vec(),
+        additional: Default::default(),
     }
 }
 
@@ -35,13 +36,14 @@ fn esp(
         encryption: encryption.to_vec(),
         integrity: integrity.to_vec(),
         key_exchange: key_exchange.to_vec(),
+        additional: Default::default(),
         esn: esn.to_vec(),
     }
 }
 
 #[test]
 fn ipsec_conf_ike() {
-    let all = &KeyExchange::ALL;
+    let all = &KeyExchange::DEFAULT;
     let gcm = &[Aes256Gcm16, Aes128Gcm16];
     let cbc = &[Aes256Cbc, Aes128Cbc];
     for (text, expected) in [
@@ -112,7 +114,10 @@ fn ipsec_conf_ike() {
         ),
         (
             "aes192-sha2_256;ke=dh16;addke1=none",
-            ike(&[Aes192Cbc], &[SHA256], &[HmacSha256_128], &[Modp4096]),
+            IkeProposal {
+                additional: offer(&[(1, &[None])]),
+                ..ike(&[Aes192Cbc], &[SHA256], &[HmacSha256_128], &[Modp4096])
+            },
         ),
         // Repetitions are dropped.
         (
@@ -221,7 +226,10 @@ fn strongswan_ike() {
         ),
         (
             "aes192-sha2_512-modp4096-ke1_none",
-            ike(&[Aes192Cbc], &[SHA512], &[HmacSha512_256], &[Modp4096]),
+            IkeProposal {
+                additional: offer(&[(1, &[None])]),
+                ..ike(&[Aes192Cbc], &[SHA512], &[HmacSha512_256], &[Modp4096])
+            },
         ),
     ] {
         assert_eq!(
@@ -312,6 +320,63 @@ fn notations_round_trip() {
     }
 }
 
+fn offer(methods: &[(usize, &[Option<KeyExchange>])]) -> AdditionalOffer {
+    let mut offer = AdditionalOffer::default();
+    for (number, methods) in methods {
+        offer[number - 1] = methods.to_vec();
+    }
+    offer
+}
+
+#[test]
+fn additional_key_exchanges() {
+    let hybrid = IkeProposal {
+        additional: offer(&[(1, &[Some(MlKem768), None]), (3, &[Some(Ecp384)])]),
+        ..ike(&[Aes256Gcm16], &[SHA256], &[], &[X25519])
+    };
+    let text = "aes_gcm_16_256-sha2_256-dh31;addke1=ml_kem_768+none;addke3=dh20";
+    assert_eq!(hybrid.to_string(), text);
+    for text in [
+        text,
+        "aes_gcm256-sha2_256-x25519;addke3=ecp384;ADDKE1=mlkem768;addke1=none",
+        "encrypt=aes_gcm256;prf=sha2_256;addke1=dh36+none;addke3=dh20;ke=dh31",
+    ] {
+        assert_eq!(
+            IkeProposal::parse_ipsec_conf(text),
+            Ok(vec![hybrid.clone()]),
+            "{text}"
+        );
+    }
+    let text = "aes256gcm16-prfsha256-x25519-ke1_mlkem768-ke1_none-ke3_ecp384";
+    assert_eq!(hybrid.to_strongswan(), text);
+    assert_eq!(IkeProposal::parse_strongswan(text), Ok(vec![hybrid]));
+
+    let child = EspProposal {
+        additional: offer(&[(7, &[Some(MlKem1024)])]),
+        ..esp(&[Aes256Gcm16], &[], &[X25519], &[false])
+    };
+    let text = "aes_gcm_16_256-dh31;addke7=ml_kem_1024;sn=no";
+    assert_eq!(child.to_string(), text);
+    assert_eq!(EspProposal::parse_ipsec_conf(text), Ok(vec![child.clone()]));
+    let text = "aes256gcm16-x25519-ke7_mlkem1024";
+    assert_eq!(child.to_strongswan(), text);
+    assert_eq!(EspProposal::parse_strongswan(text), Ok(vec![child]));
+
+    let mut additional = Additional::default();
+    additional[0] = Some(MlKem768);
+    let suite = IkeSuite {
+        encryption: Aes256Gcm16,
+        integrity: None,
+        prf: SHA256,
+        key_exchange: X25519,
+        additional,
+    };
+    assert_eq!(
+        suite.to_string(),
+        "AES_GCM_16_256-HMAC_SHA2_256-X25519-KE1_ML_KEM_768"
+    );
+}
+
 #[test]
 fn how_proposals_look() {
     let [aead, cbc] = &IkeProposal::default_list()[..] else {
@@ -331,6 +396,7 @@ fn how_proposals_look() {
         integrity: Some(HmacSha256_128),
         prf: SHA256,
         key_exchange: Ecp256,
+        additional: Default::default(),
     };
     assert_eq!(
         suite.to_string(),
@@ -340,6 +406,7 @@ fn how_proposals_look() {
         encryption: Aes256Gcm16,
         integrity: None,
         key_exchange: Some(X25519),
+        additional: Default::default(),
         esn: true,
     };
     assert_eq!(suite.to_string(), "AES_GCM_16_256-X25519-ESN");
@@ -375,13 +442,18 @@ fn iana_numbers() {
     assert_eq!(Integrity::from_iana(2), None);
     assert_eq!(Prf::from_iana(2), None);
     assert_eq!(KeyExchange::from_iana(2), None);
+    assert_eq!(KeyExchange::from_iana(36), Some(MlKem768));
 }
 
 /// Any text: proposals that can be written and read again, or an error that points into the text.
 #[test]
 fn fuzz_names() {
     // Parts of real names, so that arbitrary octets reach the depths of the grammar.
-    const PIECES: [&str; 24] = [
+    const PIECES: [&str; 28] = [
+        "addke1",
+        "mlkem768",
+        "ke7_",
+        "-ke1_none",
         "aes",
         "256",
         "128",

@@ -111,6 +111,17 @@ fn another_key_exchange_method_takes_one_more_round() {
     assert_eq!(suite.key_exchange, KeyExchange::X25519);
 }
 
+/// Whose key and ciphertext differ in length, by the role.
+#[test]
+fn ml_kem_can_be_the_key_exchange() {
+    for method in ["ml_kem_512", "ml_kem_768", "ml_kem_1024"] {
+        let mut pair = Pair::default();
+        pair.east.proposals = ike(&format!("aes_gcm_16_256-sha2_512;ke={method}"));
+        pair.west.proposals = ike(&format!("aes_gcm_16_256-sha2_512;ke=dh31+{method}"));
+        established(&run(pair));
+    }
+}
+
 //= rfc7296#2.6.1
 //= type=test
 //# Implementations SHOULD support this shorter exchange, but MUST NOT

@@ -127,10 +127,16 @@ fn mistakes_in_ipsec_conf_ike() {
             ("aes256-sha2_256;", "", 16, "key exchange method is missing"),
             ("aes256-", "", 7, "algorithm is missing"),
             (
-                "aes256-sha2_256-dh19;addke1=ml_kem_768",
-                "ml_kem_768",
+                "aes256-sha2_256-dh19;addke1=ml_kem_786",
+                "ml_kem_786",
                 28,
-                "\"ml_kem_768\" is known but not supported: additional key exchanges (RFC 9370)",
+                "unknown key exchange method \"ml_kem_786\" (did you mean \"ml_kem_768\"?)",
+            ),
+            (
+                "aes256-sha2_256-dh19;addke8=ml_kem_768",
+                "addke8",
+                21,
+                "unknown type of algorithm \"addke8\" (did you mean \"addke1\"?)",
             ),
             (
                 "aes256;inteq=sha2_256",
@@ -182,6 +188,12 @@ fn mistakes_in_ipsec_conf_esp() {
                 "null",
                 0,
                 "\"null\" is known but not supported: encryption by nothing",
+            ),
+            (
+                "aes_gcm256;addke1=ml_kem_768",
+                "aes_gcm256;addke1=ml_kem_768",
+                0,
+                "\"aes_gcm256;addke1=ml_kem_768\": additional key exchanges need a first one (ke=)",
             ),
             (
                 "aes256-sha2_256-4096",
@@ -247,10 +259,16 @@ fn mistakes_in_strongswan_notation() {
                 "\"aes256-aes256gcm16-sha256-modp2048\": AEAD ciphers and others must be in different proposals",
             ),
             (
-                "aes256-sha256-x25519-ke1_mlkem768",
-                "ke1_mlkem768",
+                "aes256-sha256-x25519-ke1_x448",
+                "ke1_x448",
                 21,
-                "\"ke1_mlkem768\" is known but not supported: additional key exchanges (RFC 9370)",
+                "\"ke1_x448\" is known but not supported: Curve448",
+            ),
+            (
+                "aes256-sha256-ke1_mlkem768",
+                "aes256-sha256-ke1_mlkem768",
+                0,
+                "\"aes256-sha256-ke1_mlkem768\": additional key exchanges need a first one",
             ),
             (
                 "3des-sha1-modp1024",

@@ -369,7 +369,7 @@ impl InitSent {
         if responder_spi == IkeSpi::ZERO
             || suite.key_exchange != method
             || ke.method.0 != method.iana_id()
-            || ke.data.len() != method.public_len()
+            || ke.data.len() != method.responder_public_len()
         {
             cx.drop(DropReason::BadResponse);
             return State::InitSent(self);
