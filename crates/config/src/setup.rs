@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use cygnet_engine::{Origin, Setup};
+use cygnet_ike::Uniqueness;
 
 use crate::address::addresses;
 use crate::diagnostic::Diagnostics;
 use crate::document::Assignment;
 use crate::keyword::Side;
 use crate::section::Values;
-use crate::value::{ValueError, choice, number};
+use crate::value::{ValueError, choice, number, yes_no};
 
 /// How cookies are asked for (`ddos-mode`).
 #[derive(Clone, Copy)]
@@ -65,6 +66,25 @@ fn read(values: &mut Values<'_, '_>) -> Setup {
         listen: values.get("listen", default.listen, addresses),
         max_half_open: values.get("max-halfopen-ike", default.max_half_open, |t| {
             number(t, 1..=u32::MAX)
+        }),
+        max_per_identity: values.get("max-ike-per-id", default.max_per_identity, |t| {
+            number(t, 1..=u32::MAX)
+        }),
+        uniqueness: values.get("uniqueids", Uniqueness::Replace, |text| {
+            match yes_no(text) {
+                Ok(true) => Ok(Uniqueness::Replace),
+                Ok(false) => Ok(Uniqueness::No),
+                Err(_) => choice(
+                    text,
+                    &[
+                        ("yes", Uniqueness::Replace),
+                        ("replace", Uniqueness::Replace),
+                        ("no", Uniqueness::No),
+                        ("keep", Uniqueness::Keep),
+                        ("never", Uniqueness::Never),
+                    ],
+                ),
+            }
         }),
         cookie_threshold: match mode {
             DdosMode::Auto => threshold,

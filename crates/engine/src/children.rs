@@ -9,10 +9,9 @@ use cygnet_ike::{
 };
 use cygnet_ipsec::{AllocateSpi, Command, CommandError, Mark, Reply, SaId};
 
-use crate::commands::{Path, PolicyPlan, lifetimes, rekey_margin, security_associations};
-use crate::connection::DeadPeerAction;
-use crate::connection_state::{ConnectionId, Intent};
-use crate::engine::{Child, Engine, Ike, KERNEL_SPIS, USERSPACE_SPIS, Waiting};
+use crate::commands::{Path, PolicyPlan, lifetimes, security_associations};
+use crate::connection_state::ConnectionId;
+use crate::engine::{Child, Engine, KERNEL_SPIS, USERSPACE_SPIS, Waiting};
 use crate::event::Event;
 use crate::io::{Answer, Output, Plane, Request};
 use crate::selectors::outbound_selectors;
@@ -72,11 +71,7 @@ impl Engine {
                     );
                 };
                 // Known from here on: what takes the connection down takes this one along.
-                self.ikes.entry(ike).or_insert(Ike {
-                    connection: None,
-                    initiator: false,
-                });
-                self.assign_ike(ike, connection);
+                self.assign_ike(now, ike, connection);
                 let Some(c) = self.connections.get(&connection) else {
                     return;
                 };
@@ -238,6 +233,8 @@ impl Engine {
             inbound: inbound.id,
             outbound: outbound.id,
             installed_sas: 0,
+            packets: 0,
+            idle_since: now,
             policies: policies.iter().map(|p| p.key).collect(),
             protection: protection_id,
         };
@@ -311,6 +308,7 @@ impl Engine {
             }
             return;
         };
+        self.timers.clear(Timer::Inactivity(child));
         for sa in [record.inbound, record.outbound] {
             if self.by_sa.get(&(record.plane, sa)) == Some(&child) {
                 self.by_sa.remove(&(record.plane, sa));
@@ -341,18 +339,9 @@ impl Engine {
         use cygnet_ike::Event as E;
         match &event {
             E::IkeEstablished { ike, info, .. } => {
-                let (ike, role) = (*ike, info.role);
-                let lifetime = info.config.as_ref().and_then(|c| c.lifetime);
-                self.ikes.entry(ike).or_insert(Ike {
-                    connection: None,
-                    initiator: role == cygnet_ike::Role::Initiator,
-                });
+                let (ike, info) = (*ike, info.clone());
                 self.note(event);
-                // Until a child SA says whose it is; without one it must not live for ever.
-                if let Some(lifetime) = lifetime {
-                    self.timers.set(now + lifetime, Timer::ExpireIke(ike));
-                }
-                self.plan_ike_lifetime(now, ike);
+                self.on_ike_established(now, ike, &info);
             }
             E::IkeFailed { ike, reason, info } => {
                 let (ike, name, text) = (*ike, reason.name(), reason.to_string());
@@ -410,6 +399,11 @@ impl Engine {
                 }
                 self.on_child_closed(now, ike, child, owner, stood);
             }
+            E::AuthLifetime { ike, lifetime } => {
+                let (ike, lifetime) = (*ike, *lifetime);
+                self.note(event);
+                self.on_auth_lifetime(now, ike, lifetime);
+            }
             // What is only said to be gone, after its failure was told.
             E::Retransmitting { ike, .. } if !self.ikes.contains_key(ike) => {}
             E::Retransmitting { .. }
@@ -433,6 +427,7 @@ impl Engine {
             | E::ChildClosed { ike, .. }
             | E::Retransmitting { ike, .. }
             | E::PeerMoved { ike, .. }
+            | E::AuthLifetime { ike, .. }
             | E::PeerComplaint { ike, .. } => Some(*ike),
             E::Rejected { .. } => None,
         };
@@ -442,36 +437,6 @@ impl Engine {
             .and_then(|id| self.connections.get(&id))
             .map(|c| c.name.clone());
         self.tell(Event::Ike { connection, event });
-    }
-
-    /// The connection that is to come up with this IKE SA.
-    fn negotiating_with(&self, ike: IkeSaId) -> Option<ConnectionId> {
-        let id = self.ikes.get(&ike)?.connection?;
-        (self.connections.get(&id)?.negotiating == Some(ike)).then_some(id)
-    }
-
-    /// Says which connection an IKE SA serves, if that is not known yet.
-    fn assign_ike(&mut self, ike: IkeSaId, id: ConnectionId) {
-        let Some(record) = self.ikes.get_mut(&ike) else {
-            return;
-        };
-        if *record.connection.get_or_insert(id) == id
-            && let Some(c) = self.connections.get_mut(&id)
-        {
-            c.ikes.insert(ike);
-        }
-    }
-
-    fn forget_ike(&mut self, ike: IkeSaId) {
-        self.timers.clear(Timer::ReplaceIke(ike));
-        self.timers.clear(Timer::ExpireIke(ike));
-        let connection = self.ikes.remove(&ike).and_then(|record| record.connection);
-        if let Some(c) = connection.and_then(|id| self.connections.get_mut(&id)) {
-            c.ikes.remove(&ike);
-            if c.replacing == Some(ike) {
-                c.replacing = None;
-            }
-        }
     }
 
     fn on_ike_failed(
@@ -489,7 +454,8 @@ impl Engine {
         }
         // As responder: keep the reason where the person who looks for it will look.
         let by_name = config.and_then(|name| self.find(&name).ok());
-        if let Some(c) = by_name.and_then(|id| self.connections.get_mut(&id)) {
+        let by_name = by_name.and_then(|id| self.connections.get_mut(&id));
+        if let Some(c) = by_name.filter(|c| c.children.is_empty()) {
             c.last_failure = Some(crate::connection_state::LastFailure {
                 name,
                 text,
@@ -502,7 +468,7 @@ impl Engine {
         let Some(id) = self.children.get(&child).map(|c| c.connection) else {
             return;
         };
-        self.assign_ike(ike, id);
+        self.assign_ike(now, ike, id);
         let Some(c) = self.connections.get_mut(&id) else {
             // Its connection went while it was installed.
             return self.endpoint.delete_ike(now, ike);
@@ -511,12 +477,12 @@ impl Engine {
         c.tries = 0;
         c.last_failure = None;
         c.released = false;
-        let mut old = None;
+        c.retry_at = None;
+        let old = c.replacing.filter(|_| c.negotiating == Some(ike));
         if c.negotiating == Some(ike) {
             c.negotiating = None;
-            old = c.replacing.take();
+            c.replacing = None;
         }
-        c.retry_at = None;
         if c.config.start == crate::connection::StartAction::Keep && c.intent == crate::Intent::Down
         {
             c.intent = crate::Intent::Up;
@@ -531,7 +497,8 @@ impl Engine {
         if let Some(old) = old {
             self.endpoint.delete_ike(now, old);
         }
-        self.plan_ike_lifetime(now, ike);
+        self.watch_inactivity(now, child);
+        self.enforce_uniqueness(now, ike, id);
         self.reconcile(now, id);
     }
 
@@ -584,42 +551,6 @@ impl Engine {
         }
         if known {
             self.child_gone(now, owner, stood);
-        }
-    }
-
-    /// The peer of a connection does not answer any more (`dpdaction`).
-    fn on_dead_peer(&mut self, id: ConnectionId) {
-        let Some(c) = self.connections.get_mut(&id).filter(|c| !c.unloaded) else {
-            return;
-        };
-        c.intent = match c.config.ike.dead_peer {
-            None => c.intent,
-            Some(DeadPeerAction::Clear) => c.config.start.resting(),
-            Some(DeadPeerAction::Trap) => Intent::OnDemand,
-            Some(DeadPeerAction::Restart) => Intent::Up,
-        };
-    }
-
-    /// Sets the timers of an established IKE SA, once its connection is known.
-    fn plan_ike_lifetime(&mut self, now: Instant, ike: IkeSaId) {
-        let Some(record) = self.ikes.get(&ike).copied() else {
-            return;
-        };
-        let Some(c) = record.connection.and_then(|id| self.connections.get(&id)) else {
-            return;
-        };
-        let config = c.config.clone();
-        let fuzz = self.random();
-        self.timers.clear(Timer::ReplaceIke(ike));
-        self.timers.clear(Timer::ExpireIke(ike));
-        let end = now + config.ike.lifetime;
-        self.timers.set(end, Timer::ExpireIke(ike));
-        let margin = rekey_margin(&config.child, record.initiator, fuzz);
-        if let Some(at) = margin
-            .and_then(|m| end.checked_sub(m))
-            .filter(|at| *at > now)
-        {
-            self.timers.set(at, Timer::ReplaceIke(ike));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use cygnet_crypto::{EspProposal, IkeProposal};
-use cygnet_ike::{AuthMethod, Encapsulation, Identity, RetransmitPolicy, TsTemplate};
+use cygnet_ike::{AuthMethod, Encapsulation, Identity, RetransmitPolicy, TsTemplate, Uniqueness};
 use cygnet_ipsec::Mark;
 
 use crate::connection_state::Intent;
@@ -42,6 +42,10 @@ pub struct Setup {
     pub max_half_open: u32,
     /// Half-open IKE SAs above which cookies are asked for (`ddos-ike-threshold`).
     pub cookie_threshold: u32,
+    /// IKE SAs that one identity may have (`max-ike-per-id`).
+    pub max_per_identity: u32,
+    /// What becomes of other IKE SAs with an identity that connects again (`uniqueids`).
+    pub uniqueness: Uniqueness,
 }
 
 impl Default for Setup {
@@ -52,6 +56,8 @@ impl Default for Setup {
             nat_port: 4500,
             max_half_open: 50_000,
             cookie_threshold: 25_000,
+            max_per_identity: 1000,
+            uniqueness: Uniqueness::Replace,
         }
     }
 }
@@ -128,6 +134,10 @@ pub struct IkeOptions {
     pub encapsulation: Encapsulation,
     /// Hard lifetime of the IKE SA (`ikelifetime`).
     pub lifetime: Duration,
+    /// Renewed by authenticating anew (`reauth`). As responder, the peer is told to.
+    pub reauth: bool,
+    /// Say that there is no other IKE SA with the peer when that is so (`initial-contact`).
+    pub initial_contact: bool,
 }
 
 /// What becomes of a connection whose peer is dead (`dpdaction`).
@@ -148,6 +158,8 @@ pub struct ChildOptions {
     pub proposals: Sourced<Vec<EspProposal>>,
     /// Hard lifetime (`ipsec-lifetime`).
     pub lifetime: Duration,
+    /// Time without any packet after which it is deleted (`inactivity`); `None`: it is not.
+    pub inactivity: Option<Duration>,
     /// Hard limit in octets per SA.
     pub max_bytes: Option<u64>,
     /// Hard limit in packets per SA.
@@ -260,6 +272,15 @@ impl Connection {
     /// Where the connection was written.
     pub fn origin(&self) -> &Origin {
         &self.origin.origin
+    }
+
+    /// What is wanted of it once it is not to be kept up any more. The trap of what is to be protected
+    /// stays: it must not pass in clear, and may ask again.
+    pub(crate) fn quiet(&self) -> Intent {
+        match self.child.negotiation_shunt {
+            Shunt::Drop => Intent::OnDemand,
+            _ => self.start.resting(),
+        }
     }
 
     /// Whether it takes part in IKE at all; passthrough and drop do not.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use cygnet_crypto::SecretBytes;
 use cygnet_ike::{ChildConfig, Directory, Identity, PeerConfig, PeerIdentity};
 
-use crate::connection::{Connection, ConnectionKind, HostEnd, IKE_PORT};
+use crate::connection::{Connection, ConnectionKind, HostEnd, IKE_PORT, Setup};
 use crate::connection_state::ConnectionId;
 use crate::orient::Orientation;
 use crate::secrets::Secrets;
@@ -111,6 +111,7 @@ pub(crate) fn build(
     id: ConnectionId,
     connection: &Connection,
     orientation: &Orientation,
+    setup: &Setup,
 ) -> (Arc<PeerConfig>, Arc<ChildConfig>) {
     let (local, remote) = orientation.ends(connection);
     let child = Arc::new(ChildConfig {
@@ -147,6 +148,9 @@ pub(crate) fn build(
         force_encapsulation: connection.ike.encapsulation,
         children: vec![child.clone()],
         lifetime: Some(connection.ike.lifetime),
+        auth_lifetime: connection.ike.reauth.then_some(connection.ike.lifetime),
+        uniqueness: setup.uniqueness,
+        initial_contact: connection.ike.initial_contact,
     });
     (peer, child)
 }

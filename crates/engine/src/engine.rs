@@ -16,6 +16,7 @@ use crate::connection::{Connection, ConnectionSet, PlaneChoice, Setup, StartActi
 use crate::connection_state::{ConnectionId, Intent, State, Trap};
 use crate::directory::Snapshot;
 use crate::event::Event;
+use crate::ikes::Ike;
 use crate::io::{Answer, Input, Output, Plane, ProtectionId, Request, RequestId, ResolveQuery};
 use crate::orient::KnownAddresses;
 use crate::plane_conflict::PlaneConflict;
@@ -65,6 +66,8 @@ pub(crate) enum Waiting {
     },
     /// Addresses.
     Resolve(ResolveQuery),
+    /// What a child SA has carried.
+    Activity(ChildSaId),
     /// Nobody waits; failures are only told.
     Nothing {
         plane: Plane,
@@ -87,14 +90,9 @@ pub(crate) struct Child {
     pub(crate) installed_sas: usize,
     pub(crate) policies: Vec<PolicyKey>,
     pub(crate) protection: Option<ProtectionId>,
-}
-
-/// What the engine knows of an IKE SA.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ike {
-    /// The connection that it was made for or that its first child belongs to.
-    pub(crate) connection: Option<ConnectionId>,
-    pub(crate) initiator: bool,
+    /// Packets that both SAs had carried when last asked (`inactivity=`), and since when no more have come.
+    pub(crate) packets: u64,
+    pub(crate) idle_since: Instant,
 }
 
 /// See the module's text.
@@ -223,6 +221,8 @@ impl Engine {
                 }
                 Timer::ReplaceIke(ike) => self.replace(now, ike),
                 Timer::ExpireIke(ike) => self.endpoint.delete_ike(now, ike),
+                Timer::Redundant(ike) => self.on_redundant(now, ike),
+                Timer::Inactivity(child) => self.ask_for_activity(child),
             }
         }
         self.endpoint.handle(now, cygnet_ike::Input::Timeout);
@@ -234,6 +234,7 @@ impl Engine {
             Some(Waiting::Transaction(transaction)) => self.advance(now, transaction, Some(answer)),
             Some(Waiting::Spi { request }) => self.on_spi(now, request, answer),
             Some(Waiting::Resolve(query)) => self.on_resolved(now, query, answer),
+            Some(Waiting::Activity(child)) => self.on_activity(now, child, answer),
             Some(Waiting::Nothing { plane, what }) => {
                 let text = match answer {
                     Answer::Failed(text) => Some(text),
@@ -424,6 +425,7 @@ impl Engine {
     /// [`PlaneConflict`]; nothing has changed then.
     pub fn load(&mut self, now: Instant, set: ConnectionSet) -> Result<(), PlaneConflict> {
         self.check_planes(&set.connections)?;
+        let peers_change = self.setup.uniqueness != set.setup.uniqueness;
         self.setup = set.setup;
         self.secrets = Arc::new(set.secrets);
         self.endpoint
@@ -453,6 +455,9 @@ impl Engine {
             match wanted.get(known.name.as_str()) {
                 Some(new) if **new == **known => {
                     kept.insert(known.name.clone());
+                    if peers_change {
+                        self.orient(*id);
+                    }
                 }
                 Some(new) if self.plane_for(new) == self.plane_for(known) => {
                     self.disown(*id);
@@ -530,6 +535,7 @@ fn endpoint_config(options: &EngineOptions, setup: &Setup) -> EndpointConfig {
         nat_port: setup.nat_port,
         cookie_threshold: setup.cookie_threshold as usize,
         max_half_open: setup.max_half_open as usize,
+        max_per_identity: setup.max_per_identity as usize,
         vendor_ids: options.vendor_ids.clone(),
         key_log: options.key_log,
         ..EndpointConfig::default()

@@ -20,6 +20,8 @@ mod connection_state;
 mod directory;
 mod engine;
 mod event;
+mod ikes;
+mod inactivity;
 mod io;
 mod orient;
 mod origin;

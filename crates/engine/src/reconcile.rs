@@ -17,7 +17,7 @@ use crate::commands::{Path, PolicyPlan, shunt_policies};
 use crate::connection::{Connection, ConnectionKind, HostSpec, Shunt};
 use crate::connection_state::{Backoff, ConnectionId, Intent, LastFailure, Oriented, State, Trap};
 use crate::directory::{self, Snapshot};
-use crate::engine::{Engine, Ike, Waiting};
+use crate::engine::{Engine, Waiting};
 use crate::event::Event;
 use crate::io::{Answer, Plane, Protection, ProtectionId, Request, ResolveQuery};
 use crate::orient::{Unoriented, orient};
@@ -158,13 +158,13 @@ impl Engine {
     }
 
     /// Decides anew which end of a connection is ours.
-    fn orient(&mut self, id: ConnectionId) {
+    pub(crate) fn orient(&mut self, id: ConnectionId) {
         let Some(c) = self.connections.get(&id) else {
             return;
         };
         let config = c.config.clone();
         let oriented = orient(&config, &self.known).map(|orientation| {
-            let (peer, child) = directory::build(id, &config, &orientation);
+            let (peer, child) = directory::build(id, &config, &orientation, &self.setup);
             let (local, remote) = orientation.ends(&config);
             let own: Vec<TrafficSelector> = local
                 .subnets
@@ -418,14 +418,7 @@ impl Engine {
             .endpoint
             .initiate(now, peer, Some(child), local, remote);
         c.negotiating = Some(ike);
-        c.ikes.insert(ike);
-        self.ikes.insert(
-            ike,
-            Ike {
-                connection: Some(id),
-                initiator: true,
-            },
-        );
+        self.assign_ike(now, ike, id);
     }
 
     /// Makes a successor of an IKE SA that nears its end, while it still works.
@@ -476,11 +469,7 @@ impl Engine {
                 .keying_tries
                 .is_some_and(|most| c.tries >= most.get());
         if given_up && c.intent == Intent::Up {
-            // The trap stays: what is to be protected must not pass in clear, and may ask again.
-            c.intent = match c.config.child.negotiation_shunt {
-                Shunt::Drop => Intent::OnDemand,
-                _ => c.config.start.resting(),
-            };
+            c.intent = c.config.quiet();
         }
         let wanted = c.intent == Intent::Up || predecessor.is_some();
         let retry_in =

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
-use cygnet_ike::IkeSaId;
+use cygnet_ike::{ChildSaId, IkeSaId};
 
 use crate::connection_state::ConnectionId;
 
@@ -17,6 +17,10 @@ pub(crate) enum Timer {
     ReplaceIke(IkeSaId),
     /// The IKE SA has reached the end of its life.
     ExpireIke(IkeSaId),
+    /// A younger IKE SA has stood beside this one for a while.
+    Redundant(IkeSaId),
+    /// Has the child SA carried anything?
+    Inactivity(ChildSaId),
 }
 
 /// All deadlines.

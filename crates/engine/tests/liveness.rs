@@ -1,5 +1,5 @@
 //! Dead peers, peers that move, attempts that are not worth repeating, and
-//! connections that do not go together.
+//! connections that do not go together; child SAs that carry nothing.
 
 mod network;
 
@@ -193,4 +193,38 @@ fn equal_traffic_on_both_planes_is_refused_with_both_names() {
     assert_eq!(load(vec![a, b]), Ok(()));
     net.settle();
     assert_eq!(net.status(WEST).connections.len(), 2);
+}
+
+#[test]
+fn a_child_that_carries_nothing_goes_and_comes_back_with_a_packet() {
+    for (choice, plane) in [
+        (PlaneChoice::Kernel, Plane::Kernel),
+        (PlaneChoice::Userspace, Plane::Userspace),
+    ] {
+        let mut net = Network::west_and_east();
+        let east = connection("t", StartAction::Add, choice);
+        net.load(1, set(vec![east], "secret"));
+        let mut west = connection("t", StartAction::Start, choice);
+        west.child.inactivity = Some(seconds(60));
+        net.load(0, set(vec![west], "secret"));
+        for _ in 0..300 {
+            net.run_for(seconds(1));
+            net.west().carried += 1;
+        }
+        assert_eq!(net.state(WEST, "t"), "up", "it is in use");
+        let questions = net.west().questions;
+        assert!(
+            (20..=60).contains(&questions),
+            "{questions} in five minutes"
+        );
+        net.run_for(seconds(59));
+        assert_eq!(net.state(WEST, "t"), "up");
+        net.run_for(seconds(17));
+        assert_eq!(net.state(WEST, "t"), "trapped");
+        assert_eq!(net.state(EAST, "t"), "waiting", "the peer was told");
+        assert!(net.west().sas(plane).is_empty());
+        net.west().database(plane).send(&packet());
+        net.run_for(seconds(1));
+        assert_eq!(net.state(WEST, "t"), "up");
+    }
 }

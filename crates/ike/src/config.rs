@@ -45,6 +45,12 @@ pub struct PeerConfig {
     pub children: Vec<Arc<ChildConfig>>,
     /// Hard lifetime of the IKE SA; kept for the layer above, which acts on it.
     pub lifetime: Option<Duration>,
+    /// As responder, time after which the peer is told to authenticate anew (RFC 4478); `None`: it is not told.
+    pub auth_lifetime: Option<Duration>,
+    /// What becomes of other IKE SAs with the same identities.
+    pub uniqueness: Uniqueness,
+    /// Say that there is no other IKE SA with the peer when that is so (INITIAL_CONTACT).
+    pub initial_contact: bool,
 }
 
 impl PeerConfig {
@@ -65,6 +71,9 @@ impl PeerConfig {
             force_encapsulation: Encapsulation::Auto,
             children: Vec::new(),
             lifetime: None,
+            auth_lifetime: None,
+            uniqueness: Uniqueness::default(),
+            initial_contact: true,
         }
     }
 }
@@ -76,6 +85,20 @@ pub enum AuthMethod {
     /// A pre-shared key on both sides (Auth Method 2).
     #[default]
     Psk,
+}
+
+/// What becomes of the IKE SAs between two identities when another one is authenticated between them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Uniqueness {
+    /// They stay, even if the peer says that it knows of no other (INITIAL_CONTACT).
+    Never,
+    /// They stay unless the peer says so.
+    No,
+    /// They stay, and a peer that comes from another address is refused unless it says so.
+    Keep,
+    /// They end. The layer above sees to it, which knows what they carry.
+    #[default]
+    Replace,
 }
 
 /// Whether ESP is put into UDP.
@@ -208,6 +231,8 @@ pub struct EndpointConfig {
     pub max_half_open: usize,
     /// The same, of one source: an IPv4 address or an IPv6 network of 64 bits.
     pub max_half_open_per_address: usize,
+    /// Authenticated IKE SAs between the same two identities above which peers are refused.
+    pub max_per_identity: usize,
     /// Time a responder waits for IKE_AUTH, and then for the data plane.
     pub half_open_timeout: Duration,
     /// A cookie secret is replaced after this time and accepted for as long again.
@@ -238,6 +263,7 @@ impl Default for EndpointConfig {
             cookie_threshold: 100,
             max_half_open: 5000,
             max_half_open_per_address: 50,
+            max_per_identity: 1000,
             half_open_timeout: Duration::from_secs(30),
             cookie_lifetime: Duration::from_secs(60),
             error_grace: Duration::from_secs(1),

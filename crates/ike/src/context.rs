@@ -1,6 +1,6 @@
 //! What every state can reach while it handles something: the time, the configuration, and the way out.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -27,9 +27,9 @@ pub(crate) struct Context<'a> {
 pub(crate) struct Shared {
     pub(crate) output: VecDeque<Output>,
     pub(crate) stats: Stats,
-    /// Which IKE SAs there are between two identities, ours first: those that are established, and those of which we
+    /// Which IKE SAs there are between two identities, ours first, and the peer's address: those that are established, and those of which we
     /// have told the peer in an IKE_AUTH request.
-    pub(crate) pairs: HashMap<(Identity, Identity), BTreeSet<IkeSaId>>,
+    pub(crate) pairs: HashMap<(Identity, Identity), BTreeMap<IkeSaId, IpAddr>>,
     /// Which IKE SA a child SA belongs to.
     pub(crate) children: HashMap<ChildSaId, IkeSaId>,
     /// Peers that have told us that they know of no other SA, to be acted on after the call.

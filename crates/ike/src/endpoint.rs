@@ -61,7 +61,7 @@ struct Entry {
     init: Option<InitKey>,
     timer: Option<Instant>,
     half_open: Option<IpAddr>,
-    pair: Option<(Identity, Identity)>,
+    pair: Option<((Identity, Identity), IpAddr)>,
 }
 
 /// An IKE_SA_INIT request: the hash of its octets, and whence it came.
@@ -379,9 +379,10 @@ impl Endpoint {
             _ => {}
         }
 
-        let pair = entry.sa.identities();
+        let address = core.path.remote.ip();
+        let pair = entry.sa.identities().map(|pair| (pair, address));
         if pair != entry.pair {
-            if let Some(old) = entry.pair.take()
+            if let Some((old, _)) = entry.pair.take()
                 && let Some(ids) = self.shared.pairs.get_mut(&old)
             {
                 ids.remove(&id);
@@ -389,8 +390,9 @@ impl Endpoint {
                     self.shared.pairs.remove(&old);
                 }
             }
-            if let Some(new) = &pair {
-                self.shared.pairs.entry(new.clone()).or_default().insert(id);
+            if let Some((new, address)) = &pair {
+                let ids = self.shared.pairs.entry(new.clone()).or_default();
+                ids.insert(id, *address);
             }
             entry.pair = pair;
         }
@@ -424,7 +426,7 @@ impl Endpoint {
                 .get(&(local, remote))
                 .cloned()
                 .unwrap_or_default();
-            for id in ids.into_iter().filter(|id| *id != by) {
+            for id in ids.into_keys().filter(|id| *id != by) {
                 // What was established after the peer began this SA may be younger than its word.
                 let older = |entry: &Entry| entry.sa.core.established.is_some_and(|at| at < begun);
                 if self.sas.get(&id).is_some_and(older) {

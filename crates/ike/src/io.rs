@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cygnet_crypto::{DirectionKeys, EspSuite, IkeSuite, SecretBytes};
 use cygnet_ipsec::{Mode, Protocol};
@@ -341,6 +342,13 @@ pub enum Event {
         /// Where it is now.
         new: SocketAddr,
     },
+    /// The peer wants us to authenticate ourselves anew before this time has passed (RFC 4478).
+    AuthLifetime {
+        /// Which IKE SA.
+        ike: IkeSaId,
+        /// Time left.
+        lifetime: Duration,
+    },
     /// The peer notified us of a problem that changes nothing by itself (INVALID_SELECTORS,
     /// INVALID_MESSAGE_ID, an unknown error).
     PeerComplaint {
@@ -374,6 +382,7 @@ impl Event {
             Self::ChildClosed { .. } => "child_closed",
             Self::Retransmitting { .. } => "retransmitting",
             Self::PeerMoved { .. } => "peer_moved",
+            Self::AuthLifetime { .. } => "auth_lifetime",
             Self::PeerComplaint { .. } => "peer_complaint",
             Self::Rejected { .. } => "rejected",
         }

@@ -38,7 +38,8 @@ mod stats;
 mod window;
 
 pub use config::{
-    AuthMethod, ChildConfig, Directory, Encapsulation, EndpointConfig, PeerConfig, RetransmitPolicy,
+    AuthMethod, ChildConfig, Directory, Encapsulation, EndpointConfig, PeerConfig,
+    RetransmitPolicy, Uniqueness,
 };
 pub use endpoint::Endpoint;
 pub use identity::{Identity, IdentityError, ParseIdentityError, PeerIdentity};

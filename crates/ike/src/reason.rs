@@ -104,6 +104,22 @@ pub enum FailureReason {
         /// The peer's identity.
         remote: Identity,
     },
+    /// The identity has as many IKE SAs as one may have.
+    #[error("peer {remote} has {count} IKE SAs with us already")]
+    TooManyIkeSas {
+        /// The peer's identity.
+        remote: Identity,
+        /// How many it has.
+        count: usize,
+    },
+    /// The identity is connected from elsewhere, and that connection is kept (`uniqueids=keep`).
+    #[error("peer {remote} is connected from {address} already")]
+    AlreadyConnected {
+        /// The peer's identity.
+        remote: Identity,
+        /// Where it is connected from.
+        address: IpAddr,
+    },
     /// The key exchange itself failed.
     #[error("key exchange failed: {0}")]
     KeyExchange(String),
@@ -161,6 +177,8 @@ names!(FailureReason {
     BadIdentity => "bad_identity",
     NoPsk => "no_psk",
     NoConfiguration => "no_configuration",
+    TooManyIkeSas => "too_many_ike_sas",
+    AlreadyConnected => "already_connected",
     KeyExchange => "key_exchange_failed",
     KeyExchangeMethod => "key_exchange_method",
     CookieLoop => "cookie_loop",

@@ -140,6 +140,8 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
             }
         }),
         lifetime: lifetime(values, "ikelifetime"),
+        reauth: values.get("reauth", false, yes_no),
+        initial_contact: values.get("initial-contact", true, yes_no),
     }
 }
 
@@ -168,6 +170,9 @@ pub(super) fn child_options(values: &mut Values<'_, '_>) -> ChildOptions {
     ChildOptions {
         proposals: esp_proposals(values, replay_window),
         lifetime,
+        inactivity: values.get("inactivity", None, |text| {
+            duration(text, TimeUnit::Seconds).map(|time| (!time.is_zero()).then_some(time))
+        }),
         max_bytes: values.get("ipsec-max-bytes", None, |text| count(text, "B")),
         max_packets: values.get("ipsec-max-packets", None, |text| count(text, "")),
         rekey: values.get("rekey", true, yes_no),

@@ -58,7 +58,8 @@ const IKEV1: Status = Obsolete("it concerns IKEv1, which Cygnet does not speak")
 pub const KEYWORDS: &[Keyword] = &[
     // --- config setup ---
     row(Setup, "listen", "addresses", "", Supported, "Addresses that IKE binds to; without it, every address of the host."),
-    row(Setup, "uniqueids", "yes, no", "yes", IDLE, "A new IKE SA with an identity that is connected already replaces the old one."),
+    row(Setup, "uniqueids", "yes (replace), no, keep, never", "yes", Supported, "When an identity that is connected connects again: the old IKE SA ends a little later; it stays unless the peer says that it has no other (INITIAL_CONTACT); likewise, and from another address the new one is refused; it stays. libreswan knows yes and no only."),
+    row(Setup, "max-ike-per-id", "number", "1000", Supported, "IKE SAs that one identity may have; more are refused. libreswan does not know this keyword."),
     row(Setup, "keep-alive", "duration", "20s", IDLE, "Time between NAT keepalives."),
     row(Setup, "max-halfopen-ike", "number", "50000", Supported, "Half-open IKE SAs above which new ones are refused."),
     row(Setup, "ddos-mode", "auto, busy, unlimited", "auto", Supported, "Ask for cookies above the threshold, always, or never."),
@@ -178,7 +179,9 @@ pub const KEYWORDS: &[Keyword] = &[
     row(Conn, "dpdaction", "none, clear, trap (hold), restart", "", Supported, "When the peer is found dead: do not even look; end the connection; end it and set a trap; bring it up again. Without it, the connection stays wanted as it was. libreswan 5 ignores it."),
     row(Conn, "keyingtries", "number, %forever", "%forever", Supported, "Failed attempts in a row after which a connection is no longer tried by itself, only for the next packet; 0: never. libreswan 5 ignores it."),
     row(Conn, "pfs", "yes, no", "yes", IDLE_BUT_YES, "A key exchange with every Child SA but the first."),
-    row(Conn, "reauth", "yes, no", "no", REFUSED_UNLESS_NO, "Authenticate anew instead of rekeying."),
+    row(Conn, "reauth", "yes, no", "no", Supported, "Renew the IKE SA by authenticating anew, before the old one ends; a peer that began it is told when (AUTH_LIFETIME, RFC 4478)."),
+    row(Conn, "initial-contact", "yes, no", "yes", Supported, "Say that this is the only IKE SA with the peer when it is (INITIAL_CONTACT)."),
+    row(Conn, "inactivity", "duration", "0", Supported, "A Child SA that carries nothing for that long is deleted, and the next packet brings it back; 0: never. libreswan does not know this keyword."),
     // --- conn: packets ---
     row(Conn, "negotiationshunt", "drop, passthrough", "drop", Supported, "Packets in clear while there is no SA yet."),
     row(Conn, "failureshunt", "none, drop, passthrough", "none", Supported, "Packets in clear after negotiation failed."),
@@ -207,7 +210,6 @@ pub const KEYWORDS: &[Keyword] = &[
     row(Conn, "mobike", "yes, no", "no", REFUSED_UNLESS_NO, "Changes of address (RFC 4555)."),
     row(Conn, "narrowing", "yes, no", "no", IDLE_BUT_YES, "Accept smaller selectors. Cygnet always does."),
     row(Conn, "session-resumption", "yes, no", "no", REFUSED_UNLESS_NO, "RFC 5723."),
-    row(Conn, "initial-contact", "yes, no", "yes", IDLE_BUT_YES, "Say that this is the only IKE SA with the peer."),
     row(Conn, "accept-redirect", "yes, no", "no", REFUSED_UNLESS_NO, "Follow redirections (RFC 5685)."),
     row(Conn, "accept-redirect-to", "list", "%any", IDLE, "Where to."),
     row(Conn, "send-redirect", "yes, no, auto", "no", REFUSED_UNLESS_NO, "Redirect peers in IKE_AUTH."),

@@ -9,7 +9,7 @@ use cygnet_engine::{
     ConnectionKind, DeadPeerAction, HostSpec, Origin, PlaneChoice, SecretKind, Setup, Shunt,
     StartAction,
 };
-use cygnet_ike::{Encapsulation, Identity, TsTemplate};
+use cygnet_ike::{Encapsulation, Identity, TsTemplate, Uniqueness};
 use cygnet_ipsec::Mark;
 
 use crate::support::{Files, accept, conn, connection};
@@ -113,7 +113,8 @@ conn mytunnel
 fn a_file_in_libreswans_style_means_the_same() {
     let loaded = accept(LIBRESWAN_STYLE);
     let said: Vec<_> = loaded.warnings.iter().map(|w| w.message.as_str()).collect();
-    assert_eq!(said, ["`uniqueids=` has no effect yet"]);
+    assert_eq!(said, [""; 0]);
+    assert_eq!(loaded.set.setup.uniqueness, Uniqueness::No);
     let names: Vec<_> = loaded
         .set
         .connections
@@ -250,6 +251,12 @@ fn dead_peers_and_attempts() {
         of("dpdaction=restart"),
         (true, Some(DeadPeerAction::Restart))
     );
+    assert_eq!(
+        connection("inactivity=5m").child.inactivity,
+        Some(Duration::from_secs(300))
+    );
+    let ike = connection("reauth=yes\n initial-contact=no").ike;
+    assert_eq!((ike.reauth, ike.initial_contact), (true, false));
     let tries = |text: &str| connection(&format!("keyingtries={text}")).ike.keying_tries;
     assert_eq!((tries("%forever"), tries("0")), (None, None));
     assert_eq!(tries("3").map(u32::from), Some(3));
@@ -335,6 +342,17 @@ fn setup_is_merged_from_all_its_sections() {
         warning.message,
         "`max-halfopen-ike=` replaces the value given at /etc/ipsec.conf:3:2"
     );
+    let unique = |text: &str| {
+        let setup = accept(&format!("config setup\n uniqueids={text}\n"))
+            .set
+            .setup;
+        setup.uniqueness
+    };
+    assert_eq!(unique("yes"), Uniqueness::Replace);
+    assert_eq!(unique("replace"), Uniqueness::Replace);
+    assert_eq!(unique("no"), Uniqueness::No);
+    assert_eq!(unique("keep"), Uniqueness::Keep);
+    assert_eq!(unique("never"), Uniqueness::Never);
     assert_eq!(
         accept("config setup\n ddos-mode=busy\n")
             .set

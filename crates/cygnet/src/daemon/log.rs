@@ -222,6 +222,9 @@ impl EventLog {
                 let _in = self.span(connection, *ike).enter();
                 info!(event = name, %old, %new, "the peer's address has changed");
             }
+            IkeEvent::AuthLifetime { ike, lifetime } => {
+                info!(event = name, %ike, "the peer wants to be authenticated to anew within {} s", lifetime.as_secs());
+            }
             IkeEvent::PeerComplaint { ike, notify, .. } => {
                 let _in = self.span(connection, *ike).enter();
                 warn!(event = name, ?notify, "the peer reports a problem");

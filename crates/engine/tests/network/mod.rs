@@ -12,12 +12,12 @@ use cygnet_crypto::testing::{InsecureEntropy, InsecureKeyExchange};
 use cygnet_crypto::{EspProposal, IkeProposal, SecretBytes};
 use cygnet_engine::{
     Answer, Capabilities, ChildOptions, Connection, ConnectionKind, ConnectionSet, Engine,
-    EngineOptions, Event, HostEnd, HostSpec, IkeOptions, Input, Origin, Output, Plane, PlaneChoice,
-    Protection, ProtectionId, Request, RequestId, ResolveQuery, SecretEntry, SecretKind,
-    SecretOwner, Secrets, Setup, Shunt, Sourced, StartAction, Status,
+    EngineOptions, Event, HostEnd, HostSpec, IkeOptions, Input, KERNEL_SPIS, Origin, Output, Plane,
+    PlaneChoice, Protection, ProtectionId, Request, RequestId, ResolveQuery, SecretEntry,
+    SecretKind, SecretOwner, Secrets, Setup, Shunt, Sourced, StartAction, Status,
 };
 use cygnet_ike::{AuthMethod, Encapsulation, RetransmitPolicy, TsTemplate};
-use cygnet_ipsec::{Flow, Mark, SaDatabase};
+use cygnet_ipsec::{AllocateSpi, Command, Flow, Mark, Mode, Protocol, Reply, SaDatabase};
 use cygnet_kernel::sadb::{MemorySadb, Sadb, SadbEvent};
 
 /// Index of west.
@@ -31,6 +31,7 @@ pub const LATENCY: Duration = Duration::from_millis(5);
 pub struct Host {
     pub name: &'static str,
     pub address: IpAddr,
+    pub seed: u64,
     pub engine: Engine,
     pub kernel: MemorySadb,
     pub userspace: MemorySadb,
@@ -41,6 +42,10 @@ pub struct Host {
     pub held: VecDeque<(RequestId, Request)>,
     /// Requests are kept back instead of being carried out.
     pub holding: bool,
+    /// Packets that each SA of this host says to have carried.
+    pub carried: u64,
+    /// How often SAs were asked what they carried.
+    pub questions: usize,
     /// Refuses the next protection.
     pub refuse_protection: Option<String>,
 }
@@ -87,10 +92,13 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             keying_tries: None,
             encapsulation: Encapsulation::Auto,
             lifetime: Duration::from_secs(8 * 3600),
+            reauth: false,
+            initial_contact: true,
         },
         child: ChildOptions {
             proposals: Sourced::default_value(EspProposal::default_list()),
             lifetime: Duration::from_secs(3600),
+            inactivity: None,
             max_bytes: None,
             max_packets: None,
             rekey: true,
@@ -148,19 +156,23 @@ pub fn packet() -> Flow {
 impl Network {
     /// West at 192.0.2.1 and east at 192.0.2.2.
     pub fn west_and_east() -> Self {
+        Self::seeded(0)
+    }
+
+    /// The same with other random numbers.
+    pub fn seeded(seed: u64) -> Self {
         let mut network = Self {
             now: Instant::now(),
             hosts: Vec::new(),
             wire: Vec::new(),
             cut: false,
         };
-        for (seed, (name, address)) in [("west", "192.0.2.1"), ("east", "192.0.2.2")]
+        for (index, (name, address)) in [("west", "192.0.2.1"), ("east", "192.0.2.2")]
             .into_iter()
             .enumerate()
         {
-            network
-                .hosts
-                .push(Host::new(name, ip(address), seed as u64 + 1));
+            let seed = seed * 2 + index as u64 + 1;
+            network.hosts.push(Host::new(name, ip(address), seed));
         }
         let now = network.now;
         for host in &mut network.hosts {
@@ -168,6 +180,40 @@ impl Network {
             host.engine.handle(now, Input::Addresses(vec![address]));
         }
         network
+    }
+
+    /// A host loses its memory, and with it everything that it has installed.
+    pub fn restart(&mut self, host: usize) {
+        let (old, now) = (&self.hosts[host], self.now);
+        let (name, address, seed) = (old.name, old.address, old.seed + 100);
+        self.hosts[host] = Host::new(name, address, seed);
+        // SPIs are random outside of tests: those that the peer still has are not given out again.
+        for _ in 0..seed / 100 {
+            let spi = Command::AllocateSpi(AllocateSpi {
+                src: address,
+                dst: address,
+                protocol: Protocol::Esp,
+                mode: Mode::Tunnel,
+                reqid: 1,
+                if_id: 0,
+                mark: Mark::ANY,
+                min: *KERNEL_SPIS.start(),
+                max: *KERNEL_SPIS.end(),
+                acquire_seq: 0,
+            });
+            self.hosts[host].kernel.execute(&spi).expect("an SPI");
+        }
+        let input = Input::Addresses(vec![address]);
+        self.hosts[host].engine.handle(now, input);
+    }
+
+    /// A host has another address from now on.
+    pub fn move_to(&mut self, host: usize, address: &str) {
+        let now = self.now;
+        let host = &mut self.hosts[host];
+        host.address = ip(address);
+        let input = Input::Addresses(vec![host.address]);
+        host.engine.handle(now, input);
     }
 
     pub fn west(&mut self) -> &mut Host {
@@ -344,6 +390,7 @@ impl Host {
         Self {
             name,
             address,
+            seed,
             engine,
             kernel: MemorySadb::new(),
             userspace: MemorySadb::new(),
@@ -352,6 +399,8 @@ impl Host {
             events: Vec::new(),
             held: VecDeque::new(),
             holding: false,
+            carried: 0,
+            questions: 0,
             refuse_protection: None,
         }
     }
@@ -365,7 +414,12 @@ impl Host {
                 };
                 let mut results = Vec::new();
                 for command in &commands {
-                    results.push(database.execute(command));
+                    let mut result = database.execute(command);
+                    if let Ok(Reply::Sa(report)) = &mut result {
+                        report.counters.packets = self.carried;
+                        self.questions += 1;
+                    }
+                    results.push(result);
                     if results.last().is_some_and(Result::is_err) {
                         break;
                     }

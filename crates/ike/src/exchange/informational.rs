@@ -6,6 +6,7 @@ use crate::child::ChildState;
 use crate::contents::Contents;
 use crate::context::{Context, Path};
 use crate::established::Established;
+use crate::exchange::auth_lifetime;
 use crate::info::Role;
 use crate::io::Event;
 use crate::reason::{ChildCloseReason, CloseReason};
@@ -48,6 +49,7 @@ pub(crate) fn answer(
         established.respond(core, cx, exchange, back, |_| {});
         return established.close(core, cx, CloseReason::PeerNotify(kind));
     }
+    auth_lifetime::heed(core, cx, contents);
     complaints(&mut established, core, cx, contents);
     let deleted = delete_children(&mut established, core, cx, contents);
     established.respond(core, cx, exchange, back, |payloads| {

@@ -8,12 +8,14 @@ use cygnet_wire::{
     AuthMethodId, ExchangeType, IdType, Notify, NotifyType, PayloadChain, PayloadType,
 };
 
-use super::child_failed;
+use super::{child_failed, is_heeded};
 use crate::child::{ChildSa, ChildState, NotAccepted, Offer, Wanted};
+use crate::config::Uniqueness;
 use crate::contents::{Contents, Unreadable};
 use crate::context::{Context, InitialContact, Undo};
 use crate::deleting::Deleting;
 use crate::established::Established;
+use crate::exchange::auth_lifetime;
 use crate::exchange::ike_sa_init::Handshake;
 use crate::identity::Identity;
 use crate::info::Role;
@@ -192,7 +194,10 @@ fn send(
     //# The INITIAL_CONTACT notification, if sent, MUST
     //# be in the first IKE_AUTH request or response, not as a separate
     //# exchange afterwards
-    let first_contact = expected.is_some() && !cx.shared.pairs.contains_key(&pair);
+    let first_contact = config.initial_contact
+        && config.uniqueness != Uniqueness::Never
+        && expected.is_some()
+        && !cx.shared.pairs.contains_key(&pair);
     let Handshake { channel, .. } = &mut handshake;
     let sent = core.request(cx, channel, ExchangeType::IKE_AUTH, |payloads| {
         payloads.id_i(IdType(id.id_type()), &id.data());
@@ -251,7 +256,8 @@ impl AuthSent {
             }
         };
         core.authenticated(cx, &mut self.handshake, remote.clone());
-        if contents.has(NotifyType::INITIAL_CONTACT) {
+        auth_lifetime::heed(core, cx, &contents);
+        if is_heeded(&core.config, &contents) {
             let (by, begun, local) = (core.id, core.created, core.config.local_id.clone());
             cx.shared.initial_contacts.push(InitialContact {
                 by,

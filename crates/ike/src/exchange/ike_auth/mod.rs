@@ -9,9 +9,10 @@ pub(crate) use responder::{AuthAwaited, ChildPending};
 use std::sync::Arc;
 
 use cygnet_crypto::{SecretBytes, psk_auth, psk_auth_verify};
-use cygnet_wire::{AuthMethodId, AuthPayload};
+use cygnet_wire::{AuthMethodId, AuthPayload, NotifyType};
 
-use crate::config::ChildConfig;
+use crate::config::{ChildConfig, PeerConfig, Uniqueness};
+use crate::contents::Contents;
 use crate::context::Context;
 use crate::exchange::ike_sa_init::Handshake;
 use crate::identity::Identity;
@@ -19,6 +20,11 @@ use crate::info::{IkeSaState, Role};
 use crate::io::{ChildSaId, Event};
 use crate::reason::{AuthFailure, ChildFailure};
 use crate::sa::Core;
+
+/// Whether a message says that the peer has no other IKE SA with us, and we act on that.
+fn is_heeded(config: &PeerConfig, contents: &Contents<'_>) -> bool {
+    config.uniqueness != Uniqueness::Never && contents.has(NotifyType::INITIAL_CONTACT)
+}
 
 impl Handshake {
     /// The AUTH data by which `role` proves with a shared key that it is whom its ID payload names.

@@ -8,12 +8,13 @@ use cygnet_wire::{
     AuthMethodId, ExchangeType, IdType, Notify, NotifyType, PayloadChain, PayloadType,
 };
 
-use super::child_failed;
+use super::{child_failed, is_heeded};
 use crate::child::{ChildSa, ChildState, Chosen, Refused};
-use crate::config::PeerConfig;
+use crate::config::{PeerConfig, Uniqueness};
 use crate::contents::{Contents, Unreadable};
 use crate::context::{Context, InitialContact, Path, Undo};
 use crate::established::{Established, close_ike};
+use crate::exchange::auth_lifetime;
 use crate::exchange::ike_sa_init::Handshake;
 use crate::identity::Identity;
 use crate::info::Role;
@@ -119,6 +120,10 @@ impl AuthAwaited {
                 );
             }
         };
+        if let Some(reason) = unwelcome(core, cx, &contents, &authenticated) {
+            let kind = NotifyType::AUTHENTICATION_FAILED;
+            return self.refuse(core, cx, back, kind, &[], reason);
+        }
         let Authenticated {
             remote,
             psk,
@@ -137,7 +142,7 @@ impl AuthAwaited {
         let id = core.config.local_id.clone();
         core.local_id = Some(id.clone());
         core.authenticated(cx, &mut self.handshake, remote.clone());
-        if contents.has(NotifyType::INITIAL_CONTACT) {
+        if is_heeded(&core.config, &contents) {
             let (by, begun, local) = (core.id, core.created, id.clone());
             cx.shared.initial_contacts.push(InitialContact {
                 by,
@@ -284,6 +289,28 @@ impl AuthAwaited {
         core.report_failure(cx, FailureReason::HalfOpenTimeout);
         State::Gone
     }
+}
+
+/// Why an authenticated peer is refused because of the IKE SAs that it has already.
+fn unwelcome(
+    core: &Core,
+    cx: &Context<'_>,
+    contents: &Contents<'_>,
+    peer: &Authenticated,
+) -> Option<FailureReason> {
+    let config = peer.configs.first()?;
+    let pair = (config.local_id.clone(), peer.remote.clone());
+    let others = cx.shared.pairs.get(&pair)?;
+    let remote = peer.remote.clone();
+    if others.len() >= cx.config.max_per_identity {
+        let count = others.len();
+        return Some(FailureReason::TooManyIkeSas { remote, count });
+    }
+    // From the same address it is the same peer, which may be authenticating itself anew.
+    let own = core.path.remote.ip();
+    let address = others.values().copied().find(|address| *address != own)?;
+    let refused = config.uniqueness == Uniqueness::Keep && !is_heeded(config, contents);
+    refused.then_some(FailureReason::AlreadyConnected { remote, address })
 }
 
 /// Whether a proposal of ours allows what was chosen.
@@ -459,6 +486,7 @@ fn finish(
     part: ChildPart<'_>,
     child: Option<ChildSa>,
 ) -> State {
+    let lifetime = core.config.auth_lifetime.map(auth_lifetime::data);
     let channel = &mut handshake.channel;
     let sent = core.respond(
         cx,
@@ -469,6 +497,9 @@ fn finish(
             payloads
                 .id_r(IdType(reply.id.id_type()), &reply.id.data())
                 .auth(AuthMethodId::SHARED_KEY, &reply.auth);
+            if let Some(lifetime) = lifetime {
+                payloads.notify(&Notify::new(NotifyType::AUTH_LIFETIME, &lifetime));
+            }
             match part {
                 ChildPart::Nothing => {}
                 ChildPart::Made(chosen, spi) => chosen.write(spi, payloads),
