@@ -118,10 +118,15 @@ fn ike_sa(out: &mut String, ike: &Value) {
     }
     let _ = writeln!(
         out,
-        "\n    SPIs {} (initiator) {} (responder), {}",
+        "\n    SPIs {} (initiator) {} (responder), {}{}",
         text(ike, "initiator_spi"),
         text(ike, "responder_spi"),
         text(ike, "suite"),
+        if ike["fragmentation"] == true {
+            ", fragmentation"
+        } else {
+            ""
+        },
     );
     let renewal = [("rekeyed", "rekey_in"), ("ends", "expires_in")]
         .into_iter()
@@ -197,14 +202,14 @@ mod tests {
                 "local": "192.0.2.1:500", "remote": "198.51.100.2:500",
                 "local_id": "@west", "remote_id": "@east",
                 "initiator_spi": "0011223344556677", "responder_spi": "8899aabbccddeeff",
-                "suite": "AES_GCM_16_256-HMAC_SHA2_256-DH31", "nat_local": false, "nat_remote": true,
+                "suite": "AES_GCM_16_256-HMAC_SHA2_256-DH31", "nat_local": false, "nat_remote": true, "fragmentation": true,
                 "established": 130, "last_heard": 2, "rekey_in": 27000, "expires_in": 40000
             }]
         });
         insta::assert_snapshot!(status(&value), @r"
         office: up (wanted: up), userspace data plane, 192.0.2.1 === 198.51.100.2
           IKE SA #1 established as initiator, 192.0.2.1:500 [@west] to 198.51.100.2:500 [@east], for 2 min
-            SPIs 0011223344556677 (initiator) 8899aabbccddeeff (responder), AES_GCM_16_256-HMAC_SHA2_256-DH31
+            SPIs 0011223344556677 (initiator) 8899aabbccddeeff (responder), AES_GCM_16_256-HMAC_SHA2_256-DH31, fragmentation
             rekeyed in 7 h, ends in 11 h
             the peer is behind a NAT
           child SA $1 of #1, tunnel mode, ESP, AES_GCM_16_256, for 2 min

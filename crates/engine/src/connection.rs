@@ -8,7 +8,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use cygnet_crypto::{EspProposal, IkeProposal};
-use cygnet_ike::{AuthMethod, Encapsulation, Identity, RetransmitPolicy, TsTemplate, Uniqueness};
+use cygnet_ike::{
+    AuthMethod, Encapsulation, Fragmentation, Identity, RetransmitPolicy, TsTemplate, Uniqueness,
+};
 use cygnet_ipsec::Mark;
 
 use crate::connection_state::Intent;
@@ -132,6 +134,10 @@ pub struct IkeOptions {
     pub keying_tries: Option<NonZeroU32>,
     /// Whether ESP is put into UDP.
     pub encapsulation: Encapsulation,
+    /// Whether large IKE messages are fragmented.
+    pub fragmentation: Fragmentation,
+    /// See [`PeerConfig::fragment_size`](cygnet_ike::PeerConfig::fragment_size).
+    pub fragment_size: u16,
     /// Hard lifetime of the IKE SA (`ikelifetime`).
     pub lifetime: Duration,
     /// Renewed by authenticating anew (`reauth`). As responder, the peer is told to.

@@ -146,6 +146,8 @@ pub(crate) fn build(
         retransmit: connection.ike.retransmit.clone(),
         liveness: connection.ike.liveness,
         force_encapsulation: connection.ike.encapsulation,
+        fragmentation: connection.ike.fragmentation,
+        fragment_size: connection.ike.fragment_size,
         children: vec![child.clone()],
         lifetime: Some(connection.ike.lifetime),
         auth_lifetime: connection.ike.reauth.then_some(connection.ike.lifetime),

@@ -94,6 +94,8 @@ pub struct IkeStatus {
     pub nat_local: bool,
     /// A NAT was found in front of the peer.
     pub nat_remote: bool,
+    /// Both ends can put messages together from fragments.
+    pub fragmentation: bool,
     /// Time since authentication.
     #[serde(serialize_with = "seconds_option")]
     pub established: Option<Duration>,
@@ -254,6 +256,7 @@ impl Engine {
             suite: info.suite.as_ref().map(ToString::to_string),
             nat_local: info.nat.local,
             nat_remote: info.nat.remote,
+            fragmentation: info.fragmentation,
             established: since(info.established),
             last_heard: since(info.last_heard),
             rekey_in: until(Timer::ReplaceIke(info.id)),

@@ -1,15 +1,22 @@
-//! The protected channel of an IKE SA: the Encrypted payload and the header around it (RFC 7296 §3.1, §3.14).
-
-use std::ops::Range;
+//! The protected channel of an IKE SA: the Encrypted payload and the header around it (RFC 7296 §3.1, §3.14), and the
+//! Encrypted Fragment payloads of a message that is sent in pieces (RFC 7383 §2.5).
 
 use cygnet_crypto::{Entropy, IkeKeys, IkeSuite, Protection, ProtectionError, SkD};
+use cygnet_wire::limits::{MAX_FRAGMENTS, MAX_MESSAGE_LEN};
 use cygnet_wire::{
-    Header, Message, Payload, PayloadChain, PayloadType, PayloadWriter, WriteError, write_message,
+    Header, Message, Payload, PayloadChain, PayloadType, PayloadWriter, SkPayload, SkfPayload,
+    WriteError, write_message,
 };
 use thiserror::Error;
 
+use crate::fragment::{Datagrams, Form};
 use crate::info::Role;
 use crate::stats::DropReason;
+
+/// Octets of a message in front of the body of its Encrypted payload.
+const SK_AT: usize = Header::LEN + 4;
+/// The same of an Encrypted Fragment payload.
+const SKF_AT: usize = SK_AT + 4;
 
 /// Keys of both directions, and what the keys of child SAs come from.
 #[derive(Debug)]
@@ -28,21 +35,69 @@ pub(crate) enum SealError {
     Protect(#[from] ProtectionError),
 }
 
-/// The plaintext of a message whose integrity has been checked.
+/// The payloads of a message before it is sealed, or after it has been opened: the content of its Encrypted payload, put
+/// together from its fragments if it came in such.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(crate) struct Plaintext {
     first: PayloadType,
-    buffer: Vec<u8>,
-    plaintext: Range<usize>,
+    octets: Vec<u8>,
 }
 
-impl Opened {
-    /// The payloads within.
+impl Plaintext {
+    /// Payloads of which the first is of type `first`.
+    pub(crate) fn new(first: PayloadType, octets: Vec<u8>) -> Self {
+        Self { first, octets }
+    }
+
+    /// The payloads that `write` writes.
+    pub(crate) fn write(write: impl FnOnce(&mut PayloadWriter<'_>)) -> Result<Self, WriteError> {
+        let mut octets = Vec::new();
+        let mut writer = PayloadWriter::new(&mut octets);
+        write(&mut writer);
+        let first = writer.finish()?;
+        Ok(Self { first, octets })
+    }
+
+    /// Type of the first payload.
+    pub(crate) fn first(&self) -> PayloadType {
+        self.first
+    }
+
+    /// The octets of all payloads.
+    pub(crate) fn octets(&self) -> &[u8] {
+        &self.octets
+    }
+
+    /// The octets of all payloads.
+    pub(crate) fn into_octets(self) -> Box<[u8]> {
+        self.octets.into_boxed_slice()
+    }
+
+    /// The payloads.
     pub(crate) fn chain(&self) -> PayloadChain<'_> {
-        PayloadChain::new(
-            self.first,
-            self.buffer.get(self.plaintext.clone()).unwrap_or_default(),
-        )
+        PayloadChain::new(self.first, &self.octets)
+    }
+}
+
+/// The payload that protects a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Protected<'a> {
+    /// All of it.
+    Whole(SkPayload<'a>),
+    /// A fragment of it.
+    Fragment(SkfPayload<'a>),
+}
+
+impl<'a> Protected<'a> {
+    /// Looks for it in a message.
+    pub(crate) fn find(message: &Message<'a>) -> Option<Self> {
+        // It may be preceded by others, which are not encrypted and which nobody defined: they are ignored, as unknown
+        // ones are.
+        message.payloads().find_map(|payload| match payload {
+            Ok(Payload::Sk(sk)) => Some(Self::Whole(sk)),
+            Ok(Payload::Skf(skf)) => Some(Self::Fragment(skf)),
+            _ => None,
+        })
     }
 }
 
@@ -66,25 +121,63 @@ impl Channel {
         })
     }
 
-    /// A whole message with the payloads that `write` writes inside the Encrypted payload.
+    /// A message with these payloads in its Encrypted payload, or in those of its fragments.
+    //= rfc7383#2.5
+    //# The content is treated as a binary blob and is
+    //# split regardless of the boundaries of inner payloads.
     pub(crate) fn seal(
         &mut self,
         header: &Header,
         entropy: &mut dyn Entropy,
-        write: impl FnOnce(&mut PayloadWriter<'_>),
+        plain: &Plaintext,
+        form: Form,
+    ) -> Result<Datagrams, SealError> {
+        let whole = SK_AT.saturating_add(self.outgoing.body_len(plain.octets.len()));
+        let max = match form {
+            Form::Fragments { max, always } if always || whole > max => max,
+            _ => usize::MAX,
+        };
+        // What is too long for one message is too long for all of its fragments together.
+        if max == usize::MAX || whole > MAX_MESSAGE_LEN {
+            let message = self.seal_one(header, entropy, &plain.octets, |payloads, body_len| {
+                payloads.sk(plain.first, body_len);
+            })?;
+            return Ok(message.into());
+        }
+        // Rather larger datagrams than more fragments than anybody puts together.
+        let len = plain.octets.len();
+        let chunk = self
+            .outgoing
+            .max_plain_len(max.saturating_sub(SKF_AT))
+            .max(len.div_ceil(usize::from(MAX_FRAGMENTS)))
+            .max(1);
+        let total = u16::try_from(len.div_ceil(chunk).max(1)).unwrap_or(MAX_FRAGMENTS);
+        let mut chunks = plain.octets.chunks(chunk);
+        let mut fragment = |number: u16| {
+            let chunk = chunks.next().unwrap_or_default();
+            self.seal_one(header, entropy, chunk, |payloads, body_len| {
+                payloads.skf(plain.first, number, total, body_len);
+            })
+        };
+        let first = fragment(1)?;
+        let rest = (2..=total).map(fragment).collect::<Result<_, _>>()?;
+        Ok(Datagrams::new(first, rest))
+    }
+
+    fn seal_one(
+        &mut self,
+        header: &Header,
+        entropy: &mut dyn Entropy,
+        plain: &[u8],
+        announce: impl FnOnce(&mut PayloadWriter<'_>, usize),
     ) -> Result<Vec<u8>, SealError> {
-        let mut plaintext = Vec::new();
-        let mut writer = PayloadWriter::new(&mut plaintext);
-        write(&mut writer);
-        let first = writer.finish()?;
-        let body_len = self.outgoing.body_len(plaintext.len());
-        let mut message =
-            Vec::with_capacity(Header::LEN.saturating_add(4).saturating_add(body_len));
+        let body_len = self.outgoing.body_len(plain.len());
+        let mut message = Vec::with_capacity(SKF_AT.saturating_add(body_len));
         write_message(&mut message, header, |payloads| {
-            payloads.sk(first, body_len);
+            announce(payloads, body_len)
         })?;
         let aad_len = message.len();
-        message.extend_from_slice(&plaintext);
+        message.extend_from_slice(plain);
         self.outgoing.seal(aad_len, &mut message, entropy)?;
         Ok(message)
     }
@@ -95,23 +188,36 @@ impl Channel {
     //# are encrypted and integrity protected, if the peer receiving this
     //# notification has not authenticated the other end yet, that peer needs
     //# to treat the information with caution.
-    pub(crate) fn open(&self, message: &Message<'_>) -> Result<Opened, DropReason> {
-        // The Encrypted payload may be preceded by others, which are not encrypted and which nobody defined:
-        // they are ignored, as unknown ones are.
-        let sk = message.payloads().find_map(|payload| match payload {
-            Ok(Payload::Sk(sk)) => Some(sk),
-            _ => None,
-        });
-        let sk = sk.ok_or(DropReason::Unprotected)?;
-        let mut buffer = message.as_bytes().to_vec();
-        let plaintext = self
+    pub(crate) fn open(
+        &self,
+        message: &Message<'_>,
+        sk: &SkPayload<'_>,
+    ) -> Result<Plaintext, DropReason> {
+        self.open_at(message, sk.first_inner, sk.aad_len())
+    }
+
+    /// The same with a fragment: its part of the plaintext.
+    pub(crate) fn open_fragment(
+        &self,
+        message: &Message<'_>,
+        skf: &SkfPayload<'_>,
+    ) -> Result<Plaintext, DropReason> {
+        self.open_at(message, skf.first_inner, skf.aad_len())
+    }
+
+    fn open_at(
+        &self,
+        message: &Message<'_>,
+        first: PayloadType,
+        aad_len: usize,
+    ) -> Result<Plaintext, DropReason> {
+        let mut octets = message.as_bytes().to_vec();
+        let plain = self
             .incoming
-            .open(&mut buffer, sk.aad_len())
+            .open(&mut octets, aad_len)
             .map_err(|_| DropReason::IntegrityCheck)?;
-        Ok(Opened {
-            first: sk.first_inner,
-            buffer,
-            plaintext,
-        })
+        octets.truncate(plain.end);
+        octets.drain(..plain.start.min(octets.len()));
+        Ok(Plaintext { first, octets })
     }
 }

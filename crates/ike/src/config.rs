@@ -41,6 +41,11 @@ pub struct PeerConfig {
     pub liveness: Option<Duration>,
     /// Whether ESP goes into UDP.
     pub force_encapsulation: Encapsulation,
+    /// Whether large messages are fragmented.
+    pub fragmentation: Fragmentation,
+    /// Octets of the largest IP datagram, headers included, that a fragmented message is sent in (1280). At least
+    /// [`MIN_FRAGMENT_SIZE`], or 0: what RFC 7383 §2.5.1 recommends, 576 for IPv4 and 1280 for IPv6.
+    pub fragment_size: u16,
     /// The child SAs that may be made under the IKE SA, best first.
     pub children: Vec<Arc<ChildConfig>>,
     /// Hard lifetime of the IKE SA; kept for the layer above, which acts on it.
@@ -69,6 +74,8 @@ impl PeerConfig {
             retransmit: RetransmitPolicy::default(),
             liveness: None,
             force_encapsulation: Encapsulation::Auto,
+            fragmentation: Fragmentation::Yes,
+            fragment_size: 1280,
             children: Vec::new(),
             lifetime: None,
             auth_lifetime: None,
@@ -111,6 +118,23 @@ pub enum Encapsulation {
     Yes,
     /// Never: NAT detection is neither offered nor heeded.
     No,
+}
+
+/// The least [`PeerConfig::fragment_size`]: smaller datagrams would hold next to nothing.
+pub const MIN_FRAGMENT_SIZE: u16 = 256;
+
+/// Whether messages that are too large for one datagram go in fragments (RFC 7383).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Fragmentation {
+    /// Never, and the peer is not told that it could.
+    No,
+    /// The peer may, we do not.
+    Accept,
+    /// Where it is needed and the peer can.
+    #[default]
+    Yes,
+    /// Every message after IKE_SA_INIT, also one that fits into a single fragment, if the peer can.
+    Force,
 }
 
 /// How a request is repeated until its response comes (RFC 7296 §2.1, §2.4).
@@ -246,8 +270,13 @@ pub struct EndpointConfig {
     pub unprotected_replies_per_second: u32,
     /// Vendor IDs to send in IKE_SA_INIT.
     pub vendor_ids: Vec<Vec<u8>>,
-    /// Datagrams longer than this are dropped unread.
+    /// Datagrams longer than this are dropped unread, and so are messages put together from fragments.
     pub max_datagram: usize,
+    /// Octets of incomplete fragmented messages, of all IKE SAs together, above which further fragments are dropped;
+    /// of peers that are not authenticated, half of that.
+    pub max_reassembly: usize,
+    /// Time after its first fragment within which a message must be complete.
+    pub reassembly_timeout: Duration,
     /// Offer IKE SAs without a child SA (RFC 6023) as responder. A peer that prefers them makes its child SAs
     /// by CREATE_CHILD_SA, which is refused so far: off unless that is what is wanted.
     pub childless: bool,
@@ -271,6 +300,8 @@ impl Default for EndpointConfig {
             unprotected_replies_per_second: 20,
             vendor_ids: Vec::new(),
             max_datagram: 65_535,
+            max_reassembly: 64 << 20,
+            reassembly_timeout: Duration::from_secs(30),
             childless: false,
             key_log: false,
         }

@@ -8,6 +8,7 @@ use cygnet_crypto::{Entropy, KeyExchangeProvider};
 use cygnet_ipsec::Protocol;
 
 use crate::config::{Directory, EndpointConfig};
+use crate::fragment::{Datagrams, Pool};
 use crate::identity::Identity;
 use crate::io::{Answer, ChildSaId, Event, IkeSaId, Output, Request, RequestId, Transmit};
 use crate::stats::{DropReason, Stats};
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) children: HashMap<ChildSaId, IkeSaId>,
     /// Peers that have told us that they know of no other SA, to be acted on after the call.
     pub(crate) initial_contacts: Vec<InitialContact>,
+    /// What incomplete messages cost.
+    pub(crate) pool: Pool,
     requests: HashMap<RequestId, Owner>,
     replies: Limiter,
     last_id: u64,
@@ -166,6 +169,17 @@ impl Context<'_> {
             marker,
             bytes,
         }));
+    }
+
+    /// Sends a message, in as many datagrams as it has.
+    pub(crate) fn transmit_message(&mut self, path: Path, message: &Datagrams) {
+        if message.count() > 1 {
+            let fragments = &mut self.shared.stats.fragments_out;
+            *fragments = fragments.saturating_add(message.count() as u64);
+        }
+        for datagram in message.iter() {
+            self.transmit(path, datagram.clone());
+        }
     }
 
     /// Reports something.

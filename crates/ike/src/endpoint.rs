@@ -17,6 +17,7 @@ use crate::config::{Directory, EndpointConfig, PeerConfig};
 use crate::context::{Context, InitialContact, Path, Shared};
 use crate::cookie::CookieJar;
 use crate::exchange::ike_sa_init::{self, InitRequest, Verdict};
+use crate::fragment::Share;
 use crate::half_open::HalfOpen;
 use crate::identity::Identity;
 use crate::info::{ChildSaInfo, IkeSaInfo, IkeSaState, Role};
@@ -61,6 +62,8 @@ struct Entry {
     init: Option<InitKey>,
     timer: Option<Instant>,
     half_open: Option<IpAddr>,
+    /// Its part in what incomplete messages cost.
+    share: Share,
     pair: Option<((Identity, Identity), IpAddr)>,
 }
 
@@ -289,6 +292,11 @@ impl Endpoint {
         self.sas.len()
     }
 
+    /// Octets that fragments of incomplete messages take up, of all IKE SAs together.
+    pub fn reassembling(&self) -> usize {
+        self.shared.pool.used()
+    }
+
     /// What has been counted.
     pub fn stats(&self) -> &Stats {
         &self.shared.stats
@@ -315,6 +323,7 @@ impl Endpoint {
             self.by_init.insert(key, id);
         }
         let (timer, half_open, pair) = (None, None, None);
+        let share = Share::default();
         self.sas.insert(
             id,
             Entry {
@@ -323,6 +332,7 @@ impl Endpoint {
                 init,
                 timer,
                 half_open,
+                share,
                 pair,
             },
         );
@@ -378,6 +388,13 @@ impl Endpoint {
             }
             _ => {}
         }
+
+        let share = Share {
+            cost: if gone { 0 } else { core.fragments.cost() },
+            known: core.established.is_some(),
+        };
+        self.shared.pool.replace(entry.share, share);
+        entry.share = share;
 
         let address = core.path.remote.ip();
         let pair = entry.sa.identities().map(|pair| (pair, address));

@@ -112,6 +112,8 @@ pub struct IkeSaInfo {
     pub nat: NatSituation,
     /// Child SAs put ESP into UDP.
     pub encapsulated: bool,
+    /// Both ends can put messages together from fragments (RFC 7383).
+    pub fragmentation: bool,
     /// The algorithms, once agreed.
     pub suite: Option<IkeSuite>,
     /// When it was begun.

@@ -25,6 +25,7 @@ mod describe;
 mod endpoint;
 mod established;
 mod exchange;
+mod fragment;
 mod half_open;
 mod identity;
 mod info;
@@ -38,8 +39,8 @@ mod stats;
 mod window;
 
 pub use config::{
-    AuthMethod, ChildConfig, Directory, Encapsulation, EndpointConfig, PeerConfig,
-    RetransmitPolicy, Uniqueness,
+    AuthMethod, ChildConfig, Directory, Encapsulation, EndpointConfig, Fragmentation,
+    MIN_FRAGMENT_SIZE, PeerConfig, RetransmitPolicy, Uniqueness,
 };
 pub use endpoint::Endpoint;
 pub use identity::{Identity, IdentityError, ParseIdentityError, PeerIdentity};

@@ -12,10 +12,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use cygnet_crypto::IkeSuite;
+use cygnet_crypto::{IkeSuite, sha256};
 use cygnet_wire::{ExchangeType, Flags, Header, IkeSpi, Message, NotifyType, PayloadWriter};
 
-use crate::channel::{Channel, SealError};
+use crate::channel::{Channel, Plaintext, Protected, SealError};
 use crate::child::ChildSa;
 use crate::config::{Encapsulation, PeerConfig};
 use crate::context::{Context, Path};
@@ -23,6 +23,7 @@ use crate::deleting::Deleting;
 use crate::established::Established;
 use crate::exchange::ike_auth::{AuthAwaited, AuthSent, ChildPending, SpiWanted};
 use crate::exchange::ike_sa_init::InitSent;
+use crate::fragment::{Assembled, Fragments, SHRINK_AT};
 use crate::identity::Identity;
 use crate::info::{ChildSaInfo, IkeSaInfo, IkeSaState, NatSituation, Role};
 use crate::io::{Answer, ChildSaId, Event, IkeSaId, RequestId};
@@ -72,6 +73,7 @@ pub(crate) struct Core {
     pub(crate) last_heard: Option<Instant>,
     pub(crate) outgoing: Outgoing,
     pub(crate) incoming: Incoming,
+    pub(crate) fragments: Fragments,
     /// We want it deleted as soon as that can be said.
     pub(crate) unwanted: bool,
     /// Child SAs that we want deleted as soon as that can be said.
@@ -135,15 +137,28 @@ impl Core {
         exchange: ExchangeType,
         write: impl FnOnce(&mut PayloadWriter<'_>),
     ) -> Result<(), SealError> {
-        let bytes = channel.seal(&self.request_header(exchange), cx.entropy, write)?;
-        self.outgoing.sent(
-            cx.now,
-            exchange,
-            bytes.clone(),
-            &self.config.retransmit,
-            cx.entropy,
-        );
-        cx.transmit(self.path, bytes);
+        self.request_plain(cx, channel, exchange, Plaintext::write(write)?)
+    }
+
+    /// Sends a protected request with these payloads.
+    pub(crate) fn request_plain(
+        &mut self,
+        cx: &mut Context<'_>,
+        channel: &mut Channel,
+        exchange: ExchangeType,
+        plain: Plaintext,
+    ) -> Result<(), SealError> {
+        let header = self.request_header(exchange);
+        let form = self.fragments.form(&self.config, self.path);
+        let message = channel.seal(&header, cx.entropy, &plain, form)?;
+        cx.transmit_message(self.path, &message);
+        let smaller = self.fragments.smaller_form(&self.config, self.path);
+        let plain = smaller
+            .filter(|form| !form.fits(message.first()))
+            .map(|_| plain);
+        let policy = &self.config.retransmit;
+        self.outgoing
+            .sent(cx.now, exchange, message, plain, policy, cx.entropy);
         Ok(())
     }
 
@@ -156,11 +171,47 @@ impl Core {
         back: Path,
         write: impl FnOnce(&mut PayloadWriter<'_>),
     ) -> Result<(), SealError> {
+        self.respond_plain(cx, channel, exchange, back, &Plaintext::write(write)?)
+    }
+
+    /// Sends the protected response with these payloads to the request that was accepted last.
+    pub(crate) fn respond_plain(
+        &mut self,
+        cx: &mut Context<'_>,
+        channel: &mut Channel,
+        exchange: ExchangeType,
+        back: Path,
+        plain: &Plaintext,
+    ) -> Result<(), SealError> {
         let id = self.incoming.next_id().saturating_sub(1);
-        let bytes = channel.seal(&self.header(exchange, true, id), cx.entropy, write)?;
-        self.incoming.respond(bytes.clone());
-        cx.transmit(back, bytes);
+        let header = self.header(exchange, true, id);
+        let form = self.fragments.form(&self.config, back);
+        let message = channel.seal(&header, cx.entropy, plain, form)?;
+        cx.transmit_message(back, &message);
+        self.incoming.respond(message);
         Ok(())
+    }
+
+    /// Puts the pending request into smaller fragments, if it has not come through in its present form for some time.
+    fn refragment(&mut self, cx: &mut Context<'_>, channel: &mut Channel) -> Option<()> {
+        let form = self.fragments.smaller_form(&self.config, self.path)?;
+        let pending = self.outgoing.pending()?;
+        let header = self.request_header(pending.exchange);
+        let plain = pending.plain.as_ref()?;
+        let message = channel.seal(&header, cx.entropy, plain, form).ok()?;
+        //= rfc7383#2.5.2
+        //# When selecting the
+        //# next smaller value for the fragmentation threshold, the sender MUST
+        //# ensure that the value in the Total Fragments field is really
+        //# increased.
+        if message.count() <= pending.message.count() {
+            return None;
+        }
+        self.fragments.shrink(self.path);
+        let policy = &self.config.retransmit;
+        self.outgoing
+            .refragment(cx.now, message, policy, cx.entropy);
+        Some(())
     }
 
     /// Notes an authenticated and new message, and follows the peer if it has moved.
@@ -197,6 +248,15 @@ impl Core {
         }
     }
 
+    /// Sends the response to the last request again.
+    fn repeat_response(&self, cx: &mut Context<'_>, arrival: Arrival) {
+        if let Some(response) = self.incoming.response() {
+            let stats = &mut cx.shared.stats;
+            stats.responses_repeated = stats.responses_repeated.saturating_add(1);
+            cx.transmit_message(arrival.back(), response);
+        }
+    }
+
     /// As seen from outside.
     pub(crate) fn info(&self, state: IkeSaState, children: Vec<ChildSaId>) -> IkeSaInfo {
         IkeSaInfo {
@@ -212,6 +272,7 @@ impl Core {
             remote: self.path.remote,
             nat: self.nat,
             encapsulated: self.encapsulates(),
+            fragmentation: self.fragments.agreed,
             suite: self.suite,
             created: self.created,
             established: self.established,
@@ -242,7 +303,8 @@ impl Core {
     /// The SA is over; the last response may still be asked for.
     pub(crate) fn linger(&mut self, cx: &Context<'_>) -> State {
         self.outgoing = Outgoing::default();
-        if self.incoming.has_response() {
+        self.fragments.clear();
+        if self.incoming.response().is_some() {
             State::Lingering {
                 until: cx.now + cx.config.linger,
             }
@@ -293,6 +355,15 @@ impl State {
         }
     }
 
+    fn channel_mut(&mut self) -> Option<&mut Channel> {
+        match self {
+            Self::AuthSent(s) => Some(&mut s.handshake.channel),
+            Self::Established(s) => Some(&mut s.channel),
+            Self::Deleting(s) => Some(&mut s.channel),
+            _ => None,
+        }
+    }
+
     /// Whether a request of this type may come now. Others are dropped without a trace, so that they can be repeated at
     /// a better time.
     fn takes_request(&self, exchange: ExchangeType) -> bool {
@@ -301,6 +372,15 @@ impl State {
             Self::Established(_) | Self::Deleting(_) => exchange != ExchangeType::IKE_AUTH,
             _ => false,
         }
+    }
+}
+
+/// A protected message where there are no keys, or no more, to open it.
+fn keyless(message: &Message<'_>) -> DropReason {
+    if message.header().flags.response {
+        DropReason::UnexpectedResponse
+    } else {
+        DropReason::UnexpectedExchange
     }
 }
 
@@ -348,19 +428,77 @@ impl IkeSa {
                 other => other,
             });
         }
-        let opened = match self.state.channel().map(|channel| channel.open(message)) {
-            Some(Ok(opened)) => opened,
-            Some(Err(reason)) => return cx.drop(reason),
-            None => return cx.drop(DropReason::UnexpectedResponse),
+        let opened = match self.open(cx, arrival, message) {
+            Ok(Some(assembled)) => assembled.plain,
+            Ok(None) => return,
+            Err(reason) => return cx.drop(reason),
         };
         self.core.heard(cx, arrival);
         self.core.outgoing.answered();
+        self.core.fragments.forget(true, header.message_id);
         self.step(|state, core| match state {
             State::AuthSent(s) => s.on_response(core, cx, opened.chain()),
             State::Established(s) => s.on_response(core, cx, opened.chain()),
             State::Deleting(s) => s.on_response(core, cx),
             other => other,
         });
+    }
+
+    /// Checks the integrity of a message that is waited for and decrypts it; if it is a fragment, gives the whole
+    /// message with the last one.
+    fn open(
+        &mut self,
+        cx: &mut Context<'_>,
+        arrival: Arrival,
+        message: &Message<'_>,
+    ) -> Result<Option<Assembled>, DropReason> {
+        let channel = self.state.channel().ok_or_else(|| keyless(message))?;
+        match Protected::find(message) {
+            Some(Protected::Whole(sk)) => {
+                let plain = channel.open(message, &sk)?;
+                let digest = sha256(&[message.as_bytes()]);
+                Ok(Some(Assembled { plain, digest }))
+            }
+            Some(Protected::Fragment(fragment)) => {
+                let known = self.core.established.is_some();
+                let fragments = &mut self.core.fragments;
+                let stats = &mut cx.shared.stats;
+                stats.fragments_in = stats.fragments_in.saturating_add(1);
+                fragments.take(cx, channel, message, &fragment, arrival.back(), known)
+            }
+            None => Err(DropReason::Unprotected),
+        }
+    }
+
+    /// Whether a message, or fragment of one, is from the peer. It is looked at for nothing else.
+    fn is_authentic(&self, message: &Message<'_>) -> Result<(), DropReason> {
+        let channel = self.state.channel().ok_or_else(|| keyless(message))?;
+        match Protected::find(message) {
+            Some(Protected::Whole(sk)) => channel.open(message, &sk).map(drop),
+            Some(Protected::Fragment(fragment)) => {
+                channel.open_fragment(message, &fragment).map(drop)
+            }
+            None => Err(DropReason::Unprotected),
+        }
+    }
+
+    /// The last request has come again, in another form.
+    //= rfc7383#2.6.1
+    //# If the responder receives a retransmitted fragment of a request when
+    //# it has already processed that request and has sent back a response,
+    //# that event MUST only trigger a retransmission of the response message
+    //# (fragmented or not) if the Fragment Number field in the received
+    //# fragment is set to 1; otherwise, it MUST be ignored.
+    fn on_reshaped(&mut self, cx: &mut Context<'_>, arrival: Arrival, message: &Message<'_>) {
+        match Protected::find(message) {
+            Some(Protected::Fragment(fragment)) if fragment.number == 1 => {}
+            Some(Protected::Fragment(_)) => return cx.drop(DropReason::FragmentRepeated),
+            _ => return cx.drop(DropReason::MessageId),
+        }
+        match self.is_authentic(message) {
+            Ok(()) => self.core.repeat_response(cx, arrival),
+            Err(reason) => cx.drop(reason),
+        }
     }
 
     fn on_request(&mut self, cx: &mut Context<'_>, arrival: Arrival, message: &Message<'_>) {
@@ -370,12 +508,8 @@ impl IkeSa {
             .incoming
             .classify(header.message_id, message.as_bytes())
         {
-            Classified::Repeated(response) => {
-                let response = response.to_vec();
-                let stats = &mut cx.shared.stats;
-                stats.responses_repeated = stats.responses_repeated.saturating_add(1);
-                return cx.transmit(arrival.back(), response);
-            }
+            Classified::Repeated(_) => return self.core.repeat_response(cx, arrival),
+            Classified::Reshaped => return self.on_reshaped(cx, arrival, message),
             Classified::InProgress => return cx.drop(DropReason::InProgress),
             Classified::Old => return cx.drop(DropReason::MessageId),
             Classified::Ahead => false,
@@ -384,12 +518,10 @@ impl IkeSa {
         if in_window && !self.state.takes_request(header.exchange) {
             return cx.drop(DropReason::UnexpectedExchange);
         }
-        let opened = match self.state.channel().map(|channel| channel.open(message)) {
-            Some(Ok(opened)) => opened,
-            Some(Err(reason)) => return cx.drop(reason),
-            None => return cx.drop(DropReason::UnexpectedExchange),
-        };
         if !in_window {
+            if let Err(reason) = self.is_authentic(message) {
+                return cx.drop(reason);
+            }
             cx.drop(DropReason::MessageId);
             //= rfc7296#2.3
             //# This Notify message
@@ -402,7 +534,16 @@ impl IkeSa {
             let kind = NotifyType::INVALID_MESSAGE_ID;
             return self.complain(cx, kind, None, id);
         }
-        self.core.incoming.accept(message.as_bytes());
+        let Assembled {
+            plain: opened,
+            digest,
+        } = match self.open(cx, arrival, message) {
+            Ok(Some(assembled)) => assembled,
+            Ok(None) => return,
+            Err(reason) => return cx.drop(reason),
+        };
+        self.core.incoming.accept(digest);
+        self.core.fragments.forget(false, header.message_id);
         self.core.heard(cx, arrival);
         let (exchange, back) = (header.exchange, arrival.back());
         self.step(|state, core| match state {
@@ -421,12 +562,7 @@ impl IkeSa {
         bytes: &[u8],
     ) {
         match self.core.incoming.classify(0, bytes) {
-            Classified::Repeated(response) => {
-                let response = response.to_vec();
-                let stats = &mut cx.shared.stats;
-                stats.responses_repeated = stats.responses_repeated.saturating_add(1);
-                cx.transmit(arrival.back(), response);
-            }
+            Classified::Repeated(_) => self.core.repeat_response(cx, arrival),
             // The peer has gone on: this one was late.
             _ => cx.drop(DropReason::MessageId),
         }
@@ -511,7 +647,8 @@ impl IkeSa {
             State::Lingering { until } => Some(*until),
             State::AuthSent(_) | State::Deleting(_) | State::Gone => None,
         };
-        [own, self.core.outgoing.next_due()]
+        let fragments = self.core.fragments.deadline();
+        [own, self.core.outgoing.next_due(), fragments]
             .into_iter()
             .flatten()
             .min()
@@ -519,12 +656,19 @@ impl IkeSa {
 
     /// Something may be due.
     pub(crate) fn on_timeout(&mut self, cx: &mut Context<'_>) {
+        self.core.fragments.on_timeout(cx);
         let policy = self.core.config.retransmit.clone();
         match self.core.outgoing.poll(cx.now, &policy, cx.entropy) {
             Due::Wait => {}
             Due::Again { id, attempt } => {
+                if attempt == SHRINK_AT
+                    && let Some(channel) = self.state.channel_mut()
+                    && self.core.refragment(cx, channel).is_some()
+                {
+                    let stats = &mut cx.shared.stats;
+                    stats.refragmented = stats.refragmented.saturating_add(1);
+                }
                 if let Some(pending) = self.core.outgoing.pending() {
-                    let bytes = pending.bytes.clone();
                     let stats = &mut cx.shared.stats;
                     stats.retransmissions = stats.retransmissions.saturating_add(1);
                     cx.event(Event::Retransmitting {
@@ -532,7 +676,7 @@ impl IkeSa {
                         message_id: id,
                         attempt,
                     });
-                    cx.transmit(self.core.path, bytes);
+                    cx.transmit_message(self.core.path, &pending.message);
                 }
             }
             Due::GiveUp { exchange, sent } => {

@@ -17,6 +17,16 @@ pub enum DropReason {
     IntegrityCheck,
     /// The Message ID is not the expected one.
     MessageId,
+    /// A fragment, though fragmentation was not agreed on.
+    FragmentUnexpected,
+    /// A fragment that is there already, or of a message that has been answered.
+    FragmentRepeated,
+    /// A fragment of fewer than those that are there are of.
+    FragmentMismatch,
+    /// A fragment of too many, or one too many for all incomplete messages together.
+    FragmentLimit,
+    /// Fragments of a message that has not become complete in time.
+    FragmentsIncomplete,
     /// A response to nothing that we asked.
     UnexpectedResponse,
     /// A request of a type that does not fit the state.
@@ -39,7 +49,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 21] = [
         Self::Malformed,
         Self::TooLong,
         Self::MajorVersion,
@@ -47,6 +57,11 @@ impl DropReason {
         Self::Unprotected,
         Self::IntegrityCheck,
         Self::MessageId,
+        Self::FragmentUnexpected,
+        Self::FragmentRepeated,
+        Self::FragmentMismatch,
+        Self::FragmentLimit,
+        Self::FragmentsIncomplete,
         Self::UnexpectedResponse,
         Self::UnexpectedExchange,
         Self::InProgress,
@@ -68,6 +83,11 @@ impl DropReason {
             Self::Unprotected => "unprotected",
             Self::IntegrityCheck => "integrity_check",
             Self::MessageId => "message_id",
+            Self::FragmentUnexpected => "fragment_unexpected",
+            Self::FragmentRepeated => "fragment_repeated",
+            Self::FragmentMismatch => "fragment_mismatch",
+            Self::FragmentLimit => "fragment_limit",
+            Self::FragmentsIncomplete => "fragments_incomplete",
             Self::UnexpectedResponse => "unexpected_response",
             Self::UnexpectedExchange => "unexpected_exchange",
             Self::InProgress => "in_progress",
@@ -94,6 +114,12 @@ pub struct Stats {
     pub bytes_out: u64,
     /// Requests sent again.
     pub retransmissions: u64,
+    /// Requests repeated in smaller fragments than before.
+    pub refragmented: u64,
+    /// Fragments that came in.
+    pub fragments_in: u64,
+    /// Fragments that went out.
+    pub fragments_out: u64,
     /// Repeated requests answered from the cache.
     pub responses_repeated: u64,
     /// Cookies asked for.

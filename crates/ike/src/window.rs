@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use cygnet_crypto::{Entropy, sha256};
 use cygnet_wire::ExchangeType;
 
+use crate::channel::Plaintext;
 use crate::config::RetransmitPolicy;
+use crate::fragment::Datagrams;
 
 /// Our requests.
 #[derive(Debug, Default)]
@@ -20,9 +22,13 @@ pub(crate) struct Outgoing {
 pub(crate) struct Pending {
     pub(crate) id: u32,
     pub(crate) exchange: ExchangeType,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) message: Datagrams,
+    /// Its payloads, if it can be fragmented smaller.
+    pub(crate) plain: Option<Plaintext>,
     /// How many times it has been sent.
     pub(crate) sent: u32,
+    /// How many of those were before its present form.
+    sent_before: u32,
     first_sent: Instant,
     due: Instant,
 }
@@ -36,6 +42,14 @@ pub(crate) enum Due {
     Again { id: u32, attempt: u32 },
     /// Give up.
     GiveUp { exchange: ExchangeType, sent: u32 },
+}
+
+impl Pending {
+    /// The next time of repetition, which is not after that of giving up.
+    fn capped(&self, now: Instant, due: Instant, policy: &RetransmitPolicy) -> Instant {
+        let end = self.first_sent + policy.timeout;
+        due.min(end.max(now))
+    }
 }
 
 impl Outgoing {
@@ -58,7 +72,8 @@ impl Outgoing {
         &mut self,
         now: Instant,
         exchange: ExchangeType,
-        bytes: Vec<u8>,
+        message: Datagrams,
+        plain: Option<Plaintext>,
         policy: &RetransmitPolicy,
         entropy: &mut dyn Entropy,
     ) {
@@ -66,8 +81,10 @@ impl Outgoing {
         self.pending = Some(Pending {
             id: self.next_id,
             exchange,
-            bytes,
+            message,
+            plain,
             sent: 1,
+            sent_before: 0,
             first_sent: now,
             due,
         });
@@ -78,14 +95,34 @@ impl Outgoing {
     pub(crate) fn replace(
         &mut self,
         now: Instant,
-        bytes: Vec<u8>,
+        message: Datagrams,
         policy: &RetransmitPolicy,
         entropy: &mut dyn Entropy,
     ) {
         if let Some(pending) = &mut self.pending {
-            pending.bytes = bytes;
+            pending.message = message;
             pending.sent = pending.sent.saturating_add(1);
             pending.due = now + jittered(policy, 0, entropy);
+        }
+    }
+
+    /// Replaces the pending request, which is about to be repeated, by smaller fragments of it.
+    //= rfc7383#2.5.2
+    //# When starting a new probe,
+    //# the node MUST reset its retransmission timers so that if it employs
+    //# exponential back-off the timers will start over.
+    pub(crate) fn refragment(
+        &mut self,
+        now: Instant,
+        message: Datagrams,
+        policy: &RetransmitPolicy,
+        entropy: &mut dyn Entropy,
+    ) {
+        if let Some(pending) = &mut self.pending {
+            pending.message = message;
+            pending.plain = None;
+            pending.sent_before = pending.sent.saturating_sub(1);
+            pending.due = pending.capped(now, now + jittered(policy, 0, entropy), policy);
         }
     }
 
@@ -137,14 +174,14 @@ impl Outgoing {
             };
         }
         let attempt = pending.sent;
+        let wait = jittered(policy, attempt.saturating_sub(pending.sent_before), entropy);
         pending.sent = pending.sent.saturating_add(1);
         //= rfc7296#2.4
         //# To be a good
         //# network citizen, retransmission times MUST increase exponentially to
         //# avoid flooding the network and making an existing congestion
         //# situation worse.
-        let end = pending.first_sent + policy.timeout;
-        pending.due = (now + jittered(policy, attempt, entropy)).min(end.max(now));
+        pending.due = pending.capped(now, now + wait, policy);
         Due::Again {
             id: pending.id,
             attempt,
@@ -175,7 +212,7 @@ pub(crate) struct Incoming {
 #[derive(Debug)]
 struct Last {
     digest: [u8; 32],
-    response: Option<Vec<u8>>,
+    response: Option<Datagrams>,
 }
 
 /// What a request is, by its Message ID.
@@ -184,9 +221,12 @@ pub(crate) enum Classified<'a> {
     /// The expected one.
     New,
     /// The last one again; here is its response.
-    Repeated(&'a [u8]),
+    Repeated(&'a Datagrams),
     /// The last one again, and it is still being worked on.
     InProgress,
+    /// It bears the Message ID of the last one, but is not the same octets: another of its fragments, or one of
+    /// another size, or a forgery. There is a response.
+    Reshaped,
     /// One that has been answered and is over, delivered late or again by the network or by somebody who
     /// has recorded it.
     Old,
@@ -198,13 +238,6 @@ impl Incoming {
     /// The Message ID of the peer's next request.
     pub(crate) fn next_id(&self) -> u32 {
         self.next_id
-    }
-
-    /// Whether there is a response that may be asked for again.
-    pub(crate) fn has_response(&self) -> bool {
-        self.last
-            .as_ref()
-            .is_some_and(|last| last.response.is_some())
     }
 
     /// What a request is. A repetition is known by its octets, so that nobody can make us repeat
@@ -222,24 +255,34 @@ impl Incoming {
         }
         //= rfc7296#2.1
         //# The responder MUST never retransmit a response unless it receives a retransmission of the request.
-        match &self.last {
-            Some(last)
-                if id.checked_add(1) == Some(self.next_id) && last.digest == sha256(&[bytes]) =>
-            {
-                match &last.response {
-                    Some(response) => Classified::Repeated(response),
-                    None => Classified::InProgress,
+        let last = self.last.as_ref();
+        match last.filter(|_| id.checked_add(1) == Some(self.next_id)) {
+            Some(Last { response: None, .. }) => Classified::InProgress,
+            Some(Last {
+                digest,
+                response: Some(response),
+            }) => {
+                if *digest == sha256(&[bytes]) {
+                    Classified::Repeated(response)
+                } else {
+                    Classified::Reshaped
                 }
             }
-            _ => Classified::Old,
+            None => Classified::Old,
         }
     }
 
+    /// The response to the last request.
+    pub(crate) fn response(&self) -> Option<&Datagrams> {
+        self.last.as_ref()?.response.as_ref()
+    }
+
     /// Notes that the expected request has come and is worked on.
-    pub(crate) fn accept(&mut self, bytes: &[u8]) {
+    /// `digest` is the hash of the message or, if it came in fragments, of the first one.
+    pub(crate) fn accept(&mut self, digest: [u8; 32]) {
         self.next_id = self.next_id.saturating_add(1);
         self.last = Some(Last {
-            digest: sha256(&[bytes]),
+            digest,
             response: None,
         });
     }
@@ -250,7 +293,7 @@ impl Incoming {
     //# until it receives a request whose sequence number is larger than or
     //# equal to the sequence number in the response plus its window size
     //# (see Section 2.3).
-    pub(crate) fn respond(&mut self, response: Vec<u8>) {
+    pub(crate) fn respond(&mut self, response: Datagrams) {
         if let Some(last) = &mut self.last {
             last.response = Some(response);
         }
@@ -286,7 +329,8 @@ mod tests {
         window.sent(
             start,
             ExchangeType::INFORMATIONAL,
-            vec![1],
+            vec![1].into(),
+            None,
             &policy(),
             &mut entropy,
         );
@@ -328,19 +372,60 @@ mod tests {
         assert_eq!(policy.interval(5), Duration::from_secs(1));
     }
 
+    //= rfc7383#2.5.2
+    //= type=test
+    //# When starting a new probe,
+    //# the node MUST reset its retransmission timers so that if it employs
+    //# exponential back-off the timers will start over.
+    #[test]
+    fn smaller_fragments_begin_anew_with_the_wait() {
+        let start = Instant::now();
+        let mut entropy = InsecureEntropy::from_seed(1);
+        let mut window = Outgoing::default();
+        let exchange = ExchangeType::IKE_AUTH;
+        window.sent(
+            start,
+            exchange,
+            vec![1].into(),
+            None,
+            &policy(),
+            &mut entropy,
+        );
+        let mut times = Vec::new();
+        while let Some(now) = window.next_due() {
+            match window.poll(now, &policy(), &mut entropy) {
+                Due::Again { attempt, .. } => {
+                    times.push((now - start).as_secs());
+                    if attempt == 2 {
+                        let smaller = Datagrams::new(vec![1], vec![vec![2]]);
+                        window.refragment(now, smaller, &policy(), &mut entropy);
+                    }
+                }
+                Due::GiveUp { sent, .. } => {
+                    assert_eq!(sent, 5);
+                    break;
+                }
+                Due::Wait => panic!("it was due"),
+            }
+        }
+        assert_eq!(times, [1, 3, 4, 6]);
+        assert_eq!(window.next_due(), Some(start + policy().timeout));
+    }
+
     #[test]
     fn requests_are_known_by_id_and_octets() {
         let mut window = Incoming::default();
+        let answer = Datagrams::from(b"A".to_vec());
         assert_eq!(window.classify(0, b"a"), Classified::New);
-        window.accept(b"a");
+        window.accept(sha256(&[b"a"]));
         assert_eq!(window.classify(0, b"a"), Classified::InProgress);
         assert_eq!(window.classify(1, b"b"), Classified::Ahead);
-        window.respond(b"A".to_vec());
-        assert_eq!(window.classify(0, b"a"), Classified::Repeated(b"A"));
-        assert_eq!(window.classify(0, b"x"), Classified::Old);
+        window.respond(answer.clone());
+        assert_eq!(window.classify(0, b"a"), Classified::Repeated(&answer));
+        assert_eq!(window.classify(0, b"x"), Classified::Reshaped);
         assert_eq!(window.classify(1, b"b"), Classified::New);
         assert_eq!(window.classify(2, b"c"), Classified::Ahead);
-        window.accept(b"b");
+        window.accept(sha256(&[b"b"]));
         assert_eq!(window.classify(0, b"a"), Classified::Old);
     }
 }

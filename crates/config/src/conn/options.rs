@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cygnet_crypto::{AdditionalOffer, EspProposal, IkeProposal, NameError, NameErrorKind};
 use cygnet_engine::{ChildOptions, DeadPeerAction, IkeOptions, Shunt, Sourced};
-use cygnet_ike::{AuthMethod, Encapsulation, RetransmitPolicy};
+use cygnet_ike::{AuthMethod, Encapsulation, Fragmentation, MIN_FRAGMENT_SIZE, RetransmitPolicy};
 use cygnet_ipsec::Mark;
 
 use crate::keyword::Side;
@@ -68,6 +68,18 @@ fn lifetime(values: &mut Values<'_, '_>, name: &'static str) -> Duration {
         );
     }
     MAX_LIFETIME
+}
+
+/// strongSwan's default, for both families.
+const DEFAULT_FRAGMENT_SIZE: u16 = 1280;
+
+/// The size of an IP datagram, or 0 for what RFC 7383 recommends.
+fn fragment_size(text: &str) -> Parsed<u16> {
+    if text == "0" {
+        return Ok(0);
+    }
+    let size = number(text, MIN_FRAGMENT_SIZE.into()..=u16::MAX.into())?;
+    Ok(u16::try_from(size).unwrap_or(u16::MAX))
 }
 
 /// What is negotiated for the IKE SA.
@@ -139,6 +151,22 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
                 ),
             }
         }),
+        fragmentation: values.get("fragmentation", Fragmentation::Yes, |text| {
+            match yes_no(text) {
+                Ok(true) => Ok(Fragmentation::Yes),
+                Ok(false) => Ok(Fragmentation::No),
+                Err(_) => choice(
+                    text,
+                    &[
+                        ("yes", Fragmentation::Yes),
+                        ("accept", Fragmentation::Accept),
+                        ("force", Fragmentation::Force),
+                        ("no", Fragmentation::No),
+                    ],
+                ),
+            }
+        }),
+        fragment_size: values.get("fragment-size", DEFAULT_FRAGMENT_SIZE, fragment_size),
         lifetime: lifetime(values, "ikelifetime"),
         reauth: values.get("reauth", false, yes_no),
         initial_contact: values.get("initial-contact", true, yes_no),

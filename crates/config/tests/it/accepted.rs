@@ -9,10 +9,10 @@ use cygnet_engine::{
     ConnectionKind, DeadPeerAction, HostSpec, Origin, PlaneChoice, SecretKind, Setup, Shunt,
     StartAction,
 };
-use cygnet_ike::{Encapsulation, Identity, TsTemplate, Uniqueness};
+use cygnet_ike::{Encapsulation, Fragmentation, Identity, TsTemplate, Uniqueness};
 use cygnet_ipsec::Mark;
 
-use crate::support::{Files, accept, conn, connection};
+use crate::support::{Files, accept, conn, connection, refuse};
 
 /// The files of `examples/`, read from disk.
 struct Disk;
@@ -298,6 +298,29 @@ fn packets() {
     assert_eq!(
         (c.child.mark_in, c.child.mark_out),
         (Mark::exact(5), Mark::exact(5))
+    );
+}
+
+#[test]
+fn fragmentation() {
+    let of = |lines: &str| {
+        let ike = connection(lines).ike;
+        (ike.fragmentation, ike.fragment_size)
+    };
+    assert_eq!(of(""), (Fragmentation::Yes, 1280));
+    assert_eq!(
+        of("fragmentation=no\n fragment-size=0"),
+        (Fragmentation::No, 0)
+    );
+    assert_eq!(
+        of("fragmentation=force\n fragment-size=256"),
+        (Fragmentation::Force, 256)
+    );
+    assert_eq!(of("fragmentation=accept"), (Fragmentation::Accept, 1280));
+    let report = refuse(&conn("fragment-size=255\n fragmentation=maybe"));
+    assert!(
+        report.contains("256 to 65535") && report.contains("`accept`"),
+        "{report}"
     );
 }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use crate::support::{Files, accept};
 
 /// What the connections say, each a keyword with a few right values.
-const LINES: [(&str, [&str; 3]); 16] = [
+const LINES: [(&str, [&str; 3]); 17] = [
     ("left", ["192.0.2.1", "%defaultroute", "west.example"]),
     ("right", ["192.0.2.2", "%any", "east.example"]),
     ("leftid", ["@west", "west@example.com", "@[key of west]"]),
@@ -46,6 +46,7 @@ const LINES: [(&str, [&str; 3]); 16] = [
     ("auto", ["add", "start", "ondemand"]),
     ("dpddelay", ["0", "30", "30s"]),
     ("encapsulation", ["auto", "yes", "no"]),
+    ("fragmentation", ["yes", "force", "accept"]),
     ("replay-window", ["64", "128", "4096"]),
 ];
 

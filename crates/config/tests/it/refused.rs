@@ -172,7 +172,7 @@ fn a_mistake_that_several_connections_take_over_is_reported_once() {
 #[test]
 fn what_has_no_effect_is_only_warned_of() {
     let loaded = load_text(&conn(
-        "rightnexthop=192.0.2.254\n fragmentation=force\n clientaddrfamily=ipv4\n aggressive=yes\n rekey=yes\n rekey=no",
+        "rightnexthop=192.0.2.254\n sendca=none\n clientaddrfamily=ipv4\n aggressive=yes\n rekey=yes\n rekey=no",
     ));
     let loaded = loaded.unwrap_or_else(|report| panic!("{report}"));
     let warnings: String = loaded.warnings.iter().map(|w| format!("{w}\n")).collect();

@@ -16,7 +16,7 @@ use cygnet_engine::{
     PlaneChoice, Protection, ProtectionId, Request, RequestId, ResolveQuery, SecretEntry,
     SecretKind, SecretOwner, Secrets, Setup, Shunt, Sourced, StartAction, Status,
 };
-use cygnet_ike::{AuthMethod, Encapsulation, RetransmitPolicy, TsTemplate};
+use cygnet_ike::{AuthMethod, Encapsulation, Fragmentation, RetransmitPolicy, TsTemplate};
 use cygnet_ipsec::{AllocateSpi, Command, Flow, Mark, Mode, Protocol, Reply, SaDatabase};
 use cygnet_kernel::sadb::{MemorySadb, Sadb, SadbEvent};
 
@@ -91,6 +91,8 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             dead_peer: None,
             keying_tries: None,
             encapsulation: Encapsulation::Auto,
+            fragmentation: Fragmentation::Yes,
+            fragment_size: 1280,
             lifetime: Duration::from_secs(8 * 3600),
             reauth: false,
             initial_contact: true,

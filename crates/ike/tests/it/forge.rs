@@ -98,6 +98,31 @@ impl Forge {
         }
     }
 
+    /// A fragment of a message from this end: `number` of `total`, with a part of the plaintext. `first` is the type of
+    /// its first payload.
+    pub fn fragment(
+        &mut self,
+        (exchange, response, id): (ExchangeType, bool, u32),
+        (number, total): (u16, u16),
+        first: PayloadType,
+        part: &[u8],
+    ) -> Datagram {
+        let mut made = self.message(exchange, response, id, |_| {});
+        let header = *Message::parse(&made.bytes).unwrap().header();
+        made.bytes.clear();
+        let body_len = self.protection.body_len(part.len());
+        write_message(&mut made.bytes, &header, |payloads| {
+            payloads.skf(first, number, total, body_len);
+        })
+        .unwrap();
+        let aad_len = made.bytes.len();
+        made.bytes.extend_from_slice(part);
+        self.protection
+            .seal(aad_len, &mut made.bytes, &mut InsecureEntropy::from_seed(9))
+            .unwrap();
+        made
+    }
+
     /// A message of this end as `edit` changes it: it gets the payloads and writes what it likes.
     pub fn edit(
         &mut self,

@@ -9,7 +9,9 @@ use cygnet_ike::*;
 use crate::pair::*;
 use crate::sim::*;
 
-const NAT_HASHES: &str = "N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP)";
+/// What IKE_SA_INIT says of both ends' abilities.
+const OPTIONS: &str = "N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP) \
+    N(IKEV2_FRAGMENTATION_SUPPORTED)";
 
 fn ike(proposals: &str) -> Vec<IkeProposal> {
     IkeProposal::parse_ipsec_conf(proposals).unwrap()
@@ -25,8 +27,8 @@ fn four_messages_make_two_sas() {
     assert_eq!(
         sim.lines(),
         [
-            format!("east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce {NAT_HASHES}"),
-            format!("west 500 > 500 IKE_SA_INIT response 0 SA KE Nonce {NAT_HASHES}"),
+            format!("east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce {OPTIONS}"),
+            format!("west 500 > 500 IKE_SA_INIT response 0 SA KE Nonce {OPTIONS}"),
             "east 500 > 500 IKE_AUTH request 1 SK".to_owned(),
             "west 500 > 500 IKE_AUTH response 1 SK".to_owned(),
         ]
@@ -75,10 +77,10 @@ fn a_cookie_is_returned_as_first_payload() {
     assert_eq!(
         sim.lines()[..4],
         [
-            format!("east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce {NAT_HASHES}"),
+            format!("east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce {OPTIONS}"),
             "west 500 > 500 IKE_SA_INIT response 0 N(COOKIE)".to_owned(),
-            format!("east 500 > 500 IKE_SA_INIT request 0 N(COOKIE) SA KE Nonce {NAT_HASHES}"),
-            format!("west 500 > 500 IKE_SA_INIT response 0 SA KE Nonce {NAT_HASHES}"),
+            format!("east 500 > 500 IKE_SA_INIT request 0 N(COOKIE) SA KE Nonce {OPTIONS}"),
+            format!("west 500 > 500 IKE_SA_INIT response 0 SA KE Nonce {OPTIONS}"),
         ]
     );
     established(&sim);
@@ -95,9 +97,9 @@ fn another_key_exchange_method_takes_one_more_round() {
     assert_eq!(
         sim.lines()[..3],
         [
-            format!("east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce {NAT_HASHES}"),
+            format!("east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce {OPTIONS}"),
             "west 500 > 500 IKE_SA_INIT response 0 N(INVALID_KE_PAYLOAD)".to_owned(),
-            format!("east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce {NAT_HASHES}"),
+            format!("east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce {OPTIONS}"),
         ]
     );
     established(&sim);

@@ -3,6 +3,7 @@
 mod changed;
 mod failures;
 mod forge;
+mod fragmentation;
 mod handshake;
 mod hostile;
 mod informational;

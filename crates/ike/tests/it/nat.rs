@@ -115,7 +115,7 @@ fn without_encapsulation_nothing_is_said_of_nats() {
     established(&sim);
     assert_eq!(
         sim.lines()[0],
-        "east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce"
+        "east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce N(IKEV2_FRAGMENTATION_SUPPORTED)"
     );
     assert!(!sim.lines()[1].contains("NAT_DETECTION"));
     assert!(!child(&sim, 0).encapsulated);

@@ -141,6 +141,8 @@ pub struct Link {
     /// Per mille that arrive twice.
     pub duplicate: u64,
     pub latency: (Duration, Duration),
+    /// Octets of the longest IKE message that comes through.
+    pub longest: usize,
 }
 
 impl Default for Link {
@@ -150,6 +152,7 @@ impl Default for Link {
             loss: 0,
             duplicate: 0,
             latency: (ms, ms),
+            longest: usize::MAX,
         }
     }
 }
@@ -391,7 +394,8 @@ impl Sim {
         }
         let copies = 1 + u64::from(below(&mut self.rng, 1000) < self.link.duplicate);
         for _ in 0..copies {
-            if below(&mut self.rng, 1000) < self.link.loss {
+            let too_long = datagram.bytes.len() > self.link.longest;
+            if below(&mut self.rng, 1000) < self.link.loss || too_long {
                 continue;
             }
             let (least, most) = self.link.latency;

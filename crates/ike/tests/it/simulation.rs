@@ -45,11 +45,20 @@ fn random_worlds() {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let sim = world(seed);
             sim.assert_agreement(0, 1);
-            sim.nodes
+            let mut names: Vec<_> = sim
+                .nodes
                 .iter()
                 .flat_map(|node| &node.events)
                 .map(full_name)
-                .collect::<Vec<_>>()
+                .collect();
+            for endpoint in sim.nodes.iter().map(|node| &node.endpoint) {
+                assert_eq!(endpoint.reassembling(), 0, "fragments left over");
+                let stats = endpoint.stats();
+                let dropped = stats.drops().filter(|(_, count)| *count > 0);
+                names.extend(dropped.map(|(reason, _)| reason.name().to_owned()));
+                names.extend((stats.fragments_out > 0).then(|| "fragmented".to_owned()));
+            }
+            names
         }));
         let Ok(names) = outcome else {
             panic!("the world of CYGNET_SEED={seed} went wrong, see above")
@@ -79,6 +88,9 @@ fn random_worlds() {
         "child_closed deleted_by_peer",
         "child_closed ike_sa_closed",
         "peer_moved",
+        "fragmented",
+        "fragments_incomplete",
+        "fragment_repeated",
     ] {
         assert!(happened.contains_key(name), "never happened: {name}");
     }
@@ -137,6 +149,12 @@ fn world(seed: u64) -> Sim {
                 (vec![TsTemplate::dynamic()], vec![TsTemplate::dynamic()]);
         }
     }
+    for peer in [&mut pair.east, &mut pair.west] {
+        use Fragmentation::{Accept, Force, No, Yes};
+        peer.fragmentation = [Yes, Yes, Yes, Force, Force, Accept, No][roll(7) as usize];
+        peer.fragment_size = 256 + roll(300) as u16;
+    }
+    pair.west_config.reassembly_timeout = s(1 + roll(30));
     let mut sim = pair.sim(seed);
     if roll(3) == 0 {
         sim.nat = Some(Nat::new(EAST.parse().unwrap(), NAT.parse().unwrap()));
@@ -146,6 +164,7 @@ fn world(seed: u64) -> Sim {
         loss: roll(300),
         duplicate: roll(200),
         latency: (ms(1 + roll(50)), ms(60 + roll(400))),
+        longest: [500, usize::MAX, usize::MAX][roll(3) as usize],
     };
     for node in 0..2 {
         sim.nodes[node].plane.delay = ms(roll(50));

@@ -15,6 +15,7 @@ use crate::config::{Encapsulation, PeerConfig};
 use crate::contents::{Contents, Unreadable};
 use crate::context::{Context, Path};
 use crate::exchange::ike_auth;
+use crate::fragment::{self, Fragments};
 use crate::info::{NatSituation, Role};
 use crate::io::IkeSaId;
 use crate::nat::{self, HASH_LEN};
@@ -69,6 +70,7 @@ pub(crate) fn begin(
         last_heard: None,
         outgoing: Outgoing::default(),
         incoming: Incoming::default(),
+        fragments: Fragments::default(),
         unwanted: false,
         unwanted_children: Vec::new(),
     };
@@ -101,7 +103,8 @@ pub(crate) fn begin(
                     core.outgoing.sent(
                         cx.now,
                         ExchangeType::IKE_SA_INIT,
-                        bytes.clone(),
+                        bytes.clone().into(),
+                        None,
                         policy,
                         cx.entropy,
                     );
@@ -173,6 +176,7 @@ impl InitSent {
                         destination,
                     ));
             }
+            fragment::announce(core.config.fragmentation, payloads);
             for id in &cx.config.vendor_ids {
                 payloads.vendor_id(id);
             }
@@ -186,7 +190,7 @@ impl InitSent {
             Ok(bytes) => {
                 let policy = &core.config.retransmit;
                 core.outgoing
-                    .replace(cx.now, bytes.clone(), policy, cx.entropy);
+                    .replace(cx.now, bytes.clone().into(), policy, cx.entropy);
                 cx.transmit(core.path, bytes);
                 State::InitSent(self)
             }
@@ -377,7 +381,7 @@ impl InitSent {
         let request = core
             .outgoing
             .pending()
-            .map(|p| p.bytes.clone())
+            .map(|p| p.message.first().to_vec())
             .unwrap_or_default();
         let secret = match self.key.agree(ke.data) {
             Ok(secret) => secret,
@@ -408,6 +412,7 @@ impl InitSent {
             return fail(core, cx, self.child, reason);
         };
         handshake.peer_childless = contents.has(NotifyType::CHILDLESS_IKEV2_SUPPORTED);
+        core.fragments.agreed = fragment::agreed(core.config.fragmentation, contents);
         if core.config.force_encapsulation != Encapsulation::No {
             let (local, remote) = (arrival.local, arrival.remote);
             core.nat =

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cygnet_crypto::{IkeProposal, KeyExchange};
+use cygnet_crypto::{IkeProposal, KeyExchange, sha256};
 use cygnet_wire::{
     ExchangeType, Flags, Header, IkeSpi, KeId, KePayload, Message, Notify, NotifyType,
     PayloadWriter, SaPayload, write_message,
@@ -13,6 +13,7 @@ use crate::config::{Encapsulation, PeerConfig};
 use crate::contents::{Contents, Unreadable};
 use crate::context::Context;
 use crate::exchange::ike_auth::AuthAwaited;
+use crate::fragment::{self, Fragments};
 use crate::info::{NatSituation, Role};
 use crate::io::IkeSaId;
 use crate::nat;
@@ -193,6 +194,7 @@ impl<'a> InitRequest<'a> {
                 )
             })
             .flatten();
+        let agreed = fragment::agreed(config.fragmentation, &self.contents);
         let response = self.answer_with_spi(responder_spi, |payloads| {
             payloads
                 .sa(std::slice::from_ref(&proposal))
@@ -205,6 +207,9 @@ impl<'a> InitRequest<'a> {
                         NotifyType::NAT_DETECTION_DESTINATION_IP,
                         destination,
                     ));
+            }
+            if agreed {
+                fragment::announce(config.fragmentation, payloads);
             }
             if cx.config.childless {
                 payloads.notify(&Notify::new(NotifyType::CHILDLESS_IKEV2_SUPPORTED, &[]));
@@ -224,8 +229,8 @@ impl<'a> InitRequest<'a> {
             return Verdict::Dropped(DropReason::BadInit);
         };
         let mut incoming = Incoming::default();
-        incoming.accept(self.message.as_bytes());
-        incoming.respond(response.clone());
+        incoming.accept(sha256(&[self.message.as_bytes()]));
+        incoming.respond(response.clone().into());
         let core = Core {
             id,
             role: Role::Responder,
@@ -242,6 +247,7 @@ impl<'a> InitRequest<'a> {
             last_heard: None,
             outgoing: Outgoing::default(),
             incoming,
+            fragments: Fragments::new(agreed),
             unwanted: false,
             unwanted_children: Vec::new(),
         };
