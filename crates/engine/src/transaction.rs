@@ -172,6 +172,10 @@ pub(crate) fn verb(command: &Command) -> String {
         Command::AllocateSpi(a) => format!("allocating an SPI for {}", a.dst),
         Command::InstallSa(sa) => format!("installing the SA {:08x} to {}", sa.id.spi, sa.id.dst),
         Command::UpdateSa(sa) => format!("updating the SA {:08x} to {}", sa.id.spi, sa.id.dst),
+        Command::MoveSa(m) => format!(
+            "moving the SA {:08x} from {} to {}",
+            m.id.spi, m.id.dst, m.dst
+        ),
         Command::RemoveSa(id) => format!("removing the SA {:08x} to {}", id.spi, id.dst),
         Command::InstallPolicy(p) | Command::UpdatePolicy(p) => {
             format!(

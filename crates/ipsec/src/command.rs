@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
-use crate::{Family, Mark, Mode, Policy, PolicyKey, Protocol, Sa, SaCounters, SaId};
+use crate::{Encap, Family, Mark, Mode, Policy, PolicyKey, Protocol, Sa, SaCounters, SaId};
 
 /// Asks for an SPI for an inbound SA (XFRM_MSG_ALLOCSPI). Creates a larval state, or gives the SPI to the one that
 /// an acquire has made.
@@ -62,6 +62,44 @@ impl AllocateSpi {
     }
 }
 
+/// Gives an installed SA other outer addresses, other ports, or takes or gives it UDP encapsulation: its peer has moved,
+/// or we have (RFC 4555 §3.5, RFC 7296 §2.23).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MoveSa {
+    /// The SA as it is known until now.
+    pub id: SaId,
+    /// Its outer source from now on.
+    pub src: IpAddr,
+    /// Its outer destination from now on, and so part of its [`SaId`].
+    pub dst: IpAddr,
+    /// Its encapsulation from now on.
+    pub encap: Option<Encap>,
+}
+
+impl MoveSa {
+    /// What identifies the SA after the move.
+    pub fn new_id(&self) -> SaId {
+        SaId {
+            dst: self.dst,
+            ..self.id
+        }
+    }
+
+    /// The SA after the move.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::Invalid`] if it breaks a rule of [`Sa::validate`] then.
+    pub fn apply(&self, sa: &Sa) -> Result<Sa, CommandError> {
+        let mut moved = sa.clone();
+        moved.id.dst = self.dst;
+        moved.src = self.src;
+        moved.encap = self.encap;
+        moved.validate()?;
+        Ok(moved)
+    }
+}
+
 /// A request to a data plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -71,6 +109,9 @@ pub enum Command {
     InstallSa(Box<Sa>),
     /// Change what may change in an installed SA: encapsulation ports, lifetimes, set-mark, if_id (K14).
     UpdateSa(Box<Sa>),
+    /// Move an installed SA to other addresses, under its keys. Sequence numbers, replay window, lifetimes and counters
+    /// go on: no sequence number is used twice, no packet taken twice. A plane may skip sequence numbers.
+    MoveSa(MoveSa),
     /// Remove an SA.
     RemoveSa(SaId),
     /// Install a policy; an existing one with that key is an error.

@@ -67,6 +67,10 @@ impl Databases {
                 self.sad.update(now, sa)?;
                 Reply::Done
             }
+            Command::MoveSa(request) => {
+                self.sad.move_sa(request)?;
+                Reply::Done
+            }
             Command::RemoveSa(id) => {
                 self.sad.remove(id)?;
                 Reply::Done

@@ -29,7 +29,7 @@ pub mod fast;
 pub mod reference;
 
 pub use command::{
-    AllocateSpi, Command, CommandError, PolicyReport, Reply, SaDatabase, SaReport, SaState,
+    AllocateSpi, Command, CommandError, MoveSa, PolicyReport, Reply, SaDatabase, SaReport, SaState,
 };
 pub use counter::{Counter, Counters};
 pub use event::{Acquire, Event, Expire, Mapping, PolicyExpire};

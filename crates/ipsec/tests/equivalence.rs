@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use cygnet_ipsec::{
-    Acquire, Command, CommandError, Counter, Direction, Inbound, InboundPacket, InboundSpi,
+    Acquire, Command, CommandError, Counter, Direction, Inbound, InboundPacket, InboundSpi, MoveSa,
     Outbound, OutboundDrop, OutboundLookup, OutboundPacket, Policy, PolicyKey, Reply, Resolution,
     Sa, SaState, fast, reference,
 };
@@ -463,6 +463,26 @@ impl Pair {
                 };
                 Command::UpdateSa(Box::new(if *twist < 2 { (**sa).clone() } else { changed }))
             }
+            (Topic::MoveSa, _, Some(x)) => {
+                // Where it was, where another SA is, or anywhere; now and then half across the families.
+                let stays = *twist < 8;
+                let change = (*twist < 20) && sa.id.dst.is_ipv4() != x.sa.id.dst.is_ipv4();
+                if (12..16).contains(twist) {
+                    let mut there = x.sa.clone();
+                    (there.id.dst, there.src) = (sa.id.dst, sa.src);
+                    self.execute(&Command::InstallSa(Box::new(there)), 0, tally);
+                }
+                Command::MoveSa(MoveSa {
+                    id: x.sa.id,
+                    src: if change { x.sa.src } else { sa.src },
+                    dst: if stays || change {
+                        x.sa.id.dst
+                    } else {
+                        sa.id.dst
+                    },
+                    encap: sa.encap,
+                })
+            }
             (Topic::RemoveSa, _, Some(x)) => Command::RemoveSa(x.sa.id),
             (Topic::QuerySa, _, Some(x)) => Command::QuerySa(x.sa.id),
             _ => return,
@@ -512,6 +532,7 @@ fn name(command: &Command) -> &'static str {
         Command::AllocateSpi(_) => "AllocateSpi",
         Command::InstallSa(_) => "InstallSa",
         Command::UpdateSa(_) => "UpdateSa",
+        Command::MoveSa(_) => "MoveSa",
         Command::RemoveSa(_) => "RemoveSa",
         Command::InstallPolicy(_) => "InstallPolicy",
         Command::UpdatePolicy(_) => "UpdatePolicy",
@@ -599,6 +620,10 @@ fn sas() {
             "UpdateSa Ok",
             "UpdateSa NotFound",
             "UpdateSa Invalid",
+            "MoveSa Ok",
+            "MoveSa Exists",
+            "MoveSa NotFound",
+            "MoveSa Invalid",
             "RemoveSa Ok",
             "QuerySa Ok",
             "QuerySa NotFound",

@@ -46,7 +46,7 @@ pub use numbers::{
 };
 pub use structures::{
     AcquireInfo, Address, AddressFilter, AeventId, Encap, ExpireInfo, HashInfo, HashThresholds,
-    INFINITE, Id, KmAddress, LifetimeLimits, LifetimeUsed, MappingInfo, Mark, Migrate, Offload,
-    PolicyDefaults, PolicyExpireInfo, PolicyId, PolicyInfo, ReplayState, ReplayStateEsn,
-    ReportInfo, SaId, SaInfo, SaStats, Selector, SpdCounts, SpiRequest, Template,
+    INFINITE, Id, KmAddress, LifetimeLimits, LifetimeUsed, MappingInfo, Mark, Migrate,
+    MigrateState, Offload, PolicyDefaults, PolicyExpireInfo, PolicyId, PolicyInfo, ReplayState,
+    ReplayStateEsn, ReportInfo, SaId, SaInfo, SaStats, Selector, SpdCounts, SpiRequest, Template,
 };

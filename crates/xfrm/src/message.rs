@@ -6,8 +6,8 @@ use crate::attribute::{Attributes, Space};
 use crate::codec::{DecodeError, Reader, Wire, Writer};
 use crate::numbers::{MessageType, SaProtocol};
 use crate::structures::{
-    AcquireInfo, AeventId, ExpireInfo, MappingInfo, PolicyDefaults, PolicyExpireInfo, PolicyId,
-    PolicyInfo, ReportInfo, SaId, SaInfo, SpiRequest,
+    AcquireInfo, AeventId, ExpireInfo, MappingInfo, MigrateState, PolicyDefaults, PolicyExpireInfo,
+    PolicyId, PolicyInfo, ReportInfo, SaId, SaInfo, SpiRequest,
 };
 
 /// The type of a message together with its fixed part.
@@ -56,6 +56,8 @@ pub enum Body {
     Report(ReportInfo),
     /// Move policies and SAs.
     Migrate(PolicyId),
+    /// Move one SA (7.2).
+    MigrateState(MigrateState),
     /// Summary of the SAD (flags).
     NewSadInfo(u32),
     /// Ask for it.
@@ -118,6 +120,7 @@ impl Message {
             Body::GetAe(_) => T::GETAE,
             Body::Report(_) => T::REPORT,
             Body::Migrate(_) => T::MIGRATE,
+            Body::MigrateState(_) => T::MIGRATE_STATE,
             Body::NewSadInfo(_) => T::NEWSADINFO,
             Body::GetSadInfo(_) => T::GETSADINFO,
             Body::NewSpdInfo(_) => T::NEWSPDINFO,
@@ -155,6 +158,7 @@ impl Message {
             Body::Mapping(v) => v.write(out),
             Body::NewAe(v) | Body::GetAe(v) => v.write(out),
             Body::Report(v) => v.write(out),
+            Body::MigrateState(v) => v.write(out),
             Body::NewSadInfo(v)
             | Body::GetSadInfo(v)
             | Body::NewSpdInfo(v)
@@ -200,6 +204,7 @@ impl Message {
             T::GETAE => Body::GetAe(fixed(&mut r)?),
             T::REPORT => Body::Report(fixed(&mut r)?),
             T::MIGRATE => Body::Migrate(fixed(&mut r)?),
+            T::MIGRATE_STATE => Body::MigrateState(fixed(&mut r)?),
             T::NEWSADINFO => Body::NewSadInfo(r.u32()?),
             T::GETSADINFO => Body::GetSadInfo(r.u32()?),
             T::NEWSPDINFO => Body::NewSpdInfo(r.u32()?),

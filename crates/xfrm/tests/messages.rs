@@ -191,7 +191,10 @@ mod oracle {
             let skip = message.is_dump()
                 || matches!(
                     message.body,
-                    Body::Unknown { .. } | Body::FlushPolicy | Body::Migrate(_)
+                    Body::Unknown { .. }
+                        | Body::FlushPolicy
+                        | Body::Migrate(_)
+                        | Body::MigrateState(_)
                 )
                 || matches!(message.body, Body::NewSpdInfo(_) | Body::NewSadInfo(_));
             if skip {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use cygnet_ipsec::fast::SaIndex;
 use cygnet_ipsec::{
-    AllocateSpi, Command, CommandError, Event, Expire, Limit, Mode, Policy, PolicyExpire,
+    AllocateSpi, Command, CommandError, Event, Expire, Limit, Mode, MoveSa, Policy, PolicyExpire,
     PolicyKey, PolicyLifetimeState, PolicyReport, Protocol, Reply, Sa, SaDirection, SaId, SaReport,
     SaState,
 };
@@ -35,6 +35,10 @@ impl Core {
             }
             Command::UpdateSa(sa) => {
                 self.update_sa(now, sa, output)?;
+                Ok(Reply::Done)
+            }
+            Command::MoveSa(request) => {
+                self.move_sa(now, request, output)?;
                 Ok(Reply::Done)
             }
             Command::RemoveSa(id) => {
@@ -130,12 +134,7 @@ impl Core {
         }
         self.live.insert(index, Box::new(live));
         if sa.direction == SaDirection::Out {
-            self.release_held(now, output, |policy| {
-                policy
-                    .templates
-                    .iter()
-                    .any(|template| template.reqid == sa.reqid)
-            });
+            self.release_held_for(now, sa.reqid, output);
         }
         Ok(())
     }
@@ -162,6 +161,32 @@ impl Core {
         live.update(&state.sa)?;
         if let Some(at) = live.life.deadline() {
             self.timers.set(at, Timer::Sa(index));
+        }
+        Ok(())
+    }
+
+    /// Moves an SA in place: numbers, window, lifetimes and counters are not touched.
+    fn move_sa(
+        &mut self,
+        now: Instant,
+        request: &MoveSa,
+        output: &mut Output,
+    ) -> Result<(), CommandError> {
+        let before = self.db.sad.find(&request.id);
+        let before = before.and_then(|index| self.db.sad.get(index));
+        let before = before.ok_or(CommandError::NotFound)?;
+        // What the transform cannot do is found out before anything has changed.
+        let moved = request.apply(&before.sa)?;
+        let transform = Transform::new(&moved)?;
+        let index = self.db.sad.move_sa(request)?;
+        let live = self.live.get_mut(index).ok_or(CommandError::NotFound)?;
+        let old = live.replace(transform);
+        if let (Some(old), Transform::Out(out)) = (old, &live.transform) {
+            let new = out.path;
+            let mtu = self.paths.enter(new.local, new.remote);
+            out.esp.set_path_mtu(u32::try_from(mtu).unwrap_or(u32::MAX));
+            self.paths.leave(old.local, old.remote);
+            self.release_held_for(now, moved.reqid, output);
         }
         Ok(())
     }
@@ -299,6 +324,16 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Tries again what waits for an SA with this reqid.
+    fn release_held_for(&mut self, now: Instant, reqid: u32, output: &mut Output) {
+        self.release_held(now, output, |policy| {
+            policy
+                .templates
+                .iter()
+                .any(|template| template.reqid == reqid)
+        });
     }
 
     /// Tries again what waits for policies that `concerned` picks.

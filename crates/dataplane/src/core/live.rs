@@ -54,21 +54,8 @@ impl Live {
     ///
     /// The SA is one that this plane cannot do, or its keys do not fit its algorithms.
     pub(super) fn new(sa: &Sa, now: Instant) -> Result<Self, CommandError> {
-        let transform = match sa.direction {
-            SaDirection::Out => Transform::Out(LiveOut {
-                esp: Outbound::new(sa).map_err(refusal)?,
-                path: path(sa),
-                mark: sa.set_mark,
-                transport: sa.mode == Mode::Transport,
-            }),
-            SaDirection::In => Transform::In(LiveIn {
-                esp: Inbound::new(sa).map_err(refusal)?,
-                highest: 0,
-                reported: None,
-            }),
-        };
         Ok(Self {
-            transform,
+            transform: Transform::new(sa)?,
             life: LifetimeState::new(sa.lifetime, now),
             replay_window: 0,
             replay: 0,
@@ -79,28 +66,33 @@ impl Live {
     /// Follows an update of the SA: sequence numbers, replay window and counters go on. `sa` has the
     /// keys that it had before.
     pub(super) fn update(&mut self, sa: &Sa) -> Result<(), CommandError> {
-        match &mut self.transform {
-            Transform::Out(out) => {
-                let esp = Outbound::new(sa).map_err(refusal)?;
-                // A number used twice with one key would give the key away.
-                esp.resume_after(out.esp.last_sequence());
-                esp.set_path_mtu(out.esp.path_mtu());
-                *out = LiveOut {
-                    esp,
-                    path: path(sa),
-                    mark: sa.set_mark,
-                    transport: out.transport,
-                };
-            }
-            Transform::In(inbound) => {
-                let mut esp = Inbound::new(sa).map_err(refusal)?;
-                esp.resume_with(inbound.esp.replay().clone());
-                inbound.esp = esp;
-                inbound.reported = None;
-            }
-        }
+        self.replace(Transform::new(sa)?);
         self.life.update(sa.lifetime);
         Ok(())
+    }
+
+    /// Puts the transform of the same SA, changed, into the place of the one that works until now.
+    /// Of an outbound SA the former path is returned.
+    pub(super) fn replace(&mut self, transform: Transform) -> Option<Path> {
+        match (&mut self.transform, transform) {
+            (Transform::Out(now), Transform::Out(next)) => {
+                // A number used twice with one key would give the key away.
+                next.esp.resume_after(now.esp.last_sequence());
+                next.esp.set_path_mtu(now.esp.path_mtu());
+                let path = now.path;
+                *now = next;
+                Some(path)
+            }
+            (Transform::In(now), Transform::In(mut next)) => {
+                next.esp.resume_with(now.esp.replay().clone());
+                // Packets from before the change, that come only now, still say nothing.
+                next.highest = now.highest;
+                *now = next;
+                None
+            }
+            // The direction of an SA does not change.
+            _ => None,
+        }
     }
 
     pub(super) fn counters(&self) -> SaCounters {
@@ -125,6 +117,29 @@ impl Live {
             OpenError::Replay(_) => self.replay_window = self.replay_window.saturating_add(1),
             _ => {}
         }
+    }
+}
+
+impl Transform {
+    /// Of an SA whose numbers begin anew.
+    ///
+    /// # Errors
+    ///
+    /// The SA is one that this plane cannot do, or its keys do not fit its algorithms.
+    pub(super) fn new(sa: &Sa) -> Result<Self, CommandError> {
+        Ok(match sa.direction {
+            SaDirection::Out => Self::Out(LiveOut {
+                esp: Outbound::new(sa).map_err(refusal)?,
+                path: path(sa),
+                mark: sa.set_mark,
+                transport: sa.mode == Mode::Transport,
+            }),
+            SaDirection::In => Self::In(LiveIn {
+                esp: Inbound::new(sa).map_err(refusal)?,
+                highest: 0,
+                reported: None,
+            }),
+        })
     }
 }
 

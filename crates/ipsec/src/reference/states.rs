@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Databases, State, family_of, mark_accepts, selector_matches};
 use crate::{
     Acquire, AllocateSpi, CipherKey, CommandError, Counter, Flow, InboundSpi, KeyMaterial,
-    Lifetime, Mark, Missing, Mode, OutboundLookup, OutboundLookupError, Policy, PolicyKey,
+    Lifetime, Mark, Missing, Mode, MoveSa, OutboundLookup, OutboundLookupError, Policy, PolicyKey,
     Protocol, Sa, SaCounters, SaDirection, SaFlags, SaId, SaReport, SaState, Template,
 };
 
@@ -352,6 +352,31 @@ impl Databases {
         }
         if sa.if_id != 0 {
             x.sa.if_id = sa.if_id;
+        }
+        Ok(())
+    }
+
+    /// MIGRATE_STATE: a valid SA changes its addresses and its encapsulation, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::NotFound`]; [`CommandError::Exists`] if another SA has the id that it would get;
+    /// [`CommandError::Invalid`] if it is not valid, or would break the rules.
+    pub fn move_sa(&mut self, request: &MoveSa) -> Result<(), CommandError> {
+        let x = self.locate(&request.id).ok_or(CommandError::NotFound)?;
+        if x.state != SaState::Valid {
+            return Err(CommandError::Invalid("the SA is not valid".into()));
+        }
+        let serial = x.serial;
+        let moved = request.apply(&x.sa)?;
+        if self
+            .locate(&moved.id)
+            .is_some_and(|other| other.serial != serial)
+        {
+            return Err(CommandError::Exists);
+        }
+        if let Some(x) = self.states.iter_mut().find(|x| x.serial == serial) {
+            x.sa = moved;
         }
         Ok(())
     }

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use cygnet_ipsec::{
     Action, AllocateSpi, CipherKey, Command, Direction, Encap, EncapKind, Flow, InboundSpi,
-    KeyMaterial, Lifetime, Mark, Mode, Policy, PolicyKey, PolicyType, PortMatch, Protocol, Sa,
-    SaDirection, SaFlags, SaId, SaState, Selector, Template,
+    KeyMaterial, Lifetime, Mark, Mode, MoveSa, Policy, PolicyKey, PolicyType, PortMatch, Protocol,
+    Sa, SaDirection, SaFlags, SaId, SaState, Selector, Template,
 };
 use ipnet::IpNet;
 use proptest::option;
@@ -103,6 +103,8 @@ pub fn step(database: Database) -> BoxedStrategy<Step> {
                 Topic::Accept,
                 Topic::Install,
                 Topic::UpdateSa,
+                Topic::MoveSa,
+                Topic::MoveSa,
                 Topic::RemoveSa,
                 Topic::QuerySa,
             ]),
@@ -127,6 +129,7 @@ pub fn step(database: Database) -> BoxedStrategy<Step> {
                 Topic::Deliver,
                 Topic::Sibling,
                 Topic::UpdatePolicy,
+                Topic::MoveSa,
                 Topic::RemoveSa,
             ]),
         ]
@@ -148,6 +151,7 @@ fn sa_command() -> BoxedStrategy<Command> {
     prop_oneof![
         5 => sa().prop_map(|sa| Command::InstallSa(Box::new(sa))),
         2 => sa().prop_map(|sa| Command::UpdateSa(Box::new(sa))),
+        2 => move_sa().prop_map(Command::MoveSa),
         2 => sa_id().prop_map(Command::RemoveSa),
         1 => sa_id().prop_map(Command::QuerySa),
         2 => allocate_spi().prop_map(Command::AllocateSpi),
@@ -474,6 +478,27 @@ fn sa_id() -> impl Strategy<Value = SaId> {
     )
 }
 
+fn encap() -> impl Strategy<Value = Option<Encap>> {
+    prop_oneof![
+        3 => Just(None),
+        1 => (1..3u16).prop_map(|port| {
+            Some(Encap { kind: EncapKind::Udp, local_port: 4500, remote_port: port })
+        }),
+    ]
+}
+
+fn move_sa() -> impl Strategy<Value = MoveSa> {
+    let families = select(vec![(true, true), (false, false), (true, false)]);
+    (sa_id(), encap(), families)
+        .prop_flat_map(|(id, encap, (src, dst))| (Just((id, encap)), address(src), host(dst)))
+        .prop_map(|((id, encap), src, dst)| MoveSa {
+            id,
+            src,
+            dst,
+            encap,
+        })
+}
+
 pub fn sa() -> impl Strategy<Value = Sa> {
     sa_id()
         .prop_flat_map(|id| {
@@ -483,18 +508,12 @@ pub fn sa() -> impl Strategy<Value = Sa> {
                 2 => selector(v4).prop_map(Some),
                 1 => selector(!v4).prop_map(Some),
             ];
-            let encap = prop_oneof![
-                3 => Just(None),
-                1 => (1..3u16).prop_map(|port| {
-                    Some(Encap { kind: EncapKind::Udp, local_port: 4500, remote_port: port })
-                }),
-            ];
             let outbound = select(vec![true, true, false]);
             (
                 (Just(id), address(v4), mode(), reqid(), if_id()),
                 (
                     selector,
-                    encap,
+                    encap(),
                     outbound,
                     0..12u8,
                     0..6u32,

@@ -50,6 +50,7 @@ pub enum Topic {
     /// The same SA again.
     Install,
     UpdateSa,
+    MoveSa,
     RemoveSa,
     QuerySa,
 }

@@ -5,9 +5,9 @@
 //! makes the thing, confirmed after the kernel's answer, and removed when the thing is gone. After
 //! a crash at any point the file names everything that may be ours:
 //!
-//! - a confirmed entry is ours if the table has the identity (and for SAs source and reqid);
-//! - an unconfirmed one only if the thing is also not older than the entry: the request may have
-//!   failed because something foreign was there already;
+//! - a confirmed entry is ours if the table has the identity (and for SAs the reqid);
+//! - an unconfirmed one only if the thing also has the source and is not older than the entry: the
+//!   request may have failed because something foreign was there already;
 //! - what is in no entry is foreign and never touched.
 //!
 //! The file is a journal of JSON lines, each written by one `write`. A killed process loses nothing that was written,
@@ -290,12 +290,12 @@ impl Ledger {
             |entry: &Entry| entry.confirmed || add_time.saturating_add(1) >= entry.since;
         let object = Object::Sa(SaRecord::from(&sa.id));
         if let Some(entry) = self.entries.get(&object) {
-            let details = SaDetails {
-                src: sa.src,
-                reqid: sa.reqid,
+            // One that was being moved may have another source than was last written.
+            let details = |known: SaDetails| {
+                known.reqid == sa.reqid && (known.src == sa.src || entry.confirmed)
             };
             return entry.origin == Origin::Before
-                && entry.details == Some(details)
+                && entry.details.is_some_and(details)
                 && young_enough(entry);
         }
         report.state == SaState::Larval

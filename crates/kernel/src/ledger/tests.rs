@@ -155,28 +155,20 @@ fn confirmed_leftovers_are_ours_whatever_their_age_and_unconfirmed_only_if_not_o
     assert!(ledger.owns_sa(&in_table(done.clone(), SaState::Valid), 0));
     assert!(ledger.owns_sa(&in_table(begun.clone(), SaState::Valid), now));
     // There before the entry: somebody else's, and our request was refused.
-    assert!(!ledger.owns_sa(&in_table(begun, SaState::Valid), now - 60));
-    // The same SPI, but another source or reqid: ours is gone, this came later.
-    assert!(!ledger.owns_sa(
-        &in_table(
-            Sa {
-                reqid: 6,
-                ..done.clone()
-            },
-            SaState::Valid
-        ),
-        now
-    ));
-    assert!(!ledger.owns_sa(
-        &in_table(
-            Sa {
-                src: ip("192.0.2.3"),
-                ..done
-            },
-            SaState::Valid
-        ),
-        now
-    ));
+    assert!(!ledger.owns_sa(&in_table(begun.clone(), SaState::Valid), now - 60));
+    // The same SPI, but another reqid: ours is gone, this came later.
+    let other = Sa {
+        reqid: 6,
+        ..done.clone()
+    };
+    assert!(!ledger.owns_sa(&in_table(other, SaState::Valid), now));
+    // Another source: it was being moved. Nobody knows that of one that may never have been ours.
+    let elsewhere = |sa: &Sa| Sa {
+        src: ip("192.0.2.3"),
+        ..sa.clone()
+    };
+    assert!(ledger.owns_sa(&in_table(elsewhere(&done), SaState::Valid), now));
+    assert!(!ledger.owns_sa(&in_table(elsewhere(&begun), SaState::Valid), now));
     // In no entry.
     assert!(!ledger.owns_sa(&in_table(sa(1002, 5), SaState::Valid), now));
 }

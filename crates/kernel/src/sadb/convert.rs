@@ -91,20 +91,7 @@ pub(crate) fn sa(sa: &ipsec::Sa) -> Result<(xfrm::SaInfo, Attributes), CommandEr
     }
     let inbound = sa.direction == ipsec::SaDirection::In;
     if let Some(encap) = sa.encap {
-        let (sport, dport) = if inbound {
-            (encap.remote_port, encap.local_port)
-        } else {
-            (encap.local_port, encap.remote_port)
-        };
-        attributes.push(Attribute::Encap(xfrm::Encap {
-            kind: match encap.kind {
-                ipsec::EncapKind::Udp => xfrm::EncapType::ESPINUDP,
-                ipsec::EncapKind::Tcp => xfrm::EncapType::ESPINTCP,
-            },
-            sport,
-            dport,
-            oa: xfrm::Address::default(),
-        }));
+        attributes.push(Attribute::Encap(encapsulation(encap, sa.direction)));
     }
     let replay_window = replay(sa, inbound, &mut attributes)?;
     if let Some(mark) = sa.set_mark {
@@ -141,6 +128,23 @@ pub(crate) fn sa(sa: &ipsec::Sa) -> Result<(xfrm::SaInfo, Attributes), CommandEr
         ..xfrm::SaInfo::default()
     };
     Ok((info, attributes))
+}
+
+/// An encapsulation as the kernel wants it.
+pub(crate) fn encapsulation(encap: ipsec::Encap, direction: ipsec::SaDirection) -> xfrm::Encap {
+    let (sport, dport) = match direction {
+        ipsec::SaDirection::In => (encap.remote_port, encap.local_port),
+        ipsec::SaDirection::Out => (encap.local_port, encap.remote_port),
+    };
+    xfrm::Encap {
+        kind: match encap.kind {
+            ipsec::EncapKind::Udp => xfrm::EncapType::ESPINUDP,
+            ipsec::EncapKind::Tcp => xfrm::EncapType::ESPINTCP,
+        },
+        sport,
+        dport,
+        oa: xfrm::Address::default(),
+    }
 }
 
 /// Replay state by K12: returns the legacy window and adds the long form where that is needed.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::slice;
 
 use cygnet_ipsec as ipsec;
 use cygnet_xfrm as xfrm;
@@ -54,6 +55,8 @@ pub struct LinuxSadb {
     larval: HashSet<ipsec::SaId>,
     /// Whether the kernel knows the direction of SAs (6.10): found out when it matters.
     knows_direction: Option<bool>,
+    /// Whether the kernel can move one SA (7.2): found out when it matters.
+    pub(super) knows_migrate_state: Option<bool>,
 }
 
 impl LinuxSadb {
@@ -74,6 +77,7 @@ impl LinuxSadb {
             ledger,
             larval: HashSet::new(),
             knows_direction: None,
+            knows_migrate_state: None,
         })
     }
 
@@ -179,7 +183,7 @@ impl LinuxSadb {
     }
 
     /// Foreign things are to us as if they were not there.
-    fn only_ours(&self, object: Object) -> Result<(), CommandError> {
+    pub(super) fn only_ours(&self, object: Object) -> Result<(), CommandError> {
         if self.is_ours(object) {
             Ok(())
         } else {
@@ -231,6 +235,10 @@ impl LinuxSadb {
                     body: Body::UpdateSa(info),
                     attributes,
                 }
+            }
+            Command::MoveSa(_) => {
+                let text = "an SA is not moved by one message";
+                return Err(CommandError::Unsupported(text.into()));
             }
             Command::RemoveSa(id) => {
                 let (id, attributes) = convert::sa_id(id);
@@ -394,23 +402,24 @@ impl LinuxSadb {
         }
     }
 
-    /// Writes into the ledger what is about to be made.
-    fn begin<'a>(
-        &mut self,
-        commands: impl Iterator<Item = &'a Command>,
-    ) -> Result<(), LedgerError> {
-        let Some(ledger) = &mut self.ledger else {
-            return Ok(());
-        };
-        ledger.begin(commands.filter_map(claim))
+    /// The socket for requests.
+    pub(super) fn client(&mut self) -> &mut Client {
+        &mut self.client
     }
 
-    /// Writes into the ledger what has become of it.
-    fn settle(&mut self, outcomes: &[(&Command, &Result<Reply, CommandError>)]) {
-        let Some(ledger) = &mut self.ledger else {
-            return;
-        };
-        if let Err(error) = settle(ledger, outcomes) {
+    /// Writes into the ledger what is about to be made.
+    pub(super) fn begin(&mut self, claims: impl Iterator<Item = Claim>) -> Result<(), LedgerError> {
+        match &mut self.ledger {
+            Some(ledger) => ledger.begin(claims),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes into the ledger what has become of things.
+    pub(super) fn note(&mut self, changes: impl IntoIterator<Item = Change>) {
+        if let Some(ledger) = &mut self.ledger
+            && let Err(error) = ledger.apply(changes)
+        {
             // The entries stay unconfirmed, which is the safe side: the next start compares them.
             tracing::error!(%error, "cannot write the ledger");
         }
@@ -451,10 +460,8 @@ fn claim(command: &Command) -> Option<Claim> {
     }
 }
 
-fn settle(
-    ledger: &mut Ledger,
-    outcomes: &[(&Command, &Result<Reply, CommandError>)],
-) -> Result<(), LedgerError> {
+/// What has become of commands.
+fn changes(outcomes: &[(&Command, &Result<Reply, CommandError>)]) -> Vec<Change> {
     let mut changes = Vec::new();
     for (command, outcome) in outcomes {
         let done = match outcome {
@@ -485,7 +492,7 @@ fn settle(
             _ => {}
         }
     }
-    ledger.apply(changes)
+    changes
 }
 
 fn gone(outcome: &Result<Reply, CommandError>) -> bool {
@@ -494,7 +501,7 @@ fn gone(outcome: &Result<Reply, CommandError>) -> bool {
 
 impl SaDatabase for LinuxSadb {
     fn execute(&mut self, command: &Command) -> Result<Reply, CommandError> {
-        self.execute_all(std::slice::from_ref(command))
+        self.execute_all(slice::from_ref(command))
             .pop()
             .unwrap_or(Err(CommandError::OutOfResources))
     }
@@ -504,47 +511,20 @@ impl Sadb for LinuxSadb {
     /// Commands go to the kernel together. A second attempt that one of them needs (see
     /// [`Command::InstallSa`]) comes after the others.
     fn execute_all(&mut self, commands: &[Command]) -> Vec<Result<Reply, CommandError>> {
-        let mut made = HashSet::new();
-        let prepared: Vec<_> = commands
-            .iter()
-            .map(|command| self.prepare(command, &mut made))
-            .collect();
-        let sent = commands.iter().zip(&prepared);
-        let sent = sent.filter_map(|(command, message)| message.is_ok().then_some(command));
-        if let Err(error) = self.begin(sent) {
-            // What is not in the ledger must not be made.
-            let error = CommandError::Failed {
-                errno: error.errno(),
-                text: error.to_string(),
-            };
-            return commands.iter().map(|_| Err(error.clone())).collect();
+        if commands.iter().any(|c| matches!(c, Command::MoveSa(_))) {
+            // That one takes several requests.
+            return commands
+                .iter()
+                .map(|command| match command {
+                    Command::MoveSa(request) => self.move_sa(request),
+                    other => self
+                        .execute_batch(slice::from_ref(other))
+                        .pop()
+                        .unwrap_or(Err(CommandError::OutOfResources)),
+                })
+                .collect();
         }
-        let mut errors = Vec::with_capacity(commands.len());
-        let mut messages = Vec::with_capacity(commands.len());
-        for message in prepared {
-            errors.push(match message {
-                Ok(message) => {
-                    messages.push(message);
-                    None
-                }
-                Err(error) => Some(error),
-            });
-        }
-        let mut answers = self.client.batch(&messages).into_iter();
-        let results: Vec<_> = commands
-            .iter()
-            .zip(errors)
-            .map(|(command, error)| match error {
-                Some(error) => Err(error),
-                None => match answers.next() {
-                    Some(outcome) => self.finish(command, outcome),
-                    None => Err(CommandError::OutOfResources),
-                },
-            })
-            .collect();
-        let outcomes: Vec<_> = commands.iter().zip(&results).collect();
-        self.settle(&outcomes);
-        results
+        self.execute_batch(commands)
     }
 
     fn next_event(&mut self) -> Result<Option<SadbEvent>, SadbError> {
@@ -604,6 +584,51 @@ impl Sadb for LinuxSadb {
 }
 
 impl LinuxSadb {
+    /// Sends commands together, each with one request.
+    fn execute_batch(&mut self, commands: &[Command]) -> Vec<Result<Reply, CommandError>> {
+        let mut made = HashSet::new();
+        let prepared: Vec<_> = commands
+            .iter()
+            .map(|command| self.prepare(command, &mut made))
+            .collect();
+        let sent = commands.iter().zip(&prepared);
+        let sent = sent.filter_map(|(command, message)| message.is_ok().then_some(command));
+        if let Err(error) = self.begin(sent.filter_map(claim)) {
+            // What is not in the ledger must not be made.
+            let error = CommandError::Failed {
+                errno: error.errno(),
+                text: error.to_string(),
+            };
+            return commands.iter().map(|_| Err(error.clone())).collect();
+        }
+        let mut errors = Vec::with_capacity(commands.len());
+        let mut messages = Vec::with_capacity(commands.len());
+        for message in prepared {
+            errors.push(match message {
+                Ok(message) => {
+                    messages.push(message);
+                    None
+                }
+                Err(error) => Some(error),
+            });
+        }
+        let mut answers = self.client.batch(&messages).into_iter();
+        let results: Vec<_> = commands
+            .iter()
+            .zip(errors)
+            .map(|(command, error)| match error {
+                Some(error) => Err(error),
+                None => match answers.next() {
+                    Some(outcome) => self.finish(command, outcome),
+                    None => Err(CommandError::OutOfResources),
+                },
+            })
+            .collect();
+        let outcomes: Vec<_> = commands.iter().zip(&results).collect();
+        self.note(changes(&outcomes));
+        results
+    }
+
     /// What the kernel has deleted by itself is no longer ours.
     fn forget_expired(&mut self, event: &ipsec::Event) {
         let object = match event {
@@ -616,16 +641,25 @@ impl LinuxSadb {
             }
             _ => return,
         };
-        if let Some(ledger) = &mut self.ledger
-            && let Err(error) = ledger.apply([Change::End(object)])
+        self.note([Change::End(object)]);
+    }
+}
+
+/// What the kernel's refusal of a command means.
+fn command_error(command: &Command, error: &RequestError) -> CommandError {
+    match (command, request_error(error)) {
+        // There is no entry to be found for this one: the range has no free SPI.
+        (Command::AllocateSpi(_), CommandError::NotFound)
+            if error.errno() == Some(Errno::NOENT.raw_os_error()) =>
         {
-            tracing::error!(%error, "cannot write the ledger");
+            CommandError::OutOfResources
         }
+        (_, error) => error,
     }
 }
 
 /// Sorts the kernel's refusals by what a key manager can do about them.
-fn command_error(command: &Command, error: &RequestError) -> CommandError {
+pub(super) fn request_error(error: &RequestError) -> CommandError {
     let RequestError::Refused(refusal) = error else {
         let errno = match error {
             RequestError::Io(error) => error.raw_os_error().unwrap_or_default(),
@@ -642,8 +676,6 @@ fn command_error(command: &Command, error: &RequestError) -> CommandError {
         .clone()
         .unwrap_or_else(|| io::Error::from_raw_os_error(refusal.errno).to_string());
     match Errno::from_raw_os_error(refusal.errno) {
-        // There is no entry to be found for this one: the range has no free SPI.
-        Errno::NOENT if matches!(command, Command::AllocateSpi(_)) => CommandError::OutOfResources,
         Errno::EXIST => CommandError::Exists,
         Errno::SRCH | Errno::NOENT => CommandError::NotFound,
         Errno::PERM | Errno::ACCESS => CommandError::NoPermission,

@@ -2,12 +2,13 @@
 //!
 //! [`LinuxSadb`] executes them by XFRM netlink and keeps the [`Ledger`](crate::ledger::Ledger) of
 //! what is ours; [`MemorySadb`] is a stand-in for tests. How commands become messages is in
-//! `convert`, names of algorithms are in `algorithms`, what a kernel can do is found out by `probe`.
+//! `convert`, an SA's move to other addresses in `migrate`, names of algorithms are in `algorithms`, what a kernel can do is found out by `probe`.
 
 mod algorithms;
 mod convert;
 mod linux;
 mod memory;
+mod migrate;
 mod probe;
 
 use std::os::fd::BorrowedFd;

@@ -397,7 +397,7 @@ fn a_changed_nat_mapping_is_told() {
     assert_eq!(mapping.new, SocketAddr::new(w, 61000));
 }
 
-fn espinudp(local: SocketAddr) -> UdpSocket {
+pub fn espinudp(local: SocketAddr) -> UdpSocket {
     use std::os::fd::AsRawFd;
     const UDP_ENCAP: libc::c_int = 100;
     let socket = UdpSocket::bind(local).unwrap();

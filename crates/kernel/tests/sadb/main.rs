@@ -7,5 +7,6 @@
 mod common;
 mod crash;
 mod esp;
+mod moves;
 mod pair;
 mod plain;

@@ -19,6 +19,6 @@ pub use policy::{
     KmAddress, Mark, Migrate, PolicyDefaults, PolicyId, PolicyInfo, ReportInfo, Template,
 };
 pub use sa::{
-    AddressFilter, AeventId, Encap, MappingInfo, Offload, ReplayState, ReplayStateEsn, SaId,
-    SaInfo, SpiRequest,
+    AddressFilter, AeventId, Encap, MappingInfo, MigrateState, Offload, ReplayState,
+    ReplayStateEsn, SaId, SaInfo, SpiRequest,
 };

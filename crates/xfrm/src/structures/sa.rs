@@ -1,6 +1,6 @@
 //! Security associations and what hangs on them.
 
-use super::{Address, Id, LifetimeLimits, LifetimeUsed, SaStats, Selector};
+use super::{Address, Id, LifetimeLimits, LifetimeUsed, Mark, SaStats, Selector};
 use crate::codec::{DecodeError, Reader, Wire, Writer};
 use crate::numbers::{EncapType, Family, Mode, OffloadFlags, SaFlags, SaProtocol};
 
@@ -339,6 +339,57 @@ impl Wire for Offload {
         out.i32(self.ifindex);
         out.u8(self.flags.0);
         out.zeros(3);
+    }
+}
+
+/// `xfrm_user_migrate_state` (132 bytes, 7.2): an SA and what it is to become. What has an attribute
+/// and is left out is inherited; what is a field here is taken as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct MigrateState {
+    /// The SA as it is.
+    pub id: SaId,
+    /// Destination after.
+    pub new_daddr: Address,
+    /// Source after.
+    pub new_saddr: Address,
+    /// The mark of the SA as it is.
+    pub old_mark: Mark,
+    /// Selector after.
+    pub new_selector: Selector,
+    /// Request id after.
+    pub new_reqid: u32,
+    /// 1: hardware offload is not inherited; 2: the selector is made from the new addresses.
+    pub flags: u32,
+    /// Family of the new addresses.
+    pub new_family: Family,
+}
+
+impl Wire for MigrateState {
+    const WHAT: &'static str = "xfrm_user_migrate_state";
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let change = Self {
+            id: Wire::read(r)?,
+            new_daddr: Wire::read(r)?,
+            new_saddr: Wire::read(r)?,
+            old_mark: Wire::read(r)?,
+            new_selector: Wire::read(r)?,
+            new_reqid: r.u32()?,
+            flags: r.u32()?,
+            new_family: Family(r.u16()?),
+        };
+        r.skip(2)?;
+        Ok(change)
+    }
+    fn write(&self, out: &mut Writer) {
+        self.id.write(out);
+        self.new_daddr.write(out);
+        self.new_saddr.write(out);
+        self.old_mark.write(out);
+        self.new_selector.write(out);
+        out.u32(self.new_reqid);
+        out.u32(self.flags);
+        out.u16(self.new_family.0);
+        out.zeros(2);
     }
 }
 

@@ -349,6 +349,17 @@ pub fn everything() -> Vec<(Message, usize)> {
         64,
         vec![Attribute::Migrate(vec![migrate, migrate])],
     );
+    let migrate_state = MigrateState {
+        id: sa_id,
+        new_daddr: ip("2001:db8::1").into(),
+        new_saddr: ip("2001:db8::2").into(),
+        old_mark: Mark { value: 1, mask: 3 },
+        new_selector: selector(),
+        new_reqid: 17,
+        flags: 2,
+        new_family: Family::INET6,
+    };
+    add(Body::MigrateState(migrate_state), 132, vec![]);
     let hash = HashInfo {
         buckets: 8,
         max_buckets: 1 << 20,
@@ -389,7 +400,7 @@ pub fn everything() -> Vec<(Message, usize)> {
     add(Body::SetDefault(defaults), 4, vec![]);
     add(Body::GetDefault(defaults), 4, vec![]);
     let future = Body::Unknown {
-        kind: MessageType::MIGRATE_STATE,
+        kind: MessageType(0x2f),
         bytes: vec![7; 132],
     };
     add(future, 132, vec![]);

@@ -269,6 +269,110 @@ fn an_update_moves_the_ports_and_keeps_the_numbers() {
     assert_eq!(pair.counters_at_a(there.id).packets, 3);
 }
 
+/// NAT appears between two gateways of which one gets another address: RFC 4555 §3.5.
+#[test]
+fn an_sa_moves_in_place() {
+    let mut pair = Pair::keyed(false, &GCM);
+    let packet = pair.small();
+    let first = pair.a_sends(&[&packet, &packet]);
+    let replayed: Vec<Transmit> = first.iter().map(copy).collect();
+    assert_eq!(pair.b_receives(first).len(), 2);
+    let there = pair.there(&GCM);
+    let encap = |local_port, remote_port| {
+        Some(Encap {
+            kind: EncapKind::Udp,
+            local_port,
+            remote_port,
+        })
+    };
+    let roamed = ip("198.51.100.7");
+    let mut policy = policy(
+        Direction::Out,
+        pair.a.inner4,
+        pair.b.inner4,
+        pair.template(roamed, pair.b.outer, Mode::Tunnel),
+    );
+    let at_a = MoveSa {
+        id: there.id,
+        src: roamed,
+        dst: pair.b.outer,
+        encap: encap(4500, 4500),
+    };
+    assert_eq!(pair.at_a(Command::MoveSa(at_a)), Ok(Reply::Done));
+    assert_eq!(
+        pair.a.core.paths().collect::<Vec<_>>(),
+        [(roamed, pair.b.outer)]
+    );
+    // Until the policy has followed, packets wait for it, and nothing is lost.
+    assert!(pair.a_sends(&[&packet]).is_empty());
+    pair.at_a(Command::UpdatePolicy(Box::new(policy.clone())))
+        .unwrap();
+    let sent = pair.a.sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sequence(&sent[0]), 3);
+    assert_eq!(
+        (sent[0].path.local, sent[0].path.ports),
+        (
+            roamed,
+            Some(Ports {
+                local: 4500,
+                remote: 4500
+            })
+        )
+    );
+
+    // Seen from b, a is behind a NAT.
+    let at_b = MoveSa {
+        id: there.id,
+        src: ip("203.0.113.5"),
+        dst: pair.b.outer,
+        encap: encap(4500, 61000),
+    };
+    pair.at_b(Command::MoveSa(at_b)).unwrap();
+    policy.key.direction = Direction::In;
+    policy.templates = vec![pair.template(ip("203.0.113.5"), pair.b.outer, Mode::Tunnel)];
+    pair.at_b(Command::UpdatePolicy(Box::new(policy))).unwrap();
+    let mut arrival = wire(sent.into_iter().next().unwrap());
+    arrival.remote = ip("203.0.113.5");
+    arrival.ports = Some(Ports {
+        local: 4500,
+        remote: 61000,
+    });
+    let (now, b) = (pair.now, &mut pair.b);
+    b.core.inbound(now, &mut vec![arrival], &mut b.output);
+    assert_eq!(b.delivered().len(), 1);
+    assert!(b.event().is_none(), "it comes from where the SA says");
+    let mut late = replayed.into_iter().map(wire).collect::<Vec<_>>();
+    for arrival in &mut late {
+        arrival.ports = Some(Ports {
+            local: 4500,
+            remote: 61000,
+        });
+    }
+    b.core.inbound(now, &mut late, &mut b.output);
+    assert!(b.delivered().is_empty(), "the window is the old one");
+    assert_eq!(pair.counters_at_b(there.id).packets, 3);
+    assert_eq!(pair.counters_at_a(there.id).packets, 3);
+
+    // What this plane cannot do has changed nothing.
+    let tcp = MoveSa {
+        encap: encap(4500, 4500).map(|e| Encap {
+            kind: EncapKind::Tcp,
+            ..e
+        }),
+        ..at_a
+    };
+    assert!(matches!(
+        pair.at_a(Command::MoveSa(tcp)),
+        Err(CommandError::Unsupported(_))
+    ));
+    assert_eq!(
+        sequence(&pair.a_sends(&[&packet])[0]),
+        4,
+        "and the SA goes on"
+    );
+}
+
 #[test]
 fn an_sa_that_moves_never_repeats_a_number() {
     let mut pair = Pair::keyed(false, &GCM);

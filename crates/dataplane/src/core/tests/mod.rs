@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use cygnet_ipsec::{
     Action, CipherKey, Command, CommandError, Counter, Direction, Encap, EncapKind, Event,
-    IntegrityKey, Lifetime, Mark, Mode, Policy, PolicyKey, Protocol, Reply, Sa, SaCounters,
+    IntegrityKey, Lifetime, Mark, Mode, MoveSa, Policy, PolicyKey, Protocol, Reply, Sa, SaCounters,
     SaDirection, SaFlags, SaId, Selector, Template,
 };
 

@@ -64,7 +64,7 @@ proptest! {
 
     /// Commands, packets and time in any order: the core goes on, and what it was lent comes back.
     #[test]
-    fn any_order_of_operations_keeps_every_buffer(steps in prop::collection::vec((0..9u8, any::<u8>()), 1..60)) {
+    fn any_order_of_operations_keeps_every_buffer(steps in prop::collection::vec((0..10u8, any::<u8>()), 1..60)) {
         let config = CoreConfig { held_per_policy: 4, held_total: 6, ..CoreConfig::default() };
         let mut pair = Pair::with(false, config);
         let (mut lent, mut out) = (0u64, 0u64);
@@ -88,6 +88,11 @@ proptest! {
                 4 => drop(pair.at_a(Command::RemoveSa(one.id))),
                 5 => pair.advance(Duration::from_secs(u64::from(value))),
                 6 => drop(pair.at_a(Command::UpdatePolicy(Box::new(trap)))),
+                7 => {
+                    let host = |bit: u8| ip(if value & bit == 0 { "192.0.2.1" } else { "192.0.2.7" });
+                    let (src, dst) = (host(0x10), host(0x20));
+                    drop(pair.at_a(Command::MoveSa(MoveSa { id: one.id, src, dst, encap: None })));
+                }
                 _ => {
                     let packet = pair.small();
                     lent += u64::from(value % 5);

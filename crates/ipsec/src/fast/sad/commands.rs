@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use super::{LarvalKey, SaIndex, Sad, SadEntry, larval_key, without_keys};
-use crate::{AllocateSpi, CommandError, Sa, SaCounters, SaDirection, SaId, SaReport, SaState};
+use crate::{
+    AllocateSpi, CommandError, MoveSa, Sa, SaCounters, SaDirection, SaId, SaReport, SaState,
+};
 
 impl Sad {
     /// ALLOCSPI: gives an SPI to the larval state of the ACQUIRE or of these addresses, or makes one. SPIs are unique
@@ -149,6 +151,30 @@ impl Sad {
             if sa.if_id != 0 {
                 entry.sa.if_id = sa.if_id;
             }
+        }
+        self.link(index);
+        Ok(index)
+    }
+
+    /// MIGRATE_STATE: a valid SA changes its addresses and its encapsulation, and nothing else. Its place stays.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::NotFound`]; [`CommandError::Exists`] if another SA has the id that it would get;
+    /// [`CommandError::Invalid`] if it is not valid, or would break the rules.
+    pub fn move_sa(&mut self, request: &MoveSa) -> Result<SaIndex, CommandError> {
+        let index = self.find(&request.id).ok_or(CommandError::NotFound)?;
+        let entry = self.get(index).ok_or(CommandError::NotFound)?;
+        if entry.state != SaState::Valid {
+            return Err(CommandError::Invalid("the SA is not valid".into()));
+        }
+        let moved = request.apply(&entry.sa)?;
+        if self.find(&moved.id).is_some_and(|other| other != index) {
+            return Err(CommandError::Exists);
+        }
+        self.unlink(index);
+        if let Some(entry) = self.entries.get_mut(index.0) {
+            entry.sa = moved;
         }
         self.link(index);
         Ok(index)

@@ -1,0 +1,269 @@
+//! An SA moves to other outer addresses, ports or encapsulation (`Command::MoveSa`) and keeps its numbers.
+//!
+//! Three ways, the first that fits:
+//!
+//! 1. Only ports change: XFRM_MSG_UPDSA does it in place (K14).
+//! 2. XFRM_MSG_MIGRATE_STATE (7.2) moves one SA, whatever changes, and the keys stay in the kernel.
+//! 3. The SA is deleted and added again with the replay state that it had at its end, as the notification of the
+//!    deletion tells it: nothing counts between that and the new SA, so no sequence number is used twice, and none
+//!    is taken twice. Between the two the SA's policies stand, so nothing leaves in clear.
+//!
+//! XFRM_MSG_MIGRATE is not used: it finds SAs through a policy, of several one only, cannot take an encapsulation away,
+//! and the copy that it makes counts on beside the original for a moment (K16), which repeats nonces.
+
+use cygnet_ipsec as ipsec;
+use cygnet_xfrm as xfrm;
+use ipsec::{CommandError, MoveSa, Reply, SaState};
+use rustix::io::Errno;
+use xfrm::{Attribute, Attributes, Body, EventSocket, Message, SaInfo};
+
+use super::LinuxSadb;
+use super::convert;
+use super::linux::request_error;
+use crate::ledger::{Change, Claim, Object, SaRecord};
+
+/// What GETSA says of an SA.
+struct Present {
+    info: SaInfo,
+    attributes: Attributes,
+    sa: ipsec::Sa,
+}
+
+impl LinuxSadb {
+    /// Carries the command out.
+    pub(super) fn move_sa(&mut self, request: &MoveSa) -> Result<Reply, CommandError> {
+        self.only_ours(Object::Sa(SaRecord::from(&request.id)))?;
+        let present = self.present(&request.id)?;
+        let moved = request.apply(&present.sa)?;
+        if moved.id != present.sa.id && self.present(&moved.id).is_ok() {
+            return Err(CommandError::Exists);
+        }
+        if !present.only_ports_change(&moved) && self.knows_migrate_state() {
+            return self.noted(&present.sa, &moved, |this| {
+                this.migrate_state(&present, &moved)
+            });
+        }
+        // From here on the kernel gets the keys from us, and we have them from it.
+        if has_blank_key(&present.attributes) {
+            let text = "the kernel does not give keys away (lockdown), so an SA cannot be moved";
+            return Err(CommandError::Unsupported(text.into()));
+        }
+        if present.only_ports_change(&moved) {
+            let (info, attributes) = renewed(&moved, present.info, present.attributes);
+            let done = self.client().update_sa(info, attributes);
+            return done.map(|_| Reply::Done).map_err(|e| request_error(&e));
+        }
+        self.noted(&present.sa, &moved, |this| this.replace(&present, &moved))
+    }
+
+    fn present(&mut self, id: &ipsec::SaId) -> Result<Present, CommandError> {
+        let (key, attributes) = convert::sa_id(id);
+        let (info, attributes) = self
+            .client()
+            .get_sa(key, attributes)
+            .map_err(|e| request_error(&e))?;
+        let report = convert::sa_report(&info, &attributes)
+            .map_err(|e| CommandError::Invalid(e.to_string()))?;
+        if report.state != SaState::Valid {
+            return Err(CommandError::Invalid("the SA is not valid".into()));
+        }
+        Ok(Present {
+            info,
+            attributes,
+            sa: report.sa,
+        })
+    }
+
+    /// Does something that moves an SA, with the ledger knowing both names meanwhile.
+    fn noted(
+        &mut self,
+        before: &ipsec::Sa,
+        after: &ipsec::Sa,
+        act: impl FnOnce(&mut Self) -> Result<(), CommandError>,
+    ) -> Result<Reply, CommandError> {
+        let claim = Claim::sa(after);
+        self.begin([claim].into_iter())
+            .map_err(|error| CommandError::Failed {
+                errno: error.errno(),
+                text: error.to_string(),
+            })?;
+        let result = act(self);
+        let mut changes = vec![claim.settled(result.is_ok())];
+        let old = Object::Sa(SaRecord::from(&before.id));
+        let gone = result.is_ok() || self.present(&before.id).is_err();
+        if gone && (before.id != after.id || result.is_err()) {
+            changes.push(Change::End(old));
+        }
+        self.note(changes);
+        result.map(|()| Reply::Done)
+    }
+
+    /// From now on SAs are moved as on kernels before 7.2: for tests of that way on newer ones.
+    #[doc(hidden)]
+    pub fn without_migrate_state(&mut self) {
+        self.knows_migrate_state = Some(false);
+    }
+
+    /// Whether the kernel has XFRM_MSG_MIGRATE_STATE: it says that there is no such SA, instead of not knowing the
+    /// message.
+    fn knows_migrate_state(&mut self) -> bool {
+        if let Some(known) = self.knows_migrate_state {
+            return known;
+        }
+        let nothing = xfrm::MigrateState {
+            id: xfrm::SaId {
+                spi: 1,
+                family: xfrm::Family::INET,
+                proto: xfrm::SaProtocol::ESP,
+                ..xfrm::SaId::default()
+            },
+            new_family: xfrm::Family::INET,
+            ..xfrm::MigrateState::default()
+        };
+        let answer = self
+            .client()
+            .call(&Message::new(Body::MigrateState(nothing)));
+        let known = answer
+            .err()
+            .and_then(|e| e.errno())
+            .is_some_and(|errno| errno == Errno::SRCH.raw_os_error());
+        self.knows_migrate_state = Some(known);
+        known
+    }
+
+    fn migrate_state(&mut self, present: &Present, moved: &ipsec::Sa) -> Result<(), CommandError> {
+        let (id, mark) = convert::sa_id(&present.sa.id);
+        let body = Body::MigrateState(xfrm::MigrateState {
+            id,
+            new_daddr: moved.id.dst.into(),
+            new_saddr: moved.src.into(),
+            old_mark: mark.mark().unwrap_or_default(),
+            new_selector: present.info.selector,
+            new_reqid: present.info.reqid,
+            flags: 0,
+            new_family: (&moved.id.dst).into(),
+        });
+        // What is left out is inherited; type 0 takes an encapsulation away.
+        let encap = match (present.sa.encap, moved.encap) {
+            (None, None) => None,
+            (Some(_), None) => Some(xfrm::Encap::default()),
+            (_, Some(encap)) => Some(convert::encapsulation(encap, moved.direction)),
+        };
+        let attributes = Attributes(encap.map(Attribute::Encap).into_iter().collect());
+        self.client()
+            .call(&Message { body, attributes })
+            .map(drop)
+            .map_err(|e| request_error(&e))
+    }
+
+    /// Deletes the SA and adds it again elsewhere, with the numbers of its end.
+    fn replace(&mut self, present: &Present, moved: &ipsec::Sa) -> Result<(), CommandError> {
+        let failed = |error: std::io::Error| CommandError::Failed {
+            errno: error.raw_os_error().unwrap_or_default(),
+            text: error.to_string(),
+        };
+        let mut deletions = EventSocket::open(&[xfrm::Group::SA]).map_err(failed)?;
+        let (id, attributes) = convert::sa_id(&present.sa.id);
+        self.client()
+            .delete_sa(id, attributes)
+            .map_err(|e| request_error(&e))?;
+        // The kernel tells before it acknowledges.
+        let (info, state) = loop {
+            match deletions.receive().map_err(failed)? {
+                Some(xfrm::Event::Message { message, .. }) => {
+                    if let Some(end) = end_of(*message, &present.info) {
+                        break end;
+                    }
+                }
+                Some(xfrm::Event::Unreadable { .. }) => {}
+                // Without its last numbers the SA must not come back: its nonces could repeat.
+                Some(xfrm::Event::Resync) | None => {
+                    return Err(CommandError::Failed {
+                        errno: Errno::OVERFLOW.raw_os_error(),
+                        text: "the kernel did not tell the state of the SA that was to move".into(),
+                    });
+                }
+            }
+        };
+        let mut attributes = present.attributes.clone();
+        attributes
+            .0
+            .retain(|a| !matches!(a, Attribute::Replay(_) | Attribute::ReplayEsn(_)));
+        attributes.push(state);
+        attributes.push(Attribute::LifetimeUsed(info.used));
+        let (info, attributes) = renewed(moved, info, attributes);
+        self.client()
+            .add_sa(info, attributes)
+            .map(drop)
+            .map_err(|e| request_error(&e))
+    }
+}
+
+impl Present {
+    /// Whether an update in place does it.
+    fn only_ports_change(&self, moved: &ipsec::Sa) -> bool {
+        let kind = |sa: &ipsec::Sa| sa.encap.map(|e| e.kind);
+        (self.sa.id, self.sa.src) == (moved.id, moved.src) && kind(&self.sa) == kind(moved)
+    }
+}
+
+/// The SA as it was when it was deleted, and its replay state, if the notification is that of this SA.
+fn end_of(message: Message, sa: &SaInfo) -> Option<(SaInfo, Attribute)> {
+    let Body::DeleteSa(id) = &message.body else {
+        return None;
+    };
+    if (id.daddr, id.spi, id.proto) != (sa.id.daddr, sa.id.spi, sa.id.proto) {
+        return None;
+    }
+    let mut info = None;
+    let mut state = None;
+    for attribute in message.attributes.0 {
+        match attribute {
+            Attribute::Sa(of) => info = Some(*of),
+            Attribute::Replay(_) | Attribute::ReplayEsn(_) => state = Some(attribute),
+            _ => {}
+        }
+    }
+    Some((info?, state?))
+}
+
+/// The request that makes what was read of an SA into the moved one.
+fn renewed(moved: &ipsec::Sa, mut info: SaInfo, attributes: Attributes) -> (SaInfo, Attributes) {
+    info.id.daddr = moved.id.dst.into();
+    info.saddr = moved.src.into();
+    info.family = (&moved.id.dst).into();
+    if moved.selector.is_none() {
+        // An empty one gets its family from the addresses (K15).
+        info.selector = xfrm::Selector::default();
+    }
+    // It answers no ACQUIRE any more.
+    info.seq = 0;
+    let has_trunc = attributes.auth_trunc().is_some();
+    let mut kept: Vec<Attribute> = attributes
+        .0
+        .into_iter()
+        .filter(|attribute| match attribute {
+            // Said twice by the kernel, and taken once.
+            Attribute::Auth(_) => !has_trunc,
+            // What it tells and does not take, or takes from what has moved.
+            Attribute::LastUsed(_) | Attribute::Encap(_) | Attribute::Unknown { .. } => false,
+            _ => true,
+        })
+        .collect();
+    kept.extend(
+        moved
+            .encap
+            .map(|e| Attribute::Encap(convert::encapsulation(e, moved.direction))),
+    );
+    (info, Attributes(kept))
+}
+
+/// Whether a key is all zero: then the kernel has blanked it.
+fn has_blank_key(attributes: &Attributes) -> bool {
+    let blank = |key: &[u8]| !key.is_empty() && key.iter().all(|octet| *octet == 0);
+    attributes.iter().any(|attribute| match attribute {
+        Attribute::Aead(a) | Attribute::AuthTrunc(a) => blank(a.key.as_ref()),
+        Attribute::Auth(a) | Attribute::Crypt(a) => blank(a.key.as_ref()),
+        _ => false,
+    })
+}
