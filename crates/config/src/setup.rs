@@ -10,7 +10,7 @@ use crate::diagnostic::Diagnostics;
 use crate::document::Assignment;
 use crate::keyword::Side;
 use crate::section::Values;
-use crate::value::{ValueError, choice, number, yes_no};
+use crate::value::{TimeUnit, ValueError, choice, duration, number, yes_no};
 
 /// How cookies are asked for (`ddos-mode`).
 #[derive(Clone, Copy)]
@@ -63,6 +63,9 @@ fn read(values: &mut Values<'_, '_>) -> Setup {
         )
     });
     Setup {
+        keepalive_interval: values.get("keep-alive", default.keepalive_interval, |text| {
+            duration(text, TimeUnit::Seconds)
+        }),
         listen: values.get("listen", default.listen, addresses),
         max_half_open: values.get("max-halfopen-ike", default.max_half_open, |t| {
             number(t, 1..=u32::MAX)

@@ -14,6 +14,7 @@ use crate::connection_state::ConnectionId;
 use crate::engine::{Child, Engine, KERNEL_SPIS, USERSPACE_SPIS, Waiting};
 use crate::event::Event;
 use crate::io::{Answer, Output, Plane, Request};
+use crate::moves::Ends;
 use crate::selectors::outbound_selectors;
 use crate::shared_policies::OwnerId;
 use crate::timers::Timer;
@@ -237,6 +238,9 @@ impl Engine {
             idle_since: now,
             policies: policies.iter().map(|p| p.key).collect(),
             protection: protection_id,
+            ends: Ends::new(install.local, install.remote, install.encapsulated),
+            departure: None,
+            departed_from: None,
         };
         // Inbound first: the peer may use its SA as soon as it has our answer.
         let mut commands = vec![
@@ -292,6 +296,8 @@ impl Engine {
             },
         );
         self.drain_endpoint(now);
+        // Its IKE SA may have moved meanwhile.
+        self.follow_with(now, child);
     }
 
     fn remove_child(
@@ -309,7 +315,12 @@ impl Engine {
             return;
         };
         self.timers.clear(Timer::Inactivity(child));
-        for sa in [record.inbound, record.outbound] {
+        let former = record.departure.map(|d| d.sas);
+        let former = former.into_iter().flatten();
+        for sa in [record.inbound, record.outbound]
+            .into_iter()
+            .chain(former.clone())
+        {
             if self.by_sa.get(&(record.plane, sa)) == Some(&child) {
                 self.by_sa.remove(&(record.plane, sa));
             }
@@ -322,6 +333,8 @@ impl Engine {
         if record.installed_sas >= 2 {
             sas.insert(0, record.outbound);
         }
+        // Of one that could not be moved, nobody knows where it is.
+        sas.extend(former.filter(|id| ![record.inbound, record.outbound].contains(id)));
         let steps = self.removal_steps(
             record.plane,
             record.owner,
@@ -405,11 +418,13 @@ impl Engine {
                 self.on_auth_lifetime(now, ike, lifetime);
             }
             // What is only said to be gone, after its failure was told.
+            E::PeerMoved { ike, .. } => {
+                let ike = *ike;
+                self.note(event);
+                self.follow(now, ike);
+            }
             E::Retransmitting { ike, .. } if !self.ikes.contains_key(ike) => {}
-            E::Retransmitting { .. }
-            | E::PeerMoved { .. }
-            | E::PeerComplaint { .. }
-            | E::Rejected { .. } => {
+            E::Retransmitting { .. } | E::PeerComplaint { .. } | E::Rejected { .. } => {
                 self.note(event);
             }
         }

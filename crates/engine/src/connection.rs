@@ -40,6 +40,8 @@ pub struct Setup {
     pub ike_port: u16,
     /// UDP port of IKE and ESP behind NAT (4500).
     pub nat_port: u16,
+    /// Time between NAT keepalives (`keep-alive`); zero: none.
+    pub keepalive_interval: Duration,
     /// Half-open IKE SAs above which new ones are refused (`max-halfopen-ike`).
     pub max_half_open: u32,
     /// Half-open IKE SAs above which cookies are asked for (`ddos-ike-threshold`).
@@ -56,6 +58,7 @@ impl Default for Setup {
             listen: Vec::new(),
             ike_port: IKE_PORT,
             nat_port: 4500,
+            keepalive_interval: Duration::from_secs(20),
             max_half_open: 50_000,
             cookie_threshold: 25_000,
             max_per_identity: 1000,
@@ -138,6 +141,8 @@ pub struct IkeOptions {
     pub fragmentation: Fragmentation,
     /// See [`PeerConfig::fragment_size`](cygnet_ike::PeerConfig::fragment_size).
     pub fragment_size: u16,
+    /// Whether a NAT in front of us gets keepalives (`nat-keepalive`).
+    pub nat_keepalive: bool,
     /// Hard lifetime of the IKE SA (`ikelifetime`).
     pub lifetime: Duration,
     /// Renewed by authenticating anew (`reauth`). As responder, the peer is told to.

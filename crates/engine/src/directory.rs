@@ -148,6 +148,7 @@ pub(crate) fn build(
         force_encapsulation: connection.ike.encapsulation,
         fragmentation: connection.ike.fragmentation,
         fragment_size: connection.ike.fragment_size,
+        nat_keepalive: connection.ike.nat_keepalive,
         children: vec![child.clone()],
         lifetime: Some(connection.ike.lifetime),
         auth_lifetime: connection.ike.reauth.then_some(connection.ike.lifetime),

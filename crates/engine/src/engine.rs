@@ -5,6 +5,7 @@
 //! [`Engine::next_timeout`]. Time only moves forward.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +19,7 @@ use crate::directory::Snapshot;
 use crate::event::Event;
 use crate::ikes::Ike;
 use crate::io::{Answer, Input, Output, Plane, ProtectionId, Request, RequestId, ResolveQuery};
+use crate::moves::{Departure, Ends};
 use crate::orient::KnownAddresses;
 use crate::plane_conflict::PlaneConflict;
 use crate::reqids::Reqids;
@@ -93,6 +95,11 @@ pub(crate) struct Child {
     /// Packets that both SAs had carried when last asked (`inactivity=`), and since when no more have come.
     pub(crate) packets: u64,
     pub(crate) idle_since: Instant,
+    /// Between what it runs, or will when it has moved.
+    pub(crate) ends: Ends,
+    pub(crate) departure: Option<Departure>,
+    /// The addresses, ours first, that it has moved from last.
+    pub(crate) departed_from: Option<(IpAddr, IpAddr)>,
 }
 
 /// See the module's text.
@@ -286,6 +293,7 @@ impl Engine {
                         .handle(now, cygnet_ike::Input::Answer { id, answer });
                 }
             }
+            Completion::ChildMoved { child } => self.on_child_moved(now, child, outcome),
             Completion::Trapped(id) => self.on_trapped(now, id, outcome),
             Completion::Untrapped(id) => self.on_untrapped(now, id),
         }
@@ -533,6 +541,7 @@ fn endpoint_config(options: &EngineOptions, setup: &Setup) -> EndpointConfig {
     EndpointConfig {
         ike_port: setup.ike_port,
         nat_port: setup.nat_port,
+        keepalive_interval: setup.keepalive_interval,
         cookie_threshold: setup.cookie_threshold as usize,
         max_half_open: setup.max_half_open as usize,
         max_per_identity: setup.max_per_identity as usize,

@@ -71,6 +71,15 @@ pub enum Event {
         /// The reqid that the policy named.
         reqid: u32,
     },
+    /// A child SA could not follow its peer, or us, to another address. It is deleted.
+    MoveFailed {
+        /// Whose.
+        connection: Arc<str>,
+        /// Which.
+        child: ChildSaId,
+        /// Why.
+        text: String,
+    },
     /// A connection has no local address now and waits for one.
     Unoriented {
         /// Which.
@@ -99,6 +108,7 @@ impl Event {
             Self::TrapFailed { .. } => "trap_failed",
             Self::Acquired { .. } => "acquired",
             Self::ForeignAcquire { .. } => "foreign_acquire",
+            Self::MoveFailed { .. } => "move_failed",
             Self::Unoriented { .. } => "unoriented",
             Self::CleanupFailed { .. } => "cleanup_failed",
         }

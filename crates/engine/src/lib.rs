@@ -23,6 +23,7 @@ mod event;
 mod ikes;
 mod inactivity;
 mod io;
+mod moves;
 mod orient;
 mod origin;
 mod plane_conflict;

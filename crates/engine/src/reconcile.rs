@@ -727,8 +727,9 @@ impl Engine {
                     self.replace(now, ike);
                 }
             }
-            // The planes follow a moved peer by themselves or not at all; policies here have no limits.
-            cygnet_ipsec::Event::Mapping(_) | cygnet_ipsec::Event::PolicyExpire(_) => {}
+            cygnet_ipsec::Event::Mapping(mapping) => self.on_mapping(now, plane, &mapping),
+            // Policies here have no limits.
+            cygnet_ipsec::Event::PolicyExpire(_) => {}
         }
     }
 
@@ -739,7 +740,7 @@ impl Engine {
         let gone: Vec<cygnet_ike::ChildSaId> = self
             .children
             .iter()
-            .filter(|(_, c)| c.plane == plane && c.installed_sas == 2)
+            .filter(|(_, c)| c.plane == plane && c.installed_sas == 2 && c.departure.is_none())
             .filter(|(_, c)| !sas.contains(&c.inbound) || !sas.contains(&c.outbound))
             .map(|(id, _)| *id)
             .collect();
@@ -758,6 +759,9 @@ impl Engine {
         let Some((id, c)) = owner else {
             return self.tell(Event::ForeignAcquire { plane, reqid });
         };
+        if self.has_departed(&c.children, acquire) {
+            return;
+        }
         let connection = c.name.clone();
         let busy = c.negotiating.is_some() || c.unloaded || self.shutting_down;
         self.tell(Event::Acquired {

@@ -33,6 +33,12 @@ impl SharedPolicies {
         }
     }
 
+    /// What an owner wants the policy to say.
+    pub(crate) fn wanted_by(&self, owner: OwnerId, key: &PolicyKey) -> Option<&Policy> {
+        let stack = self.wanted.get(key)?;
+        stack.iter().find(|(o, _)| *o == owner).map(|(_, p)| p)
+    }
+
     /// Forgets a wish and returns the command that follows from it, if any.
     pub(crate) fn remove(&mut self, owner: OwnerId, key: &PolicyKey) -> Option<Command> {
         let stack = self.wanted.get_mut(key)?;

@@ -43,6 +43,8 @@ pub(crate) enum Completion {
     },
     /// Tell the IKE SA that its child is gone.
     ChildRemoved { request: Option<IkeRequestId> },
+    /// A child SA is at its new addresses.
+    ChildMoved { child: ChildSaId },
     /// A trap, shunt or fence of a connection stands.
     Trapped(ConnectionId),
     /// A trap, shunt or fence of a connection is gone.

@@ -46,6 +46,8 @@ pub struct PeerConfig {
     /// Octets of the largest IP datagram, headers included, that a fragmented message is sent in (1280). At least
     /// [`MIN_FRAGMENT_SIZE`], or 0: what RFC 7383 §2.5.1 recommends, 576 for IPv4 and 1280 for IPv6.
     pub fragment_size: u16,
+    /// Keepalives are sent where there is a NAT in front of us (RFC 3948 §4).
+    pub nat_keepalive: bool,
     /// The child SAs that may be made under the IKE SA, best first.
     pub children: Vec<Arc<ChildConfig>>,
     /// Hard lifetime of the IKE SA; kept for the layer above, which acts on it.
@@ -76,6 +78,7 @@ impl PeerConfig {
             force_encapsulation: Encapsulation::Auto,
             fragmentation: Fragmentation::Yes,
             fragment_size: 1280,
+            nat_keepalive: true,
             children: Vec::new(),
             lifetime: None,
             auth_lifetime: None,
@@ -268,6 +271,8 @@ pub struct EndpointConfig {
     pub linger: Duration,
     /// Replies to unprotected messages without an SA, and INVALID_MESSAGE_ID notifications, per second.
     pub unprotected_replies_per_second: u32,
+    /// Time without a message of ours after which a NAT in front of us gets a keepalive; zero: never.
+    pub keepalive_interval: Duration,
     /// Vendor IDs to send in IKE_SA_INIT.
     pub vendor_ids: Vec<Vec<u8>>,
     /// Datagrams longer than this are dropped unread, and so are messages put together from fragments.
@@ -298,6 +303,7 @@ impl Default for EndpointConfig {
             error_grace: Duration::from_secs(1),
             linger: Duration::from_secs(60),
             unprotected_replies_per_second: 20,
+            keepalive_interval: Duration::from_secs(20),
             vendor_ids: Vec::new(),
             max_datagram: 65_535,
             max_reassembly: 64 << 20,

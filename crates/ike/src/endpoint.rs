@@ -241,6 +241,14 @@ impl Endpoint {
         });
     }
 
+    /// Notes where authentic ESP packets of a peer behind a NAT come from: its NAT's mapping may have changed
+    /// (RFC 7296 §2.23). [`Event::PeerMoved`] follows where the IKE SA goes there.
+    pub fn note_peer_address(&mut self, now: Instant, child: ChildSaId, remote: SocketAddr) {
+        if let Some(ike) = self.shared.children.get(&child).copied() {
+            self.with_sa(now, ike, |sa, cx| sa.core.heard_esp(cx, remote));
+        }
+    }
+
     /// The next thing to do outside; `None` when there is nothing more.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.shared.output.pop_front()
@@ -360,10 +368,7 @@ impl Endpoint {
         let core = &entry.sa.core;
         let gone = matches!(entry.sa.state, State::Gone);
 
-        let timer = entry
-            .sa
-            .next_timeout(core.created + self.config.half_open_timeout);
-        let timer = timer.filter(|_| !gone);
+        let timer = entry.sa.next_timeout(&self.config).filter(|_| !gone);
         if timer != entry.timer {
             if let Some(at) = entry.timer {
                 self.timers.remove(&(at, id));

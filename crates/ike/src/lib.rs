@@ -30,6 +30,7 @@ mod half_open;
 mod identity;
 mod info;
 mod io;
+mod keepalive;
 mod nat;
 mod proposal;
 mod reason;

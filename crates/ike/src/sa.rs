@@ -17,16 +17,17 @@ use cygnet_wire::{ExchangeType, Flags, Header, IkeSpi, Message, NotifyType, Payl
 
 use crate::channel::{Channel, Plaintext, Protected, SealError};
 use crate::child::ChildSa;
-use crate::config::{Encapsulation, PeerConfig};
+use crate::config::{Encapsulation, EndpointConfig, PeerConfig};
 use crate::context::{Context, Path};
 use crate::deleting::Deleting;
 use crate::established::Established;
 use crate::exchange::ike_auth::{AuthAwaited, AuthSent, ChildPending, SpiWanted};
 use crate::exchange::ike_sa_init::InitSent;
-use crate::fragment::{Assembled, Fragments, SHRINK_AT};
+use crate::fragment::{Assembled, Datagrams, Fragments, SHRINK_AT};
 use crate::identity::Identity;
 use crate::info::{ChildSaInfo, IkeSaInfo, IkeSaState, NatSituation, Role};
 use crate::io::{Answer, ChildSaId, Event, IkeSaId, RequestId};
+use crate::keepalive;
 use crate::reason::{CloseReason, FailureReason};
 use crate::stats::DropReason;
 use crate::window::{Classified, Due, Incoming, Outgoing};
@@ -71,6 +72,8 @@ pub(crate) struct Core {
     pub(crate) created: Instant,
     pub(crate) established: Option<Instant>,
     pub(crate) last_heard: Option<Instant>,
+    /// When the last message, or what takes its place, was sent.
+    pub(crate) last_sent: Instant,
     pub(crate) outgoing: Outgoing,
     pub(crate) incoming: Incoming,
     pub(crate) fragments: Fragments,
@@ -151,7 +154,7 @@ impl Core {
         let header = self.request_header(exchange);
         let form = self.fragments.form(&self.config, self.path);
         let message = channel.seal(&header, cx.entropy, &plain, form)?;
-        cx.transmit_message(self.path, &message);
+        self.transmit(cx, self.path, &message);
         let smaller = self.fragments.smaller_form(&self.config, self.path);
         let plain = smaller
             .filter(|form| !form.fits(message.first()))
@@ -187,9 +190,17 @@ impl Core {
         let header = self.header(exchange, true, id);
         let form = self.fragments.form(&self.config, back);
         let message = channel.seal(&header, cx.entropy, plain, form)?;
-        cx.transmit_message(back, &message);
+        self.transmit(cx, back, &message);
         self.incoming.respond(message);
         Ok(())
+    }
+
+    /// Sends a message and remembers when.
+    pub(crate) fn transmit(&mut self, cx: &mut Context<'_>, path: Path, message: &Datagrams) {
+        if path == self.path {
+            self.last_sent = cx.now;
+        }
+        cx.transmit_message(path, message);
     }
 
     /// Puts the pending request into smaller fragments, if it has not come through in its present form for some time.
@@ -232,19 +243,38 @@ impl Core {
         //# dynamically update the address).  A host behind a NAT SHOULD NOT
         //# do this type of dynamic address update
         let half_open = self.role == Role::Responder && self.established.is_none();
-        let follows = self.nat.remote && !self.nat.local && back.local.ip() == self.path.local.ip();
         // Until the peer is authenticated there is nothing that could be led astray: this is the move to port 4500.
-        if half_open || follows {
-            let old = std::mem::replace(&mut self.path, back);
-            if !half_open && old.remote != back.remote {
-                let (ike, local) = (self.id, back.local);
-                cx.event(Event::PeerMoved {
-                    ike,
-                    local,
-                    old: old.remote,
-                    new: back.remote,
-                });
-            }
+        if half_open {
+            self.path = back;
+        } else if back.local.ip() == self.path.local.ip() {
+            self.follow(cx, back);
+        }
+    }
+
+    /// Follows a peer behind a NAT to where authentic packets of its come from.
+    fn follow(&mut self, cx: &mut Context<'_>, back: Path) {
+        if !self.nat.remote || self.nat.local {
+            return;
+        }
+        let old = std::mem::replace(&mut self.path, back);
+        if old.remote != back.remote {
+            cx.event(Event::PeerMoved {
+                ike: self.id,
+                local: back.local,
+                old: old.remote,
+                new: back.remote,
+            });
+        }
+    }
+
+    /// Notes where authentic ESP packets of the peer come from.
+    pub(crate) fn heard_esp(&mut self, cx: &mut Context<'_>, remote: SocketAddr) {
+        if self.established.is_some() && self.encapsulates() && remote != self.path.remote {
+            let path = Path {
+                remote,
+                ..self.path
+            };
+            self.follow(cx, path);
         }
     }
 
@@ -637,18 +667,21 @@ impl IkeSa {
     }
 
     /// When something is due.
-    pub(crate) fn next_timeout(&self, half_open_deadline: Instant) -> Option<Instant> {
+    pub(crate) fn next_timeout(&self, config: &EndpointConfig) -> Option<Instant> {
         let own = match &self.state {
             State::InitSent(s) => s.deadline(),
             State::SpiWanted(s) => Some(s.deadline),
-            State::AuthAwaited(_) => Some(half_open_deadline),
+            State::AuthAwaited(_) => Some(self.core.created + config.half_open_timeout),
             State::ChildPending(s) => Some(s.deadline),
             State::Established(s) => s.deadline(&self.core),
             State::Lingering { until } => Some(*until),
             State::AuthSent(_) | State::Deleting(_) | State::Gone => None,
         };
         let fragments = self.core.fragments.deadline();
-        [own, self.core.outgoing.next_due(), fragments]
+        let keepalive = matches!(self.state, State::Established(_))
+            .then(|| keepalive::due(&self.core, config))
+            .flatten();
+        [own, self.core.outgoing.next_due(), fragments, keepalive]
             .into_iter()
             .flatten()
             .min()
@@ -677,6 +710,7 @@ impl IkeSa {
                         attempt,
                     });
                     cx.transmit_message(self.core.path, &pending.message);
+                    self.core.last_sent = cx.now;
                 }
             }
             Due::GiveUp { exchange, sent } => {
@@ -688,6 +722,9 @@ impl IkeSa {
                     other => other,
                 });
             }
+        }
+        if matches!(self.state, State::Established(_)) {
+            keepalive::on_timeout(&mut self.core, cx);
         }
         self.step(|state, core| match state {
             State::InitSent(s) => s.on_timeout(core, cx),

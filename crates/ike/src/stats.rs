@@ -120,6 +120,8 @@ pub struct Stats {
     pub fragments_in: u64,
     /// Fragments that went out.
     pub fragments_out: u64,
+    /// NAT keepalives sent.
+    pub keepalives_sent: u64,
     /// Repeated requests answered from the cache.
     pub responses_repeated: u64,
     /// Cookies asked for.

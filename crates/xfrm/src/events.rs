@@ -67,6 +67,14 @@ impl EventSocket {
         })
     }
 
+    /// Begins or ends to receive the notifications of a group. What has come by then stays to be received.
+    ///
+    /// # Errors
+    /// Failure of the socket.
+    pub fn listen(&mut self, group: Group, on: bool) -> io::Result<()> {
+        self.socket.listen(group, on)
+    }
+
     /// The next event, or `None` if there is none now: wait until the descriptor is readable.
     ///
     /// # Errors

@@ -60,6 +60,15 @@ impl XfrmSocket {
         })
     }
 
+    /// Begins or ends to receive the notifications of a group.
+    pub(crate) fn listen(&mut self, group: Group, on: bool) -> io::Result<()> {
+        if on {
+            self.socket.add_membership(group.0)
+        } else {
+            self.socket.drop_membership(group.0)
+        }
+    }
+
     /// The netlink address that the kernel has given to the socket.
     pub(crate) fn port(&self) -> u32 {
         self.port

@@ -123,6 +123,13 @@ impl EventLog {
                     "an ACQUIRE for a policy that is not ours"
                 );
             }
+            Event::MoveFailed {
+                connection,
+                child,
+                text,
+            } => {
+                warn!(event = name, connection = %connection, child = %child, "the child SA could not follow to another address: {text}");
+            }
             Event::Unoriented { connection, text } => {
                 warn!(event = name, connection = %connection, "no local end: {text}");
             }

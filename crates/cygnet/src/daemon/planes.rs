@@ -17,8 +17,8 @@ use cygnet_engine::{
     Traffic, priority,
 };
 use cygnet_ipsec::{
-    Action, Command, CommandError, Direction, Encap, PolicyKey, Reply, Sa, SaDatabase, SaId,
-    Selector,
+    Action, Command, CommandError, Direction, Encap, MoveSa, PolicyKey, Reply, Sa, SaDatabase,
+    SaId, Selector,
 };
 use cygnet_kernel::fence::weaknesses;
 use cygnet_kernel::holes::NeighbourDiscoveryHoles;
@@ -317,6 +317,9 @@ impl Executor {
                     self.open_peer_socket(sa);
                 }
             }
+            Command::MoveSa(request) if plane == Plane::Userspace && result.is_ok() => {
+                self.move_peer_socket(request);
+            }
             Command::RemoveSa(id) if plane == Plane::Userspace && gone => {
                 self.close_peer_socket(id)
             }
@@ -420,10 +423,25 @@ impl Executor {
         }
     }
 
+    /// The peer of an SA is elsewhere: the new socket comes before the old one goes.
+    fn move_peer_socket(&mut self, request: &MoveSa) {
+        let before = self.encapsulated.remove(&request.id);
+        let query = Command::QuerySa(request.new_id());
+        if let Ok(Reply::Sa(report)) = self.execute_one(Plane::Userspace, &query) {
+            self.open_peer_socket(&report.sa);
+        }
+        if let Some(pair) = before {
+            self.release_peer_socket(pair);
+        }
+    }
+
     fn close_peer_socket(&mut self, id: &SaId) {
-        let Some(pair) = self.encapsulated.remove(id) else {
-            return;
-        };
+        if let Some(pair) = self.encapsulated.remove(id) {
+            self.release_peer_socket(pair);
+        }
+    }
+
+    fn release_peer_socket(&mut self, pair: (SocketAddr, SocketAddr)) {
         let Some(users) = self.peers.get_mut(&pair) else {
             return;
         };

@@ -59,6 +59,78 @@ fn behind_a_nat_both_move_to_port_4500() {
     );
 }
 
+//= rfc3948#4
+//= type=test
+//# A peer SHOULD send a NAT-keepalive packet if a need for it is
+//# detected according to [RFC3947] and if no other packet to the peer
+//# has been sent in M seconds.
+#[test]
+fn the_end_behind_the_nat_keeps_its_mapping_alive() {
+    let keepalives = |sim: &Sim, node: usize| sim.nodes[node].endpoint.stats().keepalives_sent;
+    let mut sim = Pair::default().sim(1);
+    sim.nat = Some(Nat::new(EAST.parse().unwrap(), NAT.parse().unwrap()));
+    let ike = sim.initiate(0, WEST);
+    sim.run_for(s(19));
+    assert_eq!(keepalives(&sim, 0), 0);
+    sim.run_for(s(2));
+    assert_eq!(keepalives(&sim, 0), 1);
+    assert_eq!(sim.lines().last().unwrap(), "east 4500 > 4500 keepalive");
+    sim.run_for(s(60));
+    assert_eq!(keepalives(&sim, 0), 4);
+    // A message of ours serves as well.
+    sim.act(0, |endpoint, now| endpoint.check_liveness(now, ike));
+    sim.run_for(s(19));
+    assert_eq!(keepalives(&sim, 0), 4);
+    sim.run_for(s(2));
+    assert_eq!(keepalives(&sim, 0), 5);
+    assert_eq!(keepalives(&sim, 1), 0, "the other end needs none");
+    sim.act(0, |endpoint, now| endpoint.delete_ike(now, ike));
+    sim.run_for(s(100));
+    assert_eq!(keepalives(&sim, 0), 5);
+
+    // Not wanted, or not needed.
+    let mut pair = Pair::default();
+    pair.east.nat_keepalive = false;
+    let mut quiet = pair.sim(1);
+    quiet.nat = Some(Nat::new(EAST.parse().unwrap(), NAT.parse().unwrap()));
+    quiet.initiate(0, WEST);
+    let mut open = Pair::default().sim(1);
+    open.initiate(0, WEST);
+    for mut sim in [quiet, open] {
+        sim.run_for(s(100));
+        established(&sim);
+        assert_eq!(keepalives(&sim, 0) + keepalives(&sim, 1), 0);
+    }
+}
+
+/// The data plane sees it first: ESP comes from the new port before any message does.
+#[test]
+fn esp_shows_a_new_mapping_too() {
+    let mut sim = Pair::default().sim(1);
+    sim.nat = Some(Nat::new(EAST.parse().unwrap(), NAT.parse().unwrap()));
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    let (here, there) = (child(&sim, 0).child, child(&sim, 1).child);
+    let new = "203.0.113.9:50000".parse().unwrap();
+    // Who is behind the NAT does not follow what may be the NAT's doing.
+    sim.act(0, |endpoint, now| {
+        endpoint.note_peer_address(now, here, new)
+    });
+    assert_ne!(sim.nodes[0].endpoint.child_sa(here).unwrap().remote, new);
+    sim.act(1, |endpoint, now| {
+        endpoint.note_peer_address(now, there, new)
+    });
+    assert!(
+        matches!(sim.nodes[1].events.last(), Some(Event::PeerMoved { new: n, .. }) if *n == new)
+    );
+    assert_eq!(sim.nodes[1].endpoint.child_sa(there).unwrap().remote, new);
+    let events = sim.nodes[1].events.len();
+    sim.act(1, |endpoint, now| {
+        endpoint.note_peer_address(now, there, new)
+    });
+    assert_eq!(sim.nodes[1].events.len(), events, "once");
+}
+
 #[test]
 fn an_old_packet_from_elsewhere_moves_nobody() {
     let mut sim = Pair::default().sim(1);

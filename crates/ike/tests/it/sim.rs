@@ -433,6 +433,10 @@ impl Sim {
         let Some(node) = to else { return };
         let (local, remote, bytes) = (datagram.dst, datagram.src, &datagram.bytes);
         let encapsulated = datagram.marker;
+        if *bytes == [0xff] {
+            // A keepalive has served its purpose on the way; the sockets drop it.
+            return;
+        }
         // As the sockets do: the marker goes with the port.
         assert_eq!(
             encapsulated,
@@ -666,6 +670,9 @@ fn assert_life_cycles(node: &Node) {
 /// A datagram in one line.
 pub fn describe(datagram: &Datagram) -> String {
     let mut text = format!("{} > {}", datagram.src.port(), datagram.dst.port());
+    if datagram.bytes == [0xff] {
+        return text + " keepalive";
+    }
     let Ok(message) = Message::parse(&datagram.bytes) else {
         return text + " malformed";
     };

@@ -51,6 +51,8 @@ pub struct LinuxSadb {
     client: Client,
     events: xfrm::EventSocket,
     ledger: Option<Ledger>,
+    /// Hears of deletions while an SA is being moved; of nothing otherwise.
+    pub(super) deletions: xfrm::EventSocket,
     /// Inbound SAs whose SPI the kernel has given us and which are not installed yet.
     larval: HashSet<ipsec::SaId>,
     /// Whether the kernel knows the direction of SAs (6.10): found out when it matters.
@@ -74,6 +76,7 @@ impl LinuxSadb {
         Ok(Self {
             client: Client::open()?,
             events: xfrm::EventSocket::open(&groups)?,
+            deletions: xfrm::EventSocket::open(&[])?,
             ledger,
             larval: HashSet::new(),
             knows_direction: None,
@@ -579,6 +582,7 @@ impl Sadb for LinuxSadb {
         if capabilities.esp_v4.is_available() {
             self.knows_direction = Some(capabilities.sa_direction);
         }
+        self.knows_migrate_state = Some(capabilities.migrate_state);
         Ok(capabilities)
     }
 }

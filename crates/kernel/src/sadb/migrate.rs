@@ -15,11 +15,11 @@ use cygnet_ipsec as ipsec;
 use cygnet_xfrm as xfrm;
 use ipsec::{CommandError, MoveSa, Reply, SaState};
 use rustix::io::Errno;
-use xfrm::{Attribute, Attributes, Body, EventSocket, Message, SaInfo};
+use xfrm::{Attribute, Attributes, Body, Message, SaInfo};
 
 use super::LinuxSadb;
-use super::convert;
 use super::linux::request_error;
+use super::{convert, probe};
 use crate::ledger::{Change, Claim, Object, SaRecord};
 
 /// What GETSA says of an SA.
@@ -38,7 +38,7 @@ impl LinuxSadb {
         if moved.id != present.sa.id && self.present(&moved.id).is_ok() {
             return Err(CommandError::Exists);
         }
-        if !present.only_ports_change(&moved) && self.knows_migrate_state() {
+        if !present.only_ports_change(&moved) && self.can_migrate_state() {
             return self.noted(&present.sa, &moved, |this| {
                 this.migrate_state(&present, &moved)
             });
@@ -104,29 +104,11 @@ impl LinuxSadb {
         self.knows_migrate_state = Some(false);
     }
 
-    /// Whether the kernel has XFRM_MSG_MIGRATE_STATE: it says that there is no such SA, instead of not knowing the
-    /// message.
-    fn knows_migrate_state(&mut self) -> bool {
+    fn can_migrate_state(&mut self) -> bool {
         if let Some(known) = self.knows_migrate_state {
             return known;
         }
-        let nothing = xfrm::MigrateState {
-            id: xfrm::SaId {
-                spi: 1,
-                family: xfrm::Family::INET,
-                proto: xfrm::SaProtocol::ESP,
-                ..xfrm::SaId::default()
-            },
-            new_family: xfrm::Family::INET,
-            ..xfrm::MigrateState::default()
-        };
-        let answer = self
-            .client()
-            .call(&Message::new(Body::MigrateState(nothing)));
-        let known = answer
-            .err()
-            .and_then(|e| e.errno())
-            .is_some_and(|errno| errno == Errno::SRCH.raw_os_error());
+        let known = probe::knows_migrate_state(self.client()).unwrap_or(false);
         self.knows_migrate_state = Some(known);
         known
     }
@@ -162,29 +144,22 @@ impl LinuxSadb {
             errno: error.raw_os_error().unwrap_or_default(),
             text: error.to_string(),
         };
-        let mut deletions = EventSocket::open(&[xfrm::Group::SA]).map_err(failed)?;
+        self.deletions
+            .listen(xfrm::Group::SA, true)
+            .map_err(failed)?;
         let (id, attributes) = convert::sa_id(&present.sa.id);
-        self.client()
-            .delete_sa(id, attributes)
-            .map_err(|e| request_error(&e))?;
+        let deleted = self.client().delete_sa(id, attributes);
         // The kernel tells before it acknowledges.
-        let (info, state) = loop {
-            match deletions.receive().map_err(failed)? {
-                Some(xfrm::Event::Message { message, .. }) => {
-                    if let Some(end) = end_of(*message, &present.info) {
-                        break end;
-                    }
-                }
-                Some(xfrm::Event::Unreadable { .. }) => {}
-                // Without its last numbers the SA must not come back: its nonces could repeat.
-                Some(xfrm::Event::Resync) | None => {
-                    return Err(CommandError::Failed {
-                        errno: Errno::OVERFLOW.raw_os_error(),
-                        text: "the kernel did not tell the state of the SA that was to move".into(),
-                    });
-                }
-            }
-        };
+        let end = self.end_of(&present.info);
+        self.deletions
+            .listen(xfrm::Group::SA, false)
+            .map_err(failed)?;
+        deleted.map_err(|e| request_error(&e))?;
+        // Without its last numbers the SA must not come back: its nonces could repeat.
+        let (info, state) = end.map_err(failed)?.ok_or_else(|| CommandError::Failed {
+            errno: Errno::OVERFLOW.raw_os_error(),
+            text: "the kernel did not tell the state of the SA that was to move".into(),
+        })?;
         let mut attributes = present.attributes.clone();
         attributes
             .0
@@ -197,6 +172,17 @@ impl LinuxSadb {
             .map(drop)
             .map_err(|e| request_error(&e))
     }
+
+    /// Reads what the kernel has told of deletions; what it says of this SA.
+    fn end_of(&mut self, sa: &SaInfo) -> std::io::Result<Option<(SaInfo, Attribute)>> {
+        let mut end = None;
+        while let Some(event) = self.deletions.receive()? {
+            if let xfrm::Event::Message { message, .. } = event {
+                end = end.or_else(|| deletion(*message, sa));
+            }
+        }
+        Ok(end)
+    }
 }
 
 impl Present {
@@ -208,7 +194,7 @@ impl Present {
 }
 
 /// The SA as it was when it was deleted, and its replay state, if the notification is that of this SA.
-fn end_of(message: Message, sa: &SaInfo) -> Option<(SaInfo, Attribute)> {
+fn deletion(message: Message, sa: &SaInfo) -> Option<(SaInfo, Attribute)> {
     let Body::DeleteSa(id) = &message.body else {
         return None;
     };

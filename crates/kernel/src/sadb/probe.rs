@@ -57,6 +57,8 @@ pub struct Capabilities {
     pub if_id: bool,
     /// Defaults for packets without a policy can be set (5.15).
     pub policy_defaults: bool,
+    /// One SA can be moved to other addresses by one message (7.2).
+    pub migrate_state: bool,
 }
 
 /// Which algorithms a kernel has.
@@ -95,6 +97,7 @@ impl Capabilities {
             sa_direction: true,
             if_id: true,
             policy_defaults: true,
+            migrate_state: true,
         }
     }
 
@@ -119,6 +122,7 @@ pub(super) fn probe(client: &mut Client) -> Result<Capabilities, RequestError> {
         sa_direction: false,
         if_id: false,
         policy_defaults: client.defaults().is_ok(),
+        migrate_state: knows_migrate_state(client)?,
     };
     let address = match (&capabilities.esp_v4, &capabilities.esp_v6) {
         (EspSupport::Available, _) => v4,
@@ -135,6 +139,30 @@ pub(super) fn knows_direction(client: &mut Client) -> Result<bool, RequestError>
     let attributes = base(aead(AES_GCM_16, 20)).with(Attribute::SaDirection(xfrm::SaDirection::IN));
     let attributes = add_read_delete(client, address, attributes)?;
     Ok(attributes.sa_direction().is_some())
+}
+
+/// Whether the kernel has XFRM_MSG_MIGRATE_STATE: it says that there is no such SA, instead of not knowing the message.
+pub(super) fn knows_migrate_state(client: &mut Client) -> Result<bool, RequestError> {
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let (id, _) = probe_id(address);
+    let nothing = xfrm::MigrateState {
+        id,
+        new_daddr: address.into(),
+        new_saddr: address.into(),
+        old_mark: xfrm::Mark {
+            value: PROBE_MARK,
+            mask: u32::MAX,
+        },
+        new_family: (&address).into(),
+        ..xfrm::MigrateState::default()
+    };
+    match client.call(&Message::new(Body::MigrateState(nothing))) {
+        Ok(_) => Ok(true),
+        Err(RequestError::Refused(refusal)) => {
+            Ok(Errno::from_raw_os_error(refusal.errno) == Errno::SRCH)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn esp(client: &mut Client, address: IpAddr) -> Result<EspSupport, RequestError> {

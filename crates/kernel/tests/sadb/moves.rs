@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use cygnet_ipsec as ipsec;
+use cygnet_kernel::Sadb;
 use cygnet_kernel::sadb::LinuxSadb;
 use ipsec::{
     Command, CommandError, Direction, Encap, EncapKind, Mode, MoveSa, Policy, Reply, SaId, SaState,
@@ -17,8 +18,9 @@ fn sequence(host: &Host, id: SaId) -> (u32, u32) {
         "-s xfrm state get dst {} proto esp spi {}",
         id.dst, id.spi
     ));
+    let (_, replay) = text.split_once("anti-replay").expect(&text);
     let number = |name: &str| {
-        let (_, rest) = text.split_once(&format!(" {name} 0x")).expect(&text);
+        let (_, rest) = replay.split_once(&format!(" {name} 0x")).expect(&text);
         let digits = rest.split([',', ' ']).next().unwrap();
         u32::from_str_radix(digits, 16).expect(&text)
     };
@@ -127,6 +129,10 @@ fn sas_move_and_keep_their_numbers() {
             .ns
             .run(|| espinudp(SocketAddr::new(addr("192.0.2.2"), 4500))),
     ];
+    eprintln!(
+        "MIGRATE_STATE: {}",
+        pair.west.sadb.probe().unwrap().migrate_state
+    );
     let at = |text: &str| text.parse::<SocketAddr>().unwrap();
     let ways = [
         ("192.0.2.11:4500", "192.0.2.2:4500", true),

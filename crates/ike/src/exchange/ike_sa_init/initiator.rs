@@ -68,6 +68,7 @@ pub(crate) fn begin(
         created: cx.now,
         established: None,
         last_heard: None,
+        last_sent: cx.now,
         outgoing: Outgoing::default(),
         incoming: Incoming::default(),
         fragments: Fragments::default(),

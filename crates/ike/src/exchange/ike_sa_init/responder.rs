@@ -245,6 +245,7 @@ impl<'a> InitRequest<'a> {
             created: cx.now,
             established: None,
             last_heard: None,
+            last_sent: cx.now,
             outgoing: Outgoing::default(),
             incoming,
             fragments: Fragments::new(agreed),

@@ -1,0 +1,206 @@
+//! Child SAs follow a peer whose address or port changes, on both planes: the same SAs under the same keys, policies
+//! that lead to them, and nothing left over where it fails.
+
+mod network;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use cygnet_engine::{Event, Plane, PlaneChoice, StartAction};
+use cygnet_ike::Encapsulation;
+use cygnet_ipsec::{Command, CommandError, Mapping, Outbound, Sa, SaDirection};
+use cygnet_kernel::sadb::SadbEvent;
+use network::{EAST, Network, WEST, connection, packet, set};
+
+const PLANES: [(PlaneChoice, Plane); 2] = [
+    (PlaneChoice::Kernel, Plane::Kernel),
+    (PlaneChoice::Userspace, Plane::Userspace),
+];
+
+/// East believes that west is behind a NAT.
+fn up(choice: PlaneChoice) -> Network {
+    let mut net = Network::west_and_east();
+    let mut west = connection("t", StartAction::Start, choice);
+    west.ike.encapsulation = Encapsulation::Yes;
+    net.load(
+        EAST,
+        set(vec![connection("t", StartAction::Add, choice)], "secret"),
+    );
+    net.load(WEST, set(vec![west], "secret"));
+    net.run_for(Duration::from_secs(1));
+    net.assert_tunnel(PLANES.iter().find(|p| p.0 == choice).unwrap().1);
+    net
+}
+
+/// East's SAs: inbound, outbound.
+fn sas(net: &mut Network, plane: Plane) -> (Sa, Sa) {
+    let sas = net.east().sas(plane);
+    let one = |direction| {
+        sas.iter()
+            .find(|sa| sa.direction == direction)
+            .cloned()
+            .expect("a pair")
+    };
+    (one(SaDirection::In), one(SaDirection::Out))
+}
+
+/// East's plane sees ESP from elsewhere.
+fn mapping(net: &mut Network, plane: Plane, new: &str) {
+    let inbound = sas(net, plane).0;
+    let event = cygnet_ipsec::Event::Mapping(Mapping {
+        sa: inbound.id,
+        reqid: inbound.reqid,
+        old: SocketAddr::new(inbound.src, inbound.encap.expect("UDP").remote_port),
+        new: new.parse().expect("an address and port"),
+    });
+    net.east().database(plane).emit(SadbEvent::Event(event));
+    net.settle();
+}
+
+fn reply() -> cygnet_ipsec::Flow {
+    let there = packet();
+    cygnet_ipsec::Flow {
+        src: there.dst,
+        dst: there.src,
+        sport: there.dport,
+        dport: there.sport,
+        ..there
+    }
+}
+
+#[test]
+fn the_sas_follow_a_changed_mapping() {
+    for (choice, plane) in PLANES {
+        let mut net = up(choice);
+        let (in_before, out_before) = sas(&mut net, plane);
+        for new in ["192.0.2.1:61000", "203.0.113.5:61001", "203.0.113.5:61002"] {
+            mapping(&mut net, plane, new);
+            let new: SocketAddr = new.parse().unwrap();
+            let (inbound, outbound) = sas(&mut net, plane);
+            assert_eq!((inbound.src, outbound.id.dst), (new.ip(), new.ip()));
+            for sa in [&inbound, &outbound] {
+                let encap = sa.encap.expect("UDP");
+                assert_eq!((encap.local_port, encap.remote_port), (4500, new.port()));
+            }
+            assert_eq!(
+                (inbound.id.spi, outbound.id.spi),
+                (in_before.id.spi, out_before.id.spi),
+                "the same SAs"
+            );
+            let resolution = net.east().database(plane).send(&reply());
+            assert!(
+                matches!(resolution.verdict, Outbound::Protect { .. }),
+                "{resolution:?}"
+            );
+            assert!(resolution.missing.is_empty());
+        }
+        let renewed = |c: &Command| matches!(c, Command::InstallSa(_));
+        let installed = net
+            .east()
+            .database(plane)
+            .log()
+            .iter()
+            .filter(|c| renewed(c));
+        assert_eq!(installed.count(), 2, "none was installed anew");
+        // And they can be taken away from where they are now.
+        let now = net.now;
+        net.east().engine.down(now, "t").expect("it is loaded");
+        net.run_for(Duration::from_secs(200));
+        assert_eq!(net.east().leftovers(plane), 0);
+    }
+}
+
+#[test]
+fn an_acquire_of_a_policy_whose_sa_has_just_left_asks_for_nothing() {
+    for (choice, plane) in PLANES {
+        let mut net = up(choice);
+        net.east().holding = true;
+        mapping_held(&mut net, plane);
+        // The SAs are gone from where the policy still looks for them.
+        let (id, request) = net.east().held.pop_front().expect("a move");
+        let cygnet_engine::Request::Execute {
+            plane: at,
+            commands,
+        } = request
+        else {
+            panic!("{request:?}")
+        };
+        assert_eq!(at, plane);
+        assert!(matches!(
+            &commands[..2],
+            [Command::MoveSa(_), Command::MoveSa(_)]
+        ));
+        let now = net.now;
+        for command in &commands[..2] {
+            cygnet_ipsec::SaDatabase::execute(net.east().database(plane), command).unwrap();
+        }
+        let resolution = net.east().database(plane).send(&reply());
+        assert_eq!(resolution.missing.len(), 1);
+        for command in &commands[2..] {
+            cygnet_ipsec::SaDatabase::execute(net.east().database(plane), command).unwrap();
+        }
+        let results = commands
+            .iter()
+            .map(|_| Ok(cygnet_ipsec::Reply::Done))
+            .collect();
+        let answer = cygnet_engine::Answer::Executed(results);
+        net.east()
+            .engine
+            .handle(now, cygnet_engine::Input::Answer { id, answer });
+        net.release(EAST);
+        net.run_for(Duration::from_secs(5));
+        assert_eq!(net.status(EAST).ike_sas.len(), 1, "no second one");
+    }
+}
+
+fn mapping_held(net: &mut Network, plane: Plane) {
+    mapping(net, plane, "203.0.113.5:61001");
+}
+
+#[test]
+fn what_cannot_follow_is_taken_away_whole() {
+    for (choice, plane) in PLANES {
+        for done in 0..4 {
+            let mut net = up(choice);
+            let refusal = CommandError::OutOfResources;
+            net.east().database(plane).refuse_after(done, refusal);
+            mapping(&mut net, plane, "203.0.113.5:61001");
+            let told = net
+                .east()
+                .events
+                .iter()
+                .any(|e| matches!(e, Event::MoveFailed { .. }));
+            assert!(told, "after {done} commands");
+            // The peer is told where it is now; whether it hears that or not, everything goes.
+            net.run_for(Duration::from_secs(200));
+            assert_eq!(net.east().leftovers(plane), 0, "after {done} commands");
+            assert!(net.east().protections.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_peer_without_nat_is_not_followed() {
+    for (choice, plane) in PLANES {
+        let mut net = Network::west_and_east();
+        for host in [EAST, WEST] {
+            let start = if host == WEST {
+                StartAction::Start
+            } else {
+                StartAction::Add
+            };
+            net.load(host, set(vec![connection("t", start, choice)], "secret"));
+        }
+        net.run_for(Duration::from_secs(1));
+        let before = sas(&mut net, plane).0;
+        let event = cygnet_ipsec::Event::Mapping(Mapping {
+            sa: before.id,
+            reqid: before.reqid,
+            old: SocketAddr::new(before.src, 4500),
+            new: "203.0.113.66:4500".parse().unwrap(),
+        });
+        net.east().database(plane).emit(SadbEvent::Event(event));
+        net.settle();
+        assert_eq!(sas(&mut net, plane).0, before);
+    }
+}
