@@ -8,8 +8,11 @@
 //! what both ends count, and looks at every packet that crossed the router
 //! between them. Tests share a few pairs of daemons, which only get another
 //! configuration.
+//!
+//! `fragmentation::…`: IKE messages in pieces (RFC 7383), with pairs of their own.
 
 mod algorithms;
+mod fragmentation;
 mod lab;
 
 use std::process::ExitCode;
@@ -76,6 +79,9 @@ fn main() -> ExitCode {
                 }
             }
         }
+    }
+    for (title, run) in fragmentation::trials() {
+        trials.push(Trial::test(title, run).with_ignored_flag(!able));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Before the process ends, and without running anything.

@@ -32,15 +32,17 @@ fn wireshark_decrypts_ike_and_esp() {
         return;
     }
     let suites = [
-        ("aes_gcm256-sha2_256-dh31", "aes_gcm256", "no"),
-        ("aes128-sha2_256-dh19", "aes128-sha2_256", "yes"),
-        ("aes256-sha2_512-dh20", "aes256-sha2_512", "no"),
+        ("aes_gcm256-sha2_256-dh31", "aes_gcm256", "no", "no"),
+        ("aes128-sha2_256-dh19", "aes128-sha2_256", "yes", "yes"),
+        ("aes256-sha2_512-dh20", "aes256-sha2_512", "no", "yes"),
     ];
-    for (ike, esp, encapsulation) in suites {
+    for (ike, esp, encapsulation, fragmentation) in suites {
         let conf = Conf::site(Family::V4)
             .set("ike", ike)
             .set("esp", esp)
-            .set("encapsulation", encapsulation);
+            .set("encapsulation", encapsulation)
+            .set("fragmentation", fragmentation)
+            .set("fragment-size", "256");
         let site = Site::new();
         let west = Daemon::new(&site.west, &conf);
         let keys = west.dir().join("keys");
@@ -72,6 +74,15 @@ fn wireshark_decrypts_ike_and_esp() {
             ids.contains("west.example") && ids.contains("east.example"),
             "{ike}: {ids:?}"
         );
+        // Wireshark puts fragments together as we do: the traffic selectors are in the last ones.
+        let fragments = tshark(
+            &keys,
+            &file,
+            "isakmp.fragment.count && isakmp.ts.start_ipv4",
+            &["isakmp.fragment.count"],
+        );
+        let messages = if fragmentation == "no" { 0 } else { 2 };
+        assert_eq!(fragments.lines().count(), messages, "{fragments:?}");
         // All echoes and answers, both families.
         let echoes = tshark(
             &keys,

@@ -57,6 +57,15 @@ impl Swan {
     /// With its output, if it does not come up.
     #[must_use]
     pub fn start(netns: &Netns) -> Self {
+        Self::start_with(netns, "")
+    }
+
+    /// The same with more settings of `charon` in strongswan.conf.
+    ///
+    /// # Panics
+    /// With its output, if it does not come up.
+    #[must_use]
+    pub fn start_with(netns: &Netns, settings: &str) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("cygnet-swan")
             .tempdir()
@@ -74,6 +83,7 @@ impl Swan {
     flush_line = yes
   }} }}
   plugins {{ vici {{ socket = unix://{path}/vici }} }}
+  {settings}
 }}
 swanctl {{ load = openssl }}
 "

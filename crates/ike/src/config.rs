@@ -136,7 +136,8 @@ pub enum Fragmentation {
     /// Where it is needed and the peer can.
     #[default]
     Yes,
-    /// Every message after IKE_SA_INIT, also one that fits into a single fragment, if the peer can.
+    /// Every protected message, also one that fits into a single fragment, if the peer can; short INFORMATIONAL
+    /// messages are left alone (RFC 7383 §2.4).
     Force,
 }
 

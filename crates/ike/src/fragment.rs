@@ -136,11 +136,15 @@ impl Fragments {
     }
 
     /// In which form messages go out now.
-    pub(crate) fn form(&self, config: &PeerConfig, path: Path) -> Form {
+    pub(crate) fn form(&self, config: &PeerConfig, path: Path, exchange: ExchangeType) -> Form {
         let always = match config.fragmentation {
             Fragmentation::No | Fragmentation::Accept => return Form::Whole,
             Fragmentation::Yes => false,
-            Fragmentation::Force => true,
+            //= rfc7383#2.4
+            //# For example, there is no point in fragmenting liveness
+            //# check messages.
+            // And strongSwan takes an INFORMATIONAL message with a fragment for one without protection.
+            Fragmentation::Force => exchange != ExchangeType::INFORMATIONAL,
         };
         if !self.agreed {
             return Form::Whole;
@@ -165,10 +169,19 @@ impl Fragments {
     //# refragment the original message, using the next smaller value of the
     //# threshold if it did not receive a response in a reasonable time after
     //# several retransmissions.
-    pub(crate) fn smaller_form(&self, config: &PeerConfig, path: Path) -> Option<Form> {
-        let Form::Fragments { always, .. } = self.form(config, path) else {
+    pub(crate) fn smaller_form(
+        &self,
+        config: &PeerConfig,
+        path: Path,
+        exchange: ExchangeType,
+    ) -> Option<Form> {
+        let Form::Fragments { always, .. } = self.form(config, path, exchange) else {
             return None;
         };
+        // They are short, and not every peer takes them in fragments.
+        if exchange == ExchangeType::INFORMATIONAL {
+            return None;
+        }
         let size = least_size(path);
         if self.datagram_size(config, path) <= size {
             return None;

@@ -152,10 +152,12 @@ impl Core {
         plain: Plaintext,
     ) -> Result<(), SealError> {
         let header = self.request_header(exchange);
-        let form = self.fragments.form(&self.config, self.path);
+        let form = self.fragments.form(&self.config, self.path, exchange);
         let message = channel.seal(&header, cx.entropy, &plain, form)?;
         self.transmit(cx, self.path, &message);
-        let smaller = self.fragments.smaller_form(&self.config, self.path);
+        let smaller = self
+            .fragments
+            .smaller_form(&self.config, self.path, exchange);
         let plain = smaller
             .filter(|form| !form.fits(message.first()))
             .map(|_| plain);
@@ -188,7 +190,7 @@ impl Core {
     ) -> Result<(), SealError> {
         let id = self.incoming.next_id().saturating_sub(1);
         let header = self.header(exchange, true, id);
-        let form = self.fragments.form(&self.config, back);
+        let form = self.fragments.form(&self.config, back, exchange);
         let message = channel.seal(&header, cx.entropy, plain, form)?;
         self.transmit(cx, back, &message);
         self.incoming.respond(message);
@@ -205,8 +207,10 @@ impl Core {
 
     /// Puts the pending request into smaller fragments, if it has not come through in its present form for some time.
     fn refragment(&mut self, cx: &mut Context<'_>, channel: &mut Channel) -> Option<()> {
-        let form = self.fragments.smaller_form(&self.config, self.path)?;
         let pending = self.outgoing.pending()?;
+        let form = self
+            .fragments
+            .smaller_form(&self.config, self.path, pending.exchange)?;
         let header = self.request_header(pending.exchange);
         let plain = pending.plain.as_ref()?;
         let message = channel.seal(&header, cx.entropy, plain, form).ok()?;

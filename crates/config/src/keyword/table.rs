@@ -178,7 +178,7 @@ pub const KEYWORDS: &[Keyword] = &[
     row(Conn, "dpddelay", "duration", "0", Supported, "Silence after which the peer is probed; 0: never."),
     row(Conn, "dpdaction", "none, clear, trap (hold), restart", "", Supported, "When the peer is found dead: do not even look; end the connection; end it and set a trap; bring it up again. Without it, the connection stays wanted as it was. libreswan 5 ignores it."),
     row(Conn, "keyingtries", "number, %forever", "%forever", Supported, "Failed attempts in a row after which a connection is no longer tried by itself, only for the next packet; 0: never. libreswan 5 ignores it."),
-    row(Conn, "fragmentation", "yes, accept, force, no", "yes", Supported, "IKE messages that are too large for one datagram go in fragments (RFC 7383); the peer's may; all messages do that can; never."),
+    row(Conn, "fragmentation", "yes, accept, force, no", "yes", Supported, "IKE messages that are too large for one datagram go in fragments (RFC 7383); only the peer's may; short ones do too, but for INFORMATIONAL; never."),
     row(Conn, "fragment-size", "0 or 256 to 65535", "1280", Supported, "Octets of the largest IP datagram of a fragmented message; 0: 576 for IPv4 and 1280 for IPv6. Of strongSwan's `charon.fragment_size`; libreswan does not know it."),
     row(Conn, "pfs", "yes, no", "yes", IDLE_BUT_YES, "A key exchange with every Child SA but the first."),
     row(Conn, "reauth", "yes, no", "no", Supported, "Renew the IKE SA by authenticating anew, before the old one ends; a peer that began it is told when (AUTH_LIFETIME, RFC 4478)."),

@@ -156,7 +156,7 @@ fn a_fragment_is_dropped_where_none_was_agreed_on() {
 }
 
 #[test]
-fn forced_fragments_are_used_for_short_messages_too() {
+fn forced_fragments_are_used_for_short_messages_where_there_is_a_point() {
     let mut pair = Pair::default();
     pair.east.fragmentation = Fragmentation::Force;
     let mut sim = run(pair);
@@ -168,7 +168,7 @@ fn forced_fragments_are_used_for_short_messages_too() {
         [
             "east 500 > 500 IKE_AUTH request 1 SKF",
             "west 500 > 500 IKE_AUTH response 1 SK",
-            "east 500 > 500 INFORMATIONAL request 2 SKF",
+            "east 500 > 500 INFORMATIONAL request 2 SK",
             "west 500 > 500 INFORMATIONAL response 2 SK",
         ]
     );
