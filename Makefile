@@ -36,6 +36,7 @@ fuzz:
 
 vm:
 	@tests/vm/vm-build all qemu
+	@CYGNET_VM_SUITE=forky tests/vm/vm-build rootfs
 
 clean:
 	$(CARGO) clean

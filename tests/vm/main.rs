@@ -68,14 +68,18 @@ fn scenario(name: &str) {
     println!("{name}: {} checks", checks("ok"));
 }
 
-/// Whether the images have been built.
+/// Whether the images have been built that a scenario needs.
 fn images(name: &str) -> bool {
-    let built = Command::new(here().join("vm-build"))
-        .arg("--have")
-        .status()
-        .is_ok_and(|s| s.success());
+    let root = std::fs::read_to_string(here().join("scenarios").join(name).join("root"));
+    let mut build = Command::new(here().join("vm-build"));
+    let mut how = "tests/vm/vm-build".to_owned();
+    if let Ok(suite) = root.as_deref().map(str::trim) {
+        build.env("CYGNET_VM_SUITE", suite);
+        how = format!("CYGNET_VM_SUITE={suite} {how} rootfs");
+    }
+    let built = build.arg("--have").status().is_ok_and(|s| s.success());
     if !built {
-        let text = format!("vm scenario {name} needs the images that tests/vm/vm-build makes");
+        let text = format!("vm scenario {name} needs the images that {how} makes");
         assert!(
             std::env::var_os("CYGNET_REQUIRE_ALL").is_none_or(|v| v != "1"),
             "{text}"
@@ -115,4 +119,6 @@ scenarios! {
     both_planes_on_one_address => "both-planes",
     the_kernel_plane_through_its_life => "kernel-plane-lifecycle",
     libreswan => "libreswan",
+    strongswan_and_several_key_exchanges => "multiple-key-exchanges",
+    strongswan_and_ml_kem => "ml-kem",
 }

@@ -10,7 +10,7 @@
 //! | lists of algorithms | [`IkeProposal`], [`EspProposal`], [`NameError`] | ipsec.conf(5), swanctl.conf(5) |
 //! | key exchange | [`KeyExchangeProvider`], [`StandardKeyExchange`] | RFC 3526, 5903, 6989, 7748, 8031, FIPS 203 |
 //! | key schedule | [`Skeyseed`], [`SkD`], [`IkeKeys`], [`ChildKeys`] | RFC 7296 §2.13–2.18, RFC 9370, 8784, 9867 |
-//! | authentication | [`psk_auth`], [`AuthKey`] | RFC 7296 §2.15 |
+//! | authentication | [`SignedOctets`], [`AuthKey`] | RFC 7296 §2.15 |
 //! | SK payload | [`Protection`] | RFC 7296 §3.14, RFC 5282 |
 //! | ESP packets | [`EspCipher`] | RFC 4303, 4106, 7634, 3602, 4868 |
 //!
@@ -38,7 +38,7 @@ mod test_util;
 pub mod testing;
 
 pub use algorithm::{Encryption, Integrity, KeyExchange, Prf, UnknownAlgorithm};
-pub use auth::{psk_auth, psk_auth_verify, signed_octets};
+pub use auth::SignedOctets;
 pub use digest::{nat_detection_hash, sha1, sha256, sha384, sha512};
 pub use entropy::{Entropy, SystemEntropy};
 pub use esp::{EspCipher, EspKeyError, EspOpenError, EspSealError};

@@ -123,6 +123,8 @@ pub enum HostSpec {
 pub struct IkeOptions {
     /// What is offered and accepted, best first.
     pub proposals: Sourced<Vec<IkeProposal>>,
+    /// Say as initiator that IKE_INTERMEDIATE is known even if nothing needs it (`intermediate`, RFC 9242).
+    pub intermediate: bool,
     /// How both ends prove who they are.
     pub auth: AuthMethod,
     /// How often and how long requests are repeated.

@@ -138,6 +138,7 @@ pub(crate) fn build(
             None => PeerIdentity::Any,
         },
         proposals: connection.ike.proposals.value.clone(),
+        intermediate: connection.ike.intermediate,
         auth: connection.ike.auth,
         local: vec![orientation.local],
         remote: orientation.remote.into_iter().collect(),

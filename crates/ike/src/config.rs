@@ -25,6 +25,8 @@ pub struct PeerConfig {
     pub remote_id: PeerIdentity,
     /// What is offered and accepted for the IKE SA, best first.
     pub proposals: Vec<IkeProposal>,
+    /// Say as initiator that we know IKE_INTERMEDIATE (RFC 9242) even if nothing needs it.
+    pub intermediate: bool,
     /// How both ends authenticate.
     pub auth: AuthMethod,
     /// Local addresses the configuration is for; empty: any.
@@ -68,6 +70,7 @@ impl PeerConfig {
             local_id,
             remote_id,
             proposals: IkeProposal::default_list(),
+            intermediate: false,
             auth: AuthMethod::Psk,
             local: Vec::new(),
             remote: Vec::new(),
@@ -85,6 +88,12 @@ impl PeerConfig {
             uniqueness: Uniqueness::default(),
             initial_contact: true,
         }
+    }
+
+    /// Whether an initiator says that we know IKE_INTERMEDIATE.
+    pub(crate) fn wants_intermediate(&self) -> bool {
+        let additional = |p: &IkeProposal| p.additional.iter().any(|list| !list.is_empty());
+        self.intermediate || self.proposals.iter().any(additional)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::channel::{Channel, Plaintext};
 use crate::config::{Fragmentation, MIN_FRAGMENT_SIZE, PeerConfig};
 use crate::contents::Contents;
 use crate::context::{Context, Path};
+use crate::exchange::ike_intermediate::clear_of_fragment;
 use crate::stats::DropReason;
 
 /// A repetition with this number is fragmented smaller than those before: the path may lose large datagrams.
@@ -90,6 +91,9 @@ impl Form {
 #[derive(Debug)]
 pub(crate) struct Assembled {
     pub(crate) plain: Plaintext,
+    /// What stands before them, from the IKE header to the generic header of the Encrypted payload, as if the message
+    /// had come in one.
+    pub(crate) clear: Vec<u8>,
     /// By which a repetition is known: the hash of the message, or of its first fragment.
     pub(crate) digest: [u8; 32],
 }
@@ -291,9 +295,15 @@ impl Fragments {
         let limit = cx.config.max_datagram;
         let pool = cx.shared.pool;
         let begun = at.map_or(ASSEMBLY_OVERHEAD, |_| 0);
+        let clear = if number == 1 {
+            fragment.prefix.len()
+        } else {
+            0
+        };
         let cost = plain
             .octets()
             .len()
+            .saturating_add(clear)
             .saturating_add(FRAGMENT_OVERHEAD)
             .saturating_add(begun);
         if !pool.has_room(cx.config.max_reassembly, cost, known) {
@@ -317,7 +327,7 @@ impl Fragments {
         if total > assembly.total {
             *assembly = Assembly::new(key, total, assembly.deadline);
         }
-        assembly.store(message.as_bytes(), number, plain);
+        assembly.store(message.as_bytes(), fragment, plain);
         if assembly.octets > limit {
             self.assemblies.remove(at);
             return Err(DropReason::TooLong);
@@ -383,6 +393,8 @@ struct Assembly {
     deadline: Instant,
     /// Type of the first payload; from the first fragment.
     first: PayloadType,
+    /// See [`Assembled::clear`]; from the first fragment.
+    clear: Vec<u8>,
     /// Of the first fragment.
     digest: [u8; 32],
     /// The plaintext of each, by its number.
@@ -400,6 +412,7 @@ impl Assembly {
             total,
             deadline,
             first: PayloadType::NONE,
+            clear: Vec::new(),
             digest: [0; 32],
             parts: BTreeMap::new(),
             octets: 0,
@@ -407,14 +420,15 @@ impl Assembly {
         }
     }
 
-    fn store(&mut self, message: &[u8], number: u16, plain: Plaintext) {
-        if number == 1 {
+    fn store(&mut self, message: &[u8], fragment: &SkfPayload<'_>, plain: Plaintext) {
+        if fragment.number == 1 {
             self.first = plain.first();
+            self.clear = clear_of_fragment(fragment);
             self.digest = sha256(&[message]);
         }
         self.longest = self.longest.max(message.len());
         self.octets = self.octets.saturating_add(plain.octets().len());
-        self.parts.insert(number, plain.into_octets());
+        self.parts.insert(fragment.number, plain.into_octets());
     }
 
     fn is_whole(&self) -> bool {
@@ -424,6 +438,7 @@ impl Assembly {
     fn cost(&self) -> usize {
         let overhead = self.parts.len().saturating_mul(FRAGMENT_OVERHEAD);
         self.octets
+            .saturating_add(self.clear.len())
             .saturating_add(overhead)
             .saturating_add(ASSEMBLY_OVERHEAD)
     }
@@ -440,6 +455,7 @@ impl Assembly {
         }
         Assembled {
             plain: Plaintext::new(self.first, octets),
+            clear: self.clear,
             digest: self.digest,
         }
     }

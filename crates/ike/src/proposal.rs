@@ -6,15 +6,16 @@
 //! (RFC 7296 §2.7); the types of `cygnet_crypto` see to that.
 
 use cygnet_crypto::{
-    Additional, Encryption, EspProposal, EspSuite, IkeProposal, IkeSuite, Integrity, KeyExchange,
-    Prf,
+    Additional, AdditionalOffer, Encryption, EspProposal, EspSuite, IkeProposal, IkeSuite,
+    Integrity, KeyExchange, Prf,
 };
 use cygnet_wire::{
     EncrId, EsnId, IntegId, KeId, PrfId, Proposal, ProtocolId, Spi, Transform, TransformType,
 };
 
-/// INTEG "NONE", which some peers send beside an AEAD.
-const INTEG_NONE: u16 = 0;
+/// The transform ID that says the same as the absence of the type: of INTEG, which some peers send beside an AEAD, of
+/// KE and of ADDKE1 to ADDKE7.
+const NONE: u16 = 0;
 
 /// The wire form of what we offer for an IKE SA.
 pub(crate) fn ike_offer(ours: &[IkeProposal]) -> Vec<Proposal> {
@@ -29,12 +30,17 @@ pub(crate) fn ike_offer(ours: &[IkeProposal]) -> Vec<Proposal> {
             .key_exchange
             .iter()
             .map(|k| Transform::ke(KeId(k.iana_id())));
+        let additional = TransformType::ADDITIONAL_KEY_EXCHANGES
+            .into_iter()
+            .zip(&p.additional)
+            .flat_map(|(kind, methods)| methods.iter().map(move |m| additional(kind, *m)));
         Proposal::ike(
             0,
             encryption
                 .chain(integrity)
                 .chain(prf)
                 .chain(key_exchange)
+                .chain(additional)
                 .collect(),
         )
     }))
@@ -73,6 +79,18 @@ fn encr(encryption: Encryption) -> Transform {
     Transform::encr(EncrId(encryption.iana_id()), encryption.key_bits())
 }
 
+/// An additional key exchange; `None` is NONE.
+fn additional(kind: TransformType, method: Option<KeyExchange>) -> Transform {
+    Transform::new(kind, method.map_or(NONE, KeyExchange::iana_id))
+}
+
+/// The place of an additional key exchange among the seven.
+fn index_of(kind: TransformType) -> Option<usize> {
+    TransformType::ADDITIONAL_KEY_EXCHANGES
+        .into_iter()
+        .position(|additional| additional == kind)
+}
+
 fn esn_id(esn: bool) -> EsnId {
     EsnId(u16::from(esn))
 }
@@ -86,6 +104,10 @@ struct Known {
     integrity: Vec<Option<Integrity>>,
     prf: Vec<Prf>,
     key_exchange: Vec<KeyExchange>,
+    /// By number; empty where there is no transform of the type.
+    additional: AdditionalOffer,
+    /// There is a transform of one of those types.
+    has_additional: bool,
     esn: Vec<bool>,
 }
 
@@ -98,6 +120,8 @@ impl Known {
             integrity: Vec::new(),
             prf: Vec::new(),
             key_exchange: Vec::new(),
+            additional: AdditionalOffer::default(),
+            has_additional: false,
             esn: Vec::new(),
         };
         for transform in &proposal.transforms {
@@ -112,6 +136,7 @@ impl Known {
                 TransformType::ENCR | TransformType::INTEG | TransformType::KE => {}
                 TransformType::PRF if ike => {}
                 TransformType::ESN if !ike => {}
+                kind if index_of(kind).is_some() => known.has_additional = true,
                 _ => return None,
             }
             //= rfc7296#3.3.6
@@ -127,7 +152,7 @@ impl Known {
                     &mut known.encryption,
                     Encryption::from_iana(transform.id, transform.key_length()),
                 ),
-                TransformType::INTEG if transform.id == INTEG_NONE => {
+                TransformType::INTEG if transform.id == NONE => {
                     add(&mut known.integrity, Some(None));
                 }
                 TransformType::INTEG => add(
@@ -139,14 +164,35 @@ impl Known {
                     &mut known.key_exchange,
                     KeyExchange::from_iana(transform.id),
                 ),
-                _ => match EsnId(transform.id) {
+                TransformType::ESN => match EsnId(transform.id) {
                     EsnId(0) => add(&mut known.esn, Some(false)),
                     EsnId(1) => add(&mut known.esn, Some(true)),
                     _ => {}
                 },
+                kind => {
+                    let list = index_of(kind).and_then(|index| known.additional.get_mut(index));
+                    if let Some(list) = list {
+                        let method = KeyExchange::from_iana(transform.id).map(Some);
+                        add(list, method.or((transform.id == NONE).then_some(None)));
+                    }
+                }
             }
         }
-        Some(known)
+        known.complete_additional(proposal).then_some(known)
+    }
+
+    /// An additional key exchange that is not offered is the same as one that is NONE. Whether there is something to
+    /// choose for those that are offered.
+    fn complete_additional(&mut self, proposal: &Proposal) -> bool {
+        TransformType::ADDITIONAL_KEY_EXCHANGES
+            .into_iter()
+            .zip(&mut self.additional)
+            .all(|(kind, list)| {
+                if proposal.of_kind(kind).next().is_none() {
+                    list.push(None);
+                }
+                !list.is_empty()
+            })
     }
 
     /// The first cipher that both have, with its integrity algorithm if it needs one.
@@ -186,7 +232,63 @@ fn ike_match(ours: &IkeProposal, theirs: &Known) -> Option<IkeSuite> {
         integrity,
         prf: first_common(&theirs.prf, &ours.prf)?,
         key_exchange: first_common(&theirs.key_exchange, &ours.key_exchange)?,
-        additional: Additional::default(),
+        additional: additional_match(&ours.additional, &theirs.additional)?,
+    })
+}
+
+/// For each additional key exchange the first method that both have, but none twice (RFC 9370 §2.2.1). If that leaves
+/// nothing for a later one, an earlier one gets its next choice.
+fn additional_match(ours: &AdditionalOffer, theirs: &AdditionalOffer) -> Option<Additional> {
+    let common = |(ours, theirs): (&Vec<_>, &Vec<_>)| -> Vec<Option<KeyExchange>> {
+        let have = |method: &Option<KeyExchange>| match ours.is_empty() {
+            true => method.is_none(),
+            false => ours.contains(method),
+        };
+        theirs.iter().copied().filter(have).collect()
+    };
+    let choices: Vec<_> = ours.iter().zip(theirs).map(common).collect();
+    let mut chosen = Additional::default();
+    let mut steps = MAX_CHOICES;
+    choose(&choices, &mut chosen, 0, &mut steps).then_some(chosen)
+}
+
+/// Choices that are tried for the additional key exchanges of one proposal. Only a configuration of several exchanges
+/// with the same methods needs more than one for each.
+const MAX_CHOICES: u32 = 1000;
+
+/// Chooses for the exchanges from `index` on; whether that was possible.
+fn choose(
+    choices: &[Vec<Option<KeyExchange>>],
+    chosen: &mut Additional,
+    index: usize,
+    steps: &mut u32,
+) -> bool {
+    let Some(methods) = choices.get(index) else {
+        return true;
+    };
+    for method in methods {
+        if method.is_some() && chosen.iter().take(index).any(|earlier| earlier == method) {
+            continue;
+        }
+        let Some(left) = steps.checked_sub(1) else {
+            return false;
+        };
+        *steps = left;
+        if let Some(slot) = chosen.get_mut(index) {
+            *slot = *method;
+        }
+        if choose(choices, chosen, index.saturating_add(1), steps) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether an offer of ours allows additional key exchanges that were chosen.
+pub(crate) fn allows_additional(ours: &AdditionalOffer, chosen: &Additional) -> bool {
+    ours.iter().zip(chosen).all(|(ours, chosen)| match chosen {
+        None => ours.is_empty() || ours.contains(&None),
+        some => ours.contains(some),
     })
 }
 
@@ -216,9 +318,15 @@ impl<'a> IkeOffer<'a> {
         Self(usable.filter_map(|p| Some((p, Known::new(p)?))).collect())
     }
 
-    /// The responder's choice, and the proposal to answer with.
-    pub(crate) fn select(&self, ours: &[IkeProposal]) -> Option<(IkeSuite, Proposal)> {
-        self.0.iter().find_map(|(p, known)| {
+    /// The responder's choice, and the proposal to answer with. Where additional key exchanges are not possible, their
+    /// transform types count as unknown (RFC 9370 §2.2.1).
+    pub(crate) fn select(
+        &self,
+        ours: &[IkeProposal],
+        additional: bool,
+    ) -> Option<(IkeSuite, Proposal)> {
+        let usable = |(_, known): &&(_, Known)| additional || !known.has_additional;
+        self.0.iter().filter(usable).find_map(|(p, known)| {
             let suite = ours.iter().find_map(|our| ike_match(our, known))?;
             //= rfc7296#3.3.1
             //# When a proposal is accepted, the proposal number
@@ -307,11 +415,12 @@ fn chosen_of<'a, T>(ours: &'a [T], answer: &Proposal, protocol: ProtocolId) -> O
     ours.get(usize::from(answer.number).checked_sub(1)?)
 }
 
-/// Whether an answer consists of one transform of each kind and nothing else. INTEG and KE "NONE" say the
-/// same as their absence.
+/// Whether an answer consists of one transform of each kind and nothing else. NONE of INTEG, KE or ADDKE1 to
+/// ADDKE7 says the same as its absence.
 fn exactly(answer: &Proposal, expected: &[Transform]) -> bool {
-    let none =
-        |t: &&Transform| !(t.id == 0 && matches!(t.kind, TransformType::INTEG | TransformType::KE));
+    let none = |t: &&Transform| {
+        !(t.id == NONE && (t.kind == TransformType::INTEG || t.kind.is_key_exchange()))
+    };
     let given: Vec<_> = answer.transforms.iter().filter(none).collect();
     given.len() == expected.len() && expected.iter().all(|t| given.contains(&t))
 }
@@ -322,9 +431,12 @@ fn exactly(answer: &Proposal, expected: &[Transform]) -> bool {
 //# suite MUST contain exactly one transform of each type included in the
 //# proposal.
 fn with_none(mut transforms: Vec<Transform>, offer: &Proposal) -> Vec<Transform> {
-    for kind in [TransformType::INTEG, TransformType::KE] {
-        if offer.of_kind(kind).any(|t| t.id == 0) && !transforms.iter().any(|t| t.kind == kind) {
-            transforms.push(Transform::new(kind, 0));
+    let kinds = [TransformType::INTEG, TransformType::KE]
+        .into_iter()
+        .chain(TransformType::ADDITIONAL_KEY_EXCHANGES);
+    for kind in kinds {
+        if offer.of_kind(kind).any(|t| t.id == NONE) && !transforms.iter().any(|t| t.kind == kind) {
+            transforms.push(Transform::new(kind, NONE));
         }
     }
     transforms
@@ -339,6 +451,10 @@ fn ike_transforms(suite: &IkeSuite) -> Vec<Transform> {
     );
     transforms.push(Transform::prf(PrfId(suite.prf.iana_id())));
     transforms.push(Transform::ke(KeId(suite.key_exchange.iana_id())));
+    let numbered = TransformType::ADDITIONAL_KEY_EXCHANGES
+        .into_iter()
+        .zip(suite.additional);
+    transforms.extend(numbered.filter_map(|(kind, m)| m.map(|m| additional(kind, Some(m)))));
     transforms
 }
 
@@ -367,7 +483,7 @@ mod tests {
     }
 
     fn select_ike(ours: &[IkeProposal], theirs: &[Proposal]) -> Option<(IkeSuite, Proposal)> {
-        IkeOffer::new(theirs).select(ours)
+        IkeOffer::new(theirs).select(ours, true)
     }
 
     const GCM: &str = "aes_gcm_16_256-sha2_256-dh31";
@@ -394,11 +510,95 @@ mod tests {
     }
 
     #[test]
+    fn an_additional_key_exchange_is_chosen_once_only() {
+        let ours = |addke: &str| ike(&format!("{GCM};{addke}"));
+        let all = ours("addke1=ml_kem_768+ml_kem_512;addke2=ml_kem_768+ml_kem_512+dh19");
+        for (theirs, chosen) in [
+            // The first one has to step back for the second.
+            (
+                "addke1=ml_kem_768+ml_kem_512;addke2=ml_kem_768",
+                Some(["ML_KEM_512", "ML_KEM_768"]),
+            ),
+            (
+                "addke1=ml_kem_768;addke2=ml_kem_768+dh19",
+                Some(["ML_KEM_768", "ECP_256"]),
+            ),
+            ("addke1=ml_kem_768;addke2=ml_kem_768", None),
+            ("addke1=ml_kem_768;addke3=dh19", None),
+        ] {
+            let offer = ike_offer(&ours(theirs));
+            let got = select_ike(&all, &offer);
+            let names = got.as_ref().map(|(suite, _)| {
+                let methods = suite.additional.into_iter().flatten();
+                methods.map(|m| m.to_string()).collect::<Vec<_>>()
+            });
+            assert_eq!(
+                names,
+                chosen.map(|two| two.map(String::from).to_vec()),
+                "{theirs}"
+            );
+            if let Some((suite, answer)) = got {
+                assert_eq!(
+                    accept_ike(&ours(theirs), &[answer]),
+                    Some(suite),
+                    "{theirs}"
+                );
+            }
+        }
+        // An answer with a method twice is none.
+        let mut twice = ike_offer(&ours("addke1=ml_kem_768;addke2=ml_kem_768")).remove(0);
+        twice.number = 1;
+        assert_eq!(accept_ike(&all, &[twice]), None);
+    }
+
+    #[test]
+    fn the_search_for_additional_key_exchanges_is_bounded() {
+        // Seven exchanges, six methods for all of them: no choice is without repetition.
+        let six = vec![
+            Some(KeyExchange::X25519),
+            Some(KeyExchange::Ecp256),
+            Some(KeyExchange::Ecp384),
+            Some(KeyExchange::Ecp521),
+            Some(KeyExchange::Modp2048),
+            Some(KeyExchange::Modp3072),
+        ];
+        let offer: AdditionalOffer = std::array::from_fn(|_| six.clone());
+        let begun = std::time::Instant::now();
+        assert_eq!(additional_match(&offer, &offer), None);
+        assert!(begun.elapsed().as_millis() < 100);
+    }
+
+    #[test]
+    fn without_ike_intermediate_proposals_that_need_it_are_skipped() {
+        let ours = ike(&format!("{GCM};addke1=ml_kem_768+none"));
+        let offer = ike_offer(&ike(&format!("{GCM};addke1=ml_kem_768+none, {GCM}")));
+        let select = |additional| IkeOffer::new(&offer).select(&ours, additional).unwrap();
+        assert_eq!(select(true).1.number, 1);
+        let (suite, answer) = select(false);
+        assert_eq!(
+            (answer.number, suite.additional),
+            (2, Additional::default())
+        );
+    }
+
+    #[test]
+    fn none_of_an_additional_key_exchange_is_given_back() {
+        let ours = ike(GCM);
+        let theirs = ike(&format!("{GCM};addke3=ml_kem_768+none"));
+        let (suite, answer) = select_ike(&ours, &ike_offer(&theirs)).unwrap();
+        assert_eq!(suite.additional, Additional::default());
+        assert!(
+            answer
+                .transforms
+                .contains(&additional(TransformType::ADDKE3, None))
+        );
+        assert_eq!(accept_ike(&theirs, &[answer]), Some(suite));
+    }
+
+    #[test]
     fn none_beside_an_aead_is_given_back() {
         let mut offer = ike_offer(&ike(GCM));
-        offer[0]
-            .transforms
-            .push(Transform::integ(IntegId(INTEG_NONE)));
+        offer[0].transforms.push(Transform::integ(IntegId(NONE)));
         let (_, answer) = select_ike(&ike(GCM), &offer).unwrap();
         //= rfc7296#2.7
         //= type=test

@@ -4,8 +4,8 @@
 //! the next one, so that a state that is over cannot be used. The way of an IKE SA:
 //!
 //! ```text
-//! initiator:  InitSent -> SpiWanted -> AuthSent -> Established -> Deleting -> Lingering -> Gone
-//! responder:           AuthAwaited -> ChildPending -> Established -> …
+//! initiator:  InitSent [-> IntermediateSent…] -> SpiWanted -> AuthSent -> Established -> Deleting -> Lingering -> Gone
+//! responder:  AuthAwaited (IKE_INTERMEDIATE, too) -> ChildPending -> Established -> …
 //! ```
 
 use std::net::{IpAddr, SocketAddr};
@@ -22,6 +22,7 @@ use crate::context::{Context, Path};
 use crate::deleting::Deleting;
 use crate::established::Established;
 use crate::exchange::ike_auth::{AuthAwaited, AuthSent, ChildPending, SpiWanted};
+use crate::exchange::ike_intermediate::IntermediateSent;
 use crate::exchange::ike_sa_init::InitSent;
 use crate::fragment::{Assembled, Datagrams, Fragments, SHRINK_AT};
 use crate::identity::Identity;
@@ -132,6 +133,12 @@ impl Core {
         self.header(exchange, false, self.outgoing.next_id())
     }
 
+    /// The header of the response to the request that was accepted last.
+    pub(crate) fn response_header(&self, exchange: ExchangeType) -> Header {
+        let id = self.incoming.next_id().saturating_sub(1);
+        self.header(exchange, true, id)
+    }
+
     /// Sends a protected request.
     pub(crate) fn request(
         &mut self,
@@ -188,8 +195,7 @@ impl Core {
         back: Path,
         plain: &Plaintext,
     ) -> Result<(), SealError> {
-        let id = self.incoming.next_id().saturating_sub(1);
-        let header = self.header(exchange, true, id);
+        let header = self.response_header(exchange);
         let form = self.fragments.form(&self.config, back, exchange);
         let message = channel.seal(&header, cx.entropy, plain, form)?;
         self.transmit(cx, back, &message);
@@ -353,6 +359,8 @@ impl Core {
 pub(crate) enum State {
     /// Initiator: IKE_SA_INIT has been sent.
     InitSent(Box<InitSent>),
+    /// Initiator: IKE_INTERMEDIATE has been sent.
+    IntermediateSent(Box<IntermediateSent>),
     /// Initiator: an SPI for the first child SA is awaited.
     SpiWanted(Box<SpiWanted>),
     /// Initiator: IKE_AUTH has been sent.
@@ -377,6 +385,7 @@ pub(crate) enum State {
 impl State {
     fn channel(&self) -> Option<&Channel> {
         match self {
+            Self::IntermediateSent(s) => Some(&s.handshake.channel),
             Self::AuthSent(s) => Some(&s.handshake.channel),
             Self::AuthAwaited(s) => Some(&s.handshake.channel),
             Self::Established(s) => Some(&s.channel),
@@ -391,9 +400,18 @@ impl State {
 
     fn channel_mut(&mut self) -> Option<&mut Channel> {
         match self {
+            Self::IntermediateSent(s) => Some(&mut s.handshake.channel),
             Self::AuthSent(s) => Some(&mut s.handshake.channel),
             Self::Established(s) => Some(&mut s.channel),
             Self::Deleting(s) => Some(&mut s.channel),
+            _ => None,
+        }
+    }
+
+    /// The keys before those of [`Self::channel`], by which the last request was protected if it replaced them.
+    fn previous_channel(&self) -> Option<&Channel> {
+        match self {
+            Self::AuthAwaited(s) => s.handshake.previous.as_ref(),
             _ => None,
         }
     }
@@ -402,10 +420,23 @@ impl State {
     /// a better time.
     fn takes_request(&self, exchange: ExchangeType) -> bool {
         match self {
-            Self::AuthAwaited(_) => exchange == ExchangeType::IKE_AUTH,
-            Self::Established(_) | Self::Deleting(_) => exchange != ExchangeType::IKE_AUTH,
+            Self::AuthAwaited(s) => s.takes_request(exchange),
+            Self::Established(_) | Self::Deleting(_) => !matches!(
+                exchange,
+                ExchangeType::IKE_INTERMEDIATE | ExchangeType::IKE_AUTH
+            ),
             _ => false,
         }
+    }
+}
+
+/// Whether a message, or fragment of one, is from the peer. It is looked at for nothing else.
+fn is_authentic(channel: Option<&Channel>, message: &Message<'_>) -> Result<(), DropReason> {
+    let channel = channel.ok_or_else(|| keyless(message))?;
+    match Protected::find(message) {
+        Some(Protected::Whole(sk)) => channel.open(message, &sk).map(drop),
+        Some(Protected::Fragment(fragment)) => channel.open_fragment(message, &fragment).map(drop),
+        None => Err(DropReason::Unprotected),
     }
 }
 
@@ -463,7 +494,7 @@ impl IkeSa {
             });
         }
         let opened = match self.open(cx, arrival, message) {
-            Ok(Some(assembled)) => assembled.plain,
+            Ok(Some(assembled)) => assembled,
             Ok(None) => return,
             Err(reason) => return cx.drop(reason),
         };
@@ -471,8 +502,9 @@ impl IkeSa {
         self.core.outgoing.answered();
         self.core.fragments.forget(true, header.message_id);
         self.step(|state, core| match state {
-            State::AuthSent(s) => s.on_response(core, cx, opened.chain()),
-            State::Established(s) => s.on_response(core, cx, opened.chain()),
+            State::IntermediateSent(s) => s.on_response(core, cx, &opened),
+            State::AuthSent(s) => s.on_response(core, cx, opened.plain.chain()),
+            State::Established(s) => s.on_response(core, cx, opened.plain.chain()),
             State::Deleting(s) => s.on_response(core, cx),
             other => other,
         });
@@ -491,7 +523,12 @@ impl IkeSa {
             Some(Protected::Whole(sk)) => {
                 let plain = channel.open(message, &sk)?;
                 let digest = sha256(&[message.as_bytes()]);
-                Ok(Some(Assembled { plain, digest }))
+                let clear = sk.prefix.to_vec();
+                Ok(Some(Assembled {
+                    plain,
+                    clear,
+                    digest,
+                }))
             }
             Some(Protected::Fragment(fragment)) => {
                 let known = self.core.established.is_some();
@@ -499,18 +536,6 @@ impl IkeSa {
                 let stats = &mut cx.shared.stats;
                 stats.fragments_in = stats.fragments_in.saturating_add(1);
                 fragments.take(cx, channel, message, &fragment, arrival.back(), known)
-            }
-            None => Err(DropReason::Unprotected),
-        }
-    }
-
-    /// Whether a message, or fragment of one, is from the peer. It is looked at for nothing else.
-    fn is_authentic(&self, message: &Message<'_>) -> Result<(), DropReason> {
-        let channel = self.state.channel().ok_or_else(|| keyless(message))?;
-        match Protected::find(message) {
-            Some(Protected::Whole(sk)) => channel.open(message, &sk).map(drop),
-            Some(Protected::Fragment(fragment)) => {
-                channel.open_fragment(message, &fragment).map(drop)
             }
             None => Err(DropReason::Unprotected),
         }
@@ -529,7 +554,11 @@ impl IkeSa {
             Some(Protected::Fragment(_)) => return cx.drop(DropReason::FragmentRepeated),
             _ => return cx.drop(DropReason::MessageId),
         }
-        match self.is_authentic(message) {
+        let mut checked = is_authentic(self.state.channel(), message);
+        if checked.is_err() && self.state.previous_channel().is_some() {
+            checked = is_authentic(self.state.previous_channel(), message);
+        }
+        match checked {
             Ok(()) => self.core.repeat_response(cx, arrival),
             Err(reason) => cx.drop(reason),
         }
@@ -553,7 +582,7 @@ impl IkeSa {
             return cx.drop(DropReason::UnexpectedExchange);
         }
         if !in_window {
-            if let Err(reason) = self.is_authentic(message) {
+            if let Err(reason) = is_authentic(self.state.channel(), message) {
                 return cx.drop(reason);
             }
             cx.drop(DropReason::MessageId);
@@ -568,22 +597,22 @@ impl IkeSa {
             let kind = NotifyType::INVALID_MESSAGE_ID;
             return self.complain(cx, kind, None, id);
         }
-        let Assembled {
-            plain: opened,
-            digest,
-        } = match self.open(cx, arrival, message) {
+        let opened = match self.open(cx, arrival, message) {
             Ok(Some(assembled)) => assembled,
             Ok(None) => return,
             Err(reason) => return cx.drop(reason),
         };
-        self.core.incoming.accept(digest);
+        self.core.incoming.accept(opened.digest);
         self.core.fragments.forget(false, header.message_id);
         self.core.heard(cx, arrival);
         let (exchange, back) = (header.exchange, arrival.back());
         self.step(|state, core| match state {
-            State::AuthAwaited(s) => s.on_request(core, cx, opened.chain(), back),
-            State::Established(s) => s.on_request(core, cx, exchange, opened.chain(), back),
-            State::Deleting(s) => s.on_request(core, cx, exchange, opened.chain(), back),
+            State::AuthAwaited(s) if exchange == ExchangeType::IKE_INTERMEDIATE => {
+                s.on_intermediate(core, cx, &opened, back)
+            }
+            State::AuthAwaited(s) => s.on_request(core, cx, opened.plain.chain(), back),
+            State::Established(s) => s.on_request(core, cx, exchange, opened.plain.chain(), back),
+            State::Deleting(s) => s.on_request(core, cx, exchange, opened.plain.chain(), back),
             other => other,
         });
     }
@@ -640,6 +669,7 @@ impl IkeSa {
             State::Established(s) => s.delete_child(core, cx, child),
             // It is not there yet, or not known to be.
             other @ (State::InitSent(_)
+            | State::IntermediateSent(_)
             | State::SpiWanted(_)
             | State::AuthSent(_)
             | State::ChildPending(_)) => {
@@ -679,7 +709,9 @@ impl IkeSa {
             State::ChildPending(s) => Some(s.deadline),
             State::Established(s) => s.deadline(&self.core),
             State::Lingering { until } => Some(*until),
-            State::AuthSent(_) | State::Deleting(_) | State::Gone => None,
+            State::IntermediateSent(_) | State::AuthSent(_) | State::Deleting(_) | State::Gone => {
+                None
+            }
         };
         let fragments = self.core.fragments.deadline();
         let keepalive = matches!(self.state, State::Established(_))
@@ -720,6 +752,7 @@ impl IkeSa {
             Due::GiveUp { exchange, sent } => {
                 return self.step(|state, core| match state {
                     State::InitSent(s) => s.give_up(core, cx, exchange, sent),
+                    State::IntermediateSent(s) => s.give_up(core, cx, exchange, sent),
                     State::AuthSent(s) => s.give_up(core, cx, exchange, sent),
                     State::Established(s) => s.give_up(core, cx, exchange, sent),
                     State::Deleting(s) => s.give_up(core, cx),
@@ -746,6 +779,7 @@ impl IkeSa {
         self.core.unwanted = true;
         self.step(|state, core| match state {
             State::InitSent(s) => s.cancel(core, cx),
+            State::IntermediateSent(s) => s.cancel(core, cx),
             State::SpiWanted(s) => s.cancel(core, cx),
             // The peer may have it already: it can only be told when IKE_AUTH is over.
             State::Established(s) => s.proceed(core, cx),
@@ -757,7 +791,8 @@ impl IkeSa {
     pub(crate) fn stage(&self) -> IkeSaState {
         match &self.state {
             State::InitSent(_) => IkeSaState::Initiating,
-            State::SpiWanted(_)
+            State::IntermediateSent(_)
+            | State::SpiWanted(_)
             | State::AuthSent(_)
             | State::AuthAwaited(_)
             | State::ChildPending(_) => IkeSaState::Authenticating,

@@ -96,9 +96,9 @@ impl Header {
     /// Where the version octet is.
     pub(crate) const VERSION_AT: usize = 17;
     /// Where the next-payload octet is.
-    pub(crate) const NEXT_PAYLOAD_AT: usize = 16;
-    /// Where the four octets of the length are.
-    pub(crate) const LENGTH_AT: usize = 24;
+    pub const NEXT_PAYLOAD_AT: usize = 16;
+    /// Where the four octets of the length are; they end the header.
+    pub const LENGTH_AT: usize = 24;
 
     /// A header for the writer, which fills in `next_payload` and `length`.
     #[must_use]

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use cygnet_crypto::{AdditionalOffer, EspProposal, IkeProposal, NameError, NameErrorKind};
+use cygnet_crypto::{EspProposal, IkeProposal, NameError, NameErrorKind};
 use cygnet_engine::{ChildOptions, DeadPeerAction, IkeOptions, Shunt, Sourced};
 use cygnet_ike::{AuthMethod, Encapsulation, Fragmentation, MIN_FRAGMENT_SIZE, RetransmitPolicy};
 use cygnet_ipsec::Mark;
@@ -36,15 +36,17 @@ fn proposals<T>(text: &str, parse: impl FnOnce(&str) -> Result<T, NameError>) ->
     })
 }
 
-/// A list without additional key exchanges, which nobody does yet.
-fn without_additional<T>(list: Vec<T>, offer: impl Fn(&T) -> &AdditionalOffer) -> Parsed<Vec<T>> {
-    let none = |one: &T| offer(one).iter().flatten().all(Option::is_none);
+/// A list without additional key exchanges, which nobody does for child SAs yet.
+fn without_additional(list: Vec<EspProposal>) -> Parsed<Vec<EspProposal>> {
+    let none = |one: &EspProposal| one.additional.iter().flatten().all(Option::is_none);
     if list.iter().all(none) {
         return Ok(list);
     }
     Err(ValueError {
         fault: Fault::Unsupported,
-        ..ValueError::new("known but not supported: additional key exchanges (RFC 9370)")
+        ..ValueError::new(
+            "known but not supported: additional key exchanges of child SAs (RFC 9370)",
+        )
     })
 }
 
@@ -120,10 +122,10 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
     IkeOptions {
         proposals: values
             .sourced(Side::Both, "ike", |text| {
-                let list = proposals(text, IkeProposal::parse_ipsec_conf)?;
-                without_additional(list, |proposal| &proposal.additional)
+                proposals(text, IkeProposal::parse_ipsec_conf)
             })
             .unwrap_or_else(|| Sourced::default_value(IkeProposal::default_list())),
+        intermediate: values.get("intermediate", false, yes_no),
         auth: AuthMethod::Psk,
         retransmit: RetransmitPolicy {
             initial,
@@ -254,7 +256,7 @@ fn esp_proposals(values: &mut Values<'_, '_>, replay_window: u32) -> Sourced<Vec
     let mut list = values
         .sourced(Side::Both, "esp", |text| {
             let list = proposals(text, EspProposal::parse_ipsec_conf)?;
-            without_additional(list, |proposal| &proposal.additional)
+            without_additional(list)
         })
         .unwrap_or_else(|| Sourced::default_value(EspProposal::default_list()));
     let wanted = values.optional(Side::Both, "esn", |text| match yes_no(text) {

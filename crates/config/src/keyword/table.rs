@@ -187,6 +187,7 @@ pub const KEYWORDS: &[Keyword] = &[
     // --- conn: packets ---
     row(Conn, "negotiationshunt", "drop, passthrough", "drop", Supported, "Packets in clear while there is no SA yet."),
     row(Conn, "failureshunt", "none, drop, passthrough", "none", Supported, "Packets in clear after negotiation failed."),
+    row(Conn, "intermediate", "yes, no", "no", Supported, "As initiator, announce IKE_INTERMEDIATE (RFC 9242) even if neither `ike=` nor `ppk=` needs it."),
     row(Conn, "encapsulation", "auto, yes, no", "auto", Supported, "ESP in UDP: behind NAT, always, never."),
     row(Conn, "nat-keepalive", "yes, no", "yes", Supported, "Send keepalives where there is a NAT in front of this host (RFC 3948)."),
     row(Conn, "encap-dscp", "yes, no", "yes", Supported, "Copy the DSCP outwards."),
@@ -206,7 +207,6 @@ pub const KEYWORDS: &[Keyword] = &[
     row(Conn, "dns-match-id", "yes, no", "no", REFUSED_UNLESS_NO, "The ID must be the name of the address."),
     row(Conn, "pam-authorize", "yes, no", "no", REFUSED_UNLESS_NO, "PAM decides who may connect."),
     row(Conn, "send-supported-auth-methods", "yes, no", "no", IDLE_BUT_NO, "RFC 9593."),
-    row(Conn, "intermediate", "yes, no", "no", REFUSED_UNLESS_NO, "IKE_INTERMEDIATE (RFC 9242)."),
     row(Conn, "ppk", "never, permit, propose, insist", "never", NotSupportedYet { inert: &["never", "no"] }, "Post-quantum pre-shared keys (RFC 8784)."),
     row(Conn, "ppk-ids", "list", "", REFUSED, "Which of them."),
     row(Conn, "mobike", "yes, no", "no", REFUSED_UNLESS_NO, "Changes of address (RFC 4555)."),

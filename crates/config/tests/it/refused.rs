@@ -90,7 +90,7 @@ fn algorithms() {
     insta::assert_snapshot!(lines(&[
         "ike=aes_gcm257-sha2_256-dh31",
         "ike=aes256-sha2_256-dh32",
-        "ike=aes_gcm256-sha2_256-dh31;addke1=ml_kem_768",
+        "esp=aes_gcm256-dh31;addke1=ml_kem_768",
         "esp=aes_gcm256, 3des-sha1",
         "esp=aes_gcm256;sn=yes\n esn=no",
         "esp=",

@@ -1,6 +1,7 @@
 //! AUTH data against an independent computation (Python's hmac).
 
 use super::*;
+use crate::algorithm::Prf;
 use crate::secret::SecretBytes;
 use crate::test_util::hex;
 
@@ -28,15 +29,28 @@ fn psk_auth_of_every_prf() {
     let id = b"\x02\0\0\0west.example";
     for (prf, expected) in vectors {
         let sk_p = AuthKey::new(prf, SecretBytes::new(vec![0x5a; prf.output_len()]));
-        let auth = psk_auth(prf, psk, &message, &nonce, &sk_p, id);
+        let octets = |id_payload_body, int_auth| SignedOctets {
+            first_message: &message,
+            peer_nonce: &nonce,
+            sk_p: &sk_p,
+            id_payload_body,
+            int_auth,
+        };
+        let auth = octets(id, b"").psk_auth(psk);
         assert_eq!(auth, hex(expected), "{prf}");
         let key = prf.compute(psk, &[b"Key Pad for IKEv2"]);
-        let signed = signed_octets(&message, &nonce, &sk_p, id);
-        assert_eq!(prf.compute(key.as_ref(), &[&signed]).as_ref(), auth);
+        // IntAuth comes after everything else.
+        let with = octets(id, b"IntAuth");
+        assert_eq!(
+            with.to_vec(),
+            [&octets(id, b"").to_vec()[..], b"IntAuth"].concat()
+        );
+        assert_eq!(
+            prf.compute(key.as_ref(), &[&with.to_vec()]).as_ref(),
+            with.psk_auth(psk)
+        );
 
-        let verify = |psk: &[u8], id: &[u8], auth: &[u8]| {
-            psk_auth_verify(prf, psk, &message, &nonce, &sk_p, id, auth)
-        };
+        let verify = |psk: &[u8], id, auth: &[u8]| octets(id, b"").psk_auth_verify(psk, auth);
         assert!(verify(psk, id, &auth));
         assert!(!verify(b"another secret", id, &auth));
         assert!(!verify(psk, b"\x02\0\0\0east.example", &auth));

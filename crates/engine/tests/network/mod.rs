@@ -85,6 +85,7 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
         right: end("192.0.2.2", "@east", "10.2.0.0/24"),
         ike: IkeOptions {
             proposals: Sourced::default_value(IkeProposal::default_list()),
+            intermediate: false,
             auth: AuthMethod::Psk,
             retransmit: RetransmitPolicy::default(),
             liveness: None,

@@ -53,6 +53,11 @@ impl Forge {
         }
     }
 
+    /// The other end of the same IKE SA, or the same one.
+    pub fn turned(self, role: Role) -> Self {
+        Self::with_keys(self.keys, role)
+    }
+
     /// A message from this end to the other.
     pub fn message(
         &mut self,

@@ -7,6 +7,7 @@ mod fragmentation;
 mod handshake;
 mod hostile;
 mod informational;
+mod intermediate;
 mod narrowing;
 mod nat;
 mod pair;

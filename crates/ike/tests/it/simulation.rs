@@ -133,6 +133,18 @@ fn world(seed: u64) -> Sim {
         pair.west.proposals = vec![proposal(vec![KeyExchange::X25519])];
     }
     if roll(3) == 0 {
+        // Additional key exchanges, of which one end may not have all.
+        for (peer, method) in [
+            (&mut pair.east, KeyExchange::MlKem768),
+            (&mut pair.west, KeyExchange::Ecp384),
+        ] {
+            for proposal in &mut peer.proposals {
+                proposal.additional[0] = vec![Some(KeyExchange::MlKem768)];
+                proposal.additional[4] = vec![Some(method), Some(KeyExchange::Ecp256), None];
+            }
+        }
+    }
+    if roll(3) == 0 {
         pair.west_config.cookie_threshold = 0;
         pair.west_config.cookie_lifetime = s(1 + roll(5));
     }

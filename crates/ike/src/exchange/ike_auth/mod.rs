@@ -8,7 +8,7 @@ pub(crate) use responder::{AuthAwaited, ChildPending};
 
 use std::sync::Arc;
 
-use cygnet_crypto::{SecretBytes, psk_auth, psk_auth_verify};
+use cygnet_crypto::{SecretBytes, SignedOctets};
 use cygnet_wire::{AuthMethodId, AuthPayload, NotifyType};
 
 use crate::config::{ChildConfig, PeerConfig, Uniqueness};
@@ -29,9 +29,9 @@ fn is_heeded(config: &PeerConfig, contents: &Contents<'_>) -> bool {
 impl Handshake {
     /// The AUTH data by which `role` proves with a shared key that it is whom its ID payload names.
     fn auth_data(&self, role: Role, psk: &SecretBytes, id_body: &[u8]) -> Vec<u8> {
-        let prf = self.suite.prf;
-        let (first, nonce, key) = self.signed_by(role);
-        psk_auth(prf, psk.as_ref(), first, nonce, key, id_body)
+        let int_auth = self.intermediate.int_auth.octets();
+        self.signed_by(role, id_body, &int_auth)
+            .psk_auth(psk.as_ref())
     }
 
     /// Whether an AUTH payload of `role` is the right one.
@@ -45,25 +45,40 @@ impl Handshake {
         if auth.method != AuthMethodId::SHARED_KEY {
             return Err(AuthFailure::Method(auth.method.0));
         }
-        let prf = self.suite.prf;
-        let (first, nonce, key) = self.signed_by(role);
-        if psk_auth_verify(prf, psk.as_ref(), first, nonce, key, id_body, auth.data) {
+        let int_auth = self.intermediate.int_auth.octets();
+        let octets = self.signed_by(role, id_body, &int_auth);
+        if octets.psk_auth_verify(psk.as_ref(), auth.data) {
             Ok(())
         } else {
             Err(AuthFailure::WrongPsk)
         }
     }
 
-    /// What `role` signs: its first message, the other end's nonce, and the key for its identity.
+    /// What `role` signs.
     //= rfc7296#2.15
     //# For the responder, the octets to
     //# be signed start with the first octet of the first SPI in the header
     //# of the second message (IKE_SA_INIT response) and end with the last
     //# octet of the last payload in the second message.
-    fn signed_by(&self, role: Role) -> (&[u8], &[u8], &cygnet_crypto::AuthKey) {
-        match role {
+    //= rfc9242#3.3.2
+    //# InitiatorSignedOctets = RealMsg1 | NonceRData | MACedIDForI | IntAuth
+    //# ResponderSignedOctets = RealMsg2 | NonceIData | MACedIDForR | IntAuth
+    fn signed_by<'a>(
+        &'a self,
+        role: Role,
+        id_payload_body: &'a [u8],
+        int_auth: &'a [u8],
+    ) -> SignedOctets<'a> {
+        let (first_message, peer_nonce, sk_p) = match role {
             Role::Initiator => (&self.request, &self.nr, &self.sk_pi),
             Role::Responder => (&self.response, &self.ni, &self.sk_pr),
+        };
+        SignedOctets {
+            first_message,
+            peer_nonce,
+            sk_p,
+            id_payload_body,
+            int_auth,
         }
     }
 }

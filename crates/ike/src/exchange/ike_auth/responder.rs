@@ -19,10 +19,11 @@ use crate::exchange::ike_sa_init::Handshake;
 use crate::identity::Identity;
 use crate::info::Role;
 use crate::io::{Answer, ChildSaId, Event, Refusal, RefusalKind, RequestId};
+use crate::proposal::allows_additional;
 use crate::reason::{AuthFailure, ChildFailure, CloseReason, FailureReason, Party};
 use crate::sa::{Core, State};
 
-/// IKE_SA_INIT has been answered, IKE_AUTH is awaited.
+/// IKE_SA_INIT has been answered, IKE_AUTH is awaited, or IKE_INTERMEDIATE exchanges before it.
 #[derive(Debug)]
 pub(crate) struct AuthAwaited {
     pub(crate) handshake: Handshake,
@@ -72,6 +73,16 @@ struct Authenticated {
 }
 
 impl AuthAwaited {
+    /// Whether a request of this type may come now.
+    pub(crate) fn takes_request(&self, exchange: ExchangeType) -> bool {
+        let intermediate = &self.handshake.intermediate;
+        match exchange {
+            ExchangeType::IKE_INTERMEDIATE => intermediate.may_go_on(),
+            ExchangeType::IKE_AUTH => intermediate.is_complete(),
+            _ => false,
+        }
+    }
+
     pub(crate) fn on_request(
         mut self: Box<Self>,
         core: &mut Core,
@@ -98,7 +109,8 @@ impl AuthAwaited {
                     by: Party::Us,
                     detail: error.to_string(),
                 };
-                return self.refuse(core, cx, back, NotifyType::INVALID_SYNTAX, &[], reason);
+                let kind = NotifyType::INVALID_SYNTAX;
+                return self.refuse(core, cx, back, kind, &[], reason);
             }
         };
         let authenticated = match self.authenticate(core, cx, &contents) {
@@ -110,14 +122,8 @@ impl AuthAwaited {
             //# certificate, etc.) SHOULD result in an AUTHENTICATION_FAILED
             //# notification.
             Err(reason) => {
-                return self.refuse(
-                    core,
-                    cx,
-                    back,
-                    NotifyType::AUTHENTICATION_FAILED,
-                    &[],
-                    reason,
-                );
+                let kind = NotifyType::AUTHENTICATION_FAILED;
+                return self.refuse(core, cx, back, kind, &[], reason);
             }
         };
         if let Some(reason) = unwelcome(core, cx, &contents, &authenticated) {
@@ -319,6 +325,7 @@ fn allows(ours: &IkeProposal, suite: &IkeSuite) -> bool {
         && suite.integrity.is_none_or(|i| ours.integrity.contains(&i))
         && ours.prf.contains(&suite.prf)
         && ours.key_exchange.contains(&suite.key_exchange)
+        && allows_additional(&ours.additional, &suite.additional)
 }
 
 /// The first configuration that can make what the peer asks for, or why the first one cannot.

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use cygnet_crypto::{KeyExchange, KeyExchangeError, PrivateKey};
+use cygnet_crypto::{Additional, KeyExchange, KeyExchangeError, PrivateKey};
 use cygnet_wire::{
     ExchangeType, IkeSpi, KeId, Message, Notify, NotifyType, PayloadWriter, Proposal, WriteError,
     limits, write_message,
 };
 
-use super::{Handshake, NONCE_LEN, Public, derive, nat_hashes};
+use super::{Finished, Handshake, NONCE_LEN, Spis, nat_hashes};
 use crate::child::Wanted;
 use crate::config::{Encapsulation, PeerConfig};
 use crate::contents::{Contents, Unreadable};
 use crate::context::{Context, Path};
-use crate::exchange::ike_auth;
+use crate::exchange::{ike_auth, ike_intermediate};
 use crate::fragment::{self, Fragments};
 use crate::info::{NatSituation, Role};
 use crate::io::IkeSaId;
@@ -178,6 +178,16 @@ impl InitSent {
                     ));
             }
             fragment::announce(core.config.fragmentation, payloads);
+            //= rfc9242#3.1
+            //# The initiator indicates its support for Intermediate Exchange by
+            //# including a notification of type INTERMEDIATE_EXCHANGE_SUPPORTED in
+            //# the IKE_SA_INIT request message.
+            if core.config.wants_intermediate() {
+                payloads.notify(&Notify::new(
+                    NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED,
+                    &[],
+                ));
+            }
             for id in &cx.config.vendor_ids {
                 payloads.vendor_id(id);
             }
@@ -366,7 +376,12 @@ impl InitSent {
             return self.unusable(cx, FailureReason::InvalidSyntax { by, detail });
         };
         let answer = sa.to_proposals();
-        let Some(suite) = accept_ike(&core.config.proposals, &answer) else {
+        let intermediate = core.config.wants_intermediate()
+            && contents.has(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED);
+        // Without IKE_INTERMEDIATE there is no place for additional key exchanges (RFC 9370 §2.2.1).
+        let suite = accept_ike(&core.config.proposals, &answer)
+            .filter(|suite| intermediate || suite.additional == Additional::default());
+        let Some(suite) = suite else {
             let (ours, theirs) = (core.config.proposals.clone(), Some(answer));
             return self.unusable(cx, FailureReason::NoProposalChosen { by, ours, theirs });
         };
@@ -391,22 +406,21 @@ impl InitSent {
         core.responder_spi = responder_spi;
         core.suite = Some(suite);
         core.outgoing.answered();
-        let public = Public {
-            initiator_spi: core.initiator_spi,
-            responder_spi,
+        let handshake = Handshake::new(Finished {
+            role: Role::Initiator,
+            suite,
+            spis: Spis {
+                initiator: core.initiator_spi,
+                responder: responder_spi,
+            },
             ni: &self.nonce,
             nr: nonce.data(),
-        };
-        let keys = derive(&suite, &public, &secret);
-        let messages = (request, message.as_bytes().to_vec());
-        let handshake = Handshake::new(
-            Role::Initiator,
-            suite,
-            &public,
-            keys,
-            messages,
-            cx.config.key_log,
-        );
+            secret: &secret,
+            request,
+            response: message.as_bytes().to_vec(),
+            intermediate,
+            key_log: cx.config.key_log,
+        });
         let Some(mut handshake) = handshake else {
             let reason =
                 FailureReason::KeyExchange("the keys do not fit the algorithms".to_owned());
@@ -422,7 +436,7 @@ impl InitSent {
         if core.wants_encapsulation() {
             float(core, cx);
         }
-        ike_auth::begin(core, cx, handshake, self.child)
+        ike_intermediate::begin(core, cx, handshake, self.child)
     }
 
     /// When something is due besides retransmission.

@@ -6,11 +6,12 @@ mod responder;
 pub(crate) use initiator::{InitSent, begin};
 pub(crate) use responder::{InitRequest, Verdict};
 
-use cygnet_crypto::{AuthKey, IkeKeys, IkeSuite, SharedSecret, Skeyseed};
+use cygnet_crypto::{AuthKey, IkeSuite, SharedSecret, SkD, Skeyseed};
 use cygnet_wire::{IkeSpi, NotifyType};
 
 use crate::channel::Channel;
 use crate::contents::Contents;
+use crate::exchange::ike_intermediate::Intermediate;
 use crate::info::Role;
 use crate::io::IkeKeyLog;
 use crate::nat;
@@ -23,10 +24,13 @@ use crate::nat;
 //# function (PRF).
 const NONCE_LEN: usize = 32;
 
-/// What IKE_SA_INIT leaves for IKE_AUTH.
+/// What IKE_SA_INIT leaves for what follows.
 #[derive(Debug)]
 pub(crate) struct Handshake {
     pub(crate) channel: Channel,
+    /// A responder's keys before the last IKE_INTERMEDIATE exchange replaced them: its request may come again in fragments
+    /// of another size.
+    pub(crate) previous: Option<Channel>,
     pub(crate) suite: IkeSuite,
     pub(crate) sk_pi: AuthKey,
     pub(crate) sk_pr: AuthKey,
@@ -35,72 +39,123 @@ pub(crate) struct Handshake {
     pub(crate) response: Vec<u8>,
     pub(crate) ni: Vec<u8>,
     pub(crate) nr: Vec<u8>,
+    pub(crate) intermediate: Intermediate,
     pub(crate) key_log: Option<Box<IkeKeyLog>>,
     /// The peer can do without a child SA (RFC 6023).
     pub(crate) peer_childless: bool,
+    role: Role,
+    spis: Spis,
 }
 
-/// The SPIs and nonces of both ends.
-struct Public<'a> {
-    initiator_spi: IkeSpi,
-    responder_spi: IkeSpi,
+/// The SPIs of the IKE SA.
+#[derive(Clone, Copy, Debug)]
+struct Spis {
+    initiator: IkeSpi,
+    responder: IkeSpi,
+}
+
+/// One end's view of a finished IKE_SA_INIT exchange.
+struct Finished<'a> {
+    role: Role,
+    suite: IkeSuite,
+    spis: Spis,
     ni: &'a [u8],
     nr: &'a [u8],
+    secret: &'a SharedSecret,
+    request: Vec<u8>,
+    response: Vec<u8>,
+    /// Both ends know IKE_INTERMEDIATE.
+    intermediate: bool,
+    /// The keys are wanted for the log.
+    key_log: bool,
 }
 
-/// All keys of the IKE SA.
-fn derive(suite: &IkeSuite, public: &Public<'_>, secret: &SharedSecret) -> IkeKeys {
-    let Public {
-        initiator_spi,
-        responder_spi,
-        ni,
-        nr,
-    } = public;
-    Skeyseed::initial(suite.prf, ni, nr, secret).expand(
-        suite,
-        ni,
-        nr,
-        initiator_spi.0,
-        responder_spi.0,
-    )
+/// Keys in the forms in which they are used.
+struct Keys {
+    channel: Channel,
+    sk_pi: AuthKey,
+    sk_pr: AuthKey,
+    log: Option<Box<IkeKeyLog>>,
+}
+
+/// All keys that a SKEYSEED gives. `None` if keys and suite do not go together, which the types of `cygnet_crypto` rule
+/// out for suites that come from proposals.
+fn expand(
+    seed: Skeyseed,
+    role: Role,
+    suite: IkeSuite,
+    spis: Spis,
+    nonces: (&[u8], &[u8]),
+    log: bool,
+) -> Option<Keys> {
+    let (ni, nr) = nonces;
+    let keys = seed.expand(&suite, ni, nr, spis.initiator.0, spis.responder.0);
+    let channel = Channel::new(role, &suite, &keys).ok()?;
+    let log = log.then(|| {
+        Box::new(IkeKeyLog {
+            initiator_spi: spis.initiator,
+            responder_spi: spis.responder,
+            sk_ei: keys.sk_ei.clone(),
+            sk_er: keys.sk_er.clone(),
+            sk_ai: keys.sk_ai.clone(),
+            sk_ar: keys.sk_ar.clone(),
+            suite,
+        })
+    });
+    Some(Keys {
+        channel,
+        sk_pi: keys.sk_pi,
+        sk_pr: keys.sk_pr,
+        log,
+    })
 }
 
 impl Handshake {
-    /// `messages` are the request and the response. `None` if keys and suite do not go together, which the types of
-    /// `cygnet_crypto` rule out for suites that come from proposals.
-    fn new(
-        role: Role,
-        suite: IkeSuite,
-        public: &Public<'_>,
-        keys: IkeKeys,
-        messages: (Vec<u8>, Vec<u8>),
-        key_log: bool,
-    ) -> Option<Self> {
-        let channel = Channel::new(role, &suite, &keys).ok()?;
-        let key_log = key_log.then(|| {
-            Box::new(IkeKeyLog {
-                initiator_spi: public.initiator_spi,
-                responder_spi: public.responder_spi,
-                sk_ei: keys.sk_ei.clone(),
-                sk_er: keys.sk_er.clone(),
-                sk_ai: keys.sk_ai.clone(),
-                sk_ar: keys.sk_ar.clone(),
-                suite,
-            })
-        });
-        let (request, response) = messages;
+    /// `None` as for [`expand`].
+    fn new(finished: Finished<'_>) -> Option<Self> {
+        let Finished {
+            role,
+            suite,
+            spis,
+            ni,
+            nr,
+            ..
+        } = finished;
+        let seed = Skeyseed::initial(suite.prf, ni, nr, finished.secret);
+        let keys = expand(seed, role, suite, spis, (ni, nr), finished.key_log)?;
         Some(Self {
-            channel,
+            channel: keys.channel,
+            previous: None,
             suite,
             sk_pi: keys.sk_pi,
             sk_pr: keys.sk_pr,
-            request,
-            response,
-            ni: public.ni.to_vec(),
-            nr: public.nr.to_vec(),
-            key_log,
+            request: finished.request,
+            response: finished.response,
+            ni: ni.to_vec(),
+            nr: nr.to_vec(),
+            intermediate: Intermediate::new(finished.intermediate, &suite),
+            key_log: keys.log,
             peer_childless: false,
+            role,
+            spis,
         })
+    }
+
+    /// Replaces the keys of the IKE SA by those that `seed` makes of SK_d and the nonces. `None` as for [`expand`].
+    pub(super) fn update_keys(
+        &mut self,
+        seed: impl FnOnce(&SkD, &[u8], &[u8]) -> Skeyseed,
+    ) -> Option<()> {
+        let nonces = (&self.ni[..], &self.nr[..]);
+        let seed = seed(&self.channel.sk_d, nonces.0, nonces.1);
+        let log = self.key_log.is_some();
+        let keys = expand(seed, self.role, self.suite, self.spis, nonces, log)?;
+        let previous = std::mem::replace(&mut self.channel, keys.channel);
+        self.previous = (self.role == Role::Responder).then_some(previous);
+        self.sk_pi = keys.sk_pi;
+        self.sk_pr = keys.sk_pr;
+        self.key_log = keys.log;
+        Some(())
     }
 }
 

@@ -8,7 +8,7 @@ use cygnet_wire::{
     PayloadWriter, SaPayload, write_message,
 };
 
-use super::{Handshake, NONCE_LEN, Public, derive, nat_hashes};
+use super::{Finished, Handshake, NONCE_LEN, Spis, nat_hashes};
 use crate::config::{Encapsulation, PeerConfig};
 use crate::contents::{Contents, Unreadable};
 use crate::context::Context;
@@ -145,8 +145,11 @@ impl<'a> InitRequest<'a> {
         }
         let theirs = self.sa.to_proposals();
         let offer = IkeOffer::new(&theirs);
+        let intermediate = self
+            .contents
+            .has(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED);
         let selected = candidates.iter().find_map(|config| {
-            let (suite, proposal) = offer.select(&config.proposals)?;
+            let (suite, proposal) = offer.select(&config.proposals, intermediate)?;
             Some((Arc::clone(config), suite, proposal))
         });
         let Some((config, suite, proposal)) = selected else {
@@ -169,12 +172,6 @@ impl<'a> InitRequest<'a> {
             }
         };
         let nr: [u8; NONCE_LEN] = cx.random();
-        let public = Public {
-            initiator_spi: header.initiator_spi,
-            responder_spi,
-            ni: self.nonce,
-            nr: &nr,
-        };
         let (spi_i, spi_r) = (header.initiator_spi.0, responder_spi.0);
         let encapsulation = config.force_encapsulation;
         let mut nat = NatSituation::default();
@@ -214,6 +211,15 @@ impl<'a> InitRequest<'a> {
             if cx.config.childless {
                 payloads.notify(&Notify::new(NotifyType::CHILDLESS_IKEV2_SUPPORTED, &[]));
             }
+            //= rfc9242#3.1
+            //# If the responder also supports this
+            //# exchange, it includes this notification in the response message.
+            if intermediate {
+                payloads.notify(&Notify::new(
+                    NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED,
+                    &[],
+                ));
+            }
             for id in &cx.config.vendor_ids {
                 payloads.vendor_id(id);
             }
@@ -221,10 +227,21 @@ impl<'a> InitRequest<'a> {
         let Some(response) = response else {
             return Verdict::Dropped(DropReason::BadInit);
         };
-        let keys = derive(&suite, &public, &secret);
-        let messages = (self.message.as_bytes().to_vec(), response.clone());
-        let key_log = cx.config.key_log;
-        let handshake = Handshake::new(Role::Responder, suite, &public, keys, messages, key_log);
+        let handshake = Handshake::new(Finished {
+            role: Role::Responder,
+            suite,
+            spis: Spis {
+                initiator: header.initiator_spi,
+                responder: responder_spi,
+            },
+            ni: self.nonce,
+            nr: &nr,
+            secret: &secret,
+            request: self.message.as_bytes().to_vec(),
+            response: response.clone(),
+            intermediate,
+            key_log: cx.config.key_log,
+        });
         let Some(handshake) = handshake else {
             return Verdict::Dropped(DropReason::BadInit);
         };

@@ -1,0 +1,91 @@
+//! IKE_INTERMEDIATE: exchanges between IKE_SA_INIT and IKE_AUTH (RFC 9242).
+//!
+//! They carry the additional key exchanges (RFC 9370 §2.2.2), one each, and in the last one a post-quantum pre-shared
+//! key (RFC 9867). Each replaces the keys of the IKE SA, and what was said enters the AUTH payloads as IntAuth.
+
+mod initiator;
+mod int_auth;
+mod responder;
+
+pub(crate) use initiator::{IntermediateSent, begin};
+pub(crate) use int_auth::{IntAuth, clear_of_fragment};
+
+use cygnet_crypto::{IkeSuite, KeyExchange, SharedSecret, Skeyseed};
+
+use crate::exchange::ike_sa_init::Handshake;
+use crate::reason::FailureReason;
+
+/// Exchanges that a responder takes part in at most: seven key exchanges, and some that a peer may have for purposes
+/// of its own.
+//= rfc9242#5
+//# Specifications utilizing the Intermediate Exchange MUST
+//# NOT allow an unlimited number of these exchanges to take place at the
+//# initiator's discretion.
+const MAX_EXCHANGES: u32 = 10;
+
+/// How far the exchanges have come.
+#[derive(Debug, Default)]
+pub(crate) struct Intermediate {
+    /// Both ends have said that they know IKE_INTERMEDIATE.
+    pub(crate) supported: bool,
+    /// Additional key exchanges that are still to be made, the last one first.
+    to_do: Vec<KeyExchange>,
+    pub(crate) int_auth: IntAuth,
+}
+
+impl Intermediate {
+    /// What follows an IKE_SA_INIT exchange.
+    pub(crate) fn new(supported: bool, suite: &IkeSuite) -> Self {
+        let mut to_do: Vec<_> = suite.additional.into_iter().flatten().collect();
+        to_do.reverse();
+        Self {
+            supported,
+            to_do,
+            int_auth: IntAuth::default(),
+        }
+    }
+
+    /// The key exchange of the next IKE_INTERMEDIATE exchange.
+    pub(crate) fn next_method(&self) -> Option<KeyExchange> {
+        self.to_do.last().copied()
+    }
+
+    /// Whether all additional key exchanges have been made.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.to_do.is_empty()
+    }
+
+    /// Whether a responder may let another one begin.
+    pub(crate) fn may_go_on(&self) -> bool {
+        self.supported && self.int_auth.exchanges() < MAX_EXCHANGES
+    }
+}
+
+impl Handshake {
+    /// An exchange is over: its messages, in the form that is authenticated, and the secret of its key exchange.
+    //= rfc9242#3.3.1
+    //# Every subsequent IKE_INTERMEDIATE exchange uses the most recently
+    //# calculated IKE SA keys before this exchange is started.
+    fn intermediate_done(
+        &mut self,
+        request: &[u8],
+        response: &[u8],
+        secret: Option<&SharedSecret>,
+    ) -> Result<(), FailureReason> {
+        let Self {
+            intermediate,
+            sk_pi,
+            sk_pr,
+            ..
+        } = self;
+        intermediate.int_auth.add(sk_pi, sk_pr, request, response);
+        let Some(secret) = secret else { return Ok(()) };
+        intermediate.to_do.pop();
+        self.update_keys(|sk_d, ni, nr| Skeyseed::additional(sk_d, ni, nr, secret))
+            .ok_or_else(keys_do_not_fit)
+    }
+}
+
+fn keys_do_not_fit() -> FailureReason {
+    FailureReason::KeyExchange("the keys do not fit the algorithms".to_owned())
+}
