@@ -121,4 +121,5 @@ scenarios! {
     libreswan => "libreswan",
     strongswan_and_several_key_exchanges => "multiple-key-exchanges",
     strongswan_and_ml_kem => "ml-kem",
+    fragments_with_strongswan_and_libreswan => "fragmentation",
 }
