@@ -1,6 +1,7 @@
 //! Between the protocol and the planes: SPIs, installation and removal of
 //! child SAs, and what the endpoint tells.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cygnet_ike::{
@@ -100,6 +101,12 @@ impl Engine {
                 self.ask(request, Waiting::Spi { request: id });
             }
             R::InstallChild(install) => self.install_child(now, id, &install),
+            R::ActivateOutbound { child, .. } => {
+                self.activate_outbound(now, child);
+                let answer = cygnet_ike::Answer::Done;
+                self.endpoint
+                    .handle(now, cygnet_ike::Input::Answer { id, answer });
+            }
             R::RemoveChild { child, .. } => self.remove_child(now, Some(id), child),
             R::ReleaseSpi {
                 local,
@@ -190,18 +197,22 @@ impl Engine {
             .oriented
             .as_ref()
             .is_ok_and(|o| o.orientation.local_is_left);
-        // Several peers may use a connection to %any at once: each child then needs a reqid of its own.
+        // Several peers may use a connection to %any at once: each child then needs a reqid of its own, which its
+        // successors keep, since the policies name it.
         let shared_reqid = c.reqid;
         let many_peers = c
             .oriented
             .as_ref()
             .is_ok_and(|o| o.orientation.remote.is_none());
-        let own_reqid = many_peers && config.child.reqid.is_none();
-        let reqid = if own_reqid {
-            self.reqids.allocate()
-        } else {
-            shared_reqid
+        let predecessor = install.replaces.and_then(|old| self.children.get(&old));
+        let own_reqid = match predecessor {
+            Some(old) => old.own_reqid.clone(),
+            None if many_peers && config.child.reqid.is_none() => {
+                Some(Arc::new(self.reqids.allocate()))
+            }
+            None => None,
         };
+        let reqid = own_reqid.as_deref().copied().unwrap_or(shared_reqid);
 
         let lifetimes = lifetimes(&config.child, install.initiator, fuzz);
         let (inbound, outbound) = security_associations(install, &config.child, reqid, lifetimes);
@@ -225,7 +236,7 @@ impl Engine {
             protection_id = Some(protection.id);
             steps.push(Step::Protect(protection));
         }
-        let child = Child {
+        let mut child = Child {
             connection,
             plane,
             owner,
@@ -236,6 +247,7 @@ impl Engine {
             installed_sas: 0,
             packets: 0,
             idle_since: now,
+            deferred: None,
             policies: policies.iter().map(|p| p.key).collect(),
             protection: protection_id,
             ends: Ends::new(install.local, install.remote, install.encapsulated),
@@ -243,10 +255,13 @@ impl Engine {
             departed_from: None,
         };
         // Inbound first: the peer may use its SA as soon as it has our answer.
-        let mut commands = vec![
-            Command::InstallSa(Box::new(inbound)),
-            Command::InstallSa(Box::new(outbound)),
-        ];
+        let mut commands = vec![Command::InstallSa(Box::new(inbound))];
+        if install.outbound {
+            commands.push(Command::InstallSa(Box::new(outbound)));
+        } else {
+            // Of two outbound SAs for the same policy the younger one is used (K5), and the peer may not be ready.
+            child.deferred = Some(Box::new(outbound));
+        }
         let shared = self.policies.entry(plane).or_default();
         commands.extend(policies.into_iter().map(|p| shared.add(owner, p)));
         steps.push(Step::Execute { plane, commands });
@@ -272,7 +287,7 @@ impl Engine {
         let answer = match outcome {
             Outcome::Done => {
                 if let Some(c) = self.children.get_mut(&child) {
-                    c.installed_sas = 2;
+                    c.installed_sas = if c.deferred.is_some() { 1 } else { 2 };
                 }
                 cygnet_ike::Answer::Done
             }
@@ -296,6 +311,22 @@ impl Engine {
             },
         );
         self.drain_endpoint(now);
+        // Its IKE SA may have moved meanwhile.
+        self.follow_with(now, child);
+    }
+
+    /// What we send goes by this child SA from now on.
+    fn activate_outbound(&mut self, now: Instant, child: ChildSaId) {
+        let Some(c) = self.children.get_mut(&child) else {
+            return;
+        };
+        let Some(outbound) = c.deferred.take() else {
+            return;
+        };
+        c.installed_sas = 2;
+        let plane = c.plane;
+        let commands = vec![Command::InstallSa(outbound)];
+        self.execute(plane, commands, "beginning to send on a new SA");
         // Its IKE SA may have moved meanwhile.
         self.follow_with(now, child);
     }
@@ -325,8 +356,8 @@ impl Engine {
                 self.by_sa.remove(&(record.plane, sa));
             }
         }
-        if record.own_reqid {
-            self.reqids.release(record.reqid);
+        if let Some(reqid) = record.own_reqid.and_then(Arc::into_inner) {
+            self.reqids.release(reqid);
         }
         // The peer chose the outbound SPI: one that we did not install may be somebody else's.
         let mut sas = vec![record.inbound];
@@ -372,10 +403,10 @@ impl Engine {
                     self.attempt_failed(now, id, "closed_early", text, true);
                 }
             }
-            E::ChildEstablished { ike, child, .. } => {
-                let (ike, child) = (*ike, *child);
+            E::ChildEstablished { ike, child, info } => {
+                let (ike, child, is_successor) = (*ike, *child, info.replaces.is_some());
                 self.note(event);
-                self.on_child_established(now, ike, child);
+                self.on_child_established(now, ike, child, is_successor);
             }
             // The IKE SA's own end follows and says more.
             E::ChildFailed {
@@ -424,7 +455,12 @@ impl Engine {
                 self.follow(now, ike);
             }
             E::Retransmitting { ike, .. } if !self.ikes.contains_key(ike) => {}
-            E::Retransmitting { .. } | E::PeerComplaint { .. } | E::Rejected { .. } => {
+            E::Retransmitting { .. }
+            | E::ChildrenMoved { .. }
+            | E::IkeRekeyFailed { .. }
+            | E::ChildRekeyFailed { .. }
+            | E::PeerComplaint { .. }
+            | E::Rejected { .. } => {
                 self.note(event);
             }
         }
@@ -440,6 +476,9 @@ impl Engine {
             | E::ChildEstablished { ike, .. }
             | E::ChildFailed { ike, .. }
             | E::ChildClosed { ike, .. }
+            | E::ChildrenMoved { to: ike, .. }
+            | E::IkeRekeyFailed { ike, .. }
+            | E::ChildRekeyFailed { ike, .. }
             | E::Retransmitting { ike, .. }
             | E::PeerMoved { ike, .. }
             | E::AuthLifetime { ike, .. }
@@ -479,7 +518,13 @@ impl Engine {
         }
     }
 
-    fn on_child_established(&mut self, now: Instant, ike: IkeSaId, child: ChildSaId) {
+    fn on_child_established(
+        &mut self,
+        now: Instant,
+        ike: IkeSaId,
+        child: ChildSaId,
+        is_successor: bool,
+    ) {
         let Some(id) = self.children.get(&child).map(|c| c.connection) else {
             return;
         };
@@ -504,11 +549,13 @@ impl Engine {
         }
         let connection = c.name.clone();
         self.timers.clear(Timer::Retry(id));
-        self.tell(Event::ConnectionUp {
-            connection,
-            ike,
-            child,
-        });
+        if !is_successor {
+            self.tell(Event::ConnectionUp {
+                connection,
+                ike,
+                child,
+            });
+        }
         if let Some(old) = old {
             self.endpoint.delete_ike(now, old);
         }

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use cygnet_crypto::{Entropy, KeyExchangeProvider};
 use cygnet_ike::{ChildSaId, Endpoint, EndpointConfig, IkeSaId};
-use cygnet_ipsec::{PolicyKey, SaId};
+use cygnet_ipsec::{PolicyKey, Sa, SaId};
 
 use crate::connection::{Connection, ConnectionSet, PlaneChoice, Setup, StartAction};
 use crate::connection_state::{ConnectionId, Intent, State, Trap};
@@ -84,12 +84,14 @@ pub(crate) struct Child {
     pub(crate) plane: Plane,
     pub(crate) owner: OwnerId,
     pub(crate) reqid: u32,
-    /// The reqid was allocated for this child alone and is freed with it.
-    pub(crate) own_reqid: bool,
+    /// The reqid was allocated for this child and its successors and is freed with the last of them.
+    pub(crate) own_reqid: Option<Arc<u32>>,
     pub(crate) inbound: SaId,
     pub(crate) outbound: SaId,
     /// How many of the two stand, inbound first.
     pub(crate) installed_sas: usize,
+    /// The outbound SA, if it is not to be installed yet.
+    pub(crate) deferred: Option<Box<Sa>>,
     pub(crate) policies: Vec<PolicyKey>,
     pub(crate) protection: Option<ProtectionId>,
     /// Packets that both SAs had carried when last asked (`inactivity=`), and since when no more have come.

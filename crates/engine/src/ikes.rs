@@ -94,13 +94,22 @@ impl Engine {
 
     pub(crate) fn on_ike_established(&mut self, now: Instant, ike: IkeSaId, info: &IkeSaInfo) {
         let lifetime = info.config.as_ref().and_then(|c| c.lifetime);
+        // What was said of the authentication holds for the successor too, which has none of its own.
+        let predecessor = info.replaces.and_then(|old| self.ikes.get(&old));
+        let connection = predecessor.and_then(|old| old.connection);
+        let reauthenticate = predecessor
+            .and_then(|old| old.established.as_ref())
+            .and_then(|old| old.reauthenticate);
         self.ike_record(ike).established = Some(Established {
             at: now,
             role: info.role,
             remote_id: info.remote_id.clone(),
             ends: lifetime.map(|lifetime| now + lifetime),
-            reauthenticate: None,
+            reauthenticate,
         });
+        if let Some(connection) = connection {
+            self.assign_ike(now, ike, connection);
+        }
         self.plan_lifetime(now, ike);
     }
 

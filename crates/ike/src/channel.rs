@@ -4,8 +4,8 @@
 use cygnet_crypto::{Entropy, IkeKeys, IkeSuite, Protection, ProtectionError, SkD};
 use cygnet_wire::limits::{MAX_FRAGMENTS, MAX_MESSAGE_LEN};
 use cygnet_wire::{
-    Header, Message, Payload, PayloadChain, PayloadType, PayloadWriter, SkPayload, SkfPayload,
-    WriteError, write_message,
+    Header, Message, Payload, PayloadChain, PayloadType, PayloadWriter, ProtocolId, SkPayload,
+    SkfPayload, WriteError, write_message,
 };
 use thiserror::Error;
 
@@ -71,6 +71,13 @@ impl Plaintext {
     /// The octets of all payloads.
     pub(crate) fn into_octets(self) -> Box<[u8]> {
         self.octets.into_boxed_slice()
+    }
+
+    /// Whether it deletes the IKE SA.
+    pub(crate) fn deletes_ike(&self) -> bool {
+        self.chain().payloads().any(|payload| {
+            matches!(payload, Ok(Payload::Delete(delete)) if delete.protocol == ProtocolId::IKE)
+        })
     }
 
     /// The payloads.

@@ -4,17 +4,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cygnet_crypto::{EspSuite, SkD};
+use cygnet_crypto::{EspSuite, SharedSecret, SkD};
 use cygnet_ipsec::{Mode, Protocol};
 use cygnet_wire::{
-    CfgAttributeType, CfgType, Notify, NotifyType, PayloadType, PayloadWriter, TrafficSelector,
+    CfgAttributeType, CfgType, KeId, Notify, NotifyType, PayloadType, PayloadWriter,
+    TrafficSelector,
 };
 
 use crate::config::ChildConfig;
 use crate::contents::{Contents, ranges};
 use crate::info::ChildSaInfo;
 use crate::io::{AcquireHint, ChildInstall, ChildRequest, ChildSaId, Request, RequestId};
-use crate::proposal::{EspChoice, accept_esp, esp_offer, select_esp};
+use crate::proposal::{ChildExchange, EspChoice, accept_esp, esp_offer, select_esp};
 use crate::reason::{ChildCloseReason, ChildFailure, Party};
 use crate::sa::Core;
 use crate::selectors::{all_covered, contains, narrow, resolve, single_address, substitute};
@@ -26,6 +27,14 @@ pub(crate) struct ChildSa {
     pub(crate) state: ChildState,
     pub(crate) established: Option<Instant>,
     pub(crate) agreed: Agreed,
+    /// The child SA that it was made to replace.
+    pub(crate) replaces: Option<ChildSaId>,
+    /// We may send on it. If the peer has made it in place of another one, we keep to the old one until the peer closes
+    /// that (RFC 7296 §2.8).
+    pub(crate) outbound: bool,
+    /// Exchanges have crossed and another successor has won: the peer, which made this one, will delete it. If it does
+    /// not, we do at this time.
+    pub(crate) redundant: Option<Instant>,
 }
 
 /// How far a child SA has come.
@@ -39,6 +48,8 @@ pub(crate) enum ChildState {
     },
     /// In use.
     Installed,
+    /// In use, and the peer has made a successor: it will delete this one.
+    Replaced,
     /// We have asked the peer to delete it, or are about to.
     Deleting(ChildCloseReason),
 }
@@ -59,17 +70,53 @@ pub(crate) struct Agreed {
     pub(crate) acquire_seq: u32,
 }
 
+/// Where the keys of a child SA come from (RFC 7296 §2.17).
+#[derive(Clone, Copy)]
+pub(crate) struct KeySource<'a> {
+    pub(crate) sk_d: &'a SkD,
+    /// What came of the exchange's own key exchanges.
+    pub(crate) secrets: &'a [SharedSecret],
+    /// The nonces of the exchange.
+    pub(crate) ni: &'a [u8],
+    pub(crate) nr: &'a [u8],
+}
+
+/// What an exchange brings in beside the child SA itself: CREATE_CHILD_SA has a nonce and perhaps a public value,
+/// IKE_AUTH neither.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Fresh<'a> {
+    pub(crate) nonce: Option<&'a [u8]>,
+    pub(crate) key_exchange: Option<(KeId, &'a [u8])>,
+}
+
+impl Fresh<'_> {
+    fn write(&self, payloads: &mut PayloadWriter<'_>) {
+        if let Some(nonce) = self.nonce {
+            payloads.nonce(nonce);
+        }
+        if let Some((method, public)) = self.key_exchange {
+            payloads.ke(method, public);
+        }
+    }
+}
+
 impl Agreed {
-    /// The order to install it, with the keys that come from SK_d and the nonces of the exchange.
+    /// The order to install it.
     pub(crate) fn install(
         &self,
         core: &Core,
         child: ChildSaId,
-        sk_d: &SkD,
-        ni: &[u8],
-        nr: &[u8],
+        replaces: Option<ChildSaId>,
+        outbound: bool,
+        source: KeySource<'_>,
     ) -> Request {
-        let keys = sk_d.child_keys(&self.suite, &[], ni, nr);
+        let KeySource {
+            sk_d,
+            secrets,
+            ni,
+            nr,
+        } = source;
+        let keys = sk_d.child_keys(&self.suite, secrets, ni, nr);
         let (keys_out, keys_in) = if self.initiator {
             (keys.initiator, keys.responder)
         } else {
@@ -78,6 +125,8 @@ impl Agreed {
         Request::InstallChild(Box::new(ChildInstall {
             ike: core.id,
             child,
+            replaces,
+            outbound,
             config: Arc::clone(&self.config),
             initiator: self.initiator,
             local: core.path.local,
@@ -128,6 +177,16 @@ impl ChildSa {
             ts_local: ts_local.clone(),
             ts_remote: ts_remote.clone(),
             established: self.established,
+            replaces: self.replaces,
+            outbound: self.outbound,
+        }
+    }
+
+    /// The order to send on it.
+    pub(crate) fn activate(&self, core: &Core) -> Request {
+        Request::ActivateOutbound {
+            ike: core.id,
+            child: self.id,
         }
     }
 
@@ -172,7 +231,7 @@ impl Wanted {
     }
 
     /// What we ask for, once there is an SPI.
-    pub(crate) fn offer(self, core: &Core, spi: u32) -> Offer {
+    pub(crate) fn offer(self, core: &Core, spi: u32, exchange: ChildExchange) -> Offer {
         let (own, peer) = core.addresses();
         let mut ts_local = configured(&self.config, &self.config.local_ts, own);
         let mut ts_remote = configured(&self.config, &self.config.remote_ts, peer);
@@ -192,6 +251,7 @@ impl Wanted {
         }
         Offer {
             wanted: self,
+            exchange,
             spi,
             ts_local,
             ts_remote,
@@ -238,6 +298,7 @@ fn configured(
 #[derive(Debug)]
 pub(crate) struct Offer {
     pub(crate) wanted: Wanted,
+    exchange: ChildExchange,
     pub(crate) spi: u32,
     ts_local: Vec<TrafficSelector>,
     ts_remote: Vec<TrafficSelector>,
@@ -252,16 +313,32 @@ pub(crate) struct NotAccepted {
 }
 
 impl Offer {
+    /// The order to give its SPI back.
+    pub(crate) fn release(&self, core: &Core) -> Request {
+        let (local, remote) = core.addresses();
+        Request::ReleaseSpi {
+            child: self.wanted.id,
+            local,
+            remote,
+            spi: self.spi,
+            protocol: Protocol::Esp,
+        }
+    }
+
     /// Writes SA, TSi, TSr and what goes with them.
-    pub(crate) fn write(&self, payloads: &mut PayloadWriter<'_>) {
+    pub(crate) fn write(&self, fresh: Fresh<'_>, payloads: &mut PayloadWriter<'_>) {
         if self.wanted.config.mode == Mode::Transport {
             payloads.notify(&Notify::new(NotifyType::USE_TRANSPORT_MODE, &[]));
         }
         payloads
             .notify(&Notify::new(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED, &[]))
-            .sa(&esp_offer(&self.wanted.config.proposals, self.spi))
-            .ts_i(&self.ts_local)
-            .ts_r(&self.ts_remote);
+            .sa(&esp_offer(
+                &self.wanted.config.proposals,
+                self.spi,
+                self.exchange,
+            ));
+        fresh.write(payloads);
+        payloads.ts_i(&self.ts_local).ts_r(&self.ts_remote);
     }
 
     /// What the peer made of it.
@@ -297,7 +374,7 @@ impl Offer {
             .ok_or_else(|| wrong(ChildFailure::Missing(PayloadType::TS_R)))?;
         let not_offered = |what: String| wrong(ChildFailure::NotOffered(what));
         let answer = sa.to_proposals();
-        let choice = accept_esp(&config.proposals, &answer)
+        let choice = accept_esp(&config.proposals, &answer, self.exchange)
             .ok_or_else(|| not_offered(crate::describe::proposals(&answer)))?;
         let transport = contents.has(NotifyType::USE_TRANSPORT_MODE);
         //= rfc7296#1.3.1
@@ -343,7 +420,7 @@ impl Offer {
     }
 
     /// What an error in the peer's answer means.
-    fn refusal(&self, kind: NotifyType) -> ChildFailure {
+    pub(crate) fn refusal(&self, kind: NotifyType) -> ChildFailure {
         match kind {
             NotifyType::NO_PROPOSAL_CHOSEN => ChildFailure::NoProposalChosen {
                 by: Party::Peer,
@@ -372,7 +449,7 @@ impl Offer {
 pub(crate) struct Chosen {
     pub(crate) id: ChildSaId,
     pub(crate) config: Arc<ChildConfig>,
-    choice: EspChoice,
+    pub(crate) choice: EspChoice,
     mode: Mode,
     ts_local: Vec<TrafficSelector>,
     ts_remote: Vec<TrafficSelector>,
@@ -414,6 +491,7 @@ impl Chosen {
         id: ChildSaId,
         configs: &[Arc<ChildConfig>],
         contents: &Contents<'_>,
+        exchange: ChildExchange,
     ) -> Result<Self, Refused> {
         if asks_for_address(contents) {
             return Err(Refused {
@@ -425,7 +503,7 @@ impl Chosen {
         let mut best: Option<(Fit, Self)> = None;
         let mut worst: Option<(Obstacle, Refused)> = None;
         for config in configs {
-            match Self::try_config(core, id, config, contents) {
+            match Self::try_config(core, id, config, contents, exchange) {
                 Ok((fit, chosen)) => {
                     if best.as_ref().is_none_or(|(known, _)| fit > *known) {
                         best = Some((fit, chosen));
@@ -460,6 +538,7 @@ impl Chosen {
         id: ChildSaId,
         config: &Arc<ChildConfig>,
         contents: &Contents<'_>,
+        exchange: ChildExchange,
     ) -> Result<(Fit, Self), Box<(Obstacle, Refused)>> {
         let refuse = |obstacle, notify, reason| {
             let config = Some(Arc::clone(config));
@@ -529,7 +608,7 @@ impl Chosen {
             }
         }
         let offer = contents.sa.map_or_else(Vec::new, |sa| sa.to_proposals());
-        let Some(choice) = select_esp(&config.proposals, &offer) else {
+        let Some(choice) = select_esp(&config.proposals, &offer, exchange) else {
             let ours = config.proposals.clone();
             let reason = ChildFailure::NoProposalChosen {
                 by: Party::Us,
@@ -601,15 +680,15 @@ impl Chosen {
     }
 
     /// Writes SA, TSi, TSr and what goes with them.
-    pub(crate) fn write(&self, spi: u32, payloads: &mut PayloadWriter<'_>) {
+    pub(crate) fn write(&self, spi: u32, fresh: Fresh<'_>, payloads: &mut PayloadWriter<'_>) {
         if self.mode == Mode::Transport {
             payloads.notify(&Notify::new(NotifyType::USE_TRANSPORT_MODE, &[]));
         }
         payloads
             .notify(&Notify::new(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED, &[]))
-            .sa(&[self.choice.answer(spi)])
-            .ts_i(&self.ts_remote)
-            .ts_r(&self.ts_local);
+            .sa(&[self.choice.answer(spi)]);
+        fresh.write(payloads);
+        payloads.ts_i(&self.ts_remote).ts_r(&self.ts_local);
     }
 }
 

@@ -292,8 +292,10 @@ pub struct EndpointConfig {
     pub max_reassembly: usize,
     /// Time after its first fragment within which a message must be complete.
     pub reassembly_timeout: Duration,
-    /// Offer IKE SAs without a child SA (RFC 6023) as responder. A peer that prefers them makes its child SAs
-    /// by CREATE_CHILD_SA, which is refused so far: off unless that is what is wanted.
+    /// Child SAs that a peer may make under one IKE SA. What replaces another one does not count until twice as many
+    /// are there.
+    pub max_children: usize,
+    /// Offer IKE SAs without a child SA (RFC 6023) as responder.
     pub childless: bool,
     /// [`Event::IkeEstablished`](crate::Event::IkeEstablished) carries the keys of the IKE SA.
     pub key_log: bool,
@@ -318,6 +320,7 @@ impl Default for EndpointConfig {
             max_datagram: 65_535,
             max_reassembly: 64 << 20,
             reassembly_timeout: Duration::from_secs(30),
+            max_children: 512,
             childless: false,
             key_log: false,
         }

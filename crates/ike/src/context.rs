@@ -6,11 +6,18 @@ use std::time::{Duration, Instant};
 
 use cygnet_crypto::{Entropy, KeyExchangeProvider};
 use cygnet_ipsec::Protocol;
+use cygnet_wire::IkeSpi;
 
+use crate::child::ChildSa;
 use crate::config::{Directory, EndpointConfig};
+use crate::errand::{Errand, Later};
 use crate::fragment::{Datagrams, Pool};
 use crate::identity::Identity;
-use crate::io::{Answer, ChildSaId, Event, IkeSaId, Output, Request, RequestId, Transmit};
+use crate::info::IkeSaInfo;
+use crate::io::{
+    Answer, ChildSaId, Event, IkeKeyLog, IkeSaId, Output, Request, RequestId, Transmit,
+};
+use crate::sa::IkeSa;
 use crate::stats::{DropReason, Stats};
 
 /// The surroundings of a state for the time of one call.
@@ -33,6 +40,12 @@ pub(crate) struct Shared {
     pub(crate) pairs: HashMap<(Identity, Identity), BTreeMap<IkeSaId, IpAddr>>,
     /// Which IKE SA a child SA belongs to.
     pub(crate) children: HashMap<ChildSaId, IkeSaId>,
+    /// Our SPIs and whose they are; some are reserved for an IKE SA that is yet to be.
+    pub(crate) spis: HashMap<IkeSpi, IkeSaId>,
+    /// IKE SAs that were made by rekeying another one, to be listed after the call.
+    pub(crate) births: Vec<IkeSa>,
+    /// What they take over, after that.
+    pub(crate) transfers: Vec<Transfer>,
     /// Peers that have told us that they know of no other SA, to be acted on after the call.
     pub(crate) initial_contacts: Vec<InitialContact>,
     /// What incomplete messages cost.
@@ -51,6 +64,25 @@ pub(crate) struct InitialContact {
     pub(crate) begun: Instant,
     pub(crate) local: Identity,
     pub(crate) remote: Identity,
+}
+
+/// The successor of an IKE SA, as it will be told of when it takes over.
+#[derive(Debug)]
+pub(crate) struct Heir {
+    pub(crate) ike: IkeSaId,
+    pub(crate) info: Box<IkeSaInfo>,
+    pub(crate) keys: Option<Box<IkeKeyLog>>,
+}
+
+/// What goes from an IKE SA to its successor.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    pub(crate) to: IkeSaId,
+    pub(crate) children: Vec<ChildSa>,
+    pub(crate) errands: VecDeque<Errand>,
+    pub(crate) later: Vec<Later>,
+    /// We want the IKE SA deleted.
+    pub(crate) unwanted: bool,
 }
 
 /// Who waits for the answer to a request.
@@ -201,6 +233,27 @@ impl Context<'_> {
     pub(crate) fn abandon(&mut self, id: RequestId, undo: Undo) {
         if let Some(owner) = self.shared.requests.get_mut(&id) {
             *owner = Owner::Undo(undo);
+        }
+    }
+
+    /// Has the answer to a request given to another IKE SA.
+    pub(crate) fn reassign(&mut self, id: RequestId, ike: IkeSaId) {
+        if let Some(owner @ Owner::Sa(_)) = self.shared.requests.get_mut(&id) {
+            *owner = Owner::Sa(ike);
+        }
+    }
+
+    /// An SPI that no other IKE SA of ours has, reserved for this one.
+    //= rfc7296#2.6
+    //# Each endpoint chooses one of the two SPIs and MUST choose
+    //# them so as to be unique identifiers of an IKE SA.
+    pub(crate) fn fresh_spi(&mut self, ike: IkeSaId) -> IkeSpi {
+        loop {
+            let spi = IkeSpi(u64::from_be_bytes(self.random()));
+            if spi != IkeSpi::ZERO && !self.shared.spis.contains_key(&spi) {
+                self.shared.spis.insert(spi, ike);
+                return spi;
+            }
         }
     }
 

@@ -43,8 +43,6 @@ pub struct Endpoint {
     entropy: Box<dyn Entropy + Send>,
     shared: Shared,
     sas: BTreeMap<IkeSaId, Entry>,
-    /// By the SPI that we have chosen.
-    by_spi: HashMap<IkeSpi, IkeSaId>,
     /// By the IKE_SA_INIT request that made them, so that its repetitions are known.
     by_init: HashMap<InitKey, IkeSaId>,
     timers: BTreeSet<(Instant, IkeSaId)>,
@@ -109,7 +107,6 @@ impl Endpoint {
             entropy,
             shared: Shared::default(),
             sas: BTreeMap::new(),
-            by_spi: HashMap::new(),
             by_init: HashMap::new(),
             timers: BTreeSet::new(),
             half_open: HalfOpen::default(),
@@ -178,7 +175,7 @@ impl Endpoint {
             self.shared.children.insert(wanted.id, id);
         }
         self.shared.stats.initiated = self.shared.stats.initiated.saturating_add(1);
-        let spi = self.fresh_spi();
+        let spi = context!(self, now).fresh_spi(id);
         let marker = local.port() == self.config.nat_port;
         let path = Path {
             local,
@@ -188,6 +185,37 @@ impl Endpoint {
         let sa = ike_sa_init::begin(&mut context!(self, now), id, spi, peer, path, wanted);
         self.insert(id, spi, sa, None);
         id
+    }
+
+    /// Asks for a further child SA under an established IKE SA. `None` if there is none of that name, or one that ends.
+    pub fn create_child(
+        &mut self,
+        now: Instant,
+        ike: IkeSaId,
+        request: ChildRequest,
+    ) -> Option<ChildSaId> {
+        let established = |entry: &Entry| matches!(entry.sa.state, State::Established(_));
+        if !self.sas.get(&ike).is_some_and(established) {
+            return None;
+        }
+        let child = ChildSaId(self.shared.fresh_id());
+        self.shared.children.insert(child, ike);
+        self.with_sa(now, ike, |sa, cx| sa.create_child(cx, child, request));
+        Some(child)
+    }
+
+    /// Renews a child SA: makes a successor, then deletes it (RFC 7296 §2.8). Does nothing if there is none of that name,
+    /// or its renewal or end is under way.
+    pub fn rekey_child(&mut self, now: Instant, child: ChildSaId) {
+        if let Some(ike) = self.shared.children.get(&child).copied() {
+            self.with_sa(now, ike, |sa, cx| sa.rekey_child(cx, child));
+        }
+    }
+
+    /// Renews an IKE SA: makes a successor, which takes over the child SAs, then deletes it (RFC 7296 §2.18). Does nothing
+    /// if there is none of that name, or its renewal or end is under way.
+    pub fn rekey_ike(&mut self, now: Instant, ike: IkeSaId) {
+        self.with_sa(now, ike, IkeSa::rekey_ike);
     }
 
     /// Deletes a child SA. Does nothing if there is none of that name.
@@ -263,6 +291,7 @@ impl Endpoint {
     pub fn ike_sa(&self, ike: IkeSaId) -> Option<IkeSaInfo> {
         self.sas
             .get(&ike)
+            .filter(|entry| entry.sa.core.announced)
             .map(|entry| entry.sa.info())
             .filter(is_alive)
     }
@@ -271,6 +300,7 @@ impl Endpoint {
     pub fn ike_sas(&self) -> impl Iterator<Item = IkeSaInfo> + '_ {
         self.sas
             .values()
+            .filter(|entry| entry.sa.core.announced)
             .map(|entry| entry.sa.info())
             .filter(is_alive)
     }
@@ -310,23 +340,7 @@ impl Endpoint {
         &self.shared.stats
     }
 
-    /// An SPI that no other IKE SA of ours has.
-    //= rfc7296#2.6
-    //# Each endpoint chooses one of the two SPIs and MUST choose
-    //# them so as to be unique identifiers of an IKE SA.
-    fn fresh_spi(&mut self) -> IkeSpi {
-        loop {
-            let mut octets = [0; 8];
-            self.entropy.fill(&mut octets);
-            let spi = IkeSpi(u64::from_be_bytes(octets));
-            if spi != IkeSpi::ZERO && !self.by_spi.contains_key(&spi) {
-                return spi;
-            }
-        }
-    }
-
     fn insert(&mut self, id: IkeSaId, spi: IkeSpi, sa: IkeSa, init: Option<InitKey>) {
-        self.by_spi.insert(spi, id);
         if let Some(key) = init {
             self.by_init.insert(key, id);
         }
@@ -357,6 +371,18 @@ impl Endpoint {
         if let Some(entry) = self.sas.get_mut(&id) {
             act(&mut entry.sa, &mut context!(self, now));
             self.settle(id);
+            self.admit_successors(now);
+        }
+    }
+
+    /// Lists the IKE SAs that others have made to replace them, and hands over what is to be theirs.
+    fn admit_successors(&mut self, now: Instant) {
+        for sa in std::mem::take(&mut self.shared.births) {
+            let (id, spi) = (sa.core.id, sa.core.own_spi());
+            self.insert(id, spi, sa, None);
+        }
+        for transfer in std::mem::take(&mut self.shared.transfers) {
+            self.with_sa(now, transfer.to, |sa, cx| sa.inherit(cx, transfer));
         }
     }
 
@@ -420,7 +446,7 @@ impl Endpoint {
         }
 
         if gone {
-            self.by_spi.remove(&entry.spi);
+            self.shared.spis.remove(&entry.spi);
             if let Some(key) = &entry.init {
                 self.by_init.remove(key);
             }
@@ -504,7 +530,7 @@ impl Endpoint {
         } else {
             (header.initiator_spi, header.responder_spi)
         };
-        let id = self.by_spi.get(&ours).copied();
+        let id = self.shared.spis.get(&ours).copied();
         let fits = |entry: &Entry| {
             let core = &entry.sa.core;
             let (known, role) = if header.flags.initiator {
@@ -651,8 +677,12 @@ impl Endpoint {
             return self.reject(now, arrival, reason, || None);
         }
         let id = IkeSaId(self.shared.fresh_id());
-        let spi = self.fresh_spi();
-        let verdict = request.accept(&mut context!(self, now), arrival, id, spi);
+        let mut cx = context!(self, now);
+        let spi = cx.fresh_spi(id);
+        let verdict = request.accept(&mut cx, arrival, id, spi);
+        if !matches!(verdict, Verdict::Accepted(_)) {
+            self.shared.spis.remove(&spi);
+        }
         self.on_verdict(now, arrival, key, verdict);
     }
 

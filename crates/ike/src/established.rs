@@ -1,24 +1,32 @@
-//! An authenticated IKE SA: its child SAs, and the requests that wait for the window (RFC 7296 §2.3).
+//! An authenticated IKE SA: its child SAs, what we ask of the peer and what the peer asks of us.
+//!
+//! Requests of ours wait in a queue for the window (RFC 7296 §2.3). What a renewed IKE SA leaves behind goes to its
+//! successor ([`Established::hand_over`]).
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use cygnet_wire::{ExchangeType, Notify, NotifyType, PayloadChain, PayloadWriter, ProtocolId, Spi};
+use cygnet_wire::{ExchangeType, Notify, NotifyType, PayloadChain, PayloadWriter};
 
 use crate::channel::Channel;
-use crate::child::{ChildSa, ChildState};
+use crate::child::{ChildSa, ChildState, Wanted};
 use crate::contents::{Contents, Unreadable};
-use crate::context::{Context, Path, Undo};
+use crate::context::{Context, Heir, Path, Transfer, Undo};
 use crate::deleting::Deleting;
-use crate::exchange::{create_child_sa, ike_auth, informational};
+use crate::errand::{Current, Errand, Later, Plan, What};
+use crate::exchange::create_child_sa::{self, Answering};
+use crate::exchange::{ike_auth, informational};
 use crate::info::IkeSaState;
-use crate::io::{Answer, ChildSaId, Event, Refusal, RefusalKind, RequestId};
+use crate::io::{Answer, ChildRequest, ChildSaId, Event, Refusal, RefusalKind, RequestId};
 use crate::reason::{ChildCloseReason, ChildFailure, CloseReason, Party};
 use crate::sa::{Core, State};
 use crate::stats::DropReason;
 
 /// Complaints that wait for the window; more are dropped.
 const MAX_COMPLAINTS: usize = 4;
+
+/// How long we wait for the peer to delete what it should delete, before we do: longer than a request is repeated.
+pub(crate) const OVERDUE: Duration = Duration::from_secs(120);
 
 /// An authenticated IKE SA.
 #[derive(Debug)]
@@ -28,58 +36,26 @@ pub(crate) struct Established {
     pub(crate) children: Vec<ChildSa>,
     /// What we want to say, in this order, one at a time.
     queue: VecDeque<Errand>,
-    /// What the pending request is about.
-    current: Option<Errand>,
+    /// What the peer has put off.
+    later: Vec<Later>,
+    /// Our request that is under way.
+    pub(crate) current: Option<Current>,
+    /// The peer's CREATE_CHILD_SA that is worked on.
+    pub(crate) answering: Option<Box<Answering>>,
+    /// What is to become of it.
+    pub(crate) standing: Standing,
 }
 
-/// A request of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Errand {
-    /// An empty INFORMATIONAL (RFC 7296 §2.4).
-    Liveness,
-    /// Delete a child SA.
-    DeleteChild(ChildSaId),
-    /// Delete a child SA that only the peer believes in, by our SPI.
-    DeleteSpi(u32),
-    /// Delete the IKE SA.
-    DeleteIke,
-    /// Tell the peer of a problem.
-    Complain {
-        kind: NotifyType,
-        spi: Option<u32>,
-        data: Vec<u8>,
-    },
-}
-
-impl Errand {
-    fn write(&self, children: &[ChildSa], payloads: &mut PayloadWriter<'_>) {
-        match self {
-            Self::Liveness => {}
-            Self::DeleteChild(id) => {
-                let spis: Vec<_> = children
-                    .iter()
-                    .filter(|child| child.id == *id)
-                    .map(|child| Spi(child.agreed.spi_in))
-                    .collect();
-                payloads.delete(ProtocolId::ESP, &spis);
-            }
-            Self::DeleteSpi(spi) => {
-                payloads.delete(ProtocolId::ESP, &[Spi(*spi)]);
-            }
-            Self::DeleteIke => {
-                payloads.delete_ike();
-            }
-            Self::Complain { kind, spi, data } => {
-                let octets = spi.map(|spi| Spi(spi).to_bytes());
-                let mut notify = Notify::new(*kind, data);
-                if let Some(octets) = &octets {
-                    notify.protocol = ProtocolId::ESP;
-                    notify.spi = octets;
-                }
-                payloads.notify(&notify);
-            }
-        }
-    }
+/// What an IKE SA is, seen from a renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// The one that counts.
+    Reigning,
+    /// The peer has made it as a successor while we were making one: which one stays is open, or the other one. It
+    /// serves nothing yet. If the peer does not delete it until then, we do.
+    Pretending { until: Instant },
+    /// Its successor has taken over, and the peer will delete it; we do at this time.
+    Succeeded { until: Instant },
 }
 
 impl Established {
@@ -88,46 +64,76 @@ impl Established {
             channel,
             children: Vec::new(),
             queue: VecDeque::new(),
+            later: Vec::new(),
             current: None,
+            answering: None,
+            standing: Standing::Reigning,
         }
     }
 
     /// Sends what waits, if the window is free.
     pub(crate) fn proceed(mut self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
         for id in std::mem::take(&mut core.unwanted_children) {
-            self.doom(id, ChildCloseReason::DeletedByUs);
+            self.give_up_child(core, cx, id);
         }
-        if core.unwanted && !self.queue.contains(&Errand::DeleteIke) {
-            self.queue.push_front(Errand::DeleteIke);
+        if core.unwanted {
+            self.end(CloseReason::DeletedByUs);
         }
-        while core.outgoing.is_free() {
+        while self.current.is_none() && core.outgoing.is_free() {
             let Some(errand) = self.queue.pop_front() else {
                 break;
             };
-            match &errand {
-                Errand::DeleteIke => {
-                    let reason = CloseReason::DeletedByUs;
-                    end_children(core, cx, self.children, &reason);
-                    return Deleting::begin(core, cx, self.channel, reason);
-                }
+            match errand {
+                Errand::DeleteIke(reason) => return self.delete(core, cx, reason),
                 // The peer may have deleted it meanwhile.
-                Errand::DeleteChild(id) if self.child(*id).is_none() => continue,
-                _ => {}
+                Errand::DeleteChild(id) if self.child(id).is_none() => {}
+                // One after the other: what the peer is making may be what we want.
+                Errand::Create(plan) if self.answering.is_some() => {
+                    self.queue.push_front(Errand::Create(plan));
+                    break;
+                }
+                Errand::Create(plan) => create_child_sa::begin(&mut self, core, cx, plan),
+                errand => {
+                    let Self {
+                        channel, children, ..
+                    } = &mut *self;
+                    let informational = ExchangeType::INFORMATIONAL;
+                    let sent = core.request(cx, channel, informational, |payloads| {
+                        errand.write(children, payloads);
+                    });
+                    debug_assert_eq!(sent, Ok(()), "an errand fits into a message");
+                    self.current = Some(Current::Informational(errand));
+                }
             }
-            let Self {
-                channel, children, ..
-            } = &mut *self;
-            let sent = core.request(cx, channel, ExchangeType::INFORMATIONAL, |payloads| {
-                errand.write(children, payloads);
-            });
-            debug_assert_eq!(sent, Ok(()), "an errand fits into a message");
-            self.current = Some(errand);
         }
         State::Established(self)
     }
 
-    fn child(&self, id: ChildSaId) -> Option<&ChildSa> {
+    /// Queues the deletion of the IKE SA, before all else.
+    pub(crate) fn end(&mut self, reason: CloseReason) {
+        if !self.queue.iter().any(|e| matches!(e, Errand::DeleteIke(_))) {
+            self.queue.push_front(Errand::DeleteIke(reason));
+        }
+    }
+
+    /// Deletes the IKE SA: the window is free.
+    pub(crate) fn delete(
+        mut self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        reason: CloseReason,
+    ) -> State {
+        self.drop_exchanges(core, cx);
+        end_children(core, cx, self.children, &reason);
+        Deleting::begin(core, cx, self.channel, reason)
+    }
+
+    pub(crate) fn child(&self, id: ChildSaId) -> Option<&ChildSa> {
         self.children.iter().find(|child| child.id == id)
+    }
+
+    pub(crate) fn child_mut(&mut self, id: ChildSaId) -> Option<&mut ChildSa> {
+        self.children.iter_mut().find(|child| child.id == id)
     }
 
     /// A child SA by the SPI under which the peer knows it: that of what we send.
@@ -139,7 +145,10 @@ impl Established {
 
     /// Whether we are waiting for the peer to acknowledge the deletion of a child SA.
     pub(crate) fn is_deleting(&self, id: ChildSaId) -> bool {
-        self.current == Some(Errand::DeleteChild(id))
+        matches!(
+            &self.current,
+            Some(Current::Informational(Errand::DeleteChild(child))) if *child == id
+        )
     }
 
     /// The peer is to delete a child SA that we do not have.
@@ -147,9 +156,17 @@ impl Established {
         self.queue.push_back(Errand::DeleteSpi(spi));
     }
 
+    /// Queues a CREATE_CHILD_SA, or plans it for later.
+    pub(crate) fn plan(&mut self, plan: Plan, at: Option<Instant>) {
+        match at {
+            None => self.queue.push_back(Errand::Create(plan)),
+            Some(at) => self.later.push(Later { at, plan }),
+        }
+    }
+
     /// A child SA is to go.
-    fn doom(&mut self, id: ChildSaId, reason: ChildCloseReason) {
-        let Some(child) = self.children.iter_mut().find(|child| child.id == id) else {
+    pub(crate) fn doom(&mut self, id: ChildSaId, reason: ChildCloseReason) {
+        let Some(child) = self.child_mut(id) else {
             return;
         };
         match &mut child.state {
@@ -157,12 +174,38 @@ impl Established {
             ChildState::Installing { doomed, .. } => {
                 doomed.get_or_insert(reason);
             }
-            state @ ChildState::Installed => {
+            state @ (ChildState::Installed | ChildState::Replaced) => {
                 *state = ChildState::Deleting(reason);
                 self.queue.push_back(Errand::DeleteChild(id));
             }
             ChildState::Deleting(_) => {}
         }
+    }
+
+    /// We do not want a child SA, or not any more, however far it has come.
+    fn give_up_child(&mut self, core: &mut Core, cx: &mut Context<'_>, id: ChildSaId) {
+        let is_it = |errand: &Errand| matches!(errand, Errand::Create(Plan { what: What::Child(wanted), .. }) if wanted.id == id);
+        let queued = self.queue.iter().position(is_it);
+        let later = self
+            .later
+            .iter()
+            .position(|l| matches!(&l.plan.what, What::Child(wanted) if wanted.id == id));
+        let wanted = match (queued, later) {
+            (Some(at), _) => self.queue.remove(at).and_then(|errand| match errand {
+                Errand::Create(plan) => Some(plan.what),
+                _ => None,
+            }),
+            (None, Some(at)) => Some(self.later.remove(at).plan.what),
+            (None, None) => None,
+        };
+        if let Some(What::Child(wanted)) = wanted {
+            let (config, reason) = (Some(wanted.config), ChildFailure::Cancelled);
+            return ike_auth::child_failed(core, cx, id, config, reason);
+        }
+        if create_child_sa::cancel(self, core, cx, id) {
+            return;
+        }
+        self.doom(id, ChildCloseReason::DeletedByUs);
     }
 
     /// Deletes a child SA.
@@ -172,8 +215,55 @@ impl Established {
         cx: &mut Context<'_>,
         id: ChildSaId,
     ) -> State {
-        self.doom(id, ChildCloseReason::DeletedByUs);
+        self.give_up_child(core, cx, id);
         self.proceed(core, cx)
+    }
+
+    /// Asks the peer for a further child SA.
+    pub(crate) fn create_child(
+        mut self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        id: ChildSaId,
+        request: ChildRequest,
+    ) -> State {
+        let wanted = Wanted::new(id, request);
+        self.plan(Plan::new(What::Child(wanted)), None);
+        self.proceed(core, cx)
+    }
+
+    /// Renews a child SA, unless that is under way.
+    pub(crate) fn rekey_child(
+        mut self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        id: ChildSaId,
+    ) -> State {
+        let is_it = |plan: &Plan| matches!(plan.what, What::Rekey(child) if child == id);
+        let planned = self.plans().any(is_it);
+        let current = self.current.as_ref().is_some_and(|c| c.concerns(id));
+        if !planned && !current {
+            self.plan(Plan::new(What::Rekey(id)), None);
+        }
+        self.proceed(core, cx)
+    }
+
+    /// Renews the IKE SA, unless that is under way.
+    pub(crate) fn rekey_ike(mut self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+        let planned = self.plans().any(|plan| matches!(plan.what, What::Ike));
+        let current = matches!(self.current, Some(Current::Ike(_)));
+        if !planned && !current && self.standing == Standing::Reigning {
+            self.plan(Plan::new(What::Ike), None);
+        }
+        self.proceed(core, cx)
+    }
+
+    fn plans(&self) -> impl Iterator<Item = &Plan> {
+        let queued = self.queue.iter().filter_map(|errand| match errand {
+            Errand::Create(plan) => Some(plan),
+            _ => None,
+        });
+        queued.chain(self.later.iter().map(|later| &later.plan))
     }
 
     /// Asks for a sign of life, unless one is asked for already.
@@ -187,7 +277,7 @@ impl Established {
         core: &mut Core,
         cx: &mut Context<'_>,
     ) -> State {
-        if core.outgoing.is_free() && self.queue.is_empty() {
+        if core.outgoing.is_free() && self.queue.is_empty() && self.standing == Standing::Reigning {
             self.queue.push_back(Errand::Liveness);
         }
         self.proceed(core, cx)
@@ -213,7 +303,8 @@ impl Established {
         self.proceed(core, cx)
     }
 
-    /// Takes a child SA out and has it removed.
+    /// Takes a child SA out and has it removed. What was made in its place is used from now on; what it was made to
+    /// replace goes on without it.
     pub(crate) fn remove_child(
         &mut self,
         core: &Core,
@@ -221,8 +312,49 @@ impl Established {
         id: ChildSaId,
         reason: ChildCloseReason,
     ) {
-        if let Some(at) = self.children.iter().position(|child| child.id == id) {
-            close_child(core, cx, self.children.remove(at), reason);
+        let Some(at) = self.children.iter().position(|child| child.id == id) else {
+            return;
+        };
+        let gone = self.children.remove(at);
+        self.activate_successors(core, cx, id);
+        if let Some(old) = gone.replaces {
+            self.relieve(old);
+        }
+        close_child(core, cx, gone, reason);
+    }
+
+    /// A child SA whose successor has not come about, or is gone, goes on.
+    pub(crate) fn relieve(&mut self, old: ChildSaId) {
+        let succeeds = |child: &ChildSa| {
+            child.replaces == Some(old)
+                && child.redundant.is_none()
+                && !matches!(child.state, ChildState::Deleting(_))
+        };
+        if !self.children.iter().any(succeeds)
+            && let Some(child) = self.child_mut(old)
+            && matches!(child.state, ChildState::Replaced)
+        {
+            child.state = ChildState::Installed;
+        }
+    }
+
+    /// What we send goes to the successors of a child SA that is gone.
+    //= rfc7296#2.8
+    //# When rekeying an SA, the responder
+    //# continues to send traffic on the old SA until one of those events
+    //# occurs.
+    pub(crate) fn activate_successors(
+        &mut self,
+        core: &Core,
+        cx: &mut Context<'_>,
+        old: ChildSaId,
+    ) {
+        for child in &mut self.children {
+            let waits = child.replaces == Some(old) && !child.outbound && child.redundant.is_none();
+            if waits && matches!(child.state, ChildState::Installed | ChildState::Replaced) {
+                child.outbound = true;
+                cx.request_unheard(child.activate(core));
+            }
         }
     }
 
@@ -232,7 +364,8 @@ impl Established {
         cx: &mut Context<'_>,
         chain: PayloadChain<'_>,
     ) -> State {
-        if let Some(Errand::DeleteChild(id)) = self.current.take() {
+        let current = self.current.take();
+        if let Some(Current::Informational(Errand::DeleteChild(id))) = current {
             let reason = self.child(id).and_then(|child| match &child.state {
                 ChildState::Deleting(reason) => Some(reason.clone()),
                 _ => None,
@@ -244,7 +377,7 @@ impl Established {
                 reason.unwrap_or(ChildCloseReason::DeletedByUs),
             );
         }
-        match Contents::read(chain) {
+        let contents = match Contents::read(chain) {
             //= rfc7296#2.21.3
             //# If a peer parsing a request notices that it is badly formatted (after
             //# it has passed the message authentication code checks and window
@@ -252,20 +385,27 @@ impl Established {
             //# error notification is considered fatal in both peers, meaning that
             //# the IKE SA is deleted without needing an explicit Delete payload.
             Ok(contents) if contents.has(NotifyType::INVALID_SYNTAX) => {
-                let detail = String::new();
-                return self.close(
-                    core,
-                    cx,
-                    CloseReason::InvalidSyntax {
-                        by: Party::Peer,
-                        detail,
-                    },
-                );
+                let (by, detail) = (Party::Peer, String::new());
+                self.current = current;
+                return self.close(core, cx, CloseReason::InvalidSyntax { by, detail });
             }
-            Ok(_) => {}
-            Err(_) => cx.drop(DropReason::BadResponse),
+            Ok(contents) => Some(contents),
+            Err(_) => {
+                cx.drop(DropReason::BadResponse);
+                None
+            }
+        };
+        match current {
+            Some(Current::Child(creating)) => {
+                create_child_sa::on_child_response(self, core, cx, *creating, contents.as_ref())
+            }
+            Some(Current::Ike(rekeying)) => {
+                create_child_sa::on_ike_response(self, core, cx, *rekeying, contents.as_ref())
+            }
+            Some(Current::SpiWanted(_) | Current::Informational(_)) | None => {
+                self.proceed(core, cx)
+            }
         }
-        self.proceed(core, cx)
     }
 
     pub(crate) fn on_request(
@@ -305,7 +445,7 @@ impl Established {
     }
 
     /// Answers a malformed request, which ends the IKE SA.
-    fn invalid_syntax(
+    pub(crate) fn invalid_syntax(
         mut self: Box<Self>,
         core: &mut Core,
         cx: &mut Context<'_>,
@@ -350,6 +490,12 @@ impl Established {
         id: RequestId,
         answer: Answer,
     ) -> State {
+        if matches!(&self.current, Some(Current::SpiWanted(wanted)) if wanted.request == id) {
+            return create_child_sa::on_spi(self, core, cx, answer);
+        }
+        if self.answering.as_ref().is_some_and(|a| a.awaits(id)) {
+            return create_child_sa::on_plane(self, core, cx, answer);
+        }
         let ike = core.id;
         let waiting = self
             .children
@@ -362,16 +508,24 @@ impl Established {
         let ChildState::Installing { doomed, .. } = state else {
             return State::Established(self);
         };
-        let (child_id, spi) = (child.id, child.agreed.spi_in);
+        let (child_id, spi, replaces) = (child.id, child.agreed.spi_in, child.replaces);
         let refusal = match answer {
             Answer::Done => {
                 child.established = Some(cx.now);
+                let outbound = child.outbound;
                 let info = Box::new(child.info(core));
                 cx.event(Event::ChildEstablished {
                     ike,
                     child: child_id,
                     info,
                 });
+                //= rfc7296#2.8.1
+                //# The
+                //# node that initiated the surviving rekeyed SA should delete the
+                //# replaced SA after the new one is established.
+                if let Some(old) = replaces.filter(|_| outbound) {
+                    self.doom(old, ChildCloseReason::Rekeyed);
+                }
                 match doomed {
                     None => {}
                     Some(ChildCloseReason::DeletedByPeer) => {
@@ -388,7 +542,7 @@ impl Established {
         if let Some(at) = self.children.iter().position(|child| child.id == child_id) {
             let config = self.children.remove(at).agreed.config;
             let reason = ChildFailure::InstallFailed(refusal);
-            ike_auth::child_failed(core, cx, child_id, Some(config), reason);
+            create_child_sa::child_failed(&mut self, core, cx, child_id, replaces, config, reason);
         }
         if doomed != Some(ChildCloseReason::DeletedByPeer) {
             self.delete_spi(spi);
@@ -396,18 +550,77 @@ impl Established {
         self.proceed(core, cx)
     }
 
-    /// When the peer is to be probed.
+    /// When something is due besides retransmission.
     pub(crate) fn deadline(&self, core: &Core) -> Option<Instant> {
-        let interval = core.config.liveness.filter(|_| core.outgoing.is_free())?;
-        core.last_heard
-            .or(core.established)
-            .map(|heard| heard + interval)
+        let probe = core
+            .config
+            .liveness
+            .filter(|_| core.outgoing.is_free() && self.standing == Standing::Reigning)
+            .and_then(|interval| {
+                core.last_heard
+                    .or(core.established)
+                    .map(|heard| heard + interval)
+            });
+        let plane = match &self.current {
+            Some(Current::SpiWanted(wanted)) => Some(wanted.deadline),
+            _ => None,
+        };
+        let answering = self.answering.as_ref().map(|a| a.deadline);
+        let standing = match self.standing {
+            Standing::Reigning => None,
+            Standing::Pretending { until } | Standing::Succeeded { until } => Some(until),
+        };
+        let later = self.later.iter().map(|later| later.at).min();
+        let redundant = self
+            .children
+            .iter()
+            .filter(|child| !matches!(child.state, ChildState::Deleting(_)))
+            .filter_map(|child| child.redundant)
+            .min();
+        [probe, plane, answering, standing, later, redundant]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    pub(crate) fn on_timeout(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
-        match self.deadline(core) {
-            Some(deadline) if cx.now >= deadline => self.check_liveness(core, cx),
-            _ => State::Established(self),
+    pub(crate) fn on_timeout(mut self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+        let now = cx.now;
+        for later in self.later.extract_if(.., |later| later.at <= now) {
+            self.queue.push_back(Errand::Create(later.plan));
+        }
+        let overdue = |child: &ChildSa| child.redundant.is_some_and(|until| until <= now);
+        let overdue: Vec<_> = self
+            .children
+            .iter()
+            .filter(|child| overdue(child))
+            .map(|child| child.id)
+            .collect();
+        for id in overdue {
+            self.doom(id, ChildCloseReason::Redundant);
+        }
+        match self.standing {
+            Standing::Pretending { until } | Standing::Succeeded { until } if until <= now => {
+                self.end(CloseReason::Rekeyed);
+            }
+            _ => {}
+        }
+        if matches!(&self.current, Some(Current::SpiWanted(wanted)) if wanted.deadline <= now) {
+            let text = "no answer to the request for an SPI";
+            let answer = Answer::Failed(Refusal::new(RefusalKind::Failed, text));
+            return create_child_sa::on_spi(self, core, cx, answer);
+        }
+        if self.answering.as_ref().is_some_and(|a| a.deadline <= now) {
+            let text = "no answer from the data plane in time";
+            let answer = Answer::Failed(Refusal::new(RefusalKind::Failed, text));
+            return create_child_sa::on_plane(self, core, cx, answer);
+        }
+        let probe = core.config.liveness.filter(|_| core.outgoing.is_free());
+        let heard = core.last_heard.or(core.established);
+        match (probe, heard) {
+            (Some(interval), Some(heard)) if now >= heard + interval => {
+                self.check_liveness(core, cx)
+            }
+            _ => self.proceed(core, cx),
         }
     }
 
@@ -427,14 +640,118 @@ impl Established {
         self.close(core, cx, CloseReason::PeerUnresponsive { exchange, sent })
     }
 
-    /// Ends the IKE SA without a word to the peer.
+    /// Ends the IKE SA without a word to the peer. If the peer has made a successor while we were about to, that takes
+    /// over.
     pub(crate) fn close(
-        self: Box<Self>,
+        mut self: Box<Self>,
         core: &mut Core,
         cx: &mut Context<'_>,
         reason: CloseReason,
     ) -> State {
+        let reason = match self.standing {
+            Standing::Succeeded { .. } => CloseReason::Rekeyed,
+            _ => match create_child_sa::peers_successor(&mut self) {
+                Some(heir) => {
+                    self.hand_over(core, cx, heir);
+                    CloseReason::Rekeyed
+                }
+                None => reason,
+            },
+        };
+        self.drop_exchanges(core, cx);
         close_ike(core, cx, self.children, reason)
+    }
+
+    /// Gives everything to the successor.
+    //= rfc7296#2.8
+    //# An IKE SA so
+    //# created inherits all of the original IKE SA's Child SAs, and the new
+    //# IKE SA is used for all control messages needed to maintain those
+    //# Child SAs.
+    pub(crate) fn hand_over(&mut self, core: &mut Core, cx: &mut Context<'_>, heir: Heir) {
+        let Heir { ike, info, keys } = heir;
+        cx.shared.stats.established = cx.shared.stats.established.saturating_add(1);
+        cx.event(Event::IkeEstablished { ike, info, keys });
+        let children = std::mem::take(&mut self.children);
+        for child in &children {
+            cx.shared.children.insert(child.id, ike);
+            if let ChildState::Installing { request, .. } = child.state {
+                cx.reassign(request, ike);
+            }
+        }
+        let mut errands: VecDeque<_> = std::mem::take(&mut self.queue);
+        // What belongs to this IKE SA stays here.
+        errands.retain(|errand| match errand {
+            Errand::Liveness | Errand::DeleteIke(_) => false,
+            Errand::Create(plan) => !matches!(plan.what, What::Ike),
+            _ => true,
+        });
+        let mut later = std::mem::take(&mut self.later);
+        later.retain(|later| !matches!(later.plan.what, What::Ike));
+        let wanted = errands
+            .iter()
+            .filter_map(|errand| match errand {
+                Errand::Create(plan) => Some(plan),
+                _ => None,
+            })
+            .chain(later.iter().map(|later| &later.plan));
+        for plan in wanted {
+            if let What::Child(wanted) = &plan.what {
+                cx.shared.children.insert(wanted.id, ike);
+            }
+        }
+        cx.event(Event::ChildrenMoved {
+            from: core.id,
+            to: ike,
+            children: children.iter().map(|child| child.id).collect(),
+        });
+        cx.shared.transfers.push(Transfer {
+            to: ike,
+            children,
+            errands,
+            later,
+            unwanted: std::mem::take(&mut core.unwanted),
+        });
+        self.standing = Standing::Succeeded {
+            until: cx.now + OVERDUE,
+        };
+    }
+
+    /// Takes over from the predecessor.
+    pub(crate) fn inherit(
+        mut self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        transfer: Transfer,
+    ) -> State {
+        core.announced = true;
+        core.unwanted |= transfer.unwanted;
+        self.standing = Standing::Reigning;
+        self.children.extend(transfer.children);
+        self.queue.extend(transfer.errands);
+        self.later.extend(transfer.later);
+        self.proceed(core, cx)
+    }
+
+    /// Lets go of exchanges that will not come to an end, and of what waits.
+    fn drop_exchanges(&mut self, core: &Core, cx: &mut Context<'_>) {
+        create_child_sa::abandon(self, core, cx);
+        let queued =
+            std::mem::take(&mut self.queue)
+                .into_iter()
+                .filter_map(|errand| match errand {
+                    Errand::Create(plan) => Some(plan),
+                    _ => None,
+                });
+        let later = std::mem::take(&mut self.later)
+            .into_iter()
+            .map(|later| later.plan);
+        for plan in queued.chain(later) {
+            if let What::Child(wanted) = plan.what {
+                let (config, reason) = (Some(wanted.config), ChildFailure::IkeSaEnded);
+                ike_auth::child_failed(core, cx, wanted.id, config, reason);
+            }
+        }
     }
 }
 
@@ -452,6 +769,9 @@ pub(crate) fn close_ike(
 
 /// Reports that an established IKE SA is gone.
 pub(crate) fn report_closed(core: &Core, cx: &mut Context<'_>, reason: CloseReason) {
+    if !core.announced {
+        return;
+    }
     cx.shared.stats.closed = cx.shared.stats.closed.saturating_add(1);
     let info = Box::new(core.info(IkeSaState::Closed, Vec::new()));
     cx.event(Event::IkeClosed {
@@ -464,7 +784,12 @@ pub(crate) fn report_closed(core: &Core, cx: &mut Context<'_>, reason: CloseReas
 //= rfc7296#1.4.1
 //# Deleting an IKE SA
 //# implicitly closes any remaining Child SAs negotiated under it.
-fn end_children(core: &Core, cx: &mut Context<'_>, children: Vec<ChildSa>, reason: &CloseReason) {
+pub(crate) fn end_children(
+    core: &Core,
+    cx: &mut Context<'_>,
+    children: Vec<ChildSa>,
+    reason: &CloseReason,
+) {
     for child in children {
         let (ike, id) = (core.id, child.id);
         if let ChildState::Installing { request, .. } = child.state {

@@ -128,6 +128,8 @@ pub struct IkeSaInfo {
     pub next_peer_request: u32,
     /// Its child SAs, in the order of their making.
     pub children: Vec<ChildSaId>,
+    /// The IKE SA whose successor it is.
+    pub replaces: Option<IkeSaId>,
 }
 
 /// A child SA as seen from outside.
@@ -163,4 +165,8 @@ pub struct ChildSaInfo {
     pub ts_remote: Vec<TrafficSelector>,
     /// When it was installed.
     pub established: Option<Instant>,
+    /// The child SA whose successor it is.
+    pub replaces: Option<ChildSaId>,
+    /// We send on it. Not yet if the peer has made it in place of another one that still stands.
+    pub outbound: bool,
 }

@@ -162,9 +162,17 @@ pub enum Request {
         /// Sequence number of the ACQUIRE that asked for it; 0: none.
         acquire_seq: u32,
     },
-    /// Install both SAs and what belongs to them. Answered with [`Answer::Done`] or [`Answer::Failed`].
+    /// Install the SAs and what belongs to them. Answered with [`Answer::Done`] or [`Answer::Failed`].
     /// A failure has undone whatever it did, the SPI included.
     InstallChild(Box<ChildInstall>),
+    /// Install the outbound SA of a child SA that was installed without ([`ChildInstall::outbound`]): from now on we send on
+    /// it. The answer is noted only.
+    ActivateOutbound {
+        /// The IKE SA it belongs to.
+        ike: IkeSaId,
+        /// Which child SA.
+        child: ChildSaId,
+    },
     /// Remove both SAs. The answer is noted only.
     RemoveChild {
         /// The IKE SA it belongs to.
@@ -204,6 +212,11 @@ pub struct ChildInstall {
     pub ike: IkeSaId,
     /// Which child SA.
     pub child: ChildSaId,
+    /// The child SA in whose place it comes: it serves the same policies.
+    pub replaces: Option<ChildSaId>,
+    /// Install the outbound SA too. If not, what we send stays on the old child SA until
+    /// [`Request::ActivateOutbound`] (RFC 7296 §2.8).
+    pub outbound: bool,
     /// Its configuration.
     pub config: Arc<ChildConfig>,
     /// We were the initiator of the exchange that made it.
@@ -238,7 +251,7 @@ pub struct ChildInstall {
     pub acquire_seq: u32,
 }
 
-/// What to negotiate as the first child SA.
+/// What to negotiate as a child SA.
 #[derive(Clone, Debug)]
 pub struct ChildRequest {
     /// Its configuration.
@@ -261,7 +274,10 @@ pub struct AcquireHint {
 /// Something that happened inside.
 ///
 /// Every IKE SA ends with exactly one of [`Event::IkeFailed`] and [`Event::IkeClosed`], every child SA with
-/// exactly one of [`Event::ChildFailed`] and [`Event::ChildClosed`], and the children of an IKE SA before it.
+/// exactly one of [`Event::ChildFailed`] and [`Event::ChildClosed`], and the children of an IKE SA before it, unless
+/// [`Event::ChildrenMoved`] has given them to its successor. Attempts to renew an SA that fail have no SA of their own:
+/// they are told with the old one's name. Of several successors that exchanges crossing each other have made, only the
+/// one that stays is told for an IKE SA; for a child SA all are, since all are installed.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// An IKE SA is authenticated.
@@ -290,6 +306,31 @@ pub enum Event {
         info: Box<IkeSaInfo>,
         /// Why.
         reason: CloseReason,
+    },
+    /// The successor of an IKE SA has taken over its child SAs. The end of the old one follows.
+    ChildrenMoved {
+        /// The old IKE SA.
+        from: IkeSaId,
+        /// The new one.
+        to: IkeSaId,
+        /// The child SAs that changed hands.
+        children: Vec<ChildSaId>,
+    },
+    /// An IKE SA could not be renewed. It stands as before.
+    IkeRekeyFailed {
+        /// Which.
+        ike: IkeSaId,
+        /// Why.
+        reason: FailureReason,
+    },
+    /// A child SA could not be renewed. It stands as before.
+    ChildRekeyFailed {
+        /// Its IKE SA.
+        ike: IkeSaId,
+        /// Which.
+        child: ChildSaId,
+        /// Why.
+        reason: ChildFailure,
     },
     /// A child SA is installed.
     ChildEstablished {
@@ -377,6 +418,9 @@ impl Event {
             Self::IkeEstablished { .. } => "ike_established",
             Self::IkeFailed { .. } => "ike_failed",
             Self::IkeClosed { .. } => "ike_closed",
+            Self::ChildrenMoved { .. } => "children_moved",
+            Self::IkeRekeyFailed { .. } => "ike_rekey_failed",
+            Self::ChildRekeyFailed { .. } => "child_rekey_failed",
             Self::ChildEstablished { .. } => "child_established",
             Self::ChildFailed { .. } => "child_failed",
             Self::ChildClosed { .. } => "child_closed",

@@ -23,6 +23,7 @@ mod cookie;
 mod deleting;
 mod describe;
 mod endpoint;
+mod errand;
 mod established;
 mod exchange;
 mod fragment;

@@ -10,15 +10,29 @@ use cygnet_crypto::{
     Integrity, KeyExchange, Prf,
 };
 use cygnet_wire::{
-    EncrId, EsnId, IntegId, KeId, PrfId, Proposal, ProtocolId, Spi, Transform, TransformType,
+    EncrId, EsnId, IkeSpi, IntegId, KeId, PrfId, Proposal, ProtocolId, Spi, Transform,
+    TransformType,
 };
 
 /// The transform ID that says the same as the absence of the type: of INTEG, which some peers send beside an AEAD, of
 /// KE and of ADDKE1 to ADDKE7.
 const NONE: u16 = 0;
 
-/// The wire form of what we offer for an IKE SA.
-pub(crate) fn ike_offer(ours: &[IkeProposal]) -> Vec<Proposal> {
+/// The exchange in which a child SA is made. There is a key exchange for it in CREATE_CHILD_SA only.
+//= rfc7296#1.2
+//# Note that IKE_AUTH messages do not contain KEi/KEr or Ni/Nr payloads.
+//# Thus, the SA payloads in the IKE_AUTH exchange cannot contain
+//# Transform Type 4 (Diffie-Hellman group) with any value other than
+//# NONE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChildExchange {
+    IkeAuth,
+    CreateChildSa,
+}
+
+/// The wire form of what we offer for an IKE SA: a new one, or the successor of one with its new SPI.
+pub(crate) fn ike_offer(ours: &[IkeProposal], spi: Option<IkeSpi>) -> Vec<Proposal> {
+    let spi = spi.map_or_else(Vec::new, |spi| spi.0.to_be_bytes().to_vec());
     number(ours.iter().map(|p| {
         let encryption = p.encryption.iter().map(|e| encr(*e));
         let integrity = p
@@ -34,31 +48,41 @@ pub(crate) fn ike_offer(ours: &[IkeProposal]) -> Vec<Proposal> {
             .into_iter()
             .zip(&p.additional)
             .flat_map(|(kind, methods)| methods.iter().map(move |m| additional(kind, *m)));
-        Proposal::ike(
-            0,
-            encryption
-                .chain(integrity)
-                .chain(prf)
-                .chain(key_exchange)
-                .chain(additional)
-                .collect(),
-        )
+        let transforms = encryption
+            .chain(integrity)
+            .chain(prf)
+            .chain(key_exchange)
+            .chain(additional)
+            .collect();
+        Proposal {
+            spi: spi.clone(),
+            ..Proposal::ike(0, transforms)
+        }
     }))
 }
 
-/// The wire form of what we offer for the child SA of IKE_AUTH, where there is no key exchange.
-pub(crate) fn esp_offer(ours: &[EspProposal], spi: u32) -> Vec<Proposal> {
+/// The wire form of what we offer for a child SA.
+pub(crate) fn esp_offer(ours: &[EspProposal], spi: u32, exchange: ChildExchange) -> Vec<Proposal> {
     number(ours.iter().map(|p| {
         let encryption = p.encryption.iter().map(|e| encr(*e));
         let integrity = p
             .integrity
             .iter()
             .map(|i| Transform::integ(IntegId(i.iana_id())));
+        let key_exchange = p
+            .key_exchange
+            .iter()
+            .filter(|_| exchange == ChildExchange::CreateChildSa)
+            .map(|k| Transform::ke(KeId(k.iana_id())));
         let esn = p.esn.iter().map(|esn| Transform::esn(esn_id(*esn)));
         Proposal::esp(
             0,
             Spi(spi),
-            encryption.chain(integrity).chain(esn).collect(),
+            encryption
+                .chain(integrity)
+                .chain(key_exchange)
+                .chain(esn)
+                .collect(),
         )
     }))
 }
@@ -108,6 +132,8 @@ struct Known {
     additional: AdditionalOffer,
     /// There is a transform of one of those types.
     has_additional: bool,
+    /// KE "NONE" is among the transforms.
+    no_key_exchange: bool,
     esn: Vec<bool>,
 }
 
@@ -122,6 +148,7 @@ impl Known {
             key_exchange: Vec::new(),
             additional: AdditionalOffer::default(),
             has_additional: false,
+            no_key_exchange: false,
             esn: Vec::new(),
         };
         for transform in &proposal.transforms {
@@ -160,6 +187,7 @@ impl Known {
                     Integrity::from_iana(transform.id).map(Some),
                 ),
                 TransformType::PRF => add(&mut known.prf, Prf::from_iana(transform.id)),
+                TransformType::KE if transform.id == NONE => known.no_key_exchange = true,
                 TransformType::KE => add(
                     &mut known.key_exchange,
                     KeyExchange::from_iana(transform.id),
@@ -285,19 +313,29 @@ fn choose(
 }
 
 /// Whether an offer of ours allows additional key exchanges that were chosen.
-pub(crate) fn allows_additional(ours: &AdditionalOffer, chosen: &Additional) -> bool {
+fn allows_additional(ours: &AdditionalOffer, chosen: &Additional) -> bool {
     ours.iter().zip(chosen).all(|(ours, chosen)| match chosen {
         None => ours.is_empty() || ours.contains(&None),
         some => ours.contains(some),
     })
 }
 
-fn esp_match(ours: &EspProposal, theirs: &Known) -> Option<EspSuite> {
+fn esp_match(ours: &EspProposal, theirs: &Known, exchange: ChildExchange) -> Option<EspSuite> {
     let (encryption, integrity) = theirs.encryption(&ours.encryption, &ours.integrity)?;
+    let key_exchange = match exchange {
+        ChildExchange::IkeAuth => None,
+        // Who wants forward secrecy does not do without, and who is not prepared for it cannot give it.
+        ChildExchange::CreateChildSa if ours.key_exchange.is_empty() => {
+            (theirs.key_exchange.is_empty() || theirs.no_key_exchange).then_some(None)?
+        }
+        ChildExchange::CreateChildSa => {
+            Some(first_common(&theirs.key_exchange, &ours.key_exchange)?)
+        }
+    };
     Some(EspSuite {
         encryption,
         integrity,
-        key_exchange: None,
+        key_exchange,
         additional: Additional::default(),
         //= rfc7296#3.3.3
         //# ESP             ENCR, ESN
@@ -311,10 +349,20 @@ fn esp_match(ours: &EspProposal, theirs: &Known) -> Option<EspSuite> {
 pub(crate) struct IkeOffer<'a>(Vec<(&'a Proposal, Known)>);
 
 impl<'a> IkeOffer<'a> {
+    /// For an IKE SA that is new.
     pub(crate) fn new(theirs: &'a [Proposal]) -> Self {
+        Self::with(theirs, |p| p.spi.is_empty())
+    }
+
+    /// For the successor of an IKE SA: each proposal has the initiator's new SPI.
+    pub(crate) fn rekeying(theirs: &'a [Proposal]) -> Self {
+        Self::with(theirs, |p| p.ike_spi().is_some_and(|s| s != IkeSpi::ZERO))
+    }
+
+    fn with(theirs: &'a [Proposal], spi: impl Fn(&Proposal) -> bool) -> Self {
         let usable = theirs
             .iter()
-            .filter(|p| p.protocol == ProtocolId::IKE && p.spi.is_empty());
+            .filter(|p| p.protocol == ProtocolId::IKE && spi(p));
         Self(usable.filter_map(|p| Some((p, Known::new(p)?))).collect())
     }
 
@@ -340,15 +388,32 @@ impl<'a> IkeOffer<'a> {
     }
 }
 
+/// Whether some proposal of ours allows what was chosen.
+pub(crate) fn allows(ours: &[IkeProposal], suite: &IkeSuite) -> bool {
+    ours.iter().any(|ours| {
+        ours.encryption.contains(&suite.encryption)
+            && suite.integrity.is_none_or(|i| ours.integrity.contains(&i))
+            && ours.prf.contains(&suite.prf)
+            && ours.key_exchange.contains(&suite.key_exchange)
+            && allows_additional(&ours.additional, &suite.additional)
+    })
+}
+
 /// The responder's choice for a child SA, the peer's SPI, and the number of the proposal.
-pub(crate) fn select_esp(ours: &[EspProposal], theirs: &[Proposal]) -> Option<EspChoice> {
+pub(crate) fn select_esp(
+    ours: &[EspProposal],
+    theirs: &[Proposal],
+    exchange: ChildExchange,
+) -> Option<EspChoice> {
     theirs
         .iter()
         .filter(|p| p.protocol == ProtocolId::ESP)
         .find_map(|p| {
             let peer_spi = usable_spi(p)?;
             let known = Known::new(p)?;
-            let suite = ours.iter().find_map(|our| esp_match(our, &known))?;
+            let suite = ours
+                .iter()
+                .find_map(|our| esp_match(our, &known, exchange))?;
             let transforms = with_none(esp_transforms(&suite), p);
             Some(EspChoice {
                 suite,
@@ -389,10 +454,14 @@ pub(crate) fn accept_ike(ours: &[IkeProposal], answer: &[Proposal]) -> Option<Ik
 }
 
 /// What the responder chose for a child SA, if it is something that we offered.
-pub(crate) fn accept_esp(ours: &[EspProposal], answer: &[Proposal]) -> Option<EspChoice> {
+pub(crate) fn accept_esp(
+    ours: &[EspProposal],
+    answer: &[Proposal],
+    exchange: ChildExchange,
+) -> Option<EspChoice> {
     let [answer] = answer else { return None };
     let offered = chosen_of(ours, answer, ProtocolId::ESP)?;
-    let suite = esp_match(offered, &Known::new(answer)?)?;
+    let suite = esp_match(offered, &Known::new(answer)?, exchange)?;
     let peer_spi = usable_spi(answer)?;
     let transforms = esp_transforms(&suite);
     exactly(answer, &transforms).then_some(EspChoice {
@@ -465,6 +534,7 @@ fn esp_transforms(suite: &EspSuite) -> Vec<Transform> {
             .integrity
             .map(|i| Transform::integ(IntegId(i.iana_id()))),
     );
+    transforms.extend(suite.key_exchange.map(|k| Transform::ke(KeId(k.iana_id()))));
     transforms.push(Transform::esn(esn_id(suite.esn)));
     transforms
 }
@@ -492,7 +562,7 @@ mod tests {
     fn what_is_offered_is_selected_and_accepted() {
         let ours = ike("aes_gcm_16_256-sha2_256-dh31, aes256-sha2_512-dh20");
         let theirs = ike("aes128-sha2_256-dh14, aes256-sha2_512-dh20+dh31");
-        let (suite, answer) = select_ike(&ours, &ike_offer(&theirs)).unwrap();
+        let (suite, answer) = select_ike(&ours, &ike_offer(&theirs, None)).unwrap();
         //= rfc7296#3.3.1
         //= type=test
         //# When a proposal is accepted, the proposal number
@@ -526,7 +596,7 @@ mod tests {
             ("addke1=ml_kem_768;addke2=ml_kem_768", None),
             ("addke1=ml_kem_768;addke3=dh19", None),
         ] {
-            let offer = ike_offer(&ours(theirs));
+            let offer = ike_offer(&ours(theirs), None);
             let got = select_ike(&all, &offer);
             let names = got.as_ref().map(|(suite, _)| {
                 let methods = suite.additional.into_iter().flatten();
@@ -546,7 +616,7 @@ mod tests {
             }
         }
         // An answer with a method twice is none.
-        let mut twice = ike_offer(&ours("addke1=ml_kem_768;addke2=ml_kem_768")).remove(0);
+        let mut twice = ike_offer(&ours("addke1=ml_kem_768;addke2=ml_kem_768"), None).remove(0);
         twice.number = 1;
         assert_eq!(accept_ike(&all, &[twice]), None);
     }
@@ -571,7 +641,7 @@ mod tests {
     #[test]
     fn without_ike_intermediate_proposals_that_need_it_are_skipped() {
         let ours = ike(&format!("{GCM};addke1=ml_kem_768+none"));
-        let offer = ike_offer(&ike(&format!("{GCM};addke1=ml_kem_768+none, {GCM}")));
+        let offer = ike_offer(&ike(&format!("{GCM};addke1=ml_kem_768+none, {GCM}")), None);
         let select = |additional| IkeOffer::new(&offer).select(&ours, additional).unwrap();
         assert_eq!(select(true).1.number, 1);
         let (suite, answer) = select(false);
@@ -585,7 +655,7 @@ mod tests {
     fn none_of_an_additional_key_exchange_is_given_back() {
         let ours = ike(GCM);
         let theirs = ike(&format!("{GCM};addke3=ml_kem_768+none"));
-        let (suite, answer) = select_ike(&ours, &ike_offer(&theirs)).unwrap();
+        let (suite, answer) = select_ike(&ours, &ike_offer(&theirs, None)).unwrap();
         assert_eq!(suite.additional, Additional::default());
         assert!(
             answer
@@ -597,7 +667,7 @@ mod tests {
 
     #[test]
     fn none_beside_an_aead_is_given_back() {
-        let mut offer = ike_offer(&ike(GCM));
+        let mut offer = ike_offer(&ike(GCM), None);
         offer[0].transforms.push(Transform::integ(IntegId(NONE)));
         let (_, answer) = select_ike(&ike(GCM), &offer).unwrap();
         //= rfc7296#2.7
@@ -621,7 +691,7 @@ mod tests {
     //# usual.
     #[test]
     fn a_proposal_with_an_unknown_or_missing_transform_type_is_passed_over() {
-        let good = ike_offer(&ike(GCM)).remove(0);
+        let good = ike_offer(&ike(GCM), None).remove(0);
         let mut odd = good.clone();
         odd.transforms
             .push(Transform::new(TransformType::ADDKE1, 35));
@@ -643,7 +713,7 @@ mod tests {
     //# other transforms with the same Transform Type are processed as usual.
     #[test]
     fn a_transform_that_is_not_understood_is_passed_over() {
-        let mut offer = ike_offer(&ike(GCM));
+        let mut offer = ike_offer(&ike(GCM), None);
         let mut odd = encr(Encryption::Aes256Gcm16);
         let (kind, value) = (AttributeType(99), AttributeValue::Short(1));
         odd.attributes.push(Attribute { kind, value });
@@ -661,7 +731,7 @@ mod tests {
     #[test]
     fn an_answer_is_one_proposal_with_one_transform_each() {
         let ours = ike("aes_gcm_16_256+aes_gcm_16_128-sha2_256-dh31");
-        let offer = ike_offer(&ours);
+        let offer = ike_offer(&ours, None);
         let (_, answer) = select_ike(&ours, &offer).unwrap();
         assert!(accept_ike(&ours, std::slice::from_ref(&answer)).is_some());
         assert_eq!(accept_ike(&ours, &offer), None, "two ciphers");
@@ -701,13 +771,13 @@ mod tests {
     #[test]
     fn esp_needs_a_usable_spi_and_says_nothing_of_key_exchange() {
         let ours = esp("aes_gcm_16_256-dh31");
-        let offer = esp_offer(&ours, 0x1234);
+        let offer = esp_offer(&ours, 0x1234, ChildExchange::IkeAuth);
         assert_eq!(offer[0].of_kind(TransformType::KE).count(), 0);
-        let choice = select_esp(&ours, &offer).unwrap();
+        let choice = select_esp(&ours, &offer, ChildExchange::IkeAuth).unwrap();
         assert_eq!((choice.peer_spi, choice.suite.esn), (0x1234, true));
         let answer = choice.answer(0x4321);
         assert_eq!(
-            accept_esp(&ours, std::slice::from_ref(&answer))
+            accept_esp(&ours, std::slice::from_ref(&answer), ChildExchange::IkeAuth)
                 .unwrap()
                 .peer_spi,
             0x4321
@@ -722,14 +792,15 @@ mod tests {
                 spi: spi.clone(),
                 ..offer[0].clone()
             }];
-            assert_eq!(select_esp(&ours, &offer), None);
+            assert_eq!(select_esp(&ours, &offer, ChildExchange::IkeAuth), None);
             assert_eq!(
                 accept_esp(
                     &ours,
                     &[Proposal {
                         spi,
                         ..answer.clone()
-                    }]
+                    }],
+                    ChildExchange::IkeAuth
                 ),
                 None
             );
@@ -737,7 +808,51 @@ mod tests {
         // KE "NONE" is allowed in IKE_AUTH (RFC 7296 §1.2) and given back.
         let mut none = offer[0].clone();
         none.transforms.push(Transform::ke(KeId(0)));
-        let answer = select_esp(&ours, &[none]).unwrap().answer(0x4321);
+        let answer = select_esp(&ours, &[none], ChildExchange::IkeAuth)
+            .unwrap()
+            .answer(0x4321);
         assert_eq!(answer.of_kind(TransformType::KE).count(), 1);
+    }
+
+    #[test]
+    fn forward_secrecy_is_given_to_whom_both_want_it() {
+        let exchange = ChildExchange::CreateChildSa;
+        let with = esp("aes_gcm_16_256-dh31+dh19");
+        let without = esp("aes_gcm_16_256");
+        let none = {
+            let mut offer = esp_offer(&with, 0x1234, exchange);
+            offer[0].transforms.push(Transform::ke(KeId(NONE)));
+            offer
+        };
+        let chosen = |ours: &[EspProposal], theirs: &[Proposal]| {
+            select_esp(ours, theirs, exchange).map(|choice| choice.suite.key_exchange)
+        };
+        let offer = esp_offer(&with, 0x1234, exchange);
+        assert_eq!(chosen(&with, &offer), Some(Some(KeyExchange::X25519)));
+        assert_eq!(
+            chosen(&esp("aes_gcm_16_256-dh19"), &offer),
+            Some(Some(KeyExchange::Ecp256))
+        );
+        assert_eq!(chosen(&esp("aes_gcm_16_256-dh20"), &offer), None);
+        assert_eq!(chosen(&without, &offer), None);
+        assert_eq!(chosen(&without, &none), Some(None));
+        assert_eq!(chosen(&with, &esp_offer(&without, 0x1234, exchange)), None);
+        // The answer says so, and another one is refused.
+        let answer = select_esp(&with, &offer, exchange).unwrap().answer(0x4321);
+        assert_eq!(answer.of_kind(TransformType::KE).count(), 1);
+        assert!(accept_esp(&with, std::slice::from_ref(&answer), exchange).is_some());
+        assert_eq!(accept_esp(&without, &[answer], exchange), None);
+    }
+
+    #[test]
+    fn a_successor_needs_an_spi() {
+        let ours = ike(GCM);
+        let (bare, spi) = (ike_offer(&ours, None), IkeSpi(7));
+        let rekeying = ike_offer(&ours, Some(spi));
+        assert!(IkeOffer::rekeying(&bare).select(&ours, true).is_none());
+        assert!(IkeOffer::new(&rekeying).select(&ours, true).is_none());
+        assert!(IkeOffer::rekeying(&rekeying).select(&ours, true).is_some());
+        let zero = ike_offer(&ours, Some(IkeSpi::ZERO));
+        assert!(IkeOffer::rekeying(&zero).select(&ours, true).is_none());
     }
 }

@@ -157,6 +157,9 @@ pub enum FailureReason {
     /// No child SA was asked for, and the peer cannot do without.
     #[error("the peer cannot make an IKE SA without a child SA")]
     ChildlessUnsupported,
+    /// The peer is busy, and was each time that we asked again.
+    #[error("the peer is busy: it refuses for the time being")]
+    TemporaryFailure,
     /// We gave it up ourselves.
     #[error("cancelled")]
     Cancelled,
@@ -188,6 +191,7 @@ names!(FailureReason {
     PeerNotify => "peer_notify",
     HalfOpenTimeout => "half_open_timeout",
     ChildlessUnsupported => "childless_unsupported",
+    TemporaryFailure => "temporary_failure",
     Cancelled => "cancelled",
     Refused => "refused",
     Unsendable => "unsendable",
@@ -241,6 +245,12 @@ pub enum CloseReason {
         /// What is wrong, if known.
         detail: String,
     },
+    /// Its successor stands.
+    #[error("rekeyed")]
+    Rekeyed,
+    /// The peer refuses for the time being, and has for minutes: the two ends have different pictures of the SA.
+    #[error("out of step with the peer, which has been busy for too long")]
+    OutOfStep,
 }
 
 names!(CloseReason {
@@ -250,6 +260,8 @@ names!(CloseReason {
     ReplacedByInitialContact => "replaced_by_initial_contact",
     PeerNotify => "peer_notify",
     InvalidSyntax => "invalid_syntax",
+    Rekeyed => "rekeyed",
+    OutOfStep => "out_of_step",
 });
 
 /// Why a child SA did not come about.
@@ -318,6 +330,24 @@ pub enum ChildFailure {
     /// Our limit on child SAs of one IKE SA is reached.
     #[error("too many child SAs under one IKE SA")]
     TooMany,
+    /// The peer has deleted it before it could be used.
+    #[error("the peer deleted it at once")]
+    DeletedByPeer,
+    /// The key exchange itself failed.
+    #[error("key exchange failed: {0}")]
+    KeyExchange(String),
+    /// The peer asks for a key exchange method that we did not offer, or again and again for another one.
+    #[error("the peer insists on key exchange method {0}")]
+    KeyExchangeMethod(u16),
+    /// The peer is busy, and was each time that we asked again.
+    #[error("the peer is busy: it refuses for the time being")]
+    TemporaryFailure,
+    /// We gave it up ourselves.
+    #[error("cancelled")]
+    Cancelled,
+    /// A message of ours has no encoding: the configuration is larger than messages can be.
+    #[error("the message cannot be written: {0}")]
+    Unsendable(String),
 }
 
 fn theirs_text(theirs: &Option<(Vec<TrafficSelector>, Vec<TrafficSelector>)>) -> String {
@@ -341,6 +371,12 @@ names!(ChildFailure {
     PeerNotify => "peer_notify",
     IkeSaEnded => "ike_sa_ended",
     TooMany => "too_many_children",
+    DeletedByPeer => "deleted_by_peer",
+    KeyExchange => "key_exchange_failed",
+    KeyExchangeMethod => "key_exchange_method",
+    TemporaryFailure => "temporary_failure",
+    Cancelled => "cancelled",
+    Unsendable => "unsendable",
 });
 
 /// Why an installed child SA is gone.
@@ -355,12 +391,24 @@ pub enum ChildCloseReason {
     /// Its IKE SA is gone.
     #[error("the IKE SA is gone: {0}")]
     IkeSaClosed(CloseReason),
+    /// Its successor stands.
+    #[error("rekeyed")]
+    Rekeyed,
+    /// It was made while the peer made another one, and that one stays.
+    #[error("redundant: both ends have rekeyed at the same time")]
+    Redundant,
+    /// The peer does not know it.
+    #[error("the peer has lost it")]
+    UnknownToPeer,
 }
 
 names!(ChildCloseReason {
     DeletedByUs => "deleted_by_us",
     DeletedByPeer => "deleted_by_peer",
     IkeSaClosed => "ike_sa_closed",
+    Rekeyed => "rekeyed",
+    Redundant => "redundant",
+    UnknownToPeer => "unknown_to_peer",
 });
 
 /// Why a request was refused before there was an IKE SA.

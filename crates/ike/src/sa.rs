@@ -18,16 +18,16 @@ use cygnet_wire::{ExchangeType, Flags, Header, IkeSpi, Message, NotifyType, Payl
 use crate::channel::{Channel, Plaintext, Protected, SealError};
 use crate::child::ChildSa;
 use crate::config::{Encapsulation, EndpointConfig, PeerConfig};
-use crate::context::{Context, Path};
+use crate::context::{Context, Path, Transfer};
 use crate::deleting::Deleting;
-use crate::established::Established;
+use crate::established::{Established, Standing, end_children, report_closed};
 use crate::exchange::ike_auth::{AuthAwaited, AuthSent, ChildPending, SpiWanted};
 use crate::exchange::ike_intermediate::IntermediateSent;
 use crate::exchange::ike_sa_init::InitSent;
 use crate::fragment::{Assembled, Datagrams, Fragments, SHRINK_AT};
 use crate::identity::Identity;
 use crate::info::{ChildSaInfo, IkeSaInfo, IkeSaState, NatSituation, Role};
-use crate::io::{Answer, ChildSaId, Event, IkeSaId, RequestId};
+use crate::io::{Answer, ChildRequest, ChildSaId, Event, IkeSaId, RequestId};
 use crate::keepalive;
 use crate::reason::{CloseReason, FailureReason};
 use crate::stats::DropReason;
@@ -72,6 +72,10 @@ pub(crate) struct Core {
     pub(crate) remote_id: Option<Identity>,
     pub(crate) created: Instant,
     pub(crate) established: Option<Instant>,
+    /// The IKE SA in whose place it comes.
+    pub(crate) replaces: Option<IkeSaId>,
+    /// It may be told of. A successor is when it takes over, and a redundant one never.
+    pub(crate) announced: bool,
     pub(crate) last_heard: Option<Instant>,
     /// When the last message, or what takes its place, was sent.
     pub(crate) last_sent: Instant,
@@ -85,6 +89,50 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// A successor, which we have begun as `role`, with new SPIs and algorithms and all counters at zero.
+    //= rfc7296#2.18
+    //# The new IKE SA MUST reset its message counters to 0.
+    pub(crate) fn successor(
+        &self,
+        id: IkeSaId,
+        role: Role,
+        (initiator_spi, responder_spi): (IkeSpi, IkeSpi),
+        suite: IkeSuite,
+        now: Instant,
+    ) -> Self {
+        Self {
+            id,
+            role,
+            initiator_spi,
+            responder_spi,
+            config: Arc::clone(&self.config),
+            path: self.path,
+            nat: self.nat,
+            suite: Some(suite),
+            local_id: self.local_id.clone(),
+            remote_id: self.remote_id.clone(),
+            created: now,
+            established: Some(now),
+            replaces: Some(self.id),
+            announced: false,
+            last_heard: self.last_heard,
+            last_sent: self.last_sent,
+            outgoing: Outgoing::default(),
+            incoming: Incoming::default(),
+            fragments: Fragments::new(self.fragments.agreed),
+            unwanted: false,
+            unwanted_children: Vec::new(),
+        }
+    }
+
+    /// The SPI that we have chosen.
+    pub(crate) fn own_spi(&self) -> IkeSpi {
+        match self.role {
+            Role::Initiator => self.initiator_spi,
+            Role::Responder => self.responder_spi,
+        }
+    }
+
     /// Our address and the peer's.
     pub(crate) fn addresses(&self) -> (IpAddr, IpAddr) {
         (self.path.local.ip(), self.path.remote.ip())
@@ -320,6 +368,7 @@ impl Core {
             next_request: self.outgoing.next_id(),
             next_peer_request: self.incoming.next_id(),
             children,
+            replaces: self.replaces,
         }
     }
 
@@ -602,6 +651,10 @@ impl IkeSa {
             Ok(None) => return,
             Err(reason) => return cx.drop(reason),
         };
+        if self.is_pretending() && !opened.plain.deletes_ike() {
+            // Whoever sends it has decided already; we have not, and it will come again.
+            return cx.drop(DropReason::UnexpectedExchange);
+        }
         self.core.incoming.accept(opened.digest);
         self.core.fragments.forget(false, header.message_id);
         self.core.heard(cx, arrival);
@@ -660,6 +713,53 @@ impl IkeSa {
         self.step(|state, core| match state {
             State::Established(s) => s.complain(core, cx, kind, spi, data),
             other => other,
+        });
+    }
+
+    /// Whether it is a successor of which it is not known yet whether it will take over.
+    fn is_pretending(&self) -> bool {
+        matches!(&self.state, State::Established(s) if matches!(s.standing, Standing::Pretending { .. }))
+    }
+
+    /// We want a further child SA.
+    pub(crate) fn create_child(
+        &mut self,
+        cx: &mut Context<'_>,
+        child: ChildSaId,
+        request: ChildRequest,
+    ) {
+        self.step(|state, core| match state {
+            State::Established(s) => s.create_child(core, cx, child, request),
+            other => other,
+        });
+    }
+
+    /// We want a child SA renewed.
+    pub(crate) fn rekey_child(&mut self, cx: &mut Context<'_>, child: ChildSaId) {
+        self.step(|state, core| match state {
+            State::Established(s) => s.rekey_child(core, cx, child),
+            other => other,
+        });
+    }
+
+    /// We want it renewed.
+    pub(crate) fn rekey_ike(&mut self, cx: &mut Context<'_>) {
+        self.step(|state, core| match state {
+            State::Established(s) => s.rekey_ike(core, cx),
+            other => other,
+        });
+    }
+
+    /// Takes over from the predecessor. If it cannot any more, what it was to take over ends.
+    pub(crate) fn inherit(&mut self, cx: &mut Context<'_>, transfer: Transfer) {
+        self.core.announced = true;
+        self.step(|state, core| match state {
+            State::Established(s) => s.inherit(core, cx, transfer),
+            other => {
+                end_children(core, cx, transfer.children, &CloseReason::DeletedByPeer);
+                report_closed(core, cx, CloseReason::DeletedByPeer);
+                other
+            }
         });
     }
 
@@ -806,7 +906,9 @@ impl IkeSa {
     pub(crate) fn identities(&self) -> Option<(Identity, Identity)> {
         let remote = match &self.state {
             State::AuthSent(_) => self.core.config.remote_id.exact(),
-            State::ChildPending(_) | State::Established(_) => self.core.remote_id.as_ref(),
+            State::ChildPending(_) | State::Established(_) => {
+                self.core.remote_id.as_ref().filter(|_| self.core.announced)
+            }
             _ => None,
         };
         Some((self.core.local_id.clone()?, remote?.clone()))

@@ -214,6 +214,22 @@ impl EventLog {
                 let _in = self.span(connection, *ike).enter();
                 info!(event = name, child = %child, reason = reason.name(), "child SA closed: {reason}");
             }
+            IkeEvent::ChildrenMoved { from, to, children } => {
+                let _in = self.span(connection, *to).enter();
+                info!(event = name, %from, children = children.len(), "IKE SA rekeyed, its child SAs go to the new one");
+            }
+            IkeEvent::IkeRekeyFailed { ike, reason } => {
+                let _in = self.span(connection, *ike).enter();
+                warn!(
+                    event = name,
+                    reason = reason.name(),
+                    "IKE SA could not be rekeyed: {reason}"
+                );
+            }
+            IkeEvent::ChildRekeyFailed { ike, child, reason } => {
+                let _in = self.span(connection, *ike).enter();
+                warn!(event = name, child = %child, reason = reason.name(), "child SA could not be rekeyed: {reason}");
+            }
             IkeEvent::Retransmitting {
                 ike,
                 message_id,

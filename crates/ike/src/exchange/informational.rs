@@ -5,6 +5,7 @@ use cygnet_wire::{ExchangeType, NotifyType, ProtocolId, Spi};
 use crate::child::ChildState;
 use crate::contents::Contents;
 use crate::context::{Context, Path};
+use crate::errand::Current;
 use crate::established::Established;
 use crate::exchange::auth_lifetime;
 use crate::info::Role;
@@ -124,6 +125,10 @@ fn delete_children(
     let mut ours = Vec::new();
     for spi in spis {
         let Some(child) = established.child_by_peer_spi(spi.0) else {
+            // It may be what the peer has made for us, in a response that has not come yet.
+            if let Some(Current::Child(creating)) = &mut established.current {
+                creating.note_early_delete(spi.0);
+            }
             continue;
         };
         let (id, spi_in) = (child.id, child.agreed.spi_in);
@@ -135,6 +140,12 @@ fn delete_children(
             }
             continue;
         }
+        let reason = match &child.state {
+            ChildState::Deleting(reason) => reason.clone(),
+            ChildState::Replaced => ChildCloseReason::Rekeyed,
+            _ if child.redundant.is_some() => ChildCloseReason::Redundant,
+            _ => ChildCloseReason::DeletedByPeer,
+        };
         //= rfc7296#1.4.1
         //# If a node receives a delete request for SAs for
         //# which it has already issued a delete request, it MUST delete the
@@ -142,12 +153,10 @@ fn delete_children(
         //# processing the response.  In that case, the responses MUST NOT
         //# include Delete payloads for the deleted SAs, since that would result
         //# in duplicate deletion and could in theory delete the wrong SA.
-        if established.is_deleting(id) {
-            established.remove_child(core, cx, id, ChildCloseReason::DeletedByUs);
-        } else {
+        if !established.is_deleting(id) {
             ours.push(Spi(spi_in));
-            established.remove_child(core, cx, id, ChildCloseReason::DeletedByPeer);
         }
+        established.remove_child(core, cx, id, reason);
     }
     ours
 }

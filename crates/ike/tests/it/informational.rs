@@ -232,7 +232,7 @@ fn an_idle_peer_is_probed_and_a_dead_one_found() {
 }
 
 #[test]
-fn create_child_sa_is_refused_without_harm() {
+fn create_child_sa_is_refused_in_the_right_words() {
     let (mut sim, mut east, _) = established();
     let peers = sim.nodes[0].plane.installed.values().next().unwrap().spi_in;
     let exchange = ExchangeType::CREATE_CHILD_SA;
@@ -240,12 +240,15 @@ fn create_child_sa_is_refused_without_harm() {
         move |payloads: &mut cygnet_wire::PayloadWriter<'_>| {
             let octets = Spi(spi).to_bytes();
             let (protocol, kind) = (ProtocolId::ESP, NotifyType::REKEY_SA);
-            payloads.notify(&Notify {
-                protocol,
-                spi: &octets,
-                kind,
-                data: &[],
-            });
+            payloads
+                .notify(&Notify {
+                    protocol,
+                    spi: &octets,
+                    kind,
+                    data: &[],
+                })
+                .sa(&[Proposal::esp(1, Spi(0x4445), Vec::new())])
+                .nonce(&[1; 32]);
         }
     };
     let new = east.message(exchange, false, 2, |payloads| {
@@ -255,12 +258,12 @@ fn create_child_sa_is_refused_without_harm() {
     });
     assert_eq!(
         ask(&mut sim, &east, new),
-        ["CREATE_CHILD_SA response 2 N(NO_ADDITIONAL_SAS)"]
+        ["CREATE_CHILD_SA response 2 N(TS_UNACCEPTABLE)"]
     );
     let known = east.message(exchange, false, 3, rekey(peers));
     assert_eq!(
         ask(&mut sim, &east, known),
-        ["CREATE_CHILD_SA response 3 N(NO_ADDITIONAL_SAS)"]
+        ["CREATE_CHILD_SA response 3 N(TS_UNACCEPTABLE)"]
     );
     //= rfc7296#2.25
     //= type=test
@@ -293,6 +296,47 @@ fn create_child_sa_is_refused_without_harm() {
     assert_eq!(
         ask(&mut sim, &east, closing),
         ["CREATE_CHILD_SA response 6 N(TEMPORARY_FAILURE)"]
+    );
+}
+
+//= rfc7296#2.25
+//= type=test
+//# A peer that receives a CHILD_SA_NOT_FOUND notification
+//# SHOULD silently delete the Child SA (if it still exists) and send a
+//# request to create a new Child SA from scratch (if the Child SA does
+//# not yet exist).
+#[test]
+fn what_the_peer_has_lost_is_removed_in_silence() {
+    let (mut sim, _, mut west) = established();
+    let (_, child) = ids(&sim, 0);
+    let spi = sim.nodes[0].plane.installed[&child].spi_in;
+    sim.act(0, |endpoint, now| endpoint.rekey_child(now, child));
+    sim.run_for(s(0));
+    sim.sent();
+    let octets = Spi(spi).to_bytes();
+    let answer = west.message(ExchangeType::CREATE_CHILD_SA, true, 2, |payloads| {
+        payloads.notify(&Notify {
+            protocol: ProtocolId::ESP,
+            spi: &octets,
+            kind: NotifyType::CHILD_SA_NOT_FOUND,
+            data: &[],
+        });
+    });
+    assert_eq!(ask(&mut sim, &west, answer), [""; 0]);
+    sim.run_for(s(0));
+    assert!(sim.nodes[0].plane.installed.is_empty());
+    assert!(sim.nodes[0].plane.reserved.is_empty());
+    assert!(matches!(
+        sim.nodes[0].events.last(),
+        Some(Event::ChildClosed {
+            reason: ChildCloseReason::UnknownToPeer,
+            ..
+        })
+    ));
+    assert_eq!(
+        sim.nodes[0].endpoint.ike_sas().count(),
+        1,
+        "the IKE SA stands"
     );
 }
 

@@ -11,5 +11,6 @@ mod intermediate;
 mod narrowing;
 mod nat;
 mod pair;
+mod rekey;
 mod sim;
 mod simulation;

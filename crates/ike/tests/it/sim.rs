@@ -43,6 +43,8 @@ impl Directory for Book {
 #[derive(Default)]
 pub struct Plane {
     pub installed: BTreeMap<ChildSaId, ChildInstall>,
+    /// Those on which it may send, the youngest last: that one is used.
+    pub sending: Vec<ChildSaId>,
     /// SPIs that are reserved and not installed.
     pub reserved: BTreeMap<u32, ChildSaId>,
     next_spi: u32,
@@ -72,8 +74,25 @@ impl Plane {
                 if self.refuse_install {
                     return refused("table full");
                 }
+                let predecessor = install.replaces.map(|old| self.installed.get(&old));
+                assert!(
+                    install.outbound || predecessor.is_some(),
+                    "nothing to send on"
+                );
+                if install.outbound {
+                    self.sending.push(install.child);
+                }
                 let old = self.installed.insert(install.child, *install);
                 assert!(old.is_none(), "installed twice");
+                Answer::Done
+            }
+            Request::ActivateOutbound { child, .. } => {
+                assert!(
+                    self.installed.contains_key(&child),
+                    "activated what is not there"
+                );
+                assert!(!self.sending.contains(&child), "activated twice");
+                self.sending.push(child);
                 Answer::Done
             }
             Request::RemoveChild {
@@ -87,6 +106,7 @@ impl Plane {
                     .remove(&child)
                     .expect("removed what is not there");
                 assert_eq!((removed.spi_in, removed.spi_out), (spi_in, spi_out));
+                self.sending.retain(|other| *other != child);
                 Answer::Done
             }
             Request::ReleaseSpi { child, spi, .. } => {
@@ -605,6 +625,14 @@ impl Sim {
             known.sort();
             let installed: Vec<_> = node.plane.installed.keys().copied().collect();
             assert_eq!(known, installed, "{}: endpoint and plane differ", node.name);
+            let mut sending = node.plane.sending.clone();
+            sending.sort();
+            assert_eq!(sending, installed, "{}: some only receive", node.name);
+            assert!(
+                node.endpoint.child_sas().all(|c| c.outbound),
+                "{}: endpoint and plane differ in what they send on",
+                node.name
+            );
             assert_eq!(node.endpoint.half_open(), 0);
             assert_eq!(
                 node.endpoint.size(),
@@ -626,6 +654,17 @@ fn assert_life_cycles(node: &Node) {
         match event {
             Event::IkeEstablished { ike, .. } => assert_eq!(ikes.insert(*ike, name), None),
             Event::IkeFailed { ike, .. } => assert_eq!(ikes.insert(*ike, name), None),
+            Event::ChildrenMoved { from, to, children } => {
+                assert_eq!(ikes.get(from), Some(&"ike_established"));
+                assert_eq!(ikes.get(to), Some(&"ike_established"));
+                for child in children {
+                    // One that is being installed has not been told of.
+                    if let Some(owner) = owners.get_mut(child) {
+                        assert_eq!(*owner, *from);
+                        *owner = *to;
+                    }
+                }
+            }
             Event::IkeClosed { ike, .. } => {
                 assert_eq!(ikes.insert(*ike, name), Some("ike_established"));
                 for (child, owner) in &owners {

@@ -87,6 +87,10 @@ fn random_worlds() {
         "child_closed deleted_by_us",
         "child_closed deleted_by_peer",
         "child_closed ike_sa_closed",
+        "child_closed rekeyed",
+        "child_closed redundant",
+        "ike_closed rekeyed",
+        "children_moved",
         "peer_moved",
         "fragmented",
         "fragments_incomplete",
@@ -104,6 +108,8 @@ fn full_name(event: &Event) -> String {
         Event::ChildFailed { reason, .. } => reason.name(),
         Event::ChildClosed { reason, .. } => reason.name(),
         Event::Rejected { reason, .. } => reason.name(),
+        Event::IkeRekeyFailed { reason, .. } => reason.name(),
+        Event::ChildRekeyFailed { reason, .. } => reason.name(),
         _ => return event.name().to_owned(),
     };
     format!("{} {reason}", event.name())
@@ -222,7 +228,7 @@ fn disturb(sim: &mut Sim, roll: &mut impl FnMut(u64) -> u64) {
     let node = roll(2) as usize;
     let ike = sim.nodes[node].endpoint.ike_sas().next().map(|sa| sa.id);
     let child = sim.nodes[node].endpoint.child_sas().next().map(|sa| sa.id);
-    match roll(11) {
+    match roll(18) {
         0 => {
             sim.initiate(0, WEST);
         }
@@ -253,6 +259,28 @@ fn disturb(sim: &mut Sim, roll: &mut impl FnMut(u64) -> u64) {
         8 => sim.crash(node),
         9 => sim.nodes[node].plane.refuse_install = roll(2) == 0,
         10 => sim.nodes[node].plane.refuse_spi = roll(2) == 0,
+        11..=13 => {
+            if let Some(child) = child {
+                sim.act(node, |endpoint, now| endpoint.rekey_child(now, child));
+            }
+        }
+        14..=16 => {
+            if let Some(ike) = ike {
+                sim.act(node, |endpoint, now| endpoint.rekey_ike(now, ike));
+            }
+        }
+        17 => {
+            if let Some(ike) = ike {
+                let config = sim.nodes[node].book.peers[0].children[0].clone();
+                let request = ChildRequest {
+                    config,
+                    acquire: None,
+                };
+                sim.act(node, |endpoint, now| {
+                    endpoint.create_child(now, ike, request)
+                });
+            }
+        }
         _ => {}
     }
 }

@@ -3,13 +3,12 @@
 use std::time::Instant;
 
 use cygnet_crypto::SecretBytes;
-use cygnet_ipsec::Protocol;
 use cygnet_wire::{
     AuthMethodId, ExchangeType, IdType, Notify, NotifyType, PayloadChain, PayloadType,
 };
 
 use super::{child_failed, is_heeded};
-use crate::child::{ChildSa, ChildState, NotAccepted, Offer, Wanted};
+use crate::child::{ChildSa, ChildState, Fresh, KeySource, NotAccepted, Offer, Wanted};
 use crate::config::Uniqueness;
 use crate::contents::{Contents, Unreadable};
 use crate::context::{Context, InitialContact, Undo};
@@ -19,7 +18,8 @@ use crate::exchange::auth_lifetime;
 use crate::exchange::ike_sa_init::Handshake;
 use crate::identity::Identity;
 use crate::info::Role;
-use crate::io::{Answer, Refusal, RefusalKind, Request, RequestId};
+use crate::io::{Answer, Refusal, RefusalKind, RequestId};
+use crate::proposal::ChildExchange;
 use crate::reason::{AuthFailure, ChildFailure, FailureReason, Party};
 use crate::sa::{Core, State};
 
@@ -75,7 +75,7 @@ impl SpiWanted {
         }
         match answer {
             Answer::Spi(spi) => {
-                let offer = self.wanted.offer(core, spi);
+                let offer = self.wanted.offer(core, spi, ChildExchange::IkeAuth);
                 send(core, cx, self.handshake, Some(offer))
             }
             Answer::Failed(refusal) => self.refused(core, cx, refusal),
@@ -128,17 +128,8 @@ impl SpiWanted {
 
 /// Gives back the SPI of a child SA that is not to be, and reports why.
 fn give_up_child(core: &Core, cx: &mut Context<'_>, offer: Offer, reason: ChildFailure) {
-    let (local, remote) = core.addresses();
-    let (child, spi) = (offer.wanted.id, offer.spi);
-    let protocol = Protocol::Esp;
-    cx.request_unheard(Request::ReleaseSpi {
-        child,
-        local,
-        remote,
-        spi,
-        protocol,
-    });
-    child_failed(core, cx, child, Some(offer.wanted.config), reason);
+    cx.request_unheard(offer.release(core));
+    child_failed(core, cx, offer.wanted.id, Some(offer.wanted.config), reason);
 }
 
 /// Neither the IKE SA nor its child SA has come about.
@@ -209,7 +200,7 @@ fn send(
         }
         payloads.auth(AuthMethodId::SHARED_KEY, &auth);
         if let Some(offer) = &offer {
-            offer.write(payloads);
+            offer.write(Fresh::default(), payloads);
         }
     });
     match sent {
@@ -280,7 +271,13 @@ impl AuthSent {
             match offer.accept(core, &contents) {
                 Ok(agreed) => {
                     let id = offer.wanted.id;
-                    let install = agreed.install(core, id, &established.channel.sk_d, &ni, &nr);
+                    let source = KeySource {
+                        sk_d: &established.channel.sk_d,
+                        secrets: &[],
+                        ni: &ni,
+                        nr: &nr,
+                    };
+                    let install = agreed.install(core, id, None, true, source);
                     let request = cx.request(core.id, install);
                     let doomed = None;
                     let state = ChildState::Installing { request, doomed };
@@ -289,6 +286,9 @@ impl AuthSent {
                         state,
                         established: None,
                         agreed,
+                        replaces: None,
+                        outbound: true,
+                        redundant: None,
                     });
                 }
                 Err(NotAccepted {

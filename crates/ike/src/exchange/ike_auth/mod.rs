@@ -4,7 +4,7 @@ mod initiator;
 mod responder;
 
 pub(crate) use initiator::{AuthSent, SpiWanted, begin};
-pub(crate) use responder::{AuthAwaited, ChildPending};
+pub(crate) use responder::{AuthAwaited, ChildPending, choose_child};
 
 use std::sync::Arc;
 

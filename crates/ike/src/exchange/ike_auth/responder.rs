@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use cygnet_crypto::{IkeProposal, IkeSuite, SecretBytes};
+use cygnet_crypto::SecretBytes;
 use cygnet_wire::{
     AuthMethodId, ExchangeType, IdType, Notify, NotifyType, PayloadChain, PayloadType,
 };
 
 use super::{child_failed, is_heeded};
-use crate::child::{ChildSa, ChildState, Chosen, Refused};
+use crate::child::{ChildSa, ChildState, Chosen, Fresh, KeySource, Refused};
 use crate::config::{PeerConfig, Uniqueness};
 use crate::contents::{Contents, Unreadable};
 use crate::context::{Context, InitialContact, Path, Undo};
@@ -19,7 +19,7 @@ use crate::exchange::ike_sa_init::Handshake;
 use crate::identity::Identity;
 use crate::info::Role;
 use crate::io::{Answer, ChildSaId, Event, Refusal, RefusalKind, RequestId};
-use crate::proposal::allows_additional;
+use crate::proposal::{ChildExchange, allows};
 use crate::reason::{AuthFailure, ChildFailure, CloseReason, FailureReason, Party};
 use crate::sa::{Core, State};
 
@@ -138,7 +138,7 @@ impl AuthAwaited {
         let child_id = ChildSaId(cx.shared.fresh_id());
         let choice = contents
             .sa
-            .map(|_| choose_child(core, child_id, &configs, &contents));
+            .map(|_| choose_child(core, child_id, &configs, &contents, ChildExchange::IkeAuth));
         if let Some(config) = match &choice {
             Some(Ok((config, _))) => Some(config),
             _ => configs.first(),
@@ -212,7 +212,7 @@ impl AuthAwaited {
         let mut configs: Vec<_> = self
             .candidates
             .iter()
-            .filter(|c| c.proposals.iter().any(|p| allows(p, &self.handshake.suite)))
+            .filter(|c| allows(&c.proposals, &self.handshake.suite))
             .filter(|c| c.remote_id.accepts(&remote))
             .cloned()
             .collect();
@@ -319,25 +319,17 @@ fn unwelcome(
     refused.then_some(FailureReason::AlreadyConnected { remote, address })
 }
 
-/// Whether a proposal of ours allows what was chosen.
-fn allows(ours: &IkeProposal, suite: &IkeSuite) -> bool {
-    ours.encryption.contains(&suite.encryption)
-        && suite.integrity.is_none_or(|i| ours.integrity.contains(&i))
-        && ours.prf.contains(&suite.prf)
-        && ours.key_exchange.contains(&suite.key_exchange)
-        && allows_additional(&ours.additional, &suite.additional)
-}
-
 /// The first configuration that can make what the peer asks for, or why the first one cannot.
-fn choose_child(
+pub(crate) fn choose_child(
     core: &Core,
     id: ChildSaId,
     configs: &[Arc<PeerConfig>],
     contents: &Contents<'_>,
+    exchange: ChildExchange,
 ) -> Result<(Arc<PeerConfig>, Chosen), Refused> {
     let mut refusal = None;
     for config in configs {
-        match Chosen::choose(core, id, &config.children, contents) {
+        match Chosen::choose(core, id, &config.children, contents, exchange) {
             Ok(chosen) => return Ok((Arc::clone(config), chosen)),
             Err(refused) => refusal = refusal.or(Some(refused)),
         }
@@ -362,10 +354,16 @@ impl ChildPending {
                 let Handshake {
                     channel, ni, nr, ..
                 } = &self.handshake;
+                let source = KeySource {
+                    sk_d: &channel.sk_d,
+                    secrets: &[],
+                    ni,
+                    nr,
+                };
                 let install =
                     self.chosen
                         .agreed(spi)
-                        .install(core, self.chosen.id, &channel.sk_d, ni, nr);
+                        .install(core, self.chosen.id, None, true, source);
                 self.phase = Phase::Install {
                     request: cx.request(core.id, install),
                     spi,
@@ -379,6 +377,9 @@ impl ChildPending {
                     state: ChildState::Installed,
                     established: Some(cx.now),
                     agreed: self.chosen.agreed(spi),
+                    replaces: None,
+                    outbound: true,
+                    redundant: None,
                 };
                 let Self {
                     handshake,
@@ -509,7 +510,7 @@ fn finish(
             }
             match part {
                 ChildPart::Nothing => {}
-                ChildPart::Made(chosen, spi) => chosen.write(spi, payloads),
+                ChildPart::Made(chosen, spi) => chosen.write(spi, Fresh::default(), payloads),
                 ChildPart::Refused(kind) => {
                     payloads.notify(&Notify::new(kind, &[]));
                 }

@@ -67,6 +67,8 @@ pub(crate) fn begin(
         suite: None,
         created: cx.now,
         established: None,
+        replaces: None,
+        announced: true,
         last_heard: None,
         last_sent: cx.now,
         outgoing: Outgoing::default(),
@@ -90,7 +92,7 @@ pub(crate) fn begin(
             let state = Box::new(InitSent {
                 key,
                 tried: vec![method],
-                offer: ike_offer(&core.config.proposals),
+                offer: ike_offer(&core.config.proposals, None),
                 nonce: cx.random(),
                 nat_hashes,
                 cookie: None,

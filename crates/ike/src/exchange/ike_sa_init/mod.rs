@@ -6,7 +6,7 @@ mod responder;
 pub(crate) use initiator::{InitSent, begin};
 pub(crate) use responder::{InitRequest, Verdict};
 
-use cygnet_crypto::{AuthKey, IkeSuite, SharedSecret, SkD, Skeyseed};
+use cygnet_crypto::{AuthKey, IkeKeys, IkeSuite, SharedSecret, SkD, Skeyseed};
 use cygnet_wire::{IkeSpi, NotifyType};
 
 use crate::channel::Channel;
@@ -22,7 +22,7 @@ use crate::nat;
 //# IKEv2 MUST be randomly chosen, MUST be at least 128 bits in size, and
 //# MUST be at least half the key size of the negotiated pseudorandom
 //# function (PRF).
-const NONCE_LEN: usize = 32;
+pub(crate) const NONCE_LEN: usize = 32;
 
 /// What IKE_SA_INIT leaves for what follows.
 #[derive(Debug)]
@@ -45,6 +45,24 @@ pub(crate) struct Handshake {
     pub(crate) peer_childless: bool,
     role: Role,
     spis: Spis,
+}
+
+/// The keys of an IKE SA for the log of keys.
+pub(crate) fn key_log(
+    initiator_spi: IkeSpi,
+    responder_spi: IkeSpi,
+    keys: &IkeKeys,
+    suite: &IkeSuite,
+) -> Box<IkeKeyLog> {
+    Box::new(IkeKeyLog {
+        initiator_spi,
+        responder_spi,
+        sk_ei: keys.sk_ei.clone(),
+        sk_er: keys.sk_er.clone(),
+        sk_ai: keys.sk_ai.clone(),
+        sk_ar: keys.sk_ar.clone(),
+        suite: *suite,
+    })
 }
 
 /// The SPIs of the IKE SA.
@@ -91,17 +109,7 @@ fn expand(
     let (ni, nr) = nonces;
     let keys = seed.expand(&suite, ni, nr, spis.initiator.0, spis.responder.0);
     let channel = Channel::new(role, &suite, &keys).ok()?;
-    let log = log.then(|| {
-        Box::new(IkeKeyLog {
-            initiator_spi: spis.initiator,
-            responder_spi: spis.responder,
-            sk_ei: keys.sk_ei.clone(),
-            sk_er: keys.sk_er.clone(),
-            sk_ai: keys.sk_ai.clone(),
-            sk_ar: keys.sk_ar.clone(),
-            suite,
-        })
-    });
+    let log = log.then(|| key_log(spis.initiator, spis.responder, &keys, &suite));
     Some(Keys {
         channel,
         sk_pi: keys.sk_pi,

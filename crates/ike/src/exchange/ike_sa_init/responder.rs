@@ -261,6 +261,8 @@ impl<'a> InitRequest<'a> {
             remote_id: None,
             created: cx.now,
             established: None,
+            replaces: None,
+            announced: true,
             last_heard: None,
             last_sent: cx.now,
             outgoing: Outgoing::default(),

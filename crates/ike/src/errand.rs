@@ -1,0 +1,172 @@
+//! Requests of ours on an established IKE SA: those that wait for the window, and the one that is under way
+//! (RFC 7296 §2.3).
+
+use std::time::{Duration, Instant};
+
+use cygnet_wire::{Notify, NotifyType, PayloadWriter, ProtocolId, Spi};
+
+use crate::child::{ChildSa, Wanted};
+use crate::context::Context;
+use crate::exchange::create_child_sa::{CreatingChild, RekeyingIke, SpiWanted};
+use crate::io::ChildSaId;
+use crate::reason::CloseReason;
+
+/// The first wait after TEMPORARY_FAILURE. It doubles, up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+
+/// The longest wait after TEMPORARY_FAILURE.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// How long a peer may go on to say TEMPORARY_FAILURE.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Something that we want to say.
+#[derive(Debug)]
+pub(crate) enum Errand {
+    /// An empty INFORMATIONAL (RFC 7296 §2.4).
+    Liveness,
+    /// Delete a child SA.
+    DeleteChild(ChildSaId),
+    /// Delete a child SA that only the peer believes in, by our SPI.
+    DeleteSpi(u32),
+    /// Delete the IKE SA.
+    DeleteIke(CloseReason),
+    /// Tell the peer of a problem.
+    Complain {
+        kind: NotifyType,
+        spi: Option<u32>,
+        data: Vec<u8>,
+    },
+    /// A CREATE_CHILD_SA.
+    Create(Plan),
+}
+
+impl Errand {
+    /// The payloads of those that are INFORMATIONAL.
+    pub(crate) fn write(&self, children: &[ChildSa], payloads: &mut PayloadWriter<'_>) {
+        match self {
+            Self::Liveness | Self::Create(_) => {}
+            Self::DeleteChild(id) => {
+                let spis: Vec<_> = children
+                    .iter()
+                    .filter(|child| child.id == *id)
+                    .map(|child| Spi(child.agreed.spi_in))
+                    .collect();
+                payloads.delete(ProtocolId::ESP, &spis);
+            }
+            Self::DeleteSpi(spi) => {
+                payloads.delete(ProtocolId::ESP, &[Spi(*spi)]);
+            }
+            Self::DeleteIke(_) => {
+                payloads.delete_ike();
+            }
+            Self::Complain { kind, spi, data } => {
+                let octets = spi.map(|spi| Spi(spi).to_bytes());
+                let mut notify = Notify::new(*kind, data);
+                if let Some(octets) = &octets {
+                    notify.protocol = ProtocolId::ESP;
+                    notify.spi = octets;
+                }
+                payloads.notify(&notify);
+            }
+        }
+    }
+}
+
+/// A CREATE_CHILD_SA that we want to make.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) what: What,
+    pub(crate) patience: Patience,
+}
+
+/// What a CREATE_CHILD_SA is for.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// A further child SA.
+    Child(Wanted),
+    /// A successor of a child SA.
+    Rekey(ChildSaId),
+    /// A successor of the IKE SA.
+    Ike,
+}
+
+impl Plan {
+    pub(crate) fn new(what: What) -> Self {
+        let patience = Patience::default();
+        Self { what, patience }
+    }
+}
+
+/// How often and since when the peer has put us off.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Patience {
+    since: Option<Instant>,
+    times: u32,
+}
+
+impl Patience {
+    /// When to ask again after one more TEMPORARY_FAILURE; `None`: the peer has had its chances.
+    //= rfc7296#2.25
+    //# When a peer receives a TEMPORARY_FAILURE
+    //# notification, it MUST NOT immediately retry the operation; it MUST
+    //# wait so that the sender may complete whatever operation caused the
+    //# temporary condition.  The recipient MAY retry the request one or more
+    //# times over a period of several minutes.
+    pub(crate) fn wait(&mut self, cx: &mut Context<'_>) -> Option<Instant> {
+        let since = *self.since.get_or_insert(cx.now);
+        if cx.now.saturating_duration_since(since) >= PATIENCE {
+            return None;
+        }
+        let longest = FIRST_WAIT
+            .saturating_mul(1 << self.times.min(4))
+            .min(LONGEST_WAIT);
+        self.times = self.times.saturating_add(1);
+        // Between half and the whole of it, so that two ends that block each other do not go on to do so.
+        let random = u32::from(u16::from_be_bytes(cx.random()));
+        let half = longest / 2;
+        Some(cx.now + half + half / 65_536 * random)
+    }
+}
+
+/// An errand that waits for its time.
+#[derive(Debug)]
+pub(crate) struct Later {
+    pub(crate) at: Instant,
+    pub(crate) plan: Plan,
+}
+
+/// The request that is under way.
+#[derive(Debug)]
+pub(crate) enum Current {
+    /// An INFORMATIONAL.
+    Informational(Errand),
+    /// Before CREATE_CHILD_SA: the data plane has been asked for an SPI.
+    SpiWanted(Box<SpiWanted>),
+    /// CREATE_CHILD_SA for a child SA.
+    Child(Box<CreatingChild>),
+    /// CREATE_CHILD_SA for a successor of the IKE SA.
+    Ike(Box<RekeyingIke>),
+}
+
+impl Current {
+    /// Whether it is about this child SA: its deletion or its renewal.
+    pub(crate) fn concerns(&self, id: ChildSaId) -> bool {
+        match self {
+            Self::Informational(Errand::DeleteChild(child)) => *child == id,
+            Self::SpiWanted(wanted) => wanted.replaces == Some(id),
+            Self::Child(creating) => creating.replaces == Some(id),
+            Self::Informational(_) | Self::Ike(_) => false,
+        }
+    }
+
+    /// Whether a child SA is being made, renewed or deleted.
+    pub(crate) fn is_about_children(&self) -> bool {
+        matches!(
+            self,
+            Self::SpiWanted(_)
+                | Self::Child(_)
+                | Self::Informational(Errand::DeleteChild(_) | Errand::DeleteSpi(_))
+        )
+    }
+}

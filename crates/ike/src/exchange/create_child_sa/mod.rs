@@ -1,0 +1,188 @@
+//! CREATE_CHILD_SA: further child SAs, and successors of child SAs and of the IKE SA
+//! (RFC 7296 §1.3, §2.8, §2.17, §2.18, §2.25).
+//!
+//! Both ends may begin, also at the same time and for the same SA. What then holds:
+//!
+//! * Child SA: the exchange with the lowest of the four nonces has made a redundant child SA, which its initiator
+//!   deletes; the initiator of the other exchange deletes the old child SA (§2.8.1).
+//! * IKE SA: the same, and the child SAs go to the successor that stays (§2.8.2). Until it is known which one that is,
+//!   they stay with the old IKE SA.
+//! * Different things at once: whoever is asked for something that his own exchange stands in the way of says
+//!   TEMPORARY_FAILURE (§2.25).
+
+mod child_initiator;
+mod child_responder;
+mod ike_rekey;
+
+use std::sync::Arc;
+
+use cygnet_crypto::KeyExchange;
+use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType, ProtocolId};
+
+pub(crate) use child_initiator::{CreatingChild, SpiWanted, cancel, on_child_response, on_spi};
+pub(crate) use child_responder::{Answering, on_plane};
+pub(crate) use ike_rekey::{RekeyingIke, on_ike_response};
+
+use super::ike_auth;
+use crate::child::ChildState;
+use crate::config::ChildConfig;
+use crate::contents::Contents;
+use crate::context::{Context, Heir, Path};
+use crate::errand::{Current, Plan, What};
+use crate::established::{Established, Standing};
+use crate::io::{ChildSaId, Event};
+use crate::reason::ChildFailure;
+use crate::sa::{Core, State};
+
+/// The peer has renewed the same SA while our request for it was under way.
+#[derive(Debug)]
+pub(crate) struct Crossing<T> {
+    /// What the peer has made.
+    pub(crate) other: T,
+    /// The lower one of the nonces of that exchange.
+    pub(crate) lowest: Vec<u8>,
+}
+
+impl<T> Crossing<T> {
+    /// Whether an exchange with these nonces is the one whose outcome is redundant.
+    //= rfc7296#2.8.1
+    //# If redundant SAs are created through such a collision, the SA
+    //# created with the lowest of the four nonces used in the two exchanges
+    //# SHOULD be closed by the endpoint that created it.
+    fn beats(&self, ni: &[u8], nr: &[u8]) -> bool {
+        // Octet by octet, and the end of a nonce is lower than any octet: so slices are compared.
+        ni.min(nr) < self.lowest.as_slice()
+    }
+}
+
+/// Begins what we want, as far as it is still to be had.
+pub(crate) fn begin(
+    established: &mut Established,
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    plan: Plan,
+) {
+    let Plan { what, patience } = plan;
+    match what {
+        What::Child(wanted) => {
+            child_initiator::begin(established, core, cx, wanted, None, patience);
+        }
+        What::Rekey(old) => child_initiator::rekey(established, core, cx, old, patience),
+        What::Ike => ike_rekey::begin(established, core, cx, patience),
+    }
+}
+
+/// Answers a request.
+pub(crate) fn answer(
+    mut established: Box<Established>,
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    contents: &Contents<'_>,
+    back: Path,
+) -> State {
+    if established.standing != Standing::Reigning {
+        return refuse(
+            established,
+            core,
+            cx,
+            back,
+            &Notify::new(NotifyType::TEMPORARY_FAILURE, &[]),
+        );
+    }
+    let (Some(sa), Some(nonce)) = (contents.sa, contents.nonce) else {
+        let detail = "a payload of CREATE_CHILD_SA is missing".to_owned();
+        return established.invalid_syntax(core, cx, ExchangeType::CREATE_CHILD_SA, back, detail);
+    };
+    let proposals = sa.to_proposals();
+    if proposals.iter().any(|p| p.protocol == ProtocolId::IKE) {
+        return ike_rekey::answer(
+            established,
+            core,
+            cx,
+            contents,
+            &proposals,
+            nonce.data(),
+            back,
+        );
+    }
+    match child_responder::consider(&mut established, core, cx, contents, nonce.data(), back) {
+        Ok(()) => established.proceed(core, cx),
+        Err(refusal) => {
+            let notify = Notify {
+                protocol: refusal.spi.map_or(ProtocolId::NONE, |_| ProtocolId::ESP),
+                spi: refusal.spi.unwrap_or_default(),
+                kind: refusal.kind,
+                data: &refusal.data,
+            };
+            refuse(established, core, cx, back, &notify)
+        }
+    }
+}
+
+fn refuse(
+    mut established: Box<Established>,
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    back: Path,
+    notify: &Notify<'_>,
+) -> State {
+    established.respond(core, cx, ExchangeType::CREATE_CHILD_SA, back, |payloads| {
+        payloads.notify(notify);
+    });
+    established.proceed(core, cx)
+}
+
+/// The successor that the peer has made of an IKE SA, if that is about to end and the peer's may take over.
+pub(crate) fn peers_successor(established: &mut Established) -> Option<Heir> {
+    match &mut established.current {
+        Some(Current::Ike(rekeying)) => rekeying.crossing.take().map(|crossing| crossing.other),
+        _ => None,
+    }
+}
+
+/// Lets go of everything that is under way: the IKE SA ends.
+pub(crate) fn abandon(established: &mut Established, core: &Core, cx: &mut Context<'_>) {
+    match established.current.take() {
+        Some(Current::SpiWanted(wanted)) => wanted.abandon(core, cx),
+        Some(Current::Child(creating)) => creating.abandon(core, cx),
+        Some(Current::Ike(rekeying)) => rekeying.abandon(cx),
+        Some(Current::Informational(_)) | None => {}
+    }
+    if let Some(answering) = established.answering.take() {
+        answering.abandon(core, cx);
+    }
+}
+
+/// Reports that a child SA has not come about, or that an old one has no successor.
+pub(crate) fn child_failed(
+    established: &mut Established,
+    core: &Core,
+    cx: &mut Context<'_>,
+    child: ChildSaId,
+    replaces: Option<ChildSaId>,
+    config: Arc<ChildConfig>,
+    reason: ChildFailure,
+) {
+    let Some(old) = replaces else {
+        return ike_auth::child_failed(core, cx, child, Some(config), reason);
+    };
+    cx.shared.children.remove(&child);
+    established.relieve(old);
+    let stands = |state: &ChildState| matches!(state, ChildState::Installed);
+    if established.child(old).is_some_and(|c| stands(&c.state)) {
+        cx.event(Event::ChildRekeyFailed {
+            ike: core.id,
+            child: old,
+            reason,
+        });
+    }
+}
+
+/// Another method that the peer asks for, if it is one that we allow and have not tried: so each is tried once.
+fn other_method(
+    wanted: KeId,
+    tried: &[KeyExchange],
+    allowed: impl Fn(&KeyExchange) -> bool,
+) -> Option<KeyExchange> {
+    KeyExchange::from_iana(wanted.0).filter(|method| allowed(method) && !tried.contains(method))
+}
