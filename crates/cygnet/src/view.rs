@@ -122,11 +122,11 @@ fn ike_sa(out: &mut String, ike: &Value) {
         text(ike, "initiator_spi"),
         text(ike, "responder_spi"),
         text(ike, "suite"),
-        if ike["fragmentation"] == true {
-            ", fragmentation"
-        } else {
-            ""
-        },
+        ["fragmentation", "mobike"]
+            .into_iter()
+            .filter(|field| ike[*field] == true)
+            .map(|field| format!(", {field}"))
+            .collect::<String>(),
     );
     let renewal = [("rekeyed", "rekey_in"), ("ends", "expires_in")]
         .into_iter()

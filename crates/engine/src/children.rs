@@ -449,7 +449,7 @@ impl Engine {
                 self.on_auth_lifetime(now, ike, lifetime);
             }
             // What is only said to be gone, after its failure was told.
-            E::PeerMoved { ike, .. } => {
+            E::Moved { ike, .. } => {
                 let ike = *ike;
                 self.note(event);
                 self.follow(now, ike);
@@ -480,7 +480,7 @@ impl Engine {
             | E::IkeRekeyFailed { ike, .. }
             | E::ChildRekeyFailed { ike, .. }
             | E::Retransmitting { ike, .. }
-            | E::PeerMoved { ike, .. }
+            | E::Moved { ike, .. }
             | E::AuthLifetime { ike, .. }
             | E::PeerComplaint { ike, .. } => Some(*ike),
             E::Rejected { .. } => None,

@@ -143,6 +143,8 @@ pub struct IkeOptions {
     pub fragmentation: Fragmentation,
     /// See [`PeerConfig::fragment_size`](cygnet_ike::PeerConfig::fragment_size).
     pub fragment_size: u16,
+    /// The SAs go on at another address if theirs is lost (`mobike`).
+    pub mobike: bool,
     /// Whether a NAT in front of us gets keepalives (`nat-keepalive`).
     pub nat_keepalive: bool,
     /// Hard lifetime of the IKE SA (`ikelifetime`).

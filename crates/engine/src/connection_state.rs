@@ -123,6 +123,8 @@ pub(crate) struct State {
     pub(crate) last_failure: Option<LastFailure>,
     /// Its trap was given up after a failure (`failureshunt=passthrough`).
     pub(crate) released: bool,
+    /// The address that it was oriented by is lost, and its SAs have gone on elsewhere.
+    pub(crate) adrift: bool,
     /// No longer in the configuration; forgotten when nothing of it is left.
     pub(crate) unloaded: bool,
 }

@@ -149,6 +149,7 @@ pub(crate) fn build(
         force_encapsulation: connection.ike.encapsulation,
         fragmentation: connection.ike.fragmentation,
         fragment_size: connection.ike.fragment_size,
+        mobike: connection.ike.mobike && connection.kind == ConnectionKind::Tunnel,
         nat_keepalive: connection.ike.nat_keepalive,
         children: vec![child.clone()],
         lifetime: Some(connection.ike.lifetime),

@@ -485,6 +485,7 @@ impl Engine {
         for id in replaced {
             self.unload(now, id);
         }
+        self.tell_addresses(now);
         self.refresh_directory();
         self.drain_endpoint(now);
         Ok(())

@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use cygnet_ike::{ChildSaId, IkeSaId};
 use cygnet_ipsec::{Command, Direction, Encap, EncapKind, Mapping, Mode, MoveSa, SaId};
+use ipnet::IpNet;
 
+use crate::connection_state::ConnectionId;
 use crate::engine::Engine;
 use crate::event::Event;
 use crate::io::Plane;
@@ -60,6 +62,50 @@ impl Engine {
         }
     }
 
+    /// Tells the IKE SAs at which addresses this host may be reached: not those that only protected traffic has.
+    pub(crate) fn tell_addresses(&mut self, now: Instant) {
+        let oriented = self.connections.values().filter_map(|c| {
+            let oriented = c.oriented.as_ref().ok()?;
+            Some((&c.config, oriented))
+        });
+        let mut inner = Vec::new();
+        for (config, oriented) in oriented {
+            let (own, _) = oriented.orientation.ends(config);
+            inner.extend(own.source_ips.iter().copied().map(IpNet::from));
+            // All that there is names nothing in particular, and a host is its own outer address.
+            let nets = oriented.selectors.iter().map(|s| s.src);
+            inner.extend(nets.filter(|net| {
+                net.prefix_len() > 0 && *net != IpNet::from(oriented.orientation.local)
+            }));
+        }
+        let listen = &self.setup.listen;
+        let outer = self.known.ours.iter().copied().filter(|address| {
+            (listen.is_empty() || listen.contains(address))
+                && !inner.iter().any(|net| net.contains(address))
+        });
+        let outer = outer.collect();
+        self.endpoint.set_addresses(now, outer);
+    }
+
+    /// Whether a connection has SAs that go on without the address that it has lost.
+    pub(crate) fn is_mobile(&self, id: ConnectionId) -> bool {
+        self.mobile_ike(id).is_some()
+    }
+
+    /// Where SAs of a connection have gone: our address.
+    pub(crate) fn gone_to(&self, id: ConnectionId) -> Option<IpAddr> {
+        self.mobile_ike(id).map(|info| info.local.ip())
+    }
+
+    fn mobile_ike(&self, id: ConnectionId) -> Option<cygnet_ike::IkeSaInfo> {
+        let c = self.connections.get(&id)?;
+        c.children
+            .iter()
+            .filter_map(|child| self.endpoint.child_sa(*child))
+            .filter_map(|child| self.endpoint.ike_sa(child.ike))
+            .find(|ike| ike.mobike)
+    }
+
     /// Brings the child SAs of an IKE SA to where it is.
     pub(crate) fn follow(&mut self, now: Instant, ike: IkeSaId) {
         let children = self.endpoint.ike_sa(ike).map(|info| info.children);
@@ -77,7 +123,10 @@ impl Engine {
         let Some(record) = self.children.get_mut(&child) else {
             return;
         };
-        if record.ends == ends || record.installed_sas < 2 || record.departure.is_some() {
+        // One that is not sent on yet has its outbound SA still to be installed.
+        let installed =
+            record.installed_sas == 2 || record.deferred.is_some() && record.installed_sas == 1;
+        if record.ends == ends || !installed || record.departure.is_some() {
             return;
         }
         if info.mode == Mode::Transport && record.ends.addresses() != ends.addresses() {
@@ -97,21 +146,25 @@ impl Engine {
         }
         let [inbound, outbound] = former;
         let encap = ends.encap();
+        let outbound = MoveSa {
+            id: outbound,
+            src: ends.local,
+            dst: ends.remote,
+            encap,
+        };
         // The peer's packets come from there already.
-        let mut commands = vec![
-            Command::MoveSa(MoveSa {
-                id: inbound,
-                src: ends.remote,
-                dst: ends.local,
-                encap,
-            }),
-            Command::MoveSa(MoveSa {
-                id: outbound,
-                src: ends.local,
-                dst: ends.remote,
-                encap,
-            }),
-        ];
+        let mut commands = vec![Command::MoveSa(MoveSa {
+            id: inbound,
+            src: ends.remote,
+            dst: ends.local,
+            encap,
+        })];
+        match &mut record.deferred {
+            Some(sa) => {
+                (sa.id.dst, sa.src, sa.encap) = (outbound.dst, outbound.src, outbound.encap)
+            }
+            None => commands.push(Command::MoveSa(outbound)),
+        }
         if before.addresses() != ends.addresses() {
             let shared = self.policies.entry(plane).or_default();
             for key in policies {

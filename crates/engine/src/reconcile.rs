@@ -63,6 +63,7 @@ impl Engine {
             retry_at: None,
             last_failure: None,
             released: false,
+            adrift: false,
             unloaded: false,
         };
         self.reqids.assign(reqid, id);
@@ -193,6 +194,7 @@ impl Engine {
         let Some(c) = self.connections.get_mut(&id) else {
             return;
         };
+        c.adrift = false;
         if let Err(reason) = &oriented
             && c.oriented.as_ref().err() != Some(reason)
         {
@@ -303,10 +305,18 @@ impl Engine {
             })
             .map(|(id, _)| *id)
             .collect();
+        self.tell_addresses(now);
+        self.drain_endpoint(now);
         for id in lost {
+            let mobile = self.is_mobile(id);
             let Some(c) = self.connections.get_mut(&id) else {
                 continue;
             };
+            if mobile {
+                // When it has no SAs any more, another address will be looked for.
+                c.adrift = true;
+                continue;
+            }
             let intent = c.intent;
             // The trap stays: what is to be protected must not find its way in clear meanwhile.
             c.oriented = Err(Unoriented::NotOurs);
@@ -339,6 +349,7 @@ impl Engine {
                 self.timers.clear(Timer::Retry(id));
             }
         }
+        self.tell_addresses(now);
         self.refresh_directory();
         for id in ids {
             self.reconcile(now, id);
@@ -347,6 +358,14 @@ impl Engine {
 
     /// Takes the next step from what is to what should be.
     pub(crate) fn reconcile(&mut self, now: Instant, id: ConnectionId) {
+        let anchored = self
+            .connections
+            .get(&id)
+            .is_some_and(|c| c.adrift && c.children.is_empty() && c.negotiating.is_none());
+        if anchored {
+            self.orient(id);
+            self.refresh_directory();
+        }
         let Some(c) = self.connections.get(&id) else {
             return;
         };
@@ -399,6 +418,7 @@ impl Engine {
         id: ConnectionId,
         acquire: Option<AcquireHint>,
     ) {
+        let gone_to = self.gone_to(id);
         let Some(c) = self.connections.get_mut(&id) else {
             return;
         };
@@ -412,7 +432,10 @@ impl Engine {
             config: oriented.child.clone(),
             acquire,
         };
-        let local = SocketAddr::new(oriented.orientation.local, peer.local_port);
+        let local = gone_to
+            .filter(|_| c.adrift)
+            .unwrap_or(oriented.orientation.local);
+        let local = SocketAddr::new(local, peer.local_port);
         let remote = SocketAddr::new(remote, peer.remote_port);
         let ike = self
             .endpoint

@@ -94,6 +94,8 @@ pub struct IkeStatus {
     pub nat_local: bool,
     /// A NAT was found in front of the peer.
     pub nat_remote: bool,
+    /// Both ends have agreed that the SAs may move to other addresses.
+    pub mobike: bool,
     /// Both ends can put messages together from fragments.
     pub fragmentation: bool,
     /// Time since authentication.
@@ -256,6 +258,7 @@ impl Engine {
             suite: info.suite.as_ref().map(ToString::to_string),
             nat_local: info.nat.local,
             nat_remote: info.nat.remote,
+            mobike: info.mobike,
             fragmentation: info.fragmentation,
             established: since(info.established),
             last_heard: since(info.last_heard),

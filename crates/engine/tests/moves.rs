@@ -6,11 +6,11 @@ mod network;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use cygnet_engine::{Event, Plane, PlaneChoice, StartAction};
+use cygnet_engine::{Event, Input, Plane, PlaneChoice, StartAction};
 use cygnet_ike::Encapsulation;
 use cygnet_ipsec::{Command, CommandError, Mapping, Outbound, Sa, SaDirection};
 use cygnet_kernel::sadb::SadbEvent;
-use network::{EAST, Network, WEST, connection, packet, set};
+use network::{EAST, Network, WEST, connection, ip, packet, set};
 
 const PLANES: [(PlaneChoice, Plane); 2] = [
     (PlaneChoice::Kernel, Plane::Kernel),
@@ -144,9 +144,7 @@ fn an_acquire_of_a_policy_whose_sa_has_just_left_asks_for_nothing() {
             .map(|_| Ok(cygnet_ipsec::Reply::Done))
             .collect();
         let answer = cygnet_engine::Answer::Executed(results);
-        net.east()
-            .engine
-            .handle(now, cygnet_engine::Input::Answer { id, answer });
+        net.east().engine.handle(now, Input::Answer { id, answer });
         net.release(EAST);
         net.run_for(Duration::from_secs(5));
         assert_eq!(net.status(EAST).ike_sas.len(), 1, "no second one");
@@ -202,5 +200,65 @@ fn a_peer_without_nat_is_not_followed() {
         net.east().database(plane).emit(SadbEvent::Event(event));
         net.settle();
         assert_eq!(sas(&mut net, plane).0, before);
+    }
+}
+
+/// West goes to another address, with everything that is up.
+fn roam(net: &mut Network, to: &[&str]) {
+    let addresses: Vec<_> = to.iter().map(|a| ip(a)).collect();
+    if let Some(first) = addresses.first() {
+        net.west().address = *first;
+    }
+    let now = net.now;
+    net.west().engine.handle(now, Input::Addresses(addresses));
+    net.run_for(Duration::from_secs(2));
+}
+
+#[test]
+fn with_mobike_a_tunnel_outlives_its_address() {
+    for (choice, plane) in PLANES {
+        let mut net = Network::west_and_east();
+        let mut mobile = connection("t", StartAction::Start, choice);
+        mobile.ike.mobike = true;
+        let mut there = mobile.clone();
+        there.start = StartAction::Add;
+        net.load(EAST, set(vec![there], "secret"));
+        net.load(WEST, set(vec![mobile], "secret"));
+        net.run_for(Duration::from_secs(1));
+        net.assert_tunnel(plane);
+        let spis = sas(&mut net, plane).0.id.spi;
+        assert!(net.status(WEST).ike_sas[0].mobike);
+        for addresses in [&["192.0.2.9"][..], &[], &["198.51.100.9", "10.1.0.1"]] {
+            roam(&mut net, addresses);
+        }
+        net.assert_tunnel(plane);
+        assert_eq!(net.state(WEST, "t"), "up");
+        assert_eq!(sas(&mut net, plane).0.id.spi, spis, "the same SAs");
+        for (host, flow) in [(WEST, packet()), (EAST, reply())] {
+            let resolution = net.hosts[host].database(plane).send(&flow);
+            assert!(
+                matches!(resolution.verdict, Outbound::Protect { .. }),
+                "{host} {resolution:?}"
+            );
+        }
+        let outer = sas(&mut net, plane).1.id.dst;
+        assert_eq!(outer, ip("198.51.100.9"), "not where the protected net is");
+
+        // East ends it: now the address that the connection is for is looked for again.
+        let now = net.now;
+        net.east().engine.down(now, "t").expect("it is loaded");
+        net.run_for(Duration::from_secs(5));
+        assert_eq!(net.state(WEST, "t"), "unoriented");
+        assert!(net.west().sas(plane).is_empty());
+        roam(&mut net, &["192.0.2.1"]);
+        net.run_for(Duration::from_secs(120));
+        net.assert_tunnel(plane);
+        let now = net.now;
+        net.west().engine.down(now, "t").expect("it is loaded");
+        net.run_for(Duration::from_secs(5));
+        for host in &mut net.hosts {
+            assert_eq!(host.leftovers(plane), 0, "{}", host.name);
+            assert!(host.protections.is_empty(), "{}", host.name);
+        }
     }
 }

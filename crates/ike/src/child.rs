@@ -122,6 +122,7 @@ impl Agreed {
         } else {
             (keys.responder, keys.initiator)
         };
+        let path = core.child_path();
         Request::InstallChild(Box::new(ChildInstall {
             ike: core.id,
             child,
@@ -129,9 +130,9 @@ impl Agreed {
             outbound,
             config: Arc::clone(&self.config),
             initiator: self.initiator,
-            local: core.path.local,
-            remote: core.path.remote,
-            encapsulated: core.encapsulates(),
+            local: path.local,
+            remote: path.remote,
+            encapsulated: path.encapsulated,
             mode: self.mode,
             protocol: Protocol::Esp,
             suite: self.suite,
@@ -161,6 +162,7 @@ impl ChildSa {
             ts_remote,
             ..
         } = &self.agreed;
+        let path = core.child_path();
         ChildSaInfo {
             id: self.id,
             ike: core.id,
@@ -171,9 +173,9 @@ impl ChildSa {
             suite: *suite,
             spi_in: *spi_in,
             spi_out: *spi_out,
-            local: core.path.local,
-            remote: core.path.remote,
-            encapsulated: core.encapsulates(),
+            local: path.local,
+            remote: path.remote,
+            encapsulated: path.encapsulated,
             ts_local: ts_local.clone(),
             ts_remote: ts_remote.clone(),
             established: self.established,
@@ -195,8 +197,8 @@ impl ChildSa {
         Request::RemoveChild {
             ike: core.id,
             child: self.id,
-            local: core.path.local.ip(),
-            remote: core.path.remote.ip(),
+            local: core.child_path().local.ip(),
+            remote: core.child_path().remote.ip(),
             spi_in: self.agreed.spi_in,
             spi_out: self.agreed.spi_out,
             protocol: Protocol::Esp,

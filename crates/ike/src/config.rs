@@ -48,6 +48,8 @@ pub struct PeerConfig {
     /// Octets of the largest IP datagram, headers included, that a fragmented message is sent in (1280). At least
     /// [`MIN_FRAGMENT_SIZE`], or 0: what RFC 7383 §2.5.1 recommends, 576 for IPv4 and 1280 for IPv6.
     pub fragment_size: u16,
+    /// The SAs may move to other addresses (RFC 4555), if the peer agrees.
+    pub mobike: bool,
     /// Keepalives are sent where there is a NAT in front of us (RFC 3948 §4).
     pub nat_keepalive: bool,
     /// The child SAs that may be made under the IKE SA, best first.
@@ -81,6 +83,7 @@ impl PeerConfig {
             force_encapsulation: Encapsulation::Auto,
             fragmentation: Fragmentation::Yes,
             fragment_size: 1280,
+            mobike: false,
             nat_keepalive: true,
             children: Vec::new(),
             lifetime: None,

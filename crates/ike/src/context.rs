@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) births: Vec<IkeSa>,
     /// What they take over, after that.
     pub(crate) transfers: Vec<Transfer>,
+    /// The addresses at which this host may be reached.
+    pub(crate) addresses: Vec<IpAddr>,
     /// Peers that have told us that they know of no other SA, to be acted on after the call.
     pub(crate) initial_contacts: Vec<InitialContact>,
     /// What incomplete messages cost.
@@ -290,6 +292,13 @@ pub(crate) struct Path {
     pub(crate) remote: SocketAddr,
     /// The local socket carries ESP too: messages need the non-ESP marker.
     pub(crate) marker: bool,
+}
+
+impl Path {
+    /// Our address and the peer's.
+    pub(crate) fn ends(&self) -> (IpAddr, IpAddr) {
+        (self.local.ip(), self.remote.ip())
+    }
 }
 
 /// So many per second, and as many at once.

@@ -269,8 +269,23 @@ impl Endpoint {
         });
     }
 
+    /// The addresses at which this host may be reached by peers, all of them, best first: those that protected traffic
+    /// has are none. IKE SAs that may move (RFC 4555) do so if theirs is gone, and tell their peers what has changed.
+    pub fn set_addresses(&mut self, now: Instant, addresses: Vec<IpAddr>) {
+        if addresses == self.shared.addresses {
+            return;
+        }
+        self.shared.addresses = addresses;
+        let mobile =
+            |(id, entry): (&IkeSaId, &Entry)| entry.sa.core.mobike.is_some().then_some(*id);
+        let ids: Vec<IkeSaId> = self.sas.iter().filter_map(mobile).collect();
+        for id in ids {
+            self.with_sa(now, id, IkeSa::on_addresses);
+        }
+    }
+
     /// Notes where authentic ESP packets of a peer behind a NAT come from: its NAT's mapping may have changed
-    /// (RFC 7296 §2.23). [`Event::PeerMoved`] follows where the IKE SA goes there.
+    /// (RFC 7296 §2.23). [`Event::Moved`] follows where they are followed.
     pub fn note_peer_address(&mut self, now: Instant, child: ChildSaId, remote: SocketAddr) {
         if let Some(ike) = self.shared.children.get(&child).copied() {
             self.with_sa(now, ike, |sa, cx| sa.core.heard_esp(cx, remote));

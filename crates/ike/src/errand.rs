@@ -8,6 +8,7 @@ use cygnet_wire::{Notify, NotifyType, PayloadWriter, ProtocolId, Spi};
 use crate::child::{ChildSa, Wanted};
 use crate::context::Context;
 use crate::exchange::create_child_sa::{CreatingChild, RekeyingIke, SpiWanted};
+use crate::exchange::mobike::Ask;
 use crate::io::ChildSaId;
 use crate::reason::CloseReason;
 
@@ -31,6 +32,8 @@ pub(crate) enum Errand {
     DeleteSpi(u32),
     /// Delete the IKE SA.
     DeleteIke(CloseReason),
+    /// Something about addresses.
+    Mobike(Ask),
     /// Tell the peer of a problem.
     Complain {
         kind: NotifyType,
@@ -45,7 +48,7 @@ impl Errand {
     /// The payloads of those that are INFORMATIONAL.
     pub(crate) fn write(&self, children: &[ChildSa], payloads: &mut PayloadWriter<'_>) {
         match self {
-            Self::Liveness | Self::Create(_) => {}
+            Self::Liveness | Self::Mobike(_) | Self::Create(_) => {}
             Self::DeleteChild(id) => {
                 let spis: Vec<_> = children
                     .iter()

@@ -15,7 +15,7 @@ use crate::context::{Context, Heir, Path, Transfer, Undo};
 use crate::deleting::Deleting;
 use crate::errand::{Current, Errand, Later, Plan, What};
 use crate::exchange::create_child_sa::{self, Answering};
-use crate::exchange::{ike_auth, informational};
+use crate::exchange::{ike_auth, informational, mobike};
 use crate::info::IkeSaState;
 use crate::io::{Answer, ChildRequest, ChildSaId, Event, Refusal, RefusalKind, RequestId};
 use crate::reason::{ChildCloseReason, ChildFailure, CloseReason, Party};
@@ -80,7 +80,10 @@ impl Established {
             self.end(CloseReason::DeletedByUs);
         }
         while self.current.is_none() && core.outgoing.is_free() {
-            let Some(errand) = self.queue.pop_front() else {
+            let ending = matches!(self.queue.front(), Some(Errand::DeleteIke(_)));
+            let ask = if ending { None } else { mobike::next(core) };
+            let errand = ask.map(Errand::Mobike).or_else(|| self.queue.pop_front());
+            let Some(errand) = errand else {
                 break;
             };
             match errand {
@@ -98,8 +101,16 @@ impl Established {
                         channel, children, ..
                     } = &mut *self;
                     let informational = ExchangeType::INFORMATIONAL;
+                    let said = match &errand {
+                        Errand::Mobike(ask) => mobike::request(core, cx, *ask),
+                        Errand::Liveness => mobike::liveness(core, cx),
+                        _ => Vec::new(),
+                    };
                     let sent = core.request(cx, channel, informational, |payloads| {
                         errand.write(children, payloads);
+                        for (kind, data) in &said {
+                            payloads.notify(&Notify::new(*kind, data));
+                        }
                     });
                     debug_assert_eq!(sent, Ok(()), "an errand fits into a message");
                     self.current = Some(Current::Informational(errand));
@@ -283,6 +294,12 @@ impl Established {
         self.proceed(core, cx)
     }
 
+    /// The addresses of this host have changed.
+    pub(crate) fn on_addresses(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+        mobike::on_addresses(core, cx);
+        self.proceed(core, cx)
+    }
+
     /// Tells the peer of a problem.
     pub(crate) fn complain(
         mut self: Box<Self>,
@@ -395,6 +412,18 @@ impl Established {
                 None
             }
         };
+        let ended = match (&current, &contents) {
+            (Some(Current::Informational(Errand::Mobike(ask))), Some(contents)) => {
+                mobike::on_response(core, cx, Some(*ask), contents)
+            }
+            (Some(Current::Informational(Errand::Liveness)), Some(contents)) => {
+                mobike::on_response(core, cx, None, contents)
+            }
+            _ => None,
+        };
+        if let Some(reason) = ended {
+            return self.close(core, cx, reason);
+        }
         match current {
             Some(Current::Child(creating)) => {
                 create_child_sa::on_child_response(self, core, cx, *creating, contents.as_ref())

@@ -112,6 +112,8 @@ pub struct IkeSaInfo {
     pub nat: NatSituation,
     /// Child SAs put ESP into UDP.
     pub encapsulated: bool,
+    /// Both ends have agreed that the SAs may move (RFC 4555).
+    pub mobike: bool,
     /// Both ends can put messages together from fragments (RFC 7383).
     pub fragmentation: bool,
     /// The algorithms, once agreed.

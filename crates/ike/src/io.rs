@@ -372,16 +372,16 @@ pub enum Event {
         /// How many times it has been sent again.
         attempt: u32,
     },
-    /// The peer, behind a NAT, or its NAT's mapping, has moved (RFC 7296 §2.23). The child SAs must follow.
-    PeerMoved {
+    /// The SAs run between other addresses now (RFC 7296 §2.23, RFC 4555 §3.5). The child SAs must follow.
+    Moved {
         /// Which IKE SA.
         ike: IkeSaId,
-        /// Our address and port.
-        local: SocketAddr,
-        /// Where the peer was.
-        old: SocketAddr,
-        /// Where it is now.
-        new: SocketAddr,
+        /// Our address and port, and the peer's, until now.
+        from: (SocketAddr, SocketAddr),
+        /// From now on.
+        to: (SocketAddr, SocketAddr),
+        /// ESP goes into UDP now.
+        encapsulated: bool,
     },
     /// The peer wants us to authenticate ourselves anew before this time has passed (RFC 4478).
     AuthLifetime {
@@ -425,7 +425,7 @@ impl Event {
             Self::ChildFailed { .. } => "child_failed",
             Self::ChildClosed { .. } => "child_closed",
             Self::Retransmitting { .. } => "retransmitting",
-            Self::PeerMoved { .. } => "peer_moved",
+            Self::Moved { .. } => "moved",
             Self::AuthLifetime { .. } => "auth_lifetime",
             Self::PeerComplaint { .. } => "peer_complaint",
             Self::Rejected { .. } => "rejected",

@@ -169,9 +169,13 @@ pub enum FailureReason {
     /// A message of ours has no encoding: the configuration is larger than messages can be.
     #[error("the message cannot be written: {0}")]
     Unsendable(String),
+    /// The peer forbids NATs, and there is one on the way (RFC 4555 §3.9).
+    #[error("there is a NAT on the way, which the peer forbids")]
+    UnexpectedNat,
 }
 
 names!(FailureReason {
+    UnexpectedNat => "unexpected_nat",
     NoResponse => "no_response",
     NoProposalChosen => "no_proposal_chosen",
     AuthenticationFailed => "authentication_failed",
@@ -237,6 +241,9 @@ pub enum CloseReason {
     /// The peer says that we failed to authenticate ourselves.
     #[error("the peer reports {0}")]
     PeerNotify(NotifyType),
+    /// The peer has answered a return routability check without having seen it (RFC 4555 §3.7).
+    #[error("the peer did not return the cookie of a return routability check")]
+    ReturnRoutability,
     /// A message is malformed.
     #[error("{by} found a malformed message{}{detail}", if detail.is_empty() { "" } else { ": " })]
     InvalidSyntax {
@@ -254,6 +261,7 @@ pub enum CloseReason {
 }
 
 names!(CloseReason {
+    ReturnRoutability => "return_routability",
     DeletedByUs => "deleted_by_us",
     DeletedByPeer => "deleted_by_peer",
     PeerUnresponsive => "peer_unresponsive",

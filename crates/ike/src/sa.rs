@@ -24,6 +24,7 @@ use crate::established::{Established, Standing, end_children, report_closed};
 use crate::exchange::ike_auth::{AuthAwaited, AuthSent, ChildPending, SpiWanted};
 use crate::exchange::ike_intermediate::IntermediateSent;
 use crate::exchange::ike_sa_init::InitSent;
+use crate::exchange::mobike::{self, ChildPath, Mobike};
 use crate::fragment::{Assembled, Datagrams, Fragments, SHRINK_AT};
 use crate::identity::Identity;
 use crate::info::{ChildSaInfo, IkeSaInfo, IkeSaState, NatSituation, Role};
@@ -79,6 +80,10 @@ pub(crate) struct Core {
     pub(crate) last_heard: Option<Instant>,
     /// When the last message, or what takes its place, was sent.
     pub(crate) last_sent: Instant,
+    /// What is agreed and known for moves to other addresses.
+    pub(crate) mobike: Option<Box<Mobike>>,
+    /// Where the child SAs still are, if they do not follow yet.
+    pub(crate) children_at: Option<ChildPath>,
     pub(crate) outgoing: Outgoing,
     pub(crate) incoming: Incoming,
     pub(crate) fragments: Fragments,
@@ -117,6 +122,8 @@ impl Core {
             announced: false,
             last_heard: self.last_heard,
             last_sent: self.last_sent,
+            mobike: self.mobike.as_ref().map(|m| Box::new(m.heir())),
+            children_at: self.children_at,
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
             fragments: Fragments::new(self.fragments.agreed),
@@ -146,6 +153,15 @@ impl Core {
     //# UDP encapsulation MUST NOT be done on port 500.
     pub(crate) fn encapsulates(&self) -> bool {
         self.path.marker && self.wants_encapsulation()
+    }
+
+    /// Between what the child SAs run.
+    pub(crate) fn child_path(&self) -> ChildPath {
+        self.children_at.unwrap_or(ChildPath {
+            local: self.path.local,
+            remote: self.path.remote,
+            encapsulated: self.encapsulates(),
+        })
     }
 
     /// Whether there is a reason to put ESP into UDP.
@@ -209,7 +225,9 @@ impl Core {
         let header = self.request_header(exchange);
         let form = self.fragments.form(&self.config, self.path, exchange);
         let message = channel.seal(&header, cx.entropy, &plain, form)?;
-        self.transmit(cx, self.path, &message);
+        for path in mobike::request_paths(self, cx) {
+            self.transmit(cx, path, &message);
+        }
         let smaller = self
             .fragments
             .smaller_form(&self.config, self.path, exchange);
@@ -304,36 +322,40 @@ impl Core {
         // Until the peer is authenticated there is nothing that could be led astray: this is the move to port 4500.
         if half_open {
             self.path = back;
-        } else if back.local.ip() == self.path.local.ip() {
-            self.follow(cx, back);
+        } else if back.local.ip() == self.path.local.ip()
+            && self.mobike.is_none()
+            && self.may_follow()
+        {
+            let before = self.child_path();
+            self.path = back;
+            mobike::report(self, cx, before);
         }
     }
 
-    /// Follows a peer behind a NAT to where authentic packets of its come from.
-    fn follow(&mut self, cx: &mut Context<'_>, back: Path) {
-        if !self.nat.remote || self.nat.local {
-            return;
-        }
-        let old = std::mem::replace(&mut self.path, back);
-        if old.remote != back.remote {
-            cx.event(Event::PeerMoved {
-                ike: self.id,
-                local: back.local,
-                old: old.remote,
-                new: back.remote,
-            });
-        }
+    /// Whether the peer's NAT alone can have changed where authentic packets of its come from.
+    fn may_follow(&self) -> bool {
+        self.nat.remote && !self.nat.local
     }
 
     /// Notes where authentic ESP packets of the peer come from.
+    //= rfc4555#3.8
+    //# The host not behind a NAT MUST NOT use these dynamic
+    //# updates for IKEv2 packets, but MAY use them for ESP packets.
     pub(crate) fn heard_esp(&mut self, cx: &mut Context<'_>, remote: SocketAddr) {
-        if self.established.is_some() && self.encapsulates() && remote != self.path.remote {
-            let path = Path {
-                remote,
-                ..self.path
-            };
-            self.follow(cx, path);
+        let before = self.child_path();
+        if self.established.is_none()
+            || !before.encapsulated
+            || before.remote == remote
+            || !self.may_follow()
+        {
+            return;
         }
+        if self.mobike.is_some() {
+            self.children_at = Some(ChildPath { remote, ..before });
+        } else {
+            self.path.remote = remote;
+        }
+        mobike::report(self, cx, before);
     }
 
     /// Sends the response to the last request again.
@@ -360,6 +382,7 @@ impl Core {
             remote: self.path.remote,
             nat: self.nat,
             encapsulated: self.encapsulates(),
+            mobike: self.mobike.is_some(),
             fragmentation: self.fragments.agreed,
             suite: self.suite,
             created: self.created,
@@ -549,6 +572,7 @@ impl IkeSa {
         };
         self.core.heard(cx, arrival);
         self.core.outgoing.answered();
+        mobike::on_answered(&mut self.core, cx, arrival.back());
         self.core.fragments.forget(true, header.message_id);
         self.step(|state, core| match state {
             State::IntermediateSent(s) => s.on_response(core, cx, &opened),
@@ -694,6 +718,14 @@ impl IkeSa {
         }
     }
 
+    /// The addresses of this host have changed.
+    pub(crate) fn on_addresses(&mut self, cx: &mut Context<'_>) {
+        self.step(|state, core| match state {
+            State::Established(s) => s.on_addresses(core, cx),
+            other => other,
+        });
+    }
+
     /// Asks the peer for a sign of life.
     pub(crate) fn check_liveness(&mut self, cx: &mut Context<'_>) {
         self.step(|state, core| match state {
@@ -830,6 +862,7 @@ impl IkeSa {
         match self.core.outgoing.poll(cx.now, &policy, cx.entropy) {
             Due::Wait => {}
             Due::Again { id, attempt } => {
+                mobike::on_silence(&mut self.core, cx, attempt);
                 if attempt == SHRINK_AT
                     && let Some(channel) = self.state.channel_mut()
                     && self.core.refragment(cx, channel).is_some()
@@ -845,7 +878,9 @@ impl IkeSa {
                         message_id: id,
                         attempt,
                     });
-                    cx.transmit_message(self.core.path, &pending.message);
+                    for path in mobike::request_paths(&self.core, cx) {
+                        cx.transmit_message(path, &pending.message);
+                    }
                     self.core.last_sent = cx.now;
                 }
             }

@@ -169,6 +169,7 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
             }
         }),
         fragment_size: values.get("fragment-size", DEFAULT_FRAGMENT_SIZE, fragment_size),
+        mobike: values.get("mobike", false, yes_no),
         nat_keepalive: values.get("nat-keepalive", true, yes_no),
         lifetime: lifetime(values, "ikelifetime"),
         reauth: values.get("reauth", false, yes_no),

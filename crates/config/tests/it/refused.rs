@@ -134,7 +134,6 @@ fn not_supported() {
         "keyexchange=ikev1",
         "ikev2=never",
         "phase2=ah",
-        "mobike=yes",
         "ipsec-interface=yes",
         "leftcert=west",
         "leftauth=rsasig\n rightauth=rsasig",

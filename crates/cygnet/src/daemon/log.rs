@@ -241,9 +241,17 @@ impl EventLog {
                     message_id, attempt, "no response yet, sent again"
                 );
             }
-            IkeEvent::PeerMoved { ike, old, new, .. } => {
+            IkeEvent::Moved {
+                ike,
+                from,
+                to,
+                encapsulated,
+            } => {
                 let _in = self.span(connection, *ike).enter();
-                info!(event = name, %old, %new, "the peer's address has changed");
+                info!(
+                    event = name,
+                    encapsulated, "moved from {} - {} to {} - {}", from.0, from.1, to.0, to.1
+                );
             }
             IkeEvent::AuthLifetime { ike, lifetime } => {
                 info!(event = name, %ike, "the peer wants to be authenticated to anew within {} s", lifetime.as_secs());

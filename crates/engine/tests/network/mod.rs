@@ -94,6 +94,7 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             encapsulation: Encapsulation::Auto,
             fragmentation: Fragmentation::Yes,
             fragment_size: 1280,
+            mobike: false,
             nat_keepalive: true,
             lifetime: Duration::from_secs(8 * 3600),
             reauth: false,

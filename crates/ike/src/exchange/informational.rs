@@ -1,6 +1,6 @@
 //! INFORMATIONAL: deletion, signs of life, complaints (RFC 7296 §1.4).
 
-use cygnet_wire::{ExchangeType, NotifyType, ProtocolId, Spi};
+use cygnet_wire::{ExchangeType, Notify, NotifyType, ProtocolId, Spi};
 
 use crate::child::ChildState;
 use crate::contents::Contents;
@@ -8,6 +8,7 @@ use crate::context::{Context, Path};
 use crate::errand::Current;
 use crate::established::Established;
 use crate::exchange::auth_lifetime;
+use crate::exchange::mobike;
 use crate::info::Role;
 use crate::io::Event;
 use crate::reason::{ChildCloseReason, CloseReason};
@@ -53,7 +54,11 @@ pub(crate) fn answer(
     auth_lifetime::heed(core, cx, contents);
     complaints(&mut established, core, cx, contents);
     let deleted = delete_children(&mut established, core, cx, contents);
+    let said = mobike::on_request(&established, core, cx, contents, back);
     established.respond(core, cx, exchange, back, |payloads| {
+        for (kind, data) in &said {
+            payloads.notify(&Notify::new(*kind, data));
+        }
         if !deleted.is_empty() {
             payloads.delete(ProtocolId::ESP, &deleted);
         }

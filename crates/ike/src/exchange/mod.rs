@@ -6,3 +6,4 @@ pub(crate) mod ike_auth;
 pub(crate) mod ike_intermediate;
 pub(crate) mod ike_sa_init;
 pub(crate) mod informational;
+pub(crate) mod mobike;

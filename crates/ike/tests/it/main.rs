@@ -8,6 +8,7 @@ mod handshake;
 mod hostile;
 mod informational;
 mod intermediate;
+mod mobike;
 mod narrowing;
 mod nat;
 mod pair;

@@ -55,7 +55,7 @@ fn behind_a_nat_both_move_to_port_4500() {
     );
     let moved = sim.nodes[1].events.last().unwrap();
     assert!(
-        matches!(moved, Event::PeerMoved { old, new, .. } if old.port() == 40_002 && new.port() == 40_003)
+        matches!(moved, Event::Moved { from, to, .. } if from.1.port() == 40_002 && to.1.port() == 40_003)
     );
 }
 
@@ -120,9 +120,7 @@ fn esp_shows_a_new_mapping_too() {
     sim.act(1, |endpoint, now| {
         endpoint.note_peer_address(now, there, new)
     });
-    assert!(
-        matches!(sim.nodes[1].events.last(), Some(Event::PeerMoved { new: n, .. }) if *n == new)
-    );
+    assert!(matches!(sim.nodes[1].events.last(), Some(Event::Moved { to, .. }) if to.1 == new));
     assert_eq!(sim.nodes[1].endpoint.child_sa(there).unwrap().remote, new);
     let events = sim.nodes[1].events.len();
     sim.act(1, |endpoint, now| {

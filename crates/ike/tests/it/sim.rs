@@ -125,6 +125,8 @@ impl Plane {
 pub struct Node {
     pub name: &'static str,
     pub address: IpAddr,
+    /// All of its addresses, if it has several, or none now.
+    pub addresses: Option<Vec<IpAddr>>,
     pub endpoint: Endpoint,
     pub plane: Plane,
     pub events: Vec<Event>,
@@ -132,6 +134,15 @@ pub struct Node {
     pub book: Arc<Book>,
     /// Requests whose answers are held back.
     pub held: Vec<(RequestId, Request)>,
+}
+
+impl Node {
+    pub fn has(&self, address: IpAddr) -> bool {
+        match &self.addresses {
+            Some(addresses) => addresses.contains(&address),
+            None => self.address == address,
+        }
+    }
 }
 
 /// A datagram under way.
@@ -227,6 +238,8 @@ pub struct Sim {
     sequence: u64,
     pub link: Link,
     pub nat: Option<Nat>,
+    /// Pairs of addresses between which nothing passes, either way.
+    pub broken: Vec<(IpAddr, IpAddr)>,
     /// Every datagram that was sent, readable.
     pub trace: Vec<String>,
     /// Every octet that was sent.
@@ -255,6 +268,7 @@ impl Sim {
             sequence: 0,
             link: Link::default(),
             nat: None,
+            broken: Vec::new(),
             trace: Vec::new(),
             transcript: Vec::new(),
             manual: false,
@@ -276,6 +290,7 @@ impl Sim {
         self.nodes.push(Node {
             name,
             address,
+            addresses: None,
             endpoint,
             plane,
             events,
@@ -367,11 +382,12 @@ impl Sim {
                     marker,
                     bytes,
                 }) => {
-                    assert_eq!(
-                        local.ip(),
-                        self.nodes[node].address,
-                        "sent from another's address"
-                    );
+                    let own = &self.nodes[node];
+                    if own.addresses.is_some() && !own.has(local.ip()) {
+                        // The system refuses to.
+                        continue;
+                    }
+                    assert!(own.has(local.ip()), "sent from another's address");
                     self.transmit(
                         node,
                         Datagram {
@@ -422,6 +438,10 @@ impl Sim {
             let spread = (most - least).as_micros() as u64;
             let latency = least + Duration::from_micros(below(&mut self.rng, spread + 1));
             let at = self.now + latency;
+            let (src, dst) = (datagram.src.ip(), datagram.dst.ip());
+            if self.broken.contains(&(src, dst)) || self.broken.contains(&(dst, src)) {
+                continue;
+            }
             let translated = self.translate_out(datagram.clone());
             self.schedule(at, Future::Arrival(translated));
         }
@@ -446,10 +466,7 @@ impl Sim {
                 None => return,
             }
         }
-        let to = self
-            .nodes
-            .iter()
-            .position(|n| n.address == datagram.dst.ip());
+        let to = self.nodes.iter().position(|n| n.has(datagram.dst.ip()));
         let Some(node) = to else { return };
         let (local, remote, bytes) = (datagram.dst, datagram.src, &datagram.bytes);
         let encapsulated = datagram.marker;

@@ -91,7 +91,7 @@ fn random_worlds() {
         "child_closed redundant",
         "ike_closed rekeyed",
         "children_moved",
-        "peer_moved",
+        "moved",
         "fragmented",
         "fragments_incomplete",
         "fragment_repeated",

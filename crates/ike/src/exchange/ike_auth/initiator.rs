@@ -14,8 +14,8 @@ use crate::contents::{Contents, Unreadable};
 use crate::context::{Context, InitialContact, Undo};
 use crate::deleting::Deleting;
 use crate::established::Established;
-use crate::exchange::auth_lifetime;
 use crate::exchange::ike_sa_init::Handshake;
+use crate::exchange::{auth_lifetime, mobike};
 use crate::identity::Identity;
 use crate::info::Role;
 use crate::io::{Answer, Refusal, RefusalKind, RequestId};
@@ -189,6 +189,7 @@ fn send(
         && config.uniqueness != Uniqueness::Never
         && expected.is_some()
         && !cx.shared.pairs.contains_key(&pair);
+    let introduction = mobike::introduction(core, cx);
     let Handshake { channel, .. } = &mut handshake;
     let sent = core.request(cx, channel, ExchangeType::IKE_AUTH, |payloads| {
         payloads.id_i(IdType(id.id_type()), &id.data());
@@ -201,6 +202,9 @@ fn send(
         payloads.auth(AuthMethodId::SHARED_KEY, &auth);
         if let Some(offer) = &offer {
             offer.write(Fresh::default(), payloads);
+        }
+        for (kind, data) in &introduction {
+            payloads.notify(&Notify::new(*kind, data));
         }
     });
     match sent {
@@ -248,6 +252,7 @@ impl AuthSent {
         };
         core.authenticated(cx, &mut self.handshake, remote.clone());
         auth_lifetime::heed(core, cx, &contents);
+        mobike::agree(core, cx, &contents);
         if is_heeded(&core.config, &contents) {
             let (by, begun, local) = (core.id, core.created, core.config.local_id.clone());
             cx.shared.initial_contacts.push(InitialContact {

@@ -14,8 +14,8 @@ use crate::config::{PeerConfig, Uniqueness};
 use crate::contents::{Contents, Unreadable};
 use crate::context::{Context, InitialContact, Path, Undo};
 use crate::established::{Established, close_ike};
-use crate::exchange::auth_lifetime;
 use crate::exchange::ike_sa_init::Handshake;
+use crate::exchange::{auth_lifetime, mobike};
 use crate::identity::Identity;
 use crate::info::Role;
 use crate::io::{Answer, ChildSaId, Event, Refusal, RefusalKind, RequestId};
@@ -135,6 +135,10 @@ impl AuthAwaited {
             psk,
             configs,
         } = authenticated;
+        if mobike::met_unexpected_nat(&contents, back) {
+            let kind = NotifyType::UNEXPECTED_NAT_DETECTED;
+            return self.refuse(core, cx, back, kind, &[], FailureReason::UnexpectedNat);
+        }
         let child_id = ChildSaId(cx.shared.fresh_id());
         let choice = contents
             .sa
@@ -147,6 +151,7 @@ impl AuthAwaited {
         }
         let id = core.config.local_id.clone();
         core.local_id = Some(id.clone());
+        mobike::agree(core, cx, &contents);
         core.authenticated(cx, &mut self.handshake, remote.clone());
         if is_heeded(&core.config, &contents) {
             let (by, begun, local) = (core.id, core.created, id.clone());
@@ -495,6 +500,7 @@ fn finish(
     child: Option<ChildSa>,
 ) -> State {
     let lifetime = core.config.auth_lifetime.map(auth_lifetime::data);
+    let introduction = mobike::introduction(core, cx);
     let channel = &mut handshake.channel;
     let sent = core.respond(
         cx,
@@ -514,6 +520,9 @@ fn finish(
                 ChildPart::Refused(kind) => {
                     payloads.notify(&Notify::new(kind, &[]));
                 }
+            }
+            for (kind, data) in &introduction {
+                payloads.notify(&Notify::new(*kind, data));
             }
         },
     );

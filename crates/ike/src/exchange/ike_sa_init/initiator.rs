@@ -71,6 +71,8 @@ pub(crate) fn begin(
         announced: true,
         last_heard: None,
         last_sent: cx.now,
+        mobike: None,
+        children_at: None,
         outgoing: Outgoing::default(),
         incoming: Incoming::default(),
         fragments: Fragments::default(),
@@ -435,7 +437,15 @@ impl InitSent {
             core.nat =
                 nat_hashes(contents).judge(core.initiator_spi.0, responder_spi.0, local, remote);
         }
-        if core.wants_encapsulation() {
+        //= rfc4555#3.3
+        //# To
+        //# simplify things, implementations that support both this specification
+        //# and NAT Traversal MUST change to port 4500 if the correspondent also
+        //# supports both, even if no NAT was detected between them (this way,
+        //# there is no need to change the ports later if a NAT is detected on
+        //# some other path).
+        let may_move = core.config.mobike && core.nat.supported;
+        if core.wants_encapsulation() || may_move {
             float(core, cx);
         }
         ike_intermediate::begin(core, cx, handshake, self.child)

@@ -265,6 +265,8 @@ impl<'a> InitRequest<'a> {
             announced: true,
             last_heard: None,
             last_sent: cx.now,
+            mobike: None,
+            children_at: None,
             outgoing: Outgoing::default(),
             incoming,
             fragments: Fragments::new(agreed),

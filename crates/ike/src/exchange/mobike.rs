@@ -1,0 +1,735 @@
+//! MOBIKE: an IKE SA and its child SAs go on at other addresses (RFC 4555).
+//!
+//! The initiator decides. When its address has gone, or a request is not answered, it sends what it has to say over
+//! every pair of addresses that both ends have ([`search`]); the pair over which the answer comes is the new path, and
+//! UPDATE_SA_ADDRESSES tells the responder. Child SAs follow at once where the other end's address stays, and after a
+//! return routability check (COOKIE2) where it is new. The responder tells when its own addresses change, and checks
+//! where it is led before its child SAs follow.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use cygnet_ipsec::Mode;
+use cygnet_wire::NotifyType;
+
+use crate::config::{Encapsulation, EndpointConfig};
+use crate::contents::Contents;
+use crate::context::{Context, Path};
+use crate::established::Established;
+use crate::info::{NatSituation, Role};
+use crate::io::Event;
+use crate::nat;
+use crate::reason::CloseReason;
+use crate::sa::Core;
+
+/// Addresses that are told, and those of the peer that are kept; more are left out.
+const MAX_ADDRESSES: usize = 8;
+
+/// Paths that are tried at a time.
+const MAX_PATHS: usize = 16;
+
+/// Repetitions of a request on one path before the others are tried too.
+pub(crate) const PATIENCE: u32 = 2;
+
+/// How often an update that met an unexpected NAT is tried again.
+const NAT_RETRIES: u32 = 3;
+
+/// Octets of our COOKIE2.
+//= rfc4555#4.2.5
+//# The data associated with this notification MUST be between 8 and 64
+//# octets in length (inclusive), and MUST be chosen by the exchange
+//# initiator in a way that is unpredictable to the exchange responder.
+const COOKIE_LEN: usize = 16;
+
+/// A notification of a message to be written.
+pub(crate) type Said = (NotifyType, Vec<u8>);
+
+/// A request of MOBIKE's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// Initiator: the SAs are to go to the addresses of this message.
+    Update,
+    /// These are our addresses.
+    Addresses,
+    /// Is the peer where it says it is?
+    Check,
+    /// Which path works?
+    Probe,
+}
+
+/// What MOBIKE knows of an IKE SA on which both ends have agreed to it.
+#[derive(Debug)]
+pub(crate) struct Mobike {
+    /// Our part in the first of a series of rekeyed IKE SAs (RFC 4555 §1.3): the initiator of that one decides.
+    role: Role,
+    /// The peer's addresses.
+    peer: Vec<IpAddr>,
+    /// Those of ours that the peer has been told.
+    told: Vec<IpAddr>,
+    /// What is to be said as soon as the window is free.
+    wanted: Vec<Ask>,
+    /// Requests go over all paths until one is answered.
+    searching: bool,
+    /// Pairs of addresses, ours first, that the peer does not want.
+    refused: Vec<(IpAddr, IpAddr)>,
+    /// What the request that is under way has said.
+    request: Option<Request>,
+    /// The hash of our address and port as the responder sees them.
+    seen_as: Option<Vec<u8>>,
+    nat_retries: u32,
+}
+
+#[derive(Debug)]
+struct Request {
+    path: Path,
+    cookie: Option<[u8; COOKIE_LEN]>,
+    told: Option<Vec<IpAddr>>,
+}
+
+/// Between what child SAs run while they do not follow the IKE SA yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ChildPath {
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    pub(crate) encapsulated: bool,
+}
+
+impl Mobike {
+    fn new(role: Role, peer: Vec<IpAddr>, told: Vec<IpAddr>) -> Self {
+        Self {
+            role,
+            peer,
+            told,
+            wanted: Vec::new(),
+            searching: false,
+            refused: Vec::new(),
+            request: None,
+            seen_as: None,
+            nat_retries: 0,
+        }
+    }
+
+    /// For the IKE SA that takes this one's place. What was about to be said is said there.
+    pub(crate) fn heir(&self) -> Self {
+        Self {
+            wanted: self.wanted.clone(),
+            ..Self::new(self.role, self.peer.clone(), self.told.clone())
+        }
+    }
+
+    fn want(&mut self, ask: Ask) {
+        if !self.wanted.contains(&ask) {
+            self.wanted.push(ask);
+        }
+    }
+}
+
+/// Our part in MOBIKE, if there is MOBIKE.
+fn role(core: &Core) -> Option<Role> {
+    core.mobike.as_ref().map(|mobike| mobike.role)
+}
+
+/// Whether SAs may run between such addresses.
+fn is_usable(address: IpAddr) -> bool {
+    let link_local = match address {
+        IpAddr::V4(a) => a.is_link_local() || a.is_broadcast(),
+        IpAddr::V6(a) => a.is_unicast_link_local() || a.to_ipv4_mapped().is_some(),
+    };
+    !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || link_local)
+}
+
+/// Our addresses besides the one in use.
+fn additional(core: &Core, own: &[IpAddr]) -> Vec<IpAddr> {
+    let current = core.path.local.ip();
+    let others = own.iter().copied();
+    let others = others.filter(|a| *a != current && is_usable(*a));
+    others.take(MAX_ADDRESSES).collect()
+}
+
+/// The notifications that tell addresses.
+fn list(addresses: &[IpAddr]) -> Vec<Said> {
+    addresses
+        .iter()
+        .map(|address| match address {
+            IpAddr::V4(a) => (NotifyType::ADDITIONAL_IP4_ADDRESS, a.octets().to_vec()),
+            IpAddr::V6(a) => (NotifyType::ADDITIONAL_IP6_ADDRESS, a.octets().to_vec()),
+        })
+        .collect()
+}
+
+/// The peer's addresses by a message: the one that it comes from, and those that it tells.
+fn listed(contents: &Contents<'_>, source: IpAddr) -> Vec<IpAddr> {
+    let mut addresses = vec![source];
+    for notify in &contents.notifies {
+        let address = match notify.kind {
+            NotifyType::ADDITIONAL_IP4_ADDRESS => {
+                <[u8; 4]>::try_from(notify.data).map(|a| IpAddr::V4(Ipv4Addr::from(a)))
+            }
+            NotifyType::ADDITIONAL_IP6_ADDRESS => {
+                <[u8; 16]>::try_from(notify.data).map(|a| IpAddr::V6(Ipv6Addr::from(a)))
+            }
+            _ => continue,
+        };
+        if let Ok(address) = address
+            && is_usable(address)
+            && !addresses.contains(&address)
+            && addresses.len() <= MAX_ADDRESSES
+        {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
+/// Whether a message tells addresses, be it that there are none.
+fn tells(contents: &Contents<'_>) -> bool {
+    [
+        NotifyType::ADDITIONAL_IP4_ADDRESS,
+        NotifyType::ADDITIONAL_IP6_ADDRESS,
+        NotifyType::NO_ADDITIONAL_ADDRESSES,
+    ]
+    .into_iter()
+    .any(|kind| contents.has(kind))
+}
+
+/// The content of NO_NATS_ALLOWED in a message from one address and port to another.
+fn no_nats(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+    let mut octets = Vec::with_capacity(36);
+    for address in [source.ip(), destination.ip()] {
+        match address {
+            IpAddr::V4(a) => octets.extend(a.octets()),
+            IpAddr::V6(a) => octets.extend(a.octets()),
+        }
+    }
+    octets.extend(source.port().to_be_bytes());
+    octets.extend(destination.port().to_be_bytes());
+    octets
+}
+
+/// Whether the message went through a NAT although its sender forbids that.
+//= rfc4555#3.9
+//# The exchange responder MUST verify that the contents
+//# of the NO_NATS_ALLOWED notification match the addresses in the IP
+//# header.
+pub(crate) fn met_unexpected_nat(contents: &Contents<'_>, back: Path) -> bool {
+    contents
+        .notify(NotifyType::NO_NATS_ALLOWED)
+        .is_some_and(|notify| notify.data != no_nats(back.remote, back.local))
+}
+
+/// What goes with a message about addresses: NAT detection, or its prohibition.
+//= rfc4555#3.9
+//# More specifically, when NAT Traversal is not enabled, all messages
+//# that can update the addresses associated with the IKE_SA and/or IPsec
+//# SAs (the first IKE_AUTH request and all INFORMATIONAL requests that
+//# contain any of the following notifications: UPDATE_SA_ADDRESSES,
+//# ADDITIONAL_IP4_ADDRESS, ADDITIONAL_IP6_ADDRESS,
+//# NO_ADDITIONAL_ADDRESSES) MUST also include a NO_NATS_ALLOWED
+//# notification.
+fn prohibition(core: &Core) -> Option<Said> {
+    let forbidden = core.config.force_encapsulation == Encapsulation::No;
+    let data = || no_nats(core.path.local, core.path.remote);
+    forbidden.then(|| (NotifyType::NO_NATS_ALLOWED, data()))
+}
+
+fn detection(core: &Core, cx: &mut Context<'_>, path: Path) -> Vec<Said> {
+    if !core.nat.supported {
+        return Vec::new();
+    }
+    let offer = nat::offer(
+        core.config.force_encapsulation,
+        core.initiator_spi.0,
+        core.responder_spi.0,
+        path.local,
+        path.remote,
+        cx.entropy,
+    );
+    let kinds = [
+        NotifyType::NAT_DETECTION_SOURCE_IP,
+        NotifyType::NAT_DETECTION_DESTINATION_IP,
+    ];
+    let hashes = offer.into_iter().flatten();
+    kinds
+        .into_iter()
+        .zip(hashes)
+        .map(|(kind, hash)| (kind, hash.to_vec()))
+        .collect()
+}
+
+/// What a message between the ends of `path` says about NATs, if it does.
+fn judged(core: &Core, contents: &Contents<'_>, path: Path) -> Option<NatSituation> {
+    if core.config.force_encapsulation == Encapsulation::No {
+        return None;
+    }
+    let received = nat::Received {
+        source: contents.data_of(NotifyType::NAT_DETECTION_SOURCE_IP),
+        destination: contents.data_of(NotifyType::NAT_DETECTION_DESTINATION_IP),
+    };
+    let (i, r) = (core.initiator_spi.0, core.responder_spi.0);
+    Some(received.judge(i, r, path.local, path.remote)).filter(|nat| nat.supported)
+}
+
+/// What IKE_AUTH says of it: in the request if we want it, in the response if both do.
+//= rfc4555#3.2
+//# Implementations that wish to use MOBIKE for a particular IKE_SA MUST
+//# include a MOBIKE_SUPPORTED notification in the IKE_AUTH exchange (in
+//# case of multiple IKE_AUTH exchanges, in the message containing the SA
+//# payload).
+pub(crate) fn introduction(core: &Core, cx: &Context<'_>) -> Vec<Said> {
+    let wanted = match core.role {
+        Role::Initiator => core.config.mobike,
+        Role::Responder => core.mobike.is_some(),
+    };
+    if !wanted {
+        return Vec::new();
+    }
+    //= rfc4555#4.2.1
+    //# The notification data field
+    //# MUST be left empty (zero-length) when sending, and its contents (if
+    //# any) MUST be ignored when this notification is received.
+    let mut said = vec![(NotifyType::MOBIKE_SUPPORTED, Vec::new())];
+    said.extend(list(&additional(core, &cx.shared.addresses)));
+    if core.role == Role::Initiator {
+        said.extend(prohibition(core));
+    }
+    said
+}
+
+/// Takes in what the peer's part of IKE_AUTH says of it.
+pub(crate) fn agree(core: &mut Core, cx: &Context<'_>, contents: &Contents<'_>) {
+    if core.config.mobike && contents.has(NotifyType::MOBIKE_SUPPORTED) {
+        let peer = listed(contents, core.path.remote.ip());
+        let told = additional(core, &cx.shared.addresses);
+        core.mobike = Some(Box::new(Mobike::new(core.role, peer, told)));
+    }
+}
+
+/// What is to be asked now, if anything.
+pub(crate) fn next(core: &mut Core) -> Option<Ask> {
+    let mobike = core.mobike.as_mut()?;
+    (!mobike.wanted.is_empty()).then(|| mobike.wanted.remove(0))
+}
+
+/// What a request says; it is sent at once.
+pub(crate) fn request(core: &mut Core, cx: &mut Context<'_>, ask: Ask) -> Vec<Said> {
+    let addresses = additional(core, &cx.shared.addresses);
+    let mut said = Vec::new();
+    let mut told = None;
+    let news = core.mobike.as_ref().is_some_and(|m| m.told != addresses);
+    if ask == Ask::Update {
+        said.push((NotifyType::UPDATE_SA_ADDRESSES, Vec::new()));
+        said.extend(detection(core, cx, core.path));
+    }
+    if ask == Ask::Addresses || (ask == Ask::Update && news) {
+        if addresses.is_empty() {
+            said.push((NotifyType::NO_ADDITIONAL_ADDRESSES, Vec::new()));
+        }
+        said.extend(list(&addresses));
+        told = Some(addresses);
+    }
+    if matches!(ask, Ask::Update | Ask::Addresses) {
+        said.extend(prohibition(core));
+    }
+    let cookie = matches!(ask, Ask::Update | Ask::Check).then(|| cx.random());
+    said.extend(cookie.map(|cookie| (NotifyType::COOKIE2, cookie.to_vec())));
+    let path = core.path;
+    if let Some(mobike) = &mut core.mobike {
+        mobike.request = Some(Request { path, cookie, told });
+    }
+    said
+}
+
+/// What a sign of life is asked for with: how the responder sees us.
+//= rfc4555#3.8
+//# When the initiator is behind a NAT (as detected earlier using the
+//# NAT_DETECTION_SOURCE_IP and NAT_DETECTION_DESTINATION_IP
+//# notifications), it SHOULD include these notifications in DPD messages
+//# and compare the received NAT_DETECTION_DESTINATION_IP notifications
+//# with the value from the previous UPDATE_SA_ADDRESSES response (or the
+//# IKE_SA_INIT response).
+pub(crate) fn liveness(core: &mut Core, cx: &mut Context<'_>) -> Vec<Said> {
+    if role(core) != Some(Role::Initiator) {
+        return Vec::new();
+    }
+    let path = core.path;
+    let said = detection(core, cx, path);
+    if let Some(mobike) = &mut core.mobike {
+        let (cookie, told) = (None, None);
+        mobike.request = Some(Request { path, cookie, told });
+    }
+    said
+}
+
+/// Takes in the response to a request of MOBIKE's, or to one for a sign of life. The reason if the IKE SA ends with it.
+pub(crate) fn on_response(
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    ask: Option<Ask>,
+    contents: &Contents<'_>,
+) -> Option<CloseReason> {
+    let mobike = core.mobike.as_mut()?;
+    let request = mobike.request.take()?;
+    //= rfc4555#3.7
+    //# When processing the response, the original sender MUST
+    //# verify that the value is the same one as sent.  If the values do not
+    //# match, the IKE_SA MUST be closed.
+    if let Some(cookie) = request.cookie
+        && contents.notify(NotifyType::COOKIE2).map(|n| n.data) != Some(&cookie[..])
+    {
+        return Some(CloseReason::ReturnRoutability);
+    }
+    if request.path != core.path {
+        // Another update follows; whether the peer is where the check went to begin with is of no interest any more.
+        if ask == Some(Ask::Check) {
+            mobike.want(Ask::Check);
+        }
+        return None;
+    }
+    match ask {
+        Some(Ask::Update) => on_updated(core, cx, request, contents),
+        Some(Ask::Addresses) => {
+            if !contents.has(NotifyType::UNEXPECTED_NAT_DETECTED) {
+                mobike.told = request.told.unwrap_or_default();
+            } else if mobike.nat_retries < NAT_RETRIES {
+                mobike.nat_retries += 1;
+                mobike.want(Ask::Addresses);
+            }
+        }
+        Some(Ask::Check) => arrive(core, cx),
+        Some(Ask::Probe) => {}
+        None => {
+            let nat = judged(core, contents, core.path);
+            let seen = seen_as(contents);
+            let known = core.nat;
+            if let Some((mobike, nat)) = core.mobike.as_mut().zip(nat) {
+                let known_as = mobike.seen_as.as_ref();
+                let elsewhere = known_as.is_some_and(|known| seen.as_ref() != Some(known));
+                if nat != known || (known.local && elsewhere) {
+                    mobike.want(Ask::Update);
+                }
+                mobike.seen_as = seen;
+            }
+        }
+    }
+    None
+}
+
+fn seen_as(contents: &Contents<'_>) -> Option<Vec<u8>> {
+    contents
+        .notify(NotifyType::NAT_DETECTION_DESTINATION_IP)
+        .map(|n| n.data.to_vec())
+}
+
+fn on_updated(core: &mut Core, cx: &mut Context<'_>, request: Request, contents: &Contents<'_>) {
+    let nat = judged(core, contents, core.path);
+    let Some(mobike) = &mut core.mobike else {
+        return;
+    };
+    //= rfc4555#3.9
+    //# If the exchange initiator receives an UNEXPECTED_NAT_DETECTED
+    //# notification in response to its INFORMATIONAL request, it SHOULD
+    //# retry the operation several times using new INFORMATIONAL requests.
+    if contents.has(NotifyType::UNEXPECTED_NAT_DETECTED) && mobike.nat_retries < NAT_RETRIES {
+        mobike.nat_retries += 1;
+        return mobike.want(Ask::Update);
+    }
+    //= rfc4555#3.5
+    //# If the response contains an UNACCEPTABLE_ADDRESSES notification,
+    //# the initiator MAY select another addresses and retry the exchange,
+    //# keep on using the previously used addresses, or disconnect.
+    if contents.has(NotifyType::UNEXPECTED_NAT_DETECTED)
+        || contents.has(NotifyType::UNACCEPTABLE_ADDRESSES)
+    {
+        mobike.nat_retries = 0;
+        let (local, remote) = core.path.ends();
+        mobike.refused.push((local, remote));
+        if paths(core, cx.config, &cx.shared.addresses).is_empty() {
+            core.unwanted = true;
+        } else {
+            search(core, cx);
+        }
+        return;
+    }
+    mobike.nat_retries = 0;
+    mobike.refused.clear();
+    mobike.seen_as = seen_as(contents);
+    if let Some(told) = request.told {
+        mobike.told = told;
+    }
+    let before = core.child_path();
+    if let Some(nat) = nat {
+        core.nat = nat;
+    }
+    core.children_at = None;
+    report(core, cx, before);
+}
+
+/// Takes in what a request says of addresses; what the response is to say.
+pub(crate) fn on_request(
+    established: &Established,
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    contents: &Contents<'_>,
+    back: Path,
+) -> Vec<Said> {
+    let mut said = Vec::new();
+    //= rfc4555#3.7
+    //# The sender of an INFORMATIONAL request MAY
+    //# include a COOKIE2 notification, and if included, the recipient of an
+    //# INFORMATIONAL request MUST copy the notification as-is to the
+    //# response.
+    if let Some(cookie) = contents.notify(NotifyType::COOKIE2)
+        && (8..=64).contains(&cookie.data.len())
+    {
+        said.push((NotifyType::COOKIE2, cookie.data.to_vec()));
+    }
+    if core.mobike.is_none() {
+        return said;
+    }
+    let update =
+        contents.has(NotifyType::UPDATE_SA_ADDRESSES) && role(core) == Some(Role::Responder);
+    let tells = tells(contents);
+    if (update || tells) && met_unexpected_nat(contents, back) {
+        //= rfc4555#3.9
+        //# If an UNEXPECTED_NAT_DETECTED notification is sent, the exchange
+        //# responder MUST NOT use the contents of the NO_NATS_ALLOWED
+        //# notification for any other purpose than possibly logging the
+        //# information for troubleshooting purposes.
+        said.push((NotifyType::UNEXPECTED_NAT_DETECTED, Vec::new()));
+        return said;
+    }
+    if tells && let Some(mobike) = &mut core.mobike {
+        // The complete list, in place of the one before.
+        mobike.peer = listed(contents, back.remote.ip());
+    }
+    if update {
+        let transport = established
+            .children
+            .iter()
+            .any(|child| child.agreed.mode == Mode::Transport);
+        // Selectors of transport mode are the addresses themselves.
+        if transport || !is_usable(back.remote.ip()) {
+            said.push((NotifyType::UNACCEPTABLE_ADDRESSES, Vec::new()));
+            return said;
+        }
+        follow(core, cx, contents, back);
+    } else if tells && role(core) == Some(Role::Initiator) {
+        let current = core.path.remote.ip();
+        let known = |m: &Mobike| m.peer.contains(&current);
+        if back.remote.ip() != current && !core.mobike.as_ref().is_some_and(|m| known(m)) {
+            go(core, cx, back);
+        }
+    }
+    //= rfc4555#3.8
+    //# if the
+    //# request includes them, the responder MUST also include them in the
+    //# response (but no other action is taken, unless otherwise specified).
+    if judged(core, contents, back).is_some() {
+        said.extend(detection(core, cx, back));
+    }
+    said
+}
+
+/// Responder: the SAs go where the initiator wants them.
+fn follow(core: &mut Core, cx: &mut Context<'_>, contents: &Contents<'_>, back: Path) {
+    let before = core.child_path();
+    let nat = judged(core, contents, back);
+    let new_address = before.remote.ip() != back.remote.ip();
+    core.path = back;
+    if let Some(nat) = nat {
+        core.nat = nat;
+    }
+    let Some(mobike) = &mut core.mobike else {
+        return;
+    };
+    mobike.searching = false;
+    if new_address {
+        //= rfc4555#3.7
+        //# By
+        //# default, the return routability check SHOULD be done before updating
+        //# the IPsec SAs, but in some environments it MAY be postponed until
+        //# after the IPsec SAs have been updated.
+        core.children_at = Some(before);
+        mobike.want(Ask::Check);
+    } else {
+        core.children_at = None;
+        report(core, cx, before);
+    }
+}
+
+/// Initiator: the IKE SA goes to another path, its child SAs too unless the peer's address is new.
+fn go(core: &mut Core, cx: &mut Context<'_>, path: Path) {
+    let before = core.child_path();
+    core.path = path;
+    core.children_at = (before.remote.ip() != path.remote.ip()).then_some(before);
+    if let Some(mobike) = &mut core.mobike {
+        mobike.searching = false;
+        mobike.want(Ask::Update);
+    }
+    report(core, cx, before);
+    //= rfc4555#3.5
+    //# If there are outstanding IKEv2 requests (requests for which the
+    //# initiator has not yet received a reply), continues retransmitting
+    //# them using the addresses in the IKE_SA (the new addresses).
+    if let Some(pending) = core.outgoing.pending() {
+        cx.transmit_message(path, &pending.message);
+    }
+}
+
+/// The return routability of the peer's new address is shown: child SAs follow.
+fn arrive(core: &mut Core, cx: &mut Context<'_>) {
+    let before = core.child_path();
+    core.children_at = None;
+    report(core, cx, before);
+}
+
+/// Tells that child SAs run elsewhere now, if they do.
+pub(crate) fn report(core: &Core, cx: &mut Context<'_>, before: ChildPath) {
+    let now = core.child_path();
+    if now != before {
+        cx.event(Event::Moved {
+            ike: core.id,
+            from: (before.local, before.remote),
+            to: (now.local, now.remote),
+            encapsulated: now.encapsulated,
+        });
+    }
+}
+
+/// The paths that may work: all pairs of addresses of one family, the present one first.
+pub(crate) fn paths(core: &Core, config: &EndpointConfig, own: &[IpAddr]) -> Vec<Path> {
+    let Some(mobike) = &core.mobike else {
+        return vec![core.path];
+    };
+    let current = core.path;
+    let mut remotes = vec![current.remote.ip()];
+    for address in mobike.peer.iter().chain(&core.config.remote) {
+        if !remotes.contains(address) {
+            remotes.push(*address);
+        }
+    }
+    let mut locals: Vec<IpAddr> = own.iter().copied().filter(|a| is_usable(*a)).collect();
+    locals.sort_by_key(|a| *a != current.local.ip());
+    let port = if current.marker {
+        config.nat_port
+    } else {
+        config.ike_port
+    };
+    let mut paths = Vec::new();
+    for remote in remotes {
+        for &local in &locals {
+            let pair = (local, remote);
+            if local.is_ipv4() != remote.is_ipv4() || mobike.refused.contains(&pair) {
+                continue;
+            }
+            let remote = if remote == current.remote.ip() {
+                current.remote
+            } else {
+                SocketAddr::new(remote, port)
+            };
+            let local = SocketAddr::new(local, current.local.port());
+            paths.push(Path {
+                local,
+                remote,
+                ..current
+            });
+        }
+    }
+    paths.truncate(MAX_PATHS);
+    paths
+}
+
+/// The paths that a request is sent over now.
+pub(crate) fn request_paths(core: &Core, cx: &Context<'_>) -> Vec<Path> {
+    if core.mobike.as_ref().is_some_and(|m| m.searching) {
+        let paths = paths(core, cx.config, &cx.shared.addresses);
+        if !paths.is_empty() {
+            return paths;
+        }
+    }
+    vec![core.path]
+}
+
+/// From now on requests go over all paths, until one is answered.
+fn search(core: &mut Core, cx: &mut Context<'_>) {
+    let Some(mobike) = &mut core.mobike else {
+        return;
+    };
+    mobike.searching = true;
+    match core.outgoing.pending().map(|p| p.message.clone()) {
+        Some(message) => {
+            for path in request_paths(core, cx) {
+                cx.transmit_message(path, &message);
+            }
+        }
+        None => mobike.want(Ask::Probe),
+    }
+}
+
+/// A request of ours has been repeated in vain: there may be other paths.
+//= rfc4555#3.5
+//# An IKEv2 request has been re-transmitted several times, but no
+//# valid reply has been received.  This suggests the current path is
+//# no longer working.
+pub(crate) fn on_silence(core: &mut Core, cx: &Context<'_>, attempt: u32) {
+    if role(core) == Some(Role::Initiator)
+        && attempt >= PATIENCE
+        && paths(core, cx.config, &cx.shared.addresses).len() > 1
+        && let Some(mobike) = &mut core.mobike
+    {
+        mobike.searching = true;
+    }
+}
+
+/// A response has come: where it came, the path works.
+pub(crate) fn on_answered(core: &mut Core, cx: &mut Context<'_>, back: Path) {
+    let Some(mobike) = &mut core.mobike else {
+        return;
+    };
+    if std::mem::take(&mut mobike.searching) && back != core.path {
+        match mobike.role {
+            Role::Initiator => go(core, cx, back),
+            // Where the initiator is, it says itself.
+            Role::Responder => {
+                core.path = back;
+                mobike.want(Ask::Addresses);
+            }
+        }
+    }
+}
+
+/// The addresses of this host have changed.
+pub(crate) fn on_addresses(core: &mut Core, cx: &mut Context<'_>) {
+    let own = cx.shared.addresses.clone();
+    let news = additional(core, &own);
+    let lost = !own.contains(&core.path.local.ip());
+    let paths = paths(core, cx.config, &own);
+    let Some(mobike) = &mut core.mobike else {
+        return;
+    };
+    if !lost {
+        if mobike.told != news {
+            mobike.want(Ask::Addresses);
+        }
+        return;
+    }
+    match (mobike.role, paths.as_slice()) {
+        // Nowhere to go now: something may come.
+        (_, []) => {}
+        (Role::Initiator, [only]) => go(core, cx, *only),
+        (Role::Initiator, _) => search(core, cx),
+        //= rfc4555#3.5
+        //# If
+        //# the source address that the responder is currently using becomes
+        //# unavailable (i.e., sending packets using that source address is no
+        //# longer possible), the responder is allowed to update the IPsec SAs to
+        //# use some other address (in addition to initiating the procedure
+        //# described in the next section).
+        (Role::Responder, [first, ..]) => {
+            mobike.searching = true;
+            mobike.want(Ask::Addresses);
+            let before = core.child_path();
+            core.path = *first;
+            report(core, cx, before);
+        }
+    }
+}

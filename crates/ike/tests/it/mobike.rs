@@ -1,0 +1,338 @@
+//! MOBIKE (RFC 4555): SAs that go on at other addresses.
+
+use std::net::{IpAddr, SocketAddr};
+
+use cygnet_ike::*;
+
+use crate::pair::*;
+use crate::sim::*;
+
+const EAST2: &str = "198.51.100.1";
+const EAST6: &str = "2001:db8::1";
+const WEST2: &str = "198.51.100.2";
+const WEST6: &str = "2001:db8::2";
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn mobile() -> Pair {
+    let mut pair = Pair::default();
+    pair.east.mobike = true;
+    pair.west.mobike = true;
+    pair
+}
+
+/// East and west with these addresses each, up.
+fn up(pair: Pair, east: &[&str], west: &[&str]) -> (Sim, IkeSaId) {
+    let mut sim = pair.sim(1);
+    addresses(&mut sim, 0, east);
+    addresses(&mut sim, 1, west);
+    let ike = sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    established(&sim);
+    (sim, ike)
+}
+
+/// A node has these addresses now, and its endpoint hears of it.
+fn addresses(sim: &mut Sim, node: usize, addresses: &[&str]) {
+    let addresses: Vec<IpAddr> = addresses.iter().map(|a| ip(a)).collect();
+    sim.nodes[node].addresses = Some(addresses.clone());
+    sim.act(node, |endpoint, now| endpoint.set_addresses(now, addresses));
+}
+
+fn info(sim: &Sim, node: usize) -> IkeSaInfo {
+    sim.nodes[node]
+        .endpoint
+        .ike_sas()
+        .next()
+        .expect("an IKE SA")
+}
+
+fn child_info(sim: &Sim, node: usize) -> ChildSaInfo {
+    sim.nodes[node]
+        .endpoint
+        .child_sas()
+        .next()
+        .expect("a child SA")
+}
+
+/// Both ends have the IKE SA and its child SA between these addresses, whatever the ports.
+fn assert_between(sim: &Sim, east: &str, west: &str) {
+    for (node, local, remote) in [(0, east, west), (1, west, east)] {
+        let (local, remote) = (ip(local), ip(remote));
+        let ike = info(sim, node);
+        assert_eq!((ike.local.ip(), ike.remote.ip()), (local, remote), "{node}");
+        let child = child_info(sim, node);
+        let at = (child.local.ip(), child.remote.ip());
+        assert_eq!(at, (local, remote), "child of {node}");
+    }
+    assert_eq!(child_info(sim, 0).spi_in, child_info(sim, 1).spi_out);
+}
+
+/// What was sent since `from`, without times.
+fn since(sim: &Sim, from: usize) -> Vec<String> {
+    sim.lines()[from..].to_vec()
+}
+
+fn moves(sim: &Sim, node: usize) -> usize {
+    let moved = |e: &&Event| matches!(e, Event::Moved { .. });
+    sim.nodes[node].events.iter().filter(moved).count()
+}
+
+//= rfc4555#3.2
+//= type=test
+//# Implementations that wish to use MOBIKE for a particular IKE_SA MUST
+//# include a MOBIKE_SUPPORTED notification in the IKE_AUTH exchange (in
+//# case of multiple IKE_AUTH exchanges, in the message containing the SA
+//# payload).
+//= rfc4555#3.3
+//= type=test
+//# To
+//# simplify things, implementations that support both this specification
+//# and NAT Traversal MUST change to port 4500 if the correspondent also
+//# supports both, even if no NAT was detected between them (this way,
+//# there is no need to change the ports later if a NAT is detected on
+//# some other path).
+#[test]
+fn both_ends_agree_and_use_port_4500() {
+    let (sim, _) = up(mobile(), &[EAST], &[WEST]);
+    assert!(info(&sim, 0).mobike && info(&sim, 1).mobike);
+    assert_eq!(sim.lines()[2], "east 4500 > 4500 IKE_AUTH request 1 SK");
+    assert!(!child_info(&sim, 0).encapsulated, "there is no NAT");
+    for (east, west) in [(true, false), (false, true)] {
+        let mut pair = mobile();
+        (pair.east.mobike, pair.west.mobike) = (east, west);
+        let (sim, _) = up(pair, &[EAST], &[WEST]);
+        assert!(!info(&sim, 0).mobike && !info(&sim, 1).mobike);
+    }
+}
+
+//= rfc4555#3.7
+//= type=test
+//# By
+//# default, the return routability check SHOULD be done before updating
+//# the IPsec SAs, but in some environments it MAY be postponed until
+//# after the IPsec SAs have been updated.
+#[test]
+fn an_initiator_with_another_address_takes_its_sas_along() {
+    let (mut sim, _) = up(mobile(), &[EAST], &[WEST]);
+    let spis = (child_info(&sim, 0).spi_in, child_info(&sim, 0).spi_out);
+    let from = sim.lines().len();
+    addresses(&mut sim, 0, &[EAST2]);
+    // East's packets go from its new address at once; west's go there when east has shown that it is there.
+    assert_eq!(child_info(&sim, 0).local.ip(), ip(EAST2));
+    sim.run_for(std::time::Duration::from_millis(15));
+    assert_eq!(info(&sim, 1).remote.ip(), ip(EAST2));
+    assert_eq!(child_info(&sim, 1).remote.ip(), ip(EAST));
+    sim.run_for(s(1));
+    assert_between(&sim, EAST2, WEST);
+    assert_eq!(
+        since(&sim, from),
+        [
+            "east 4500 > 4500 INFORMATIONAL request 2 SK",
+            "west 4500 > 4500 INFORMATIONAL response 2 SK",
+            "west 4500 > 4500 INFORMATIONAL request 0 SK",
+            "east 4500 > 4500 INFORMATIONAL response 0 SK",
+        ]
+    );
+    assert_eq!((moves(&sim, 0), moves(&sim, 1)), (1, 1));
+    assert_eq!(
+        spis,
+        (child_info(&sim, 0).spi_in, child_info(&sim, 0).spi_out)
+    );
+    // Without any address it waits, and goes on when there is one.
+    addresses(&mut sim, 0, &[]);
+    sim.run_for(s(300));
+    addresses(&mut sim, 0, &[EAST]);
+    sim.run_for(s(1));
+    assert_between(&sim, EAST, WEST);
+    sim.assert_agreement(0, 1);
+}
+
+#[test]
+fn of_several_paths_the_one_that_works_is_taken() {
+    // East loses its address; of the two that it has left only one leads to west.
+    let (mut sim, _) = up(mobile(), &[EAST, EAST2, "203.0.113.1"], &[WEST]);
+    sim.broken.push((ip("203.0.113.1"), ip(WEST)));
+    addresses(&mut sim, 0, &["203.0.113.1", EAST2]);
+    sim.run_for(s(2));
+    assert_between(&sim, EAST2, WEST);
+
+    // Nothing has gone, but nothing comes through any more: west has another address.
+    let (mut sim, ike) = up(mobile(), &[EAST, EAST2], &[WEST, WEST2]);
+    sim.broken.push((ip(EAST), ip(WEST)));
+    sim.broken.push((ip(EAST2), ip(WEST)));
+    sim.broken.push((ip(EAST), ip(WEST2)));
+    sim.act(0, |endpoint, now| endpoint.check_liveness(now, ike));
+    sim.run_for(s(1));
+    assert_eq!(info(&sim, 0).remote.ip(), ip(WEST), "patience");
+    sim.run_for(s(10));
+    assert_between(&sim, EAST2, WEST2);
+    sim.assert_agreement(0, 1);
+
+    // All paths are broken: the peer is given up.
+    for (east, west) in [(EAST2, WEST2), (EAST, WEST2)] {
+        sim.broken.push((ip(east), ip(west)));
+    }
+    sim.act(0, |endpoint, now| endpoint.check_liveness(now, ike));
+    sim.run_for(s(200));
+    assert!(matches!(
+        sim.nodes[0].events.last(),
+        Some(Event::IkeClosed {
+            reason: CloseReason::PeerUnresponsive { .. },
+            ..
+        })
+    ));
+}
+
+#[test]
+fn a_request_under_way_is_not_lost_by_the_move() {
+    let (mut sim, ike) = up(mobile(), &[EAST], &[WEST]);
+    sim.broken.push((ip(EAST), ip(WEST)));
+    sim.act(0, |endpoint, now| endpoint.check_liveness(now, ike));
+    sim.run_for(s(1));
+    addresses(&mut sim, 0, &[EAST2]);
+    sim.run_for(s(2));
+    assert_between(&sim, EAST2, WEST);
+    sim.assert_agreement(0, 1);
+}
+
+#[test]
+fn a_nat_appears_and_vanishes() {
+    let (mut sim, _) = up(mobile(), &[EAST], &[WEST]);
+    sim.nat = Some(Nat::new(ip(EAST2), ip(NAT)));
+    addresses(&mut sim, 0, &[EAST2]);
+    sim.run_for(s(1));
+    let (east, west) = (child_info(&sim, 0), child_info(&sim, 1));
+    assert!(east.encapsulated && west.encapsulated);
+    assert_eq!(west.remote, SocketAddr::new(ip(NAT), 40_001));
+    assert!(info(&sim, 0).nat.local && info(&sim, 1).nat.remote);
+    // Now the NAT needs keepalives.
+    sim.run_for(s(50));
+    assert!(sim.nodes[0].endpoint.stats().keepalives_sent >= 2);
+
+    addresses(&mut sim, 0, &[EAST]);
+    sim.run_for(s(1));
+    assert_between(&sim, EAST, WEST);
+    assert!(!child_info(&sim, 0).encapsulated && !child_info(&sim, 1).encapsulated);
+}
+
+//= rfc4555#3.8
+//= type=test
+//# When the initiator is behind a NAT (as detected earlier using the
+//# NAT_DETECTION_SOURCE_IP and NAT_DETECTION_DESTINATION_IP
+//# notifications), it SHOULD include these notifications in DPD messages
+//# and compare the received NAT_DETECTION_DESTINATION_IP notifications
+//# with the value from the previous UPDATE_SA_ADDRESSES response (or the
+//# IKE_SA_INIT response).
+//= rfc4555#3.8
+//= type=test
+//# The host not behind a NAT MUST NOT use these dynamic
+//# updates for IKEv2 packets, but MAY use them for ESP packets.
+#[test]
+fn a_changed_mapping_is_found_by_a_sign_of_life() {
+    let mut sim = mobile().sim(1);
+    sim.nat = Some(Nat::new(ip(EAST), ip(NAT)));
+    addresses(&mut sim, 0, &[EAST]);
+    addresses(&mut sim, 1, &[WEST]);
+    let ike = sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    established(&sim);
+    let ask = |sim: &mut Sim| {
+        sim.act(0, |endpoint, now| endpoint.check_liveness(now, ike));
+        sim.run_for(s(1));
+    };
+    ask(&mut sim);
+    assert_eq!(info(&sim, 1).remote.port(), 40_002);
+    sim.nat.as_mut().unwrap().rebind();
+    // ESP shows it first: child SAs may follow that, the IKE SA must not.
+    let child = child_info(&sim, 1).id;
+    let new = SocketAddr::new(ip(NAT), 40_003);
+    sim.act(1, |endpoint, now| {
+        endpoint.note_peer_address(now, child, new)
+    });
+    assert_eq!(child_info(&sim, 1).remote, new);
+    assert_eq!(info(&sim, 1).remote.port(), 40_002);
+    ask(&mut sim);
+    assert_eq!(info(&sim, 1).remote.port(), 40_003, "by an update");
+    assert_eq!(child_info(&sim, 1).remote.port(), 40_003);
+    let before = sim.lines().len();
+    ask(&mut sim);
+    assert_eq!(since(&sim, before).len(), 2, "all is well");
+}
+
+#[test]
+fn the_responder_tells_when_its_addresses_change() {
+    let (mut sim, _) = up(mobile(), &[EAST], &[WEST, WEST2]);
+    let from = sim.lines().len();
+    // One more: only told.
+    addresses(&mut sim, 1, &[WEST, WEST2, "198.51.100.3"]);
+    sim.run_for(s(1));
+    assert_eq!(since(&sim, from).len(), 2);
+    assert_between(&sim, EAST, WEST);
+    // The one in use is gone: it speaks from another, and the initiator follows.
+    addresses(&mut sim, 1, &[WEST2, "198.51.100.3"]);
+    sim.run_for(s(3));
+    assert_between(&sim, EAST, WEST2);
+    sim.assert_agreement(0, 1);
+}
+
+#[test]
+fn the_family_may_change() {
+    let (mut sim, _) = up(mobile(), &[EAST, EAST6], &[WEST, WEST6]);
+    addresses(&mut sim, 0, &[EAST6]);
+    sim.run_for(s(2));
+    assert_between(&sim, EAST6, WEST6);
+    addresses(&mut sim, 0, &[EAST2]);
+    sim.run_for(s(2));
+    assert_between(&sim, EAST2, WEST);
+}
+
+#[test]
+fn transport_mode_stays_where_it_is() {
+    let mut pair = mobile();
+    for child in [&mut pair.east_child, &mut pair.west_child] {
+        child.mode = cygnet_ipsec::Mode::Transport;
+        child.local_ts = vec![TsTemplate::dynamic()];
+        child.remote_ts = child.local_ts.clone();
+    }
+    let (mut sim, _) = up(pair, &[EAST], &[WEST]);
+    addresses(&mut sim, 0, &[EAST2]);
+    sim.run_for(s(5));
+    // There is no other path: refused, it ends.
+    assert_eq!(sim.nodes[0].endpoint.ike_sas().count(), 0);
+    assert_eq!(sim.nodes[1].endpoint.ike_sas().count(), 0);
+}
+
+//= rfc4555#3.9
+//= type=test
+//# The exchange responder MUST verify that the contents
+//# of the NO_NATS_ALLOWED notification match the addresses in the IP
+//# header.
+#[test]
+fn a_forbidden_nat_is_found() {
+    let mut pair = mobile();
+    pair.east.force_encapsulation = Encapsulation::No;
+    pair.west.force_encapsulation = Encapsulation::No;
+    let mut sim = pair.sim(1);
+    sim.nat = Some(Nat::new(ip(EAST), ip(NAT)));
+    addresses(&mut sim, 0, &[EAST]);
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    assert_eq!(ike_failure(&sim, 1), FailureReason::UnexpectedNat);
+
+    // Without one all is well, until there is one on the way.
+    let mut pair = mobile();
+    pair.east.force_encapsulation = Encapsulation::No;
+    pair.west.force_encapsulation = Encapsulation::No;
+    let (mut sim, _) = up(pair, &[EAST], &[WEST]);
+    sim.nat = Some(Nat::new(ip(EAST2), ip(NAT)));
+    addresses(&mut sim, 0, &[EAST2]);
+    sim.run_for(s(5));
+    assert_eq!(info_or_none(&sim, 0), None, "there is no other path");
+}
+
+fn info_or_none(sim: &Sim, node: usize) -> Option<IkeSaId> {
+    sim.nodes[node].endpoint.ike_sas().next().map(|i| i.id)
+}
