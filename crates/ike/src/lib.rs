@@ -35,6 +35,7 @@ mod keepalive;
 mod nat;
 mod proposal;
 mod reason;
+mod receive;
 mod sa;
 mod selectors;
 mod stats;
@@ -56,3 +57,4 @@ pub use reason::{
 };
 pub use selectors::{TsAddresses, TsTemplate};
 pub use stats::{DropReason, Stats};
+pub use window::MAX_WINDOW;

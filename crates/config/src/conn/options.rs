@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use cygnet_crypto::{EspProposal, IkeProposal, NameError, NameErrorKind};
 use cygnet_engine::{ChildOptions, DeadPeerAction, IkeOptions, PlaneChoice, Shunt, Sourced};
-use cygnet_ike::{AuthMethod, Encapsulation, Fragmentation, MIN_FRAGMENT_SIZE, RetransmitPolicy};
+use cygnet_ike::{
+    AuthMethod, Encapsulation, Fragmentation, MAX_WINDOW, MIN_FRAGMENT_SIZE, RetransmitPolicy,
+};
 use cygnet_ipsec::Mark;
 
 use crate::keyword::Side;
@@ -166,6 +168,7 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
         }),
         fragment_size: values.get("fragment-size", DEFAULT_FRAGMENT_SIZE, fragment_size),
         mobike: values.get("mobike", false, yes_no),
+        window: values.get("ike-window", 1, |text| number(text, 1..=MAX_WINDOW)),
         nat_keepalive: values.get("nat-keepalive", true, yes_no),
         lifetime: lifetime(values, "ikelifetime"),
         reauth: values.get("reauth", false, yes_no),

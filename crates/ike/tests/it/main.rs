@@ -15,3 +15,4 @@ mod pair;
 mod rekey;
 mod sim;
 mod simulation;
+mod window;
