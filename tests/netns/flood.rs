@@ -1,4 +1,4 @@
-//! A flood of IKE_SA_INIT from made-up addresses.
+//! A flood of IKE_SA_INIT from made-up addresses, and the work that a responder under load asks for.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -154,4 +154,73 @@ fn a_flood_of_requests_costs_cookies_not_memory() {
         after < before + 16 * 1024,
         "memory grew from {before} KiB to {after} KiB"
     );
+}
+
+/// The payload types in clear of an IKE message.
+fn kinds(datagram: &[u8]) -> Vec<PayloadType> {
+    Message::parse(datagram).map_or_else(
+        |_| Vec::new(),
+        |message| {
+            message
+                .payloads()
+                .flatten()
+                .map(|p| p.payload_type())
+                .collect()
+        },
+    )
+}
+
+#[test]
+fn a_puzzle_is_solved_beside_the_daemons_work() {
+    if !ready("client puzzles", &[]) {
+        return;
+    }
+    let site = Site::new();
+    let conf = Conf::site(Family::V4);
+    let hard = conf
+        .clone()
+        .setup("ddos-mode", "puzzles")
+        .setup("ddos-puzzle-difficulty", "19");
+    let west = Daemon::running(&site.west, &hard);
+    let east = Daemon::running(&site.east, &conf);
+    let mut wire = Capture::start(&site.router, Site::TO_WEST, &west.dir().join("wire.pcap"));
+    // While it computes, the daemon answers at once.
+    let slowest = std::thread::scope(|scope| {
+        let up = scope.spawn(|| east.cygnet(&["up", "office"]));
+        let mut slowest = Duration::ZERO;
+        while !up.is_finished() {
+            let begun = Instant::now();
+            drop(east.status());
+            slowest = slowest.max(begun.elapsed());
+        }
+        let up = up.join().expect("a thread");
+        assert!(up.ok(), "{up:?}");
+        assert!(format!("{up:?}").contains("puzzle of 19 bits"), "{up:?}");
+        slowest
+    });
+    let strangers = &west.status()["strangers"];
+    assert_eq!(strangers["defence"], "puzzles");
+    assert_eq!(
+        (&strangers["puzzles_sent"], &strangers["puzzles_solved"]),
+        (&1.into(), &1.into())
+    );
+    let packets = wire.until(Duration::from_millis(500), |_| false);
+    let messages: Vec<_> = packets
+        .iter()
+        .filter(|p| p.kind == Kind::Ike)
+        .map(|p| (p.at, kinds(&p.payload)))
+        .collect();
+    let asked = messages
+        .iter()
+        .find(|(_, kinds)| *kinds == [PayloadType::NOTIFY; 2])
+        .expect("a cookie and a puzzle");
+    let solved = messages
+        .iter()
+        .find(|(_, kinds)| kinds.starts_with(&[PayloadType::NOTIFY, PayloadType::PS]))
+        .expect("its solution");
+    println!(
+        "solved in {:?}, the slowest status meanwhile took {slowest:?}",
+        solved.0 - asked.0
+    );
+    assert!(slowest < Duration::from_millis(700), "{slowest:?}");
 }

@@ -4,19 +4,28 @@ use std::collections::BTreeMap;
 
 use cygnet_engine::{Origin, Setup};
 use cygnet_ike::Uniqueness;
+use cygnet_ike::{PUZZLE_DIFFICULTY, PuzzlePolicy};
 
 use crate::address::addresses;
 use crate::diagnostic::Diagnostics;
 use crate::document::Assignment;
 use crate::keyword::Side;
 use crate::section::Values;
-use crate::value::{TimeUnit, ValueError, choice, duration, number, yes_no};
+use crate::value::{Parsed, TimeUnit, ValueError, choice, duration, number, yes_no};
 
-/// How cookies are asked for (`ddos-mode`).
+/// Zero bits of the hardest puzzle that may be the easiest: what load adds stays below the limit.
+const MOST_DIFFICULTY: u32 = 22;
+
+fn bits(text: &str, range: std::ops::RangeInclusive<u32>) -> Parsed<u8> {
+    number(text, range).map(|n| u8::try_from(n).unwrap_or(u8::MAX))
+}
+
+/// How cookies and puzzles are asked for (`ddos-mode`).
 #[derive(Clone, Copy)]
 enum DdosMode {
     Auto,
     Busy,
+    Puzzles,
     Unlimited,
 }
 
@@ -58,10 +67,24 @@ fn read(values: &mut Values<'_, '_>) -> Setup {
             &[
                 ("auto", DdosMode::Auto),
                 ("busy", DdosMode::Busy),
+                ("puzzles", DdosMode::Puzzles),
                 ("unlimited", DdosMode::Unlimited),
             ],
         )
     });
+    let standard = default.puzzles.unwrap_or(PuzzlePolicy {
+        threshold: 0,
+        difficulty: *PUZZLE_DIFFICULTY.start(),
+    });
+    let (least, most) = (u32::from(*PUZZLE_DIFFICULTY.start()), MOST_DIFFICULTY);
+    let puzzles = PuzzlePolicy {
+        threshold: values.get("ddos-puzzle-threshold", standard.threshold, |t| {
+            number(t, 0..=u32::MAX).map(|n| n as usize)
+        }),
+        difficulty: values.get("ddos-puzzle-difficulty", standard.difficulty, |t| {
+            bits(t, least..=most)
+        }),
+    };
     Setup {
         keepalive_interval: values.get("keep-alive", default.keepalive_interval, |text| {
             duration(text, TimeUnit::Seconds)
@@ -91,9 +114,22 @@ fn read(values: &mut Values<'_, '_>) -> Setup {
         }),
         cookie_threshold: match mode {
             DdosMode::Auto => threshold,
-            DdosMode::Busy => 0,
+            DdosMode::Busy | DdosMode::Puzzles => 0,
             DdosMode::Unlimited => u32::MAX,
         },
+        puzzles: match mode {
+            DdosMode::Auto | DdosMode::Busy => Some(puzzles),
+            DdosMode::Puzzles => Some(PuzzlePolicy {
+                threshold: 0,
+                ..puzzles
+            }),
+            DdosMode::Unlimited => None,
+        },
+        max_puzzle_difficulty: values.get(
+            "max-puzzle-difficulty",
+            default.max_puzzle_difficulty,
+            |t| bits(t, 0..=u32::from(*PUZZLE_DIFFICULTY.end())),
+        ),
         ..default
     }
 }

@@ -92,6 +92,7 @@ pub(crate) fn status(status: &Value) -> String {
         out.push_str("unknown peer:\n");
         ike_sa(&mut out, ike);
     }
+    strangers(&mut out, &status["strangers"]);
     if let Some(counters) = status["counters"].as_object().filter(|c| !c.is_empty()) {
         out.push_str("user-space data plane:\n");
         for (name, count) in counters {
@@ -99,6 +100,28 @@ pub(crate) fn status(status: &Value) -> String {
         }
     }
     out
+}
+
+/// One line about those who are not authenticated, if there is anything to say.
+fn strangers(out: &mut String, strangers: &Value) {
+    let n = |key: &str| strangers[key].as_u64().unwrap_or(0);
+    let defence = text(strangers, "defence");
+    if n("half_open") == 0 && matches!(defence, "none" | "-") {
+        return;
+    }
+    let _ = writeln!(
+        out,
+        "strangers: {} IKE SAs half open, asked for {}; {} cookies and {} puzzles sent, {} solved",
+        n("half_open"),
+        if defence == "none" {
+            "nothing"
+        } else {
+            defence
+        },
+        n("cookies_sent"),
+        n("puzzles_sent"),
+        n("puzzles_solved"),
+    );
 }
 
 fn ike_sa(out: &mut String, ike: &Value) {
@@ -128,15 +151,6 @@ fn ike_sa(out: &mut String, ike: &Value) {
             .map(|field| format!(", {field}"))
             .collect::<String>(),
     );
-    let windows = (ike["own_window"].as_u64(), ike["peer_window"].as_u64());
-    if let (Some(own), Some(peer)) = windows
-        && (own, peer) != (1, 1)
-    {
-        let _ = writeln!(
-            out,
-            "    requests at a time: {own} of the peer, {peer} of ours"
-        );
-    }
     let renewal = [("rekeyed", "rekey_in"), ("ends", "expires_in")]
         .into_iter()
         .filter_map(|(what, field)| Some(format!("{what} in {}", span(ike[field].as_u64()?))));
@@ -212,15 +226,17 @@ mod tests {
                 "local_id": "@west", "remote_id": "@east",
                 "initiator_spi": "0011223344556677", "responder_spi": "8899aabbccddeeff",
                 "suite": "AES_GCM_16_256-HMAC_SHA2_256-DH31", "nat_local": false, "nat_remote": true, "fragmentation": true,
-                "own_window": 1, "peer_window": 4,
                 "established": 130, "last_heard": 2, "rekey_in": 27000, "expires_in": 40000
-            }]
+            }],
+            "strangers": {
+                "half_open": 40000, "defence": "puzzles",
+                "cookies_sent": 12000, "puzzles_sent": 3000, "puzzles_solved": 2
+            }
         });
         insta::assert_snapshot!(status(&value), @r"
         office: up (wanted: up), userspace data plane, 192.0.2.1 === 198.51.100.2
           IKE SA #1 established as initiator, 192.0.2.1:500 [@west] to 198.51.100.2:500 [@east], for 2 min
             SPIs 0011223344556677 (initiator) 8899aabbccddeeff (responder), AES_GCM_16_256-HMAC_SHA2_256-DH31, fragmentation
-            requests at a time: 1 of the peer, 4 of ours
             rekeyed in 7 h, ends in 11 h
             the peer is behind a NAT
           child SA $1 of #1, tunnel mode, ESP, AES_GCM_16_256, for 2 min
@@ -231,6 +247,7 @@ mod tests {
           because: no response
           last attempt failed 7 s ago: no response
           next attempt in 4 s
+        strangers: 40000 IKE SAs half open, asked for puzzles; 12000 cookies and 3000 puzzles sent, 2 solved
         ");
     }
 }

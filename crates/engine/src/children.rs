@@ -100,6 +100,10 @@ impl Engine {
                 };
                 self.ask(request, Waiting::Spi { request: id });
             }
+            R::SolvePuzzle { puzzle, time, .. } => {
+                let request = Request::SolvePuzzle { puzzle, time };
+                self.ask(request, Waiting::Puzzle { request: id });
+            }
             R::InstallChild(install) => self.install_child(now, id, &install),
             R::ActivateOutbound { child, .. } => {
                 self.activate_outbound(now, child);
@@ -154,6 +158,17 @@ impl Engine {
                 RefusalKind::Failed,
                 format!("unexpected answer {other:?}"),
             )),
+        };
+        self.endpoint
+            .handle(now, cygnet_ike::Input::Answer { id, answer });
+    }
+
+    pub(crate) fn on_puzzle(&mut self, now: Instant, id: cygnet_ike::RequestId, answer: Answer) {
+        let failed = |text| cygnet_ike::Answer::Failed(Refusal::new(RefusalKind::Failed, text));
+        let answer = match answer {
+            Answer::Solution(solution) => cygnet_ike::Answer::Solution(solution),
+            Answer::Failed(text) => failed(text),
+            other => failed(format!("unexpected answer {other:?}")),
         };
         self.endpoint
             .handle(now, cygnet_ike::Input::Answer { id, answer });
@@ -459,6 +474,7 @@ impl Engine {
             | E::ChildrenMoved { .. }
             | E::IkeRekeyFailed { .. }
             | E::ChildRekeyFailed { .. }
+            | E::Puzzled { .. }
             | E::PeerComplaint { .. }
             | E::Rejected { .. } => {
                 self.note(event);
@@ -480,6 +496,7 @@ impl Engine {
             | E::IkeRekeyFailed { ike, .. }
             | E::ChildRekeyFailed { ike, .. }
             | E::Retransmitting { ike, .. }
+            | E::Puzzled { ike, .. }
             | E::Moved { ike, .. }
             | E::AuthLifetime { ike, .. }
             | E::PeerComplaint { ike, .. } => Some(*ike),

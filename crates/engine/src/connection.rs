@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use cygnet_crypto::{EspProposal, IkeProposal};
 use cygnet_ike::{
-    AuthMethod, Encapsulation, Fragmentation, Identity, RetransmitPolicy, TsTemplate, Uniqueness,
+    AuthMethod, Encapsulation, Fragmentation, Identity, PuzzlePolicy, RetransmitPolicy, TsTemplate,
+    Uniqueness,
 };
 use cygnet_ipsec::Mark;
 
@@ -46,6 +47,10 @@ pub struct Setup {
     pub max_half_open: u32,
     /// Half-open IKE SAs above which cookies are asked for (`ddos-ike-threshold`).
     pub cookie_threshold: u32,
+    /// When puzzles are asked for (`ddos-puzzle-threshold`, `ddos-puzzle-difficulty`).
+    pub puzzles: Option<PuzzlePolicy>,
+    /// Zero bits of the hardest puzzle that is solved for a peer (`max-puzzle-difficulty`).
+    pub max_puzzle_difficulty: u8,
     /// IKE SAs that one identity may have (`max-ike-per-id`).
     pub max_per_identity: u32,
     /// What becomes of other IKE SAs with an identity that connects again (`uniqueids`).
@@ -61,6 +66,11 @@ impl Default for Setup {
             keepalive_interval: Duration::from_secs(20),
             max_half_open: 50_000,
             cookie_threshold: 25_000,
+            puzzles: Some(PuzzlePolicy {
+                threshold: 37_500,
+                difficulty: 16,
+            }),
+            max_puzzle_difficulty: 22,
             max_per_identity: 1000,
             uniqueness: Uniqueness::Replace,
         }
@@ -145,8 +155,6 @@ pub struct IkeOptions {
     pub fragment_size: u16,
     /// The SAs go on at another address if theirs is lost (`mobike`).
     pub mobike: bool,
-    /// See [`PeerConfig::window`](cygnet_ike::PeerConfig::window).
-    pub window: u32,
     /// Whether a NAT in front of us gets keepalives (`nat-keepalive`).
     pub nat_keepalive: bool,
     /// Hard lifetime of the IKE SA (`ikelifetime`).

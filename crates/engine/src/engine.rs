@@ -66,6 +66,10 @@ pub(crate) enum Waiting {
     Spi {
         request: cygnet_ike::RequestId,
     },
+    /// The solution of a peer's puzzle.
+    Puzzle {
+        request: cygnet_ike::RequestId,
+    },
     /// Addresses.
     Resolve(ResolveQuery),
     /// What a child SA has carried.
@@ -242,6 +246,7 @@ impl Engine {
             None => {}
             Some(Waiting::Transaction(transaction)) => self.advance(now, transaction, Some(answer)),
             Some(Waiting::Spi { request }) => self.on_spi(now, request, answer),
+            Some(Waiting::Puzzle { request }) => self.on_puzzle(now, request, answer),
             Some(Waiting::Resolve(query)) => self.on_resolved(now, query, answer),
             Some(Waiting::Activity(child)) => self.on_activity(now, child, answer),
             Some(Waiting::Nothing { plane, what }) => {
@@ -251,7 +256,7 @@ impl Engine {
                         Err(cygnet_ipsec::CommandError::NotFound) | Ok(_) => None,
                         Err(e) => Some(e.to_string()),
                     }),
-                    Answer::Done | Answer::Addresses(_) => None,
+                    Answer::Done | Answer::Addresses(_) | Answer::Solution(_) => None,
                 };
                 if let Some(text) = text {
                     self.tell(Event::CleanupFailed {
@@ -534,7 +539,7 @@ impl Engine {
     pub fn is_drained(&self) -> bool {
         self.waiting
             .values()
-            .all(|w| matches!(w, Waiting::Resolve(_)))
+            .all(|w| matches!(w, Waiting::Resolve(_) | Waiting::Puzzle { .. }))
             && self.children.is_empty()
             && self.ikes.is_empty()
     }
@@ -547,6 +552,8 @@ fn endpoint_config(options: &EngineOptions, setup: &Setup) -> EndpointConfig {
         keepalive_interval: setup.keepalive_interval,
         cookie_threshold: setup.cookie_threshold as usize,
         max_half_open: setup.max_half_open as usize,
+        puzzles: setup.puzzles,
+        max_puzzle_difficulty: setup.max_puzzle_difficulty,
         max_per_identity: setup.max_per_identity as usize,
         vendor_ids: options.vendor_ids.clone(),
         key_log: options.key_log,

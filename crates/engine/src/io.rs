@@ -6,6 +6,7 @@
 //! is ready, and only what waits for it waits.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use cygnet_ike::Transmit;
 use cygnet_ipsec::{Command, CommandError, Reply, SaId, Selector};
@@ -104,6 +105,14 @@ pub enum Request {
     Protect(Protection),
     /// Take such a protection away again. Answered by [`Answer::Done`].
     Unprotect(ProtectionId),
+    /// Solve a puzzle of a peer under load, which takes seconds of computing; nobody waits longer than `time`.
+    /// Answered by [`Answer::Solution`].
+    SolvePuzzle {
+        /// The puzzle.
+        puzzle: cygnet_ike::Puzzle,
+        /// For how long a solution is of use.
+        time: Duration,
+    },
     /// Find addresses. Answered by [`Answer::Addresses`].
     Resolve(ResolveQuery),
 }
@@ -117,6 +126,8 @@ pub enum Answer {
     Done,
     /// The addresses asked for, best first; empty if there are none.
     Addresses(Vec<IpAddr>),
+    /// What [`cygnet_ike::Puzzle::solve`] has found.
+    Solution(Vec<u8>),
     /// It could not be done; the text is for people.
     Failed(String),
 }

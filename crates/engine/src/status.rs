@@ -23,6 +23,23 @@ pub struct Status {
     pub connections: Vec<ConnectionStatus>,
     /// All IKE SAs, those of unknown connections too.
     pub ike_sas: Vec<IkeStatus>,
+    /// Those who begin IKE SAs and have not proved who they are.
+    pub strangers: StrangersStatus,
+}
+
+/// What strangers cost, and what is asked of them (RFC 7296 section 2.6, RFC 8019).
+#[derive(Clone, Debug, Serialize)]
+pub struct StrangersStatus {
+    /// IKE SAs that they have begun and not finished.
+    pub half_open: usize,
+    /// What they must do to be heard: `none`, `cookies`, `puzzles`.
+    pub defence: &'static str,
+    /// Cookies asked for.
+    pub cookies_sent: u64,
+    /// Puzzles given.
+    pub puzzles_sent: u64,
+    /// Puzzles solved.
+    pub puzzles_solved: u64,
 }
 
 /// One connection.
@@ -98,10 +115,6 @@ pub struct IkeStatus {
     pub mobike: bool,
     /// Both ends can put messages together from fragments.
     pub fragmentation: bool,
-    /// How many requests of the peer's may be under way at the same time.
-    pub own_window: u32,
-    /// How many of ours.
-    pub peer_window: u32,
     /// Time since authentication.
     #[serde(serialize_with = "seconds_option")]
     pub established: Option<Duration>,
@@ -189,6 +202,18 @@ impl Engine {
                 .ike_sas()
                 .map(|info| self.ike_status(now, &info))
                 .collect(),
+            strangers: self.strangers_status(now),
+        }
+    }
+
+    fn strangers_status(&self, now: Instant) -> StrangersStatus {
+        let stats = self.endpoint.stats();
+        StrangersStatus {
+            half_open: self.endpoint.half_open(),
+            defence: self.endpoint.defence(now).name(),
+            cookies_sent: stats.cookies_sent,
+            puzzles_sent: stats.puzzles_sent,
+            puzzles_solved: stats.puzzles_solved,
         }
     }
 
@@ -264,8 +289,6 @@ impl Engine {
             nat_remote: info.nat.remote,
             mobike: info.mobike,
             fragmentation: info.fragmentation,
-            own_window: info.own_window,
-            peer_window: info.peer_window,
             established: since(info.established),
             last_heard: since(info.last_heard),
             rekey_in: until(Timer::ReplaceIke(info.id)),

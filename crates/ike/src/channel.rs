@@ -13,8 +13,10 @@ use crate::fragment::{Datagrams, Form};
 use crate::info::Role;
 use crate::stats::DropReason;
 
+/// Octets of a generic payload header.
+const GENERIC_HEADER: usize = 4;
 /// Octets of a message in front of the body of its Encrypted payload.
-const SK_AT: usize = Header::LEN + 4;
+const SK_AT: usize = Header::LEN + GENERIC_HEADER;
 /// The same of an Encrypted Fragment payload.
 const SKF_AT: usize = SK_AT + 4;
 
@@ -41,12 +43,23 @@ pub(crate) enum SealError {
 pub(crate) struct Plaintext {
     first: PayloadType,
     octets: Vec<u8>,
+    /// Keys that solve a puzzle, to stand in clear before the Encrypted payload (RFC 8019 §7.2.2); empty: none.
+    solution: Vec<u8>,
 }
 
 impl Plaintext {
     /// Payloads of which the first is of type `first`.
     pub(crate) fn new(first: PayloadType, octets: Vec<u8>) -> Self {
-        Self { first, octets }
+        Self {
+            first,
+            octets,
+            solution: Vec::new(),
+        }
+    }
+
+    /// The same behind the solution of a puzzle.
+    pub(crate) fn behind(self, solution: Vec<u8>) -> Self {
+        Self { solution, ..self }
     }
 
     /// The payloads that `write` writes.
@@ -55,7 +68,7 @@ impl Plaintext {
         let mut writer = PayloadWriter::new(&mut octets);
         write(&mut writer);
         let first = writer.finish()?;
-        Ok(Self { first, octets })
+        Ok(Self::new(first, octets))
     }
 
     /// Type of the first payload.
@@ -80,6 +93,16 @@ impl Plaintext {
         })
     }
 
+    //= rfc8019#7.2.2
+    //# The PS payload MUST be placed outside the Encrypted payload, so that
+    //# the Responder is able to verify the puzzle before calculating the DH
+    //# shared secret and the SK_* keys.
+    fn write_clear(&self, payloads: &mut PayloadWriter<'_>) {
+        if !self.solution.is_empty() {
+            payloads.ps(&self.solution);
+        }
+    }
+
     /// The payloads.
     pub(crate) fn chain(&self) -> PayloadChain<'_> {
         PayloadChain::new(self.first, &self.octets)
@@ -98,8 +121,8 @@ pub(crate) enum Protected<'a> {
 impl<'a> Protected<'a> {
     /// Looks for it in a message.
     pub(crate) fn find(message: &Message<'a>) -> Option<Self> {
-        // It may be preceded by others, which are not encrypted and which nobody defined: they are ignored, as unknown
-        // ones are.
+        // It may be preceded by others, which are not encrypted: the solution of a puzzle, and what nobody has defined,
+        // which is ignored.
         message.payloads().find_map(|payload| match payload {
             Ok(Payload::Sk(sk)) => Some(Self::Whole(sk)),
             Ok(Payload::Skf(skf)) => Some(Self::Fragment(skf)),
@@ -139,7 +162,13 @@ impl Channel {
         plain: &Plaintext,
         form: Form,
     ) -> Result<Datagrams, SealError> {
-        let whole = SK_AT.saturating_add(self.outgoing.body_len(plain.octets.len()));
+        let clear_len = match plain.solution.len() {
+            0 => 0,
+            len => len.saturating_add(GENERIC_HEADER),
+        };
+        let whole = SK_AT
+            .saturating_add(clear_len)
+            .saturating_add(self.outgoing.body_len(plain.octets.len()));
         let max = match form {
             Form::Fragments { max, always } if always || whole > max => max,
             _ => usize::MAX,
@@ -147,6 +176,7 @@ impl Channel {
         // What is too long for one message is too long for all of its fragments together.
         if max == usize::MAX || whole > MAX_MESSAGE_LEN {
             let message = self.seal_one(header, entropy, &plain.octets, |payloads, body_len| {
+                plain.write_clear(payloads);
                 payloads.sk(plain.first, body_len);
             })?;
             return Ok(message.into());
@@ -155,7 +185,7 @@ impl Channel {
         let len = plain.octets.len();
         let chunk = self
             .outgoing
-            .max_plain_len(max.saturating_sub(SKF_AT))
+            .max_plain_len(max.saturating_sub(SKF_AT).saturating_sub(clear_len))
             .max(len.div_ceil(usize::from(MAX_FRAGMENTS)))
             .max(1);
         let total = u16::try_from(len.div_ceil(chunk).max(1)).unwrap_or(MAX_FRAGMENTS);
@@ -163,6 +193,13 @@ impl Channel {
         let mut fragment = |number: u16| {
             let chunk = chunks.next().unwrap_or_default();
             self.seal_one(header, entropy, chunk, |payloads, body_len| {
+                //= rfc8019#7.2.2
+                //# If IKE fragmentation [RFC7383] is used in the IKE_AUTH exchange, then
+                //# the PS payload MUST be present only in the first IKE Fragment
+                //# message, in accordance with Section 2.5.3 of [RFC7383].
+                if number == 1 {
+                    plain.write_clear(payloads);
+                }
                 payloads.skf(plain.first, number, total, body_len);
             })
         };
@@ -225,6 +262,6 @@ impl Channel {
             .map_err(|_| DropReason::IntegrityCheck)?;
         octets.truncate(plain.end);
         octets.drain(..plain.start.min(octets.len()));
-        Ok(Plaintext { first, octets })
+        Ok(Plaintext::new(first, octets))
     }
 }

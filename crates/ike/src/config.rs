@@ -52,9 +52,6 @@ pub struct PeerConfig {
     pub mobike: bool,
     /// Keepalives are sent where there is a NAT in front of us (RFC 3948 §4).
     pub nat_keepalive: bool,
-    /// How many requests the peer may have under way at the same time (RFC 7296 §2.3); 1 to
-    /// [`MAX_WINDOW`](crate::MAX_WINDOW). More than 1 is said to the peer.
-    pub window: u32,
     /// The child SAs that may be made under the IKE SA, best first.
     pub children: Vec<Arc<ChildConfig>>,
     /// Hard lifetime of the IKE SA; kept for the layer above, which acts on it.
@@ -87,7 +84,6 @@ impl PeerConfig {
             fragmentation: Fragmentation::Yes,
             fragment_size: 1280,
             mobike: false,
-            window: 1,
             nat_keepalive: true,
             children: Vec::new(),
             lifetime: None,
@@ -262,6 +258,15 @@ pub trait Directory: Send + Sync {
     ) -> Option<SecretBytes>;
 }
 
+/// When a responder asks for the solution of a puzzle, and of which (RFC 8019).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PuzzlePolicy {
+    /// Half-open IKE SAs from which on nobody is served without one, but for a few.
+    pub threshold: usize,
+    /// Zero bits that the easiest one asks for; the load, and SAs of the same source, add up to six.
+    pub difficulty: u8,
+}
+
 /// Settings of one endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EndpointConfig {
@@ -273,10 +278,15 @@ pub struct EndpointConfig {
     pub cookie_threshold: usize,
     /// Half-open IKE SAs above which no new one is accepted, cookie or not.
     pub max_half_open: usize,
-    /// The same, of one source: an IPv4 address or an IPv6 network of 64 bits.
+    /// The same, of one source: an IPv4 address or an IPv6 network of 64 bits. With [`Self::puzzles`], who solves one
+    /// gets in beyond that.
     pub max_half_open_per_address: usize,
     /// Authenticated IKE SAs between the same two identities above which peers are refused.
     pub max_per_identity: usize,
+    /// When puzzles are asked for as well (RFC 8019); `None`: never.
+    pub puzzles: Option<PuzzlePolicy>,
+    /// Zero bits of the hardest puzzle of a responder that is solved; 0: none is.
+    pub max_puzzle_difficulty: u8,
     /// Time a responder waits for IKE_AUTH, and then for the data plane.
     pub half_open_timeout: Duration,
     /// A cookie secret is replaced after this time and accepted for as long again.
@@ -286,7 +296,7 @@ pub struct EndpointConfig {
     pub error_grace: Duration,
     /// Time for which a closed SA still answers repetitions of the peer's last request.
     pub linger: Duration,
-    /// Replies to unprotected messages without an SA, and INVALID_MESSAGE_ID notifications, per second.
+    /// Replies to unprotected messages without an SA, per second.
     pub unprotected_replies_per_second: u32,
     /// Time without a message of ours after which a NAT in front of us gets a keepalive; zero: never.
     pub keepalive_interval: Duration,
@@ -317,6 +327,8 @@ impl Default for EndpointConfig {
             max_half_open: 5000,
             max_half_open_per_address: 50,
             max_per_identity: 1000,
+            puzzles: None,
+            max_puzzle_difficulty: 22,
             half_open_timeout: Duration::from_secs(30),
             cookie_lifetime: Duration::from_secs(60),
             error_grace: Duration::from_secs(1),

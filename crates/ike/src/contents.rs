@@ -2,7 +2,8 @@
 
 use cygnet_wire::{
     AuthPayload, CpPayload, DeletePayload, IdPayload, KePayload, NoncePayload, Notify, NotifyType,
-    ParseError, Payload, PayloadChain, PayloadType, SaPayload, TrafficSelector, TsPayload,
+    ParseError, Payload, PayloadChain, PayloadType, PsPayload, SaPayload, TrafficSelector,
+    TsPayload,
 };
 use thiserror::Error;
 
@@ -18,6 +19,7 @@ pub(crate) struct Contents<'a> {
     pub(crate) ts_i: Option<TsPayload<'a>>,
     pub(crate) ts_r: Option<TsPayload<'a>>,
     pub(crate) cp: Option<CpPayload<'a>>,
+    pub(crate) solution: Option<PsPayload<'a>>,
     pub(crate) notifies: Vec<Notify<'a>>,
     pub(crate) deletes: Vec<DeletePayload<'a>>,
 }
@@ -62,6 +64,7 @@ impl<'a> Contents<'a> {
                 Payload::TsI(ts) => once(&mut contents.ts_i, ts, kind)?,
                 Payload::TsR(ts) => once(&mut contents.ts_r, ts, kind)?,
                 Payload::Cp(cp) => once(&mut contents.cp, cp, kind)?,
+                Payload::Ps(ps) => once(&mut contents.solution, ps, kind)?,
                 Payload::Notify(notify) => contents.notifies.push(notify),
                 Payload::Delete(delete) => contents.deletes.push(delete),
                 //= rfc7296#2.5

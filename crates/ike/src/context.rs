@@ -53,6 +53,7 @@ pub(crate) struct Shared {
     /// What incomplete messages cost.
     pub(crate) pool: Pool,
     requests: HashMap<RequestId, Owner>,
+    /// Of replies to strangers.
     replies: Limiter,
     last_id: u64,
 }
@@ -238,6 +239,13 @@ impl Context<'_> {
         }
     }
 
+    /// Stops waiting for an answer that changes nothing outside.
+    pub(crate) fn forget(&mut self, id: RequestId) {
+        if let Some(owner) = self.shared.requests.get_mut(&id) {
+            *owner = Owner::Nobody;
+        }
+    }
+
     /// Has the answer to a request given to another IKE SA.
     pub(crate) fn reassign(&mut self, id: RequestId, ike: IkeSaId) {
         if let Some(owner @ Owner::Sa(_)) = self.shared.requests.get_mut(&id) {
@@ -264,7 +272,7 @@ impl Context<'_> {
         self.shared.stats.count(reason);
     }
 
-    /// Whether one more reply without protection, or one caused by somebody else's datagram, may be sent.
+    /// Whether one more reply without protection may be sent.
     //= rfc7296#2.21.4
     //# A node needs to limit the rate at which it will send messages in
     //# response to unprotected messages.
@@ -285,13 +293,6 @@ impl Context<'_> {
     }
 }
 
-/// Where a response goes, and to which request it is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Back {
-    pub(crate) path: Path,
-    pub(crate) message_id: u32,
-}
-
 /// Where messages of an IKE SA go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Path {
@@ -310,13 +311,14 @@ impl Path {
 
 /// So many per second, and as many at once.
 #[derive(Debug, Default)]
-struct Limiter {
+pub(crate) struct Limiter {
     window: Option<Instant>,
     used: u32,
 }
 
 impl Limiter {
-    fn take(&mut self, now: Instant, rate: u32) -> bool {
+    /// Whether there may be one more.
+    pub(crate) fn take(&mut self, now: Instant, rate: u32) -> bool {
         let over = |begun: Instant| now.saturating_duration_since(begun) >= Duration::from_secs(1);
         if self.window.is_none_or(over) {
             self.window = Some(now);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cygnet_crypto::{Entropy, KeyExchangeProvider, sha256};
 use cygnet_wire::{
@@ -15,10 +15,9 @@ use cygnet_wire::{
 use crate::child::Wanted;
 use crate::config::{Directory, EndpointConfig, PeerConfig};
 use crate::context::{Context, InitialContact, Path, Shared};
-use crate::cookie::CookieJar;
+use crate::defence::{Admission, Defence, DefenceLevel};
 use crate::exchange::ike_sa_init::{self, InitRequest, Verdict};
 use crate::fragment::Share;
-use crate::half_open::HalfOpen;
 use crate::identity::Identity;
 use crate::info::{ChildSaInfo, IkeSaInfo, IkeSaState, Role};
 use crate::io::{Answer, ChildRequest, ChildSaId, Event, IkeSaId, Input, Output, RequestId};
@@ -29,9 +28,6 @@ use crate::stats::{DropReason, Stats};
 /// Octets of an IKE_SA_INIT request that are read. It is kept whole until IKE_AUTH, for anybody who asks; those of real
 /// peers, with all their algorithms and vendor IDs, have a third of that.
 const MAX_INIT_REQUEST: usize = 10_000;
-
-/// Time for which cookies are asked for after a useless public value.
-const AFTER_PROBE: Duration = Duration::from_secs(10);
 
 /// All IKE SAs of one daemon.
 ///
@@ -46,10 +42,7 @@ pub struct Endpoint {
     /// By the IKE_SA_INIT request that made them, so that its repetitions are known.
     by_init: HashMap<InitKey, IkeSaId>,
     timers: BTreeSet<(Instant, IkeSaId)>,
-    half_open: HalfOpen,
-    cookies: CookieJar,
-    /// When a stranger's public value was found to be useless.
-    probed: Option<Instant>,
+    defence: Defence,
 }
 
 /// An IKE SA and where it is listed.
@@ -60,6 +53,7 @@ struct Entry {
     init: Option<InitKey>,
     timer: Option<Instant>,
     half_open: Option<IpAddr>,
+    spoilt: bool,
     /// Its part in what incomplete messages cost.
     share: Share,
     pair: Option<((Identity, Identity), IpAddr)>,
@@ -72,7 +66,7 @@ impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
             .field("ike_sas", &self.sas.len())
-            .field("half_open", &self.half_open.total)
+            .field("half_open", &self.half_open())
             .field("stats", self.stats())
             .finish_non_exhaustive()
     }
@@ -109,9 +103,7 @@ impl Endpoint {
             sas: BTreeMap::new(),
             by_init: HashMap::new(),
             timers: BTreeSet::new(),
-            half_open: HalfOpen::default(),
-            cookies: CookieJar::default(),
-            probed: None,
+            defence: Defence::default(),
         }
     }
 
@@ -337,7 +329,12 @@ impl Endpoint {
 
     /// How many IKE SAs peers have begun and not finished.
     pub fn half_open(&self) -> usize {
-        self.half_open.total
+        self.defence.half_open.total
+    }
+
+    /// What is asked of strangers now.
+    pub fn defence(&self, now: Instant) -> DefenceLevel {
+        self.defence.level(now, &self.config)
     }
 
     /// How many IKE SAs are held in memory, those that linger after their end included.
@@ -370,6 +367,7 @@ impl Endpoint {
                 timer,
                 half_open,
                 share,
+                spoilt: false,
                 pair,
             },
         );
@@ -426,13 +424,24 @@ impl Endpoint {
             (None, true) => {
                 let address = core.path.remote.ip();
                 entry.half_open = Some(address);
-                self.half_open.add(address);
+                self.defence.half_open.add(address);
             }
             (Some(address), false) => {
                 entry.half_open = None;
-                self.half_open.remove(address);
+                self.defence.half_open.remove(address);
             }
             _ => {}
+        }
+
+        let spoilt = half_open && entry.sa.is_spoilt();
+        if spoilt != entry.spoilt {
+            let count = &mut self.defence.half_open.spoilt;
+            *count = if spoilt {
+                count.saturating_add(1)
+            } else {
+                count.saturating_sub(1)
+            };
+            entry.spoilt = spoilt;
         }
 
         let share = Share {
@@ -648,72 +657,46 @@ impl Endpoint {
             Ok(request) => request,
             Err(verdict) => return self.on_verdict(now, arrival, key, verdict),
         };
-        let address = arrival.remote.ip();
-        let of_address = self.half_open.of(address);
-        if self.needs_cookie(now, of_address) {
-            //= rfc7296#2.6
-            //# When one party receives an IKE_SA_INIT request containing a cookie
-            //# whose contents do not match the value expected, that party MUST
-            //# ignore the cookie and process the message as if no cookie had been
-            //# included; usually this means sending a response containing a new
-            //# cookie.
-            let (nonce, spi) = (request.nonce(), request.initiator_spi().0);
-            let lifetime = self.config.cookie_lifetime;
-            let good = request.cookie().is_some_and(|cookie| {
-                self.cookies
-                    .accepts(now, lifetime, cookie, nonce, address, spi)
-            });
-            if !good {
-                let entropy = &mut *self.entropy;
-                let cookie = self
-                    .cookies
-                    .bake(now, lifetime, entropy, nonce, address, spi);
-                if let Some(answer) = request.ask_for_cookie(&cookie) {
-                    let stats = &mut self.shared.stats;
-                    stats.cookies_sent = stats.cookies_sent.saturating_add(1);
+        let admission = self.defence.admit(
+            now,
+            &self.config,
+            &mut *self.entropy,
+            &mut self.shared.stats,
+            &request,
+            arrival.remote.ip(),
+        );
+        let solved = match admission {
+            Admission::Admitted(solved) => solved,
+            Admission::Asked { cookie, puzzle } => {
+                if let Some(answer) = request.ask(&cookie, puzzle) {
                     context!(self, now).transmit(arrival.back(), answer);
                 }
                 return;
             }
-            let stats = &mut self.shared.stats;
-            stats.cookies_accepted = stats.cookies_accepted.saturating_add(1);
-        }
-        if self.half_open.total >= self.config.max_half_open {
-            self.shared.stats.count(DropReason::HalfOpenLimit);
-            let reason = RejectReason::HalfOpenLimit(self.half_open.total);
-            return self.reject(now, arrival, reason, || None);
-        }
-        if of_address >= self.config.max_half_open_per_address {
-            self.shared.stats.count(DropReason::HalfOpenLimitOfAddress);
-            let reason = RejectReason::HalfOpenLimitOfAddress {
-                address,
-                count: of_address,
-            };
-            return self.reject(now, arrival, reason, || None);
-        }
+            Admission::Incompatible => {
+                let verdict = request.incompatible(&context!(self, now), arrival);
+                return self.on_verdict(now, arrival, key, verdict);
+            }
+            Admission::Refused(drop, reason) => {
+                self.shared.stats.count(drop);
+                return self.reject(now, arrival, reason, || None);
+            }
+        };
         let id = IkeSaId(self.shared.fresh_id());
+        let puzzle = solved.and_then(|task| self.defence.before_auth(task));
         let mut cx = context!(self, now);
         let spi = cx.fresh_spi(id);
-        let verdict = request.accept(&mut cx, arrival, id, spi);
+        let verdict = request.accept(&mut cx, arrival, id, spi, puzzle);
         if !matches!(verdict, Verdict::Accepted(_)) {
             self.shared.spis.remove(&spi);
         }
+        // Who has to come again with another public value may bring the same solution.
+        if let Some(task) = solved
+            && !matches!(verdict, Verdict::AnotherMethod(_))
+        {
+            self.defence.spend(task);
+        }
         self.on_verdict(now, arrival, key, verdict);
-    }
-
-    /// Whether an IKE_SA_INIT request must prove that its source address is no forgery: when many SAs are half open, so
-    /// many of this address that forgeries could use up its share, or when somebody makes us compute for nothing, which
-    /// leaves no SA to count.
-    //= rfc7296#2.6
-    //# When a responder detects a large number of half-open IKE SAs, it
-    //# SHOULD reply to IKE_SA_INIT requests with a response containing the
-    //# COOKIE notification.
-    fn needs_cookie(&self, now: Instant, of_address: usize) -> bool {
-        self.half_open.total >= self.config.cookie_threshold
-            || of_address > 0 && of_address >= self.config.max_half_open_per_address / 2
-            || self
-                .probed
-                .is_some_and(|at| now.saturating_duration_since(at) < AFTER_PROBE)
     }
 
     fn on_verdict(&mut self, now: Instant, arrival: Arrival, key: InitKey, verdict: Verdict) {
@@ -725,7 +708,7 @@ impl Endpoint {
             }
             Verdict::Refused { answer, reason } => {
                 if matches!(reason, RejectReason::KeyExchange(_)) {
-                    self.probed = Some(now);
+                    self.defence.note_probe(now);
                 }
                 self.shared.stats.count(DropReason::BadInit);
                 self.reject(now, arrival, reason, || answer);

@@ -11,11 +11,11 @@ use cygnet_wire::{ExchangeType, Notify, NotifyType, PayloadChain, PayloadWriter}
 use crate::channel::Channel;
 use crate::child::{ChildSa, ChildState, Wanted};
 use crate::contents::{Contents, Unreadable};
-use crate::context::{Back, Context, Heir, Transfer, Undo};
+use crate::context::{Context, Heir, Path, Transfer, Undo};
 use crate::deleting::Deleting;
 use crate::errand::{Current, Errand, Later, Plan, What};
 use crate::exchange::create_child_sa::{self, Answering};
-use crate::exchange::{ike_auth, informational, mobike, set_window_size};
+use crate::exchange::{ike_auth, informational, mobike};
 use crate::info::IkeSaState;
 use crate::io::{Answer, ChildRequest, ChildSaId, Event, Refusal, RefusalKind, RequestId};
 use crate::reason::{ChildCloseReason, ChildFailure, CloseReason, Party};
@@ -34,13 +34,11 @@ pub(crate) struct Established {
     pub(crate) channel: Channel,
     /// In the order of their making.
     pub(crate) children: Vec<ChildSa>,
-    /// What we want to say, in this order as far as the one does not wait for the other.
-    pub(crate) queue: VecDeque<Errand>,
+    /// What we want to say, in this order, one at a time.
+    queue: VecDeque<Errand>,
     /// What the peer has put off.
     later: Vec<Later>,
-    /// Our INFORMATIONAL requests that are under way, by Message ID.
-    informational: Vec<(u32, Errand)>,
-    /// Our CREATE_CHILD_SA that is under way.
+    /// Our request that is under way.
     pub(crate) current: Option<Current>,
     /// The peer's CREATE_CHILD_SA that is worked on.
     pub(crate) answering: Option<Box<Answering>>,
@@ -67,7 +65,6 @@ impl Established {
             children: Vec::new(),
             queue: VecDeque::new(),
             later: Vec::new(),
-            informational: Vec::new(),
             current: None,
             answering: None,
             standing: Standing::Reigning,
@@ -82,23 +79,33 @@ impl Established {
         if core.unwanted {
             self.end(CloseReason::DeletedByUs);
         }
-        while let Some(errand) = self.next_errand(core) {
+        while self.current.is_none() && core.outgoing.is_free() {
+            let ending = matches!(self.queue.front(), Some(Errand::DeleteIke(_)));
+            let ask = if ending { None } else { mobike::next(core) };
+            let errand = ask.map(Errand::Mobike).or_else(|| self.queue.pop_front());
+            let Some(errand) = errand else {
+                break;
+            };
             match errand {
                 Errand::DeleteIke(reason) => return self.delete(core, cx, reason),
                 // The peer may have deleted it meanwhile.
                 Errand::DeleteChild(id) if self.child(id).is_none() => {}
+                // One after the other: what the peer is making may be what we want.
+                Errand::Create(plan) if self.answering.is_some() => {
+                    self.queue.push_front(Errand::Create(plan));
+                    break;
+                }
                 Errand::Create(plan) => create_child_sa::begin(&mut self, core, cx, plan),
                 errand => {
                     let Self {
                         channel, children, ..
                     } = &mut *self;
+                    let informational = ExchangeType::INFORMATIONAL;
                     let said = match &errand {
                         Errand::Mobike(ask) => mobike::request(core, cx, *ask),
                         Errand::Liveness => mobike::liveness(core, cx),
                         _ => Vec::new(),
                     };
-                    let (informational, id) =
-                        (ExchangeType::INFORMATIONAL, core.outgoing.next_id());
                     let sent = core.request(cx, channel, informational, |payloads| {
                         errand.write(children, payloads);
                         for (kind, data) in &said {
@@ -106,10 +113,7 @@ impl Established {
                         }
                     });
                     debug_assert_eq!(sent, Ok(()), "an errand fits into a message");
-                    if let Errand::Window(size) = errand {
-                        core.incoming.enlarge(size);
-                    }
-                    self.informational.push((id, errand));
+                    self.current = Some(Current::Informational(errand));
                 }
             }
         }
@@ -152,17 +156,10 @@ impl Established {
 
     /// Whether we are waiting for the peer to acknowledge the deletion of a child SA.
     pub(crate) fn is_deleting(&self, id: ChildSaId) -> bool {
-        self.is_under_way(|errand| matches!(errand, Errand::DeleteChild(child) if *child == id))
-    }
-
-    /// Whether we are waiting for the peer to acknowledge the deletion of any child SA.
-    pub(crate) fn is_deleting_children(&self) -> bool {
-        self.is_under_way(|e| matches!(e, Errand::DeleteChild(_) | Errand::DeleteSpi(_)))
-    }
-
-    /// Whether there is such an INFORMATIONAL request of ours without a response.
-    pub(crate) fn is_under_way(&self, is_it: impl Fn(&Errand) -> bool) -> bool {
-        self.informational.iter().any(|(_, errand)| is_it(errand))
+        matches!(
+            &self.current,
+            Some(Current::Informational(Errand::DeleteChild(child))) if *child == id
+        )
     }
 
     /// The peer is to delete a child SA that we do not have.
@@ -256,7 +253,7 @@ impl Established {
         let is_it = |plan: &Plan| matches!(plan.what, What::Rekey(child) if child == id);
         let planned = self.plans().any(is_it);
         let current = self.current.as_ref().is_some_and(|c| c.concerns(id));
-        if !planned && !current && !self.is_deleting(id) {
+        if !planned && !current {
             self.plan(Plan::new(What::Rekey(id)), None);
         }
         self.proceed(core, cx)
@@ -291,8 +288,7 @@ impl Established {
         core: &mut Core,
         cx: &mut Context<'_>,
     ) -> State {
-        let silent = core.outgoing.is_idle() && self.current.is_none() && self.queue.is_empty();
-        if silent && self.standing == Standing::Reigning {
+        if core.outgoing.is_free() && self.queue.is_empty() && self.standing == Standing::Reigning {
             self.queue.push_back(Errand::Liveness);
         }
         self.proceed(core, cx)
@@ -318,7 +314,7 @@ impl Established {
             .iter()
             .filter(|e| matches!(e, Errand::Complain { .. }))
             .count();
-        if waiting < MAX_COMPLAINTS && cx.may_reply() {
+        if waiting < MAX_COMPLAINTS && core.may_speak_up(cx) {
             self.queue.push_back(Errand::Complain { kind, spi, data });
         }
         self.proceed(core, cx)
@@ -383,13 +379,10 @@ impl Established {
         mut self: Box<Self>,
         core: &mut Core,
         cx: &mut Context<'_>,
-        message_id: u32,
         chain: PayloadChain<'_>,
     ) -> State {
-        let is_it = |(id, _): &(u32, Errand)| *id == message_id;
-        let informational = self.informational.iter().position(is_it);
-        let informational = informational.map(|at| self.informational.remove(at).1);
-        if let Some(Errand::DeleteChild(id)) = informational {
+        let current = self.current.take();
+        if let Some(Current::Informational(Errand::DeleteChild(id))) = current {
             let reason = self.child(id).and_then(|child| match &child.state {
                 ChildState::Deleting(reason) => Some(reason.clone()),
                 _ => None,
@@ -410,6 +403,7 @@ impl Established {
             //# the IKE SA is deleted without needing an explicit Delete payload.
             Ok(contents) if contents.has(NotifyType::INVALID_SYNTAX) => {
                 let (by, detail) = (Party::Peer, String::new());
+                self.current = current;
                 return self.close(core, cx, CloseReason::InvalidSyntax { by, detail });
             }
             Ok(contents) => Some(contents),
@@ -418,11 +412,11 @@ impl Established {
                 None
             }
         };
-        let ended = match (&informational, &contents) {
-            (Some(Errand::Mobike(ask)), Some(contents)) => {
+        let ended = match (&current, &contents) {
+            (Some(Current::Informational(Errand::Mobike(ask))), Some(contents)) => {
                 mobike::on_response(core, cx, Some(*ask), contents)
             }
-            (Some(Errand::Liveness), Some(contents)) => {
+            (Some(Current::Informational(Errand::Liveness)), Some(contents)) => {
                 mobike::on_response(core, cx, None, contents)
             }
             _ => None,
@@ -430,22 +424,14 @@ impl Established {
         if let Some(reason) = ended {
             return self.close(core, cx, reason);
         }
-        if let Some(contents) = &contents {
-            set_window_size::heed(core, contents);
-        }
-        if informational.is_some() {
-            return self.proceed(core, cx);
-        }
-        match self.current.take() {
+        match current {
             Some(Current::Child(creating)) => {
                 create_child_sa::on_child_response(self, core, cx, *creating, contents.as_ref())
             }
             Some(Current::Ike(rekeying)) => {
                 create_child_sa::on_ike_response(self, core, cx, *rekeying, contents.as_ref())
             }
-            // It is no response that a request of this state has.
-            other @ (Some(Current::SpiWanted(_)) | None) => {
-                self.current = other;
+            Some(Current::SpiWanted(_) | Current::Informational(_)) | None => {
                 self.proceed(core, cx)
             }
         }
@@ -457,7 +443,7 @@ impl Established {
         cx: &mut Context<'_>,
         exchange: ExchangeType,
         chain: PayloadChain<'_>,
-        back: Back,
+        back: Path,
     ) -> State {
         match Contents::read(chain) {
             Ok(contents) => match exchange {
@@ -493,7 +479,7 @@ impl Established {
         core: &mut Core,
         cx: &mut Context<'_>,
         exchange: ExchangeType,
-        back: Back,
+        back: Path,
         detail: String,
     ) -> State {
         self.respond(core, cx, exchange, back, |payloads| {
@@ -515,7 +501,7 @@ impl Established {
         core: &mut Core,
         cx: &mut Context<'_>,
         exchange: ExchangeType,
-        back: Back,
+        back: Path,
         write: impl FnOnce(&mut PayloadWriter<'_>),
     ) {
         let sent = core.respond(cx, &mut self.channel, exchange, back, write);
@@ -580,7 +566,9 @@ impl Established {
                 return self.proceed(core, cx);
             }
             Answer::Failed(refusal) => refusal,
-            Answer::Spi(_) => Refusal::new(RefusalKind::Failed, "an answer of the wrong kind"),
+            Answer::Spi(_) | Answer::Solution(_) => {
+                Refusal::new(RefusalKind::Failed, "an answer of the wrong kind")
+            }
         };
         if let Some(at) = self.children.iter().position(|child| child.id == child_id) {
             let config = self.children.remove(at).agreed.config;
@@ -598,7 +586,7 @@ impl Established {
         let probe = core
             .config
             .liveness
-            .filter(|_| core.outgoing.is_idle() && self.standing == Standing::Reigning)
+            .filter(|_| core.outgoing.is_free() && self.standing == Standing::Reigning)
             .and_then(|interval| {
                 core.last_heard
                     .or(core.established)
@@ -657,7 +645,7 @@ impl Established {
             let answer = Answer::Failed(Refusal::new(RefusalKind::Failed, text));
             return create_child_sa::on_plane(self, core, cx, answer);
         }
-        let probe = core.config.liveness.filter(|_| core.outgoing.is_idle());
+        let probe = core.config.liveness.filter(|_| core.outgoing.is_free());
         let heard = core.last_heard.or(core.established);
         match (probe, heard) {
             (Some(interval), Some(heard)) if now >= heard + interval => {
@@ -723,13 +711,9 @@ impl Established {
             }
         }
         let mut errands: VecDeque<_> = std::mem::take(&mut self.queue);
-        // What is not known to have been heard is said again.
-        errands.extend(self.informational.drain(..).map(|(_, errand)| errand));
         // What belongs to this IKE SA stays here.
         errands.retain(|errand| match errand {
-            Errand::Liveness | Errand::Window(_) | Errand::Mobike(_) | Errand::DeleteIke(_) => {
-                false
-            }
+            Errand::Liveness | Errand::DeleteIke(_) => false,
             Errand::Create(plan) => !matches!(plan.what, What::Ike),
             _ => true,
         });
@@ -777,14 +761,12 @@ impl Established {
         self.children.extend(transfer.children);
         self.queue.extend(transfer.errands);
         self.later.extend(transfer.later);
-        self.announce_window(core);
         self.proceed(core, cx)
     }
 
     /// Lets go of exchanges that will not come to an end, and of what waits.
     fn drop_exchanges(&mut self, core: &Core, cx: &mut Context<'_>) {
         create_child_sa::abandon(self, core, cx);
-        self.informational.clear();
         let queued =
             std::mem::take(&mut self.queue)
                 .into_iter()

@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv6Addr};
 #[derive(Debug, Default)]
 pub(crate) struct HalfOpen {
     pub(crate) total: usize,
+    /// Those that got an IKE_AUTH request which their keys do not open.
+    pub(crate) spoilt: usize,
     by_source: HashMap<IpAddr, usize>,
 }
 

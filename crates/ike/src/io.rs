@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::config::ChildConfig;
 use crate::info::{ChildSaInfo, IkeSaInfo};
+use crate::puzzle::Puzzle;
 use crate::reason::{ChildCloseReason, ChildFailure, CloseReason, FailureReason, RejectReason};
 
 macro_rules! id {
@@ -72,6 +73,8 @@ pub enum Input<'a> {
 pub enum Answer {
     /// To [`Request::AllocateSpi`].
     Spi(u32),
+    /// To [`Request::SolvePuzzle`]: what [`Puzzle::solve`] has found.
+    Solution(Vec<u8>),
     /// It is done.
     Done,
     /// It cannot be done.
@@ -142,7 +145,7 @@ pub struct Transmit {
     pub bytes: Vec<u8>,
 }
 
-/// Something to do with the SA database.
+/// Something to do with the SA database, or something that takes long.
 #[derive(Clone, Debug)]
 pub enum Request {
     /// Reserve an inbound SPI. Answered with [`Answer::Spi`] or [`Answer::Failed`].
@@ -161,6 +164,16 @@ pub enum Request {
         protocol: Protocol,
         /// Sequence number of the ACQUIRE that asked for it; 0: none.
         acquire_seq: u32,
+    },
+    /// Solve a puzzle of the peer, elsewhere: it takes seconds of computing. Answered with [`Answer::Solution`] or
+    /// [`Answer::Failed`].
+    SolvePuzzle {
+        /// The IKE SA it is for.
+        ike: IkeSaId,
+        /// The puzzle.
+        puzzle: Puzzle,
+        /// Nobody waits for the solution longer than that.
+        time: Duration,
     },
     /// Install the SAs and what belongs to them. Answered with [`Answer::Done`] or [`Answer::Failed`].
     /// A failure has undone whatever it did, the SPI included.
@@ -372,6 +385,13 @@ pub enum Event {
         /// How many times it has been sent again.
         attempt: u32,
     },
+    /// The peer is under load and wants to see work (RFC 8019).
+    Puzzled {
+        /// Which IKE SA.
+        ike: IkeSaId,
+        /// Zero bits to find, four times.
+        difficulty: u8,
+    },
     /// The SAs run between other addresses now (RFC 7296 §2.23, RFC 4555 §3.5). The child SAs must follow.
     Moved {
         /// Which IKE SA.
@@ -426,6 +446,7 @@ impl Event {
             Self::ChildClosed { .. } => "child_closed",
             Self::Retransmitting { .. } => "retransmitting",
             Self::Moved { .. } => "moved",
+            Self::Puzzled { .. } => "puzzled",
             Self::AuthLifetime { .. } => "auth_lifetime",
             Self::PeerComplaint { .. } => "peer_complaint",
             Self::Rejected { .. } => "rejected",

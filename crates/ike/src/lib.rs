@@ -20,6 +20,7 @@ mod config;
 mod contents;
 mod context;
 mod cookie;
+mod defence;
 mod deleting;
 mod describe;
 mod endpoint;
@@ -34,8 +35,8 @@ mod io;
 mod keepalive;
 mod nat;
 mod proposal;
+mod puzzle;
 mod reason;
-mod receive;
 mod sa;
 mod selectors;
 mod stats;
@@ -43,8 +44,9 @@ mod window;
 
 pub use config::{
     AuthMethod, ChildConfig, Directory, Encapsulation, EndpointConfig, Fragmentation,
-    MIN_FRAGMENT_SIZE, PeerConfig, RetransmitPolicy, Uniqueness,
+    MIN_FRAGMENT_SIZE, PeerConfig, PuzzlePolicy, RetransmitPolicy, Uniqueness,
 };
+pub use defence::DefenceLevel;
 pub use endpoint::Endpoint;
 pub use identity::{Identity, IdentityError, ParseIdentityError, PeerIdentity};
 pub use info::{ChildSaInfo, IkeSaInfo, IkeSaState, NatSituation, Role};
@@ -52,9 +54,9 @@ pub use io::{
     AcquireHint, Answer, ChildInstall, ChildRequest, ChildSaId, Event, IkeKeyLog, IkeSaId, Input,
     Output, Refusal, RefusalKind, Request, RequestId, Transmit,
 };
+pub use puzzle::{PUZZLE_DIFFICULTY, Puzzle};
 pub use reason::{
     AuthFailure, ChildCloseReason, ChildFailure, CloseReason, FailureReason, Party, RejectReason,
 };
 pub use selectors::{TsAddresses, TsTemplate};
 pub use stats::{DropReason, Stats};
-pub use window::MAX_WINDOW;

@@ -129,6 +129,25 @@ pub enum FailureReason {
     /// The peer asks for one cookie after the other.
     #[error("the peer asked for a cookie {0} times")]
     CookieLoop(u32),
+    /// The peer wants to see more work than we do.
+    #[error("the peer wants a puzzle of {difficulty} bits solved, we solve them up to {limit}")]
+    PuzzleTooHard {
+        /// Zero bits that it asks for.
+        difficulty: u8,
+        /// Our limit.
+        limit: u8,
+    },
+    /// The peer's puzzle was not solved.
+    #[error("the peer's puzzle of {difficulty} bits was not solved: {cause}")]
+    PuzzleUnsolved {
+        /// Zero bits that it asks for.
+        difficulty: u8,
+        /// Why not.
+        cause: String,
+    },
+    /// The peer's puzzle is made with a function that we did not offer or do not solve puzzles with.
+    #[error("the peer wants a puzzle solved with pseudorandom function {0}")]
+    PuzzleFunction(u16),
     /// The peer speaks another major version of IKE.
     #[error("the peer speaks IKE version {0}")]
     MajorVersion(u8),
@@ -189,6 +208,9 @@ names!(FailureReason {
     KeyExchange => "key_exchange_failed",
     KeyExchangeMethod => "key_exchange_method",
     CookieLoop => "cookie_loop",
+    PuzzleTooHard => "puzzle_too_hard",
+    PuzzleUnsolved => "puzzle_unsolved",
+    PuzzleFunction => "puzzle_function",
     MajorVersion => "major_version",
     UnsupportedCriticalPayload => "unsupported_critical_payload",
     InvalidSyntax => "invalid_syntax",

@@ -41,6 +41,8 @@ pub enum DropReason {
     BadInit,
     /// A response whose content cannot be used.
     BadResponse,
+    /// No solution of the puzzle, a wrong one, or one that has been used.
+    PuzzleUnsolved,
     /// A reply that would have exceeded the rate of replies without SA.
     RateLimited,
     /// An answer to a request that is not open.
@@ -49,7 +51,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Malformed,
         Self::TooLong,
         Self::MajorVersion,
@@ -69,6 +71,7 @@ impl DropReason {
         Self::HalfOpenLimitOfAddress,
         Self::BadInit,
         Self::BadResponse,
+        Self::PuzzleUnsolved,
         Self::RateLimited,
         Self::UnknownAnswer,
     ];
@@ -95,6 +98,7 @@ impl DropReason {
             Self::HalfOpenLimitOfAddress => "half_open_limit_of_address",
             Self::BadInit => "bad_init",
             Self::BadResponse => "bad_response",
+            Self::PuzzleUnsolved => "puzzle_unsolved",
             Self::RateLimited => "rate_limited",
             Self::UnknownAnswer => "unknown_answer",
         }
@@ -128,6 +132,10 @@ pub struct Stats {
     pub cookies_sent: u64,
     /// IKE_SA_INIT requests that brought a valid cookie.
     pub cookies_accepted: u64,
+    /// Puzzles given in IKE_SA_INIT, each with a cookie that is not counted above.
+    pub puzzles_sent: u64,
+    /// Of those, solved.
+    pub puzzles_solved: u64,
     /// INVALID_KE_PAYLOAD sent.
     pub invalid_ke_sent: u64,
     /// IKE SAs that we began.

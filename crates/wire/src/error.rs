@@ -137,6 +137,9 @@ pub enum ParseErrorKind {
         /// Total Fragments.
         total: u16,
     },
+    /// A puzzle solution that is not four keys of equal length (RFC 8019, 8.2).
+    #[error("puzzle solution of {0} octets, must be a multiple of 4")]
+    BadSolutionLength(usize),
     /// The SPI size of a Delete does not go with its protocol (RFC 7296, 3.11).
     #[error("spi size of {spi_size} for {count} spis")]
     BadSpiSize {

@@ -53,8 +53,8 @@ pub use payload::{
     Attribute, AttributeValue, AttributeView, Attributes, AuthPayload, CertPayload, CertReqPayload,
     ConfigAttribute, ConfigAttributes, CpPayload, DeletePayload, DigitalSignature, EapPayload,
     IdPayload, KePayload, NoncePayload, Notify, Payload, Proposal, ProposalView, Proposals,
-    SaPayload, SelectorEntries, SelectorEntry, SkPayload, SkfPayload, TrafficSelector, Transform,
-    TransformView, Transforms, TsPayload,
+    PsPayload, PuzzleNotify, SaPayload, SelectorEntries, SelectorEntry, SkPayload, SkfPayload,
+    TrafficSelector, Transform, TransformView, Transforms, TsPayload,
 };
 pub use registry::{
     AttributeType, AuthMethodId, CertEncoding, CfgAttributeType, CfgType, EapCode, EapType, EncrId,

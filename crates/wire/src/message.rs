@@ -5,7 +5,8 @@ use crate::header::{Header, Version};
 use crate::limits::{MAX_MESSAGE_LEN, MAX_PAYLOADS};
 use crate::payload::{
     AuthPayload, CertPayload, CertReqPayload, CpPayload, DeletePayload, EapPayload, IdPayload,
-    KePayload, NoncePayload, Notify, Payload, SaPayload, SkPayload, SkfPayload, TsPayload,
+    KePayload, NoncePayload, Notify, Payload, PsPayload, SaPayload, SkPayload, SkfPayload,
+    TsPayload,
 };
 use crate::reader::Reader;
 use crate::registry::PayloadType;
@@ -317,6 +318,7 @@ fn parse_payload<'a>(
         PayloadType::TS_R => Payload::TsR(TsPayload::parse(body)?),
         PayloadType::CP => Payload::Cp(CpPayload::parse(body)?),
         PayloadType::EAP => Payload::Eap(EapPayload::parse(body)?),
+        PayloadType::PS => Payload::Ps(PsPayload::parse(body)?),
         PayloadType::SK => Payload::Sk(SkPayload {
             first_inner: raw.next_payload,
             prefix: message.get(..body_at).unwrap_or_default(),

@@ -295,6 +295,11 @@ impl<'b> PayloadWriter<'b> {
         })
     }
 
+    /// Puzzle Solution: four keys of equal length, one after the other (RFC 8019, 8.2).
+    pub fn ps(&mut self, keys: &[u8]) -> &mut Self {
+        self.bytes(PayloadType::PS, false, keys)
+    }
+
     /// A payload of any type but SK and SKF, body as given.
     pub fn raw(&mut self, payload_type: PayloadType, critical: bool, body: &[u8]) -> &mut Self {
         if payload_type == PayloadType::NONE || payload_type.is_encrypted() {
@@ -359,6 +364,7 @@ impl<'b> PayloadWriter<'b> {
             Payload::TsR(ts) => self.ts_r_entries(&ts.entries().collect::<Vec<_>>()),
             Payload::Cp(cp) => self.cp(cp.cfg_type, &cp.attributes().collect::<Vec<_>>()),
             Payload::Eap(eap) => self.eap(eap.message()),
+            Payload::Ps(solution) => self.ps(solution.data()),
             Payload::Unknown {
                 payload_type,
                 critical,

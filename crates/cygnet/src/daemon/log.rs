@@ -241,6 +241,13 @@ impl EventLog {
                     message_id, attempt, "no response yet, sent again"
                 );
             }
+            IkeEvent::Puzzled { ike, difficulty } => {
+                let _in = self.span(connection, *ike).enter();
+                info!(
+                    event = name,
+                    difficulty, "the peer is under load, solving its puzzle"
+                );
+            }
             IkeEvent::Moved {
                 ike,
                 from,
@@ -286,6 +293,9 @@ pub(super) fn progress(event: &Event) -> Option<String> {
         ),
         IkeEvent::Retransmitting { attempt, .. } => {
             format!("no response yet, sent again ({attempt})")
+        }
+        IkeEvent::Puzzled { difficulty, .. } => {
+            format!("the peer is under load, solving its puzzle of {difficulty} bits")
         }
         IkeEvent::ChildEstablished { info, .. } => {
             format!(

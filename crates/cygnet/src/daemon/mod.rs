@@ -10,6 +10,7 @@ mod kernel_policies;
 mod key_log;
 mod log;
 mod planes;
+mod puzzles;
 mod sockets;
 mod start;
 mod watch;
@@ -30,6 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::control_server::{Call, refusal};
 use self::planes::{Answered, Job};
+use self::puzzles::Solver;
 use self::sockets::{Datagram, Sockets};
 use crate::cli::DaemonOptions;
 use crate::control::{Refusal, Reply, Request};
@@ -101,6 +103,7 @@ struct Daemon {
     userspace: Option<cygnet_dataplane::Handle>,
     answers: mpsc::UnboundedReceiver<Answered>,
     own_answers: mpsc::UnboundedSender<Answered>,
+    solver: Solver,
     datagrams: mpsc::Receiver<Datagram>,
     notices: mpsc::Receiver<Notice>,
     calls: mpsc::Receiver<Call>,
@@ -414,6 +417,10 @@ impl Daemon {
                 } => {
                     resolve_name(id, name, self.own_answers.clone());
                 }
+                Output::Request {
+                    id,
+                    request: EngineRequest::SolvePuzzle { puzzle, time },
+                } => self.solver.solve(id, puzzle, time),
                 Output::Request { id, request } => {
                     if self.jobs.send(Job::Request { id, request }).is_err() {
                         let text = "the thread of the data planes has ended".to_owned();

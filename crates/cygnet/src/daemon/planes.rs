@@ -273,6 +273,7 @@ impl Executor {
             Request::Protect(protection) => outcome(self.protect(protection)),
             Request::Unprotect(id) => outcome(self.unprotect(id)),
             Request::Resolve(query) => self.resolve(&query),
+            Request::SolvePuzzle { .. } => Answer::Failed("not the data planes' work".to_owned()),
         }
     }
 

@@ -30,6 +30,7 @@ use super::control_server;
 use super::key_log::KeyLogFiles;
 use super::log::EventLog;
 use super::planes::{Executor, Job, Userspace, escape_mark, make_run_dir};
+use super::puzzles::Solver;
 use super::sockets::{Datagram, MAX_DATAGRAMS, Sockets, Takers};
 use super::watch::watch;
 use super::{Daemon, Notice};
@@ -432,6 +433,7 @@ pub(super) async fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Dae
         jobs,
         userspace,
         answers: answers_in,
+        solver: Solver::new(answers.clone()),
         own_answers: answers,
         datagrams: datagrams_in,
         notices: notices_in,

@@ -95,7 +95,6 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             fragmentation: Fragmentation::Yes,
             fragment_size: 1280,
             mobike: false,
-            window: 1,
             nat_keepalive: true,
             lifetime: Duration::from_secs(8 * 3600),
             reauth: false,
@@ -432,6 +431,10 @@ impl Host {
                 }
                 Answer::Executed(results)
             }
+            Request::SolvePuzzle { puzzle, .. } => match puzzle.solve(|| true) {
+                Some(solution) => Answer::Solution(solution),
+                None => Answer::Failed("no solution".to_owned()),
+            },
             Request::Protect(protection) => {
                 // Also what fails halfway stands until it is asked away.
                 self.protections.insert(protection.id, protection);

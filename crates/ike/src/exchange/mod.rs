@@ -7,4 +7,4 @@ pub(crate) mod ike_intermediate;
 pub(crate) mod ike_sa_init;
 pub(crate) mod informational;
 pub(crate) mod mobike;
-pub(crate) mod set_window_size;
+pub(crate) mod puzzle;

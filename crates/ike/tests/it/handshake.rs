@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cygnet_crypto::{Encryption, EspProposal, IkeProposal, Integrity, KeyExchange};
+use cygnet_crypto::{Encryption, EspProposal, Integrity, KeyExchange};
 use cygnet_ike::*;
 
 use crate::pair::*;
@@ -12,10 +12,6 @@ use crate::sim::*;
 /// What IKE_SA_INIT says of both ends' abilities.
 const OPTIONS: &str = "N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP) \
     N(IKEV2_FRAGMENTATION_SUPPORTED)";
-
-fn ike(proposals: &str) -> Vec<IkeProposal> {
-    IkeProposal::parse_ipsec_conf(proposals).unwrap()
-}
 
 fn esp(proposals: &str) -> Vec<EspProposal> {
     EspProposal::parse_ipsec_conf(proposals).unwrap()

@@ -12,7 +12,7 @@ mod mobike;
 mod narrowing;
 mod nat;
 mod pair;
+mod puzzles;
 mod rekey;
 mod sim;
 mod simulation;
-mod window;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cygnet_crypto::IkeProposal;
 use cygnet_ike::*;
 use cygnet_wire::TrafficSelector;
 
@@ -134,4 +135,9 @@ pub fn child_failure(sim: &Sim, node: usize) -> ChildFailure {
         _ => None,
     });
     reason.expect("the child SA has failed")
+}
+
+/// IKE proposals by their names.
+pub fn ike(proposals: &str) -> Vec<IkeProposal> {
+    IkeProposal::parse_ipsec_conf(proposals).unwrap()
 }

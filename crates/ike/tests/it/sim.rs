@@ -51,6 +51,7 @@ pub struct Plane {
     /// How the next requests for SPIs and installations are answered; empty: well.
     pub refuse_spi: bool,
     pub refuse_install: bool,
+    pub refuse_puzzle: bool,
     /// Answers are kept back until this is off.
     pub hold: bool,
     pub delay: Duration,
@@ -68,6 +69,16 @@ impl Plane {
                 let spi = 0x1000 + self.next_spi;
                 self.reserved.insert(spi, child);
                 Answer::Spi(spi)
+            }
+            Request::SolvePuzzle { puzzle, time, .. } => {
+                if self.refuse_puzzle {
+                    return refused("too tired");
+                }
+                let begun = Instant::now();
+                match puzzle.solve(|| begun.elapsed() < time) {
+                    Some(solution) => Answer::Solution(solution),
+                    None => refused("too slow"),
+                }
             }
             Request::InstallChild(install) => {
                 assert_eq!(self.reserved.remove(&install.spi_in), Some(install.child));

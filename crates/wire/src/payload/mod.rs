@@ -1,4 +1,4 @@
-//! Payload bodies: what is behind the generic payload header (RFC 7296, 3.3 to 3.16; RFC 7383, 2.5).
+//! Payload bodies: what is behind the generic payload header (RFC 7296, 3.3 to 3.16; RFC 7383, 2.5; RFC 8019, 8).
 //!
 //! Views borrow the message. A view that exists has been checked as a whole, so that walking it cannot fail; each has
 //! a `parse` that takes the body without the generic header. Reserved octets are ignored when received.
@@ -11,6 +11,7 @@ mod encrypted;
 mod identity;
 mod notify;
 pub(crate) mod proposal;
+mod puzzle;
 mod sa;
 pub(crate) mod traffic_selector;
 
@@ -24,6 +25,7 @@ pub use encrypted::{SkPayload, SkfPayload};
 pub use identity::IdPayload;
 pub use notify::Notify;
 pub use proposal::{Attribute, AttributeValue, Proposal, Transform};
+pub use puzzle::{PsPayload, PuzzleNotify};
 pub use sa::{
     AttributeView, Attributes, ProposalView, Proposals, SaPayload, TransformView, Transforms,
 };
@@ -69,6 +71,8 @@ pub enum Payload<'a> {
     Cp(CpPayload<'a>),
     /// Extensible Authentication.
     Eap(EapPayload<'a>),
+    /// Puzzle Solution.
+    Ps(PsPayload<'a>),
     /// A type that this crate does not know. Ignored by the receiver unless it is critical
     /// (RFC 7296, 2.5); see [`PayloadChain::unsupported_critical`](crate::PayloadChain::unsupported_critical).
     Unknown {
@@ -103,6 +107,7 @@ impl Payload<'_> {
             Self::Skf(_) => PayloadType::SKF,
             Self::Cp(_) => PayloadType::CP,
             Self::Eap(_) => PayloadType::EAP,
+            Self::Ps(_) => PayloadType::PS,
             Self::Unknown { payload_type, .. } => *payload_type,
         }
     }

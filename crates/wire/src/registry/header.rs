@@ -49,11 +49,11 @@ registry! {
 }
 
 impl PayloadType {
-    /// Whether RFC 7296 defines it, so that the critical bit has no meaning for it (RFC 7296, 2.5), or RFC 7383 does
+    /// Whether RFC 7296 defines it, so that the critical bit has no meaning for it (RFC 7296, 2.5), or another RFC does
     /// and this crate understands it.
     #[must_use]
     pub const fn is_understood(self) -> bool {
-        matches!(self.0, 33..=48 | 53)
+        matches!(self.0, 33..=48 | 53 | 54)
     }
 
     /// SK or SKF: the payload that ends the clear part of a message.

@@ -6,7 +6,8 @@ use cygnet_wire::{
     Attribute, AttributeType, AttributeValue, AuthMethodId, CertEncoding, CfgAttributeType,
     CfgType, ConfigAttribute, EncrId, EsnId, ExchangeType, Flags, Header, IdType, IkeSpi, IntegId,
     KeId, Notify, NotifyType, PayloadType, PayloadWriter, PrfId, Proposal, ProtocolId,
-    SelectorEntry, Spi, TrafficSelector, Transform, TransformType, TsType, write_message,
+    PuzzleNotify, SelectorEntry, Spi, TrafficSelector, Transform, TransformType, TsType,
+    write_message,
 };
 
 pub const SPI_I: IkeSpi = IkeSpi(0x1122_3344_5566_7788);
@@ -234,6 +235,26 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
             "cookie",
             message(&answer, |w| {
                 _ = w.notify(&Notify::new(NotifyType::COOKIE, b"biscuit"))
+            }),
+        ),
+        (
+            "cookie_and_puzzle",
+            message(&answer, |w| {
+                let (prf, difficulty) = (PrfId::HMAC_SHA2_256, 18);
+                let puzzle = PuzzleNotify { prf, difficulty }.to_bytes();
+                w.notify(&Notify::new(NotifyType::COOKIE, b"biscuit"))
+                    .notify(&Notify::new(NotifyType::PUZZLE, &puzzle));
+            }),
+        ),
+        (
+            "puzzle_solution",
+            message(&init, |w| {
+                // The keys of the first example of RFC 8019, 4.4.
+                w.notify(&Notify::new(NotifyType::COOKIE, b"biscuit"))
+                    .ps(b"\x06\x18\x40\x07\x33\x24\x0c\x8a\x2a\x0d\x94\xc8")
+                    .sa(&ike_proposals())
+                    .ke(KeId::CURVE25519, &PUBLIC)
+                    .nonce(&NONCE);
             }),
         ),
         (

@@ -187,7 +187,9 @@ pub(crate) fn on_spi(
             return established.proceed(core, cx);
         }
         Answer::Failed(refusal) => refusal,
-        Answer::Done => Refusal::new(RefusalKind::Failed, "done, but no SPI was given"),
+        Answer::Done | Answer::Solution(_) => {
+            Refusal::new(RefusalKind::Failed, "done, but no SPI was given")
+        }
     };
     spi_wanted.forget_request(core, cx);
     let SpiWanted {

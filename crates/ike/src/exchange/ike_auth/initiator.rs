@@ -8,6 +8,7 @@ use cygnet_wire::{
 };
 
 use super::{child_failed, is_heeded};
+use crate::channel::{Plaintext, SealError};
 use crate::child::{ChildSa, ChildState, Fresh, KeySource, NotAccepted, Offer, Wanted};
 use crate::config::Uniqueness;
 use crate::contents::{Contents, Unreadable};
@@ -15,7 +16,7 @@ use crate::context::{Context, InitialContact, Undo};
 use crate::deleting::Deleting;
 use crate::established::Established;
 use crate::exchange::ike_sa_init::Handshake;
-use crate::exchange::{auth_lifetime, mobike, set_window_size};
+use crate::exchange::{auth_lifetime, mobike};
 use crate::identity::Identity;
 use crate::info::Role;
 use crate::io::{Answer, Refusal, RefusalKind, RequestId};
@@ -79,7 +80,7 @@ impl SpiWanted {
                 send(core, cx, self.handshake, Some(offer))
             }
             Answer::Failed(refusal) => self.refused(core, cx, refusal),
-            Answer::Done => {
+            Answer::Done | Answer::Solution(_) => {
                 let refusal = Refusal::new(RefusalKind::Failed, "done, but no SPI was given");
                 self.refused(core, cx, refusal)
             }
@@ -190,8 +191,11 @@ fn send(
         && expected.is_some()
         && !cx.shared.pairs.contains_key(&pair);
     let introduction = mobike::introduction(core, cx);
-    let Handshake { channel, .. } = &mut handshake;
-    let sent = core.request(cx, channel, ExchangeType::IKE_AUTH, |payloads| {
+    let Handshake {
+        channel, solution, ..
+    } = &mut handshake;
+    let solution = solution.take().unwrap_or_default();
+    let sent = Plaintext::write(|payloads| {
         payloads.id_i(IdType(id.id_type()), &id.data());
         if first_contact {
             payloads.notify(&Notify::new(NotifyType::INITIAL_CONTACT, &[]));
@@ -200,13 +204,17 @@ fn send(
             payloads.id_r(IdType(expected.id_type()), &expected.data());
         }
         payloads.auth(AuthMethodId::SHARED_KEY, &auth);
-        set_window_size::announce(config.window, payloads);
         if let Some(offer) = &offer {
             offer.write(Fresh::default(), payloads);
         }
         for (kind, data) in &introduction {
             payloads.notify(&Notify::new(*kind, data));
         }
+    })
+    .map_err(SealError::from)
+    .and_then(|plain| {
+        let plain = plain.behind(solution);
+        core.request_plain(cx, channel, ExchangeType::IKE_AUTH, plain)
     });
     match sent {
         Ok(()) => State::AuthSent(Box::new(AuthSent { handshake, offer })),
@@ -254,8 +262,6 @@ impl AuthSent {
         core.authenticated(cx, &mut self.handshake, remote.clone());
         auth_lifetime::heed(core, cx, &contents);
         mobike::agree(core, cx, &contents);
-        set_window_size::heed(core, &contents);
-        set_window_size::begin(core);
         if is_heeded(&core.config, &contents) {
             let (by, begun, local) = (core.id, core.created, core.config.local_id.clone());
             cx.shared.initial_contacts.push(InitialContact {

@@ -5,21 +5,23 @@ use std::time::Instant;
 
 use cygnet_crypto::SecretBytes;
 use cygnet_wire::{
-    AuthMethodId, ExchangeType, IdType, Notify, NotifyType, PayloadChain, PayloadType,
+    AuthMethodId, ExchangeType, IdType, Message, Notify, NotifyType, Payload, PayloadChain,
+    PayloadType,
 };
 
 use super::{child_failed, is_heeded};
 use crate::child::{ChildSa, ChildState, Chosen, Fresh, KeySource, Refused};
 use crate::config::{PeerConfig, Uniqueness};
 use crate::contents::{Contents, Unreadable};
-use crate::context::{Back, Context, InitialContact, Undo};
+use crate::context::{Context, InitialContact, Path, Undo};
 use crate::established::{Established, close_ike};
 use crate::exchange::ike_sa_init::Handshake;
-use crate::exchange::{auth_lifetime, mobike, set_window_size};
+use crate::exchange::{auth_lifetime, mobike};
 use crate::identity::Identity;
 use crate::info::Role;
 use crate::io::{Answer, ChildSaId, Event, Refusal, RefusalKind, RequestId};
 use crate::proposal::{ChildExchange, allows};
+use crate::puzzle::Puzzle;
 use crate::reason::{AuthFailure, ChildFailure, CloseReason, FailureReason, Party};
 use crate::sa::{Core, State};
 
@@ -29,6 +31,10 @@ pub(crate) struct AuthAwaited {
     pub(crate) handshake: Handshake,
     /// The configurations that the peer may use, best first.
     pub(crate) candidates: Vec<Arc<PeerConfig>>,
+    /// What the request must bring the solution of, before it is looked at; `None` once it has.
+    pub(crate) puzzle: Option<Puzzle>,
+    /// A request has come that the keys do not open.
+    pub(crate) spoilt: bool,
 }
 
 /// The peer is authenticated; its answer waits for the child SA.
@@ -52,7 +58,7 @@ enum Phase {
 /// Our part of the authentication, and where it goes.
 #[derive(Debug)]
 struct Reply {
-    back: Back,
+    back: Path,
     id: Identity,
     auth: Vec<u8>,
 }
@@ -83,12 +89,40 @@ impl AuthAwaited {
         }
     }
 
+    /// Whether the work that was asked for has been done.
+    //= rfc8019#7.2.4
+    //# If the Responder requested the Initiator to solve a puzzle in the
+    //# IKE_AUTH exchange, then it MUST silently discard all the IKE_AUTH
+    //# request messages without the PS payload.
+    //= rfc8019#7.2.4
+    //# If the Responder successfully
+    //# verifies the puzzle and calculates the SK_* key, but the message
+    //# authenticity check fails, then it SHOULD save the calculated keys in
+    //# the IKE SA state while waiting for the retransmissions from the
+    //# Initiator.  In this case, the Responder may skip verification of the
+    //# puzzle solution and ignore the PS payload in the retransmitted
+    //# messages.
+    pub(crate) fn is_worth_reading(&mut self, message: &Message<'_>) -> bool {
+        let Some(puzzle) = &self.puzzle else {
+            return true;
+        };
+        let solution = message.payloads().find_map(|payload| match payload {
+            Ok(Payload::Ps(solution)) => Some(solution),
+            _ => None,
+        });
+        let solved = solution.is_some_and(|solution| puzzle.is_solved_by(&solution));
+        if solved {
+            self.puzzle = None;
+        }
+        solved
+    }
+
     pub(crate) fn on_request(
         mut self: Box<Self>,
         core: &mut Core,
         cx: &mut Context<'_>,
         chain: PayloadChain<'_>,
-        back: Back,
+        back: Path,
     ) -> State {
         let contents = match Contents::read(chain) {
             Ok(contents) => contents,
@@ -135,7 +169,7 @@ impl AuthAwaited {
             psk,
             configs,
         } = authenticated;
-        if mobike::met_unexpected_nat(&contents, back.path) {
+        if mobike::met_unexpected_nat(&contents, back) {
             let kind = NotifyType::UNEXPECTED_NAT_DETECTED;
             return self.refuse(core, cx, back, kind, &[], FailureReason::UnexpectedNat);
         }
@@ -153,7 +187,6 @@ impl AuthAwaited {
         core.local_id = Some(id.clone());
         mobike::agree(core, cx, &contents);
         core.authenticated(cx, &mut self.handshake, remote.clone());
-        set_window_size::heed(core, &contents);
         if is_heeded(&core.config, &contents) {
             let (by, begun, local) = (core.id, core.created, id.clone());
             cx.shared.initial_contacts.push(InitialContact {
@@ -281,7 +314,7 @@ impl AuthAwaited {
         mut self: Box<Self>,
         core: &mut Core,
         cx: &mut Context<'_>,
-        back: Back,
+        back: Path,
         kind: NotifyType,
         data: &[u8],
         reason: FailureReason,
@@ -500,7 +533,6 @@ fn finish(
     part: ChildPart<'_>,
     child: Option<ChildSa>,
 ) -> State {
-    let window = core.config.window;
     let lifetime = core.config.auth_lifetime.map(auth_lifetime::data);
     let introduction = mobike::introduction(core, cx);
     let channel = &mut handshake.channel;
@@ -516,7 +548,6 @@ fn finish(
             if let Some(lifetime) = lifetime {
                 payloads.notify(&Notify::new(NotifyType::AUTH_LIFETIME, &lifetime));
             }
-            set_window_size::announce(window, payloads);
             match part {
                 ChildPart::Nothing => {}
                 ChildPart::Made(chosen, spi) => chosen.write(spi, Fresh::default(), payloads),
@@ -529,7 +560,6 @@ fn finish(
             }
         },
     );
-    set_window_size::begin(core);
     let mut established = Established::new(handshake.channel);
     if let Some(child) = child {
         let (ike, id) = (core.id, child.id);

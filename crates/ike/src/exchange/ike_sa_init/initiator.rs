@@ -5,19 +5,20 @@ use std::time::Instant;
 
 use cygnet_crypto::{Additional, KeyExchange, KeyExchangeError, PrivateKey};
 use cygnet_wire::{
-    ExchangeType, IkeSpi, KeId, Message, Notify, NotifyType, PayloadWriter, Proposal, WriteError,
-    limits, write_message,
+    ExchangeType, IkeSpi, KeId, Message, Notify, NotifyType, PayloadWriter, Proposal, PuzzleNotify,
+    WriteError, limits, write_message,
 };
 
 use super::{Finished, Handshake, NONCE_LEN, Spis, nat_hashes};
 use crate::child::Wanted;
 use crate::config::{Encapsulation, PeerConfig};
 use crate::contents::{Contents, Unreadable};
-use crate::context::{Context, Path};
-use crate::exchange::{ike_auth, ike_intermediate};
+use crate::context::{Context, Limiter, Path};
+use crate::exchange::ike_auth;
+use crate::exchange::puzzle::{self, Solving};
 use crate::fragment::{self, Fragments};
 use crate::info::{NatSituation, Role};
-use crate::io::IkeSaId;
+use crate::io::{Answer, IkeSaId, RequestId};
 use crate::nat::{self, HASH_LEN};
 use crate::proposal::{accept_ike, ike_offer};
 use crate::reason::{ChildFailure, FailureReason, Party};
@@ -39,6 +40,12 @@ pub(crate) struct InitSent {
     nat_hashes: Option<[[u8; HASH_LEN]; 2]>,
     cookie: Option<Vec<u8>>,
     cookies: u32,
+    /// The puzzle that came with the cookie, while it is worked on.
+    solving: Option<Solving>,
+    /// One was not solved: no other one is tried.
+    tired: bool,
+    /// The solution.
+    solution: Option<Vec<u8>>,
     child: Option<Wanted>,
     /// An unauthenticated error that counts unless something better comes until then.
     held: Option<(Instant, FailureReason)>,
@@ -77,6 +84,7 @@ pub(crate) fn begin(
         incoming: Incoming::default(),
         fragments: Fragments::default(),
         unwanted: false,
+        spoken_up: Limiter::default(),
         unwanted_children: Vec::new(),
     };
     let method = core
@@ -99,6 +107,9 @@ pub(crate) fn begin(
                 nat_hashes,
                 cookie: None,
                 cookies: 0,
+                solving: None,
+                tired: false,
+                solution: None,
                 child,
                 held: None,
             });
@@ -164,10 +175,13 @@ impl InitSent {
     //# unchanged.
     fn request(&self, core: &Core, cx: &Context<'_>) -> Result<Vec<u8>, WriteError> {
         let mut bytes = Vec::new();
-        let header = core.init_header();
+        let header = core.request_header(ExchangeType::IKE_SA_INIT);
         write_message(&mut bytes, &header, |payloads: &mut PayloadWriter<'_>| {
             if let Some(cookie) = &self.cookie {
                 payloads.notify(&Notify::new(NotifyType::COOKIE, cookie));
+            }
+            if let Some(solution) = &self.solution {
+                payloads.ps(solution);
             }
             payloads
                 .sa(&self.offer)
@@ -237,8 +251,19 @@ impl InitSent {
                 return self.unusable(cx, reason);
             }
         };
+        let puzzle = puzzle::given(&contents.notifies);
         if let Some(cookie) = contents.notify(NotifyType::COOKIE) {
-            return self.on_cookie(core, cx, cookie.data);
+            return self.on_cookie(core, cx, cookie.data, puzzle);
+        }
+        //= rfc8019#7.1.2
+        //# If the received message contains a PUZZLE notification and doesn't
+        //# contain a COOKIE notification, then this message is malformed because
+        //# it requests to solve the puzzle but doesn't provide enough
+        //# information to allow the puzzle to be solved.  In this case, the
+        //# Initiator MUST ignore the received message
+        if puzzle.is_some() && contents.sa.is_none() {
+            cx.drop(DropReason::BadResponse);
+            return State::InitSent(self);
         }
         if let Some(wanted) = contents
             .notifies
@@ -260,11 +285,15 @@ impl InitSent {
         core: &mut Core,
         cx: &mut Context<'_>,
         cookie: &[u8],
+        puzzle: Option<PuzzleNotify>,
     ) -> State {
         //= rfc7296#2.6
         //# The data associated with this notification MUST
         //# be between 1 and 64 octets in length (inclusive)
-        if !limits::COOKIE_LEN.contains(&cookie.len()) || self.cookie.as_deref() == Some(cookie) {
+        if !limits::COOKIE_LEN.contains(&cookie.len())
+            || self.cookie.as_deref() == Some(cookie)
+            || self.solving.is_some()
+        {
             // Malformed, or the answer to what we sent before the cookie.
             cx.drop(DropReason::BadResponse);
             return State::InitSent(self);
@@ -280,7 +309,57 @@ impl InitSent {
         self.cookies = self.cookies.saturating_add(1);
         // Kept for all later forms of the request (RFC 7296 §2.6.1).
         self.cookie = Some(cookie.to_vec());
+        self.solution = None;
+        let puzzle = puzzle.filter(|_| !self.tired);
+        match puzzle.map(|puzzle| Solving::begin(core, cx, puzzle, cookie.to_vec())) {
+            None => self.resend(core, cx),
+            Some(Ok(solving)) => {
+                self.solving = Some(solving);
+                // An error that came before this counts no more, and the request goes out again when it is another one.
+                self.held = None;
+                core.outgoing.pause();
+                State::InitSent(self)
+            }
+            Some(Err(reason)) => self.unsolved(core, cx, reason),
+        }
+    }
+
+    /// Returns the cookie without a solution; the responder may serve us all the same.
+    //= rfc8019#7.1.2
+    //# In both cases, the Initiator acts as
+    //# described in Section 2.6 of [RFC7296] -- it restarts the request and
+    //# includes the received COOKIE notification in it.
+    fn unsolved(
+        mut self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        reason: FailureReason,
+    ) -> State {
+        self.hold(cx, reason);
         self.resend(core, cx)
+    }
+
+    /// Somebody has worked on the puzzle.
+    pub(crate) fn on_solution(
+        mut self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        id: RequestId,
+        answer: Answer,
+    ) -> State {
+        let Some(solving) = self.solving.take_if(|solving| solving.asked(id)) else {
+            return State::InitSent(self);
+        };
+        match solving.outcome(answer) {
+            Ok(solution) => {
+                self.solution = Some(solution);
+                self.resend(core, cx)
+            }
+            Err(reason) => {
+                self.tired = true;
+                self.unsolved(core, cx, reason)
+            }
+        }
     }
 
     fn on_invalid_ke(
@@ -400,7 +479,7 @@ impl InitSent {
         }
         let request = core
             .outgoing
-            .pending(0)
+            .pending()
             .map(|p| p.message.first().to_vec())
             .unwrap_or_default();
         let secret = match self.key.agree(ke.data) {
@@ -409,7 +488,10 @@ impl InitSent {
         };
         core.responder_spi = responder_spi;
         core.suite = Some(suite);
-        core.outgoing.answered(0);
+        if let Some(solving) = &self.solving {
+            solving.abandon(cx);
+        }
+        core.outgoing.answered();
         let handshake = Handshake::new(Finished {
             role: Role::Initiator,
             suite,
@@ -448,15 +530,28 @@ impl InitSent {
         if core.wants_encapsulation() || may_move {
             float(core, cx);
         }
-        ike_intermediate::begin(core, cx, handshake, self.child)
+        puzzle::begin(
+            core,
+            cx,
+            handshake,
+            self.child,
+            puzzle::given(&contents.notifies),
+        )
     }
 
     /// When something is due besides retransmission.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.held.as_ref().map(|(deadline, _)| *deadline)
+        let solving = self.solving.as_ref().map(|solving| solving.deadline);
+        let held = self.held.as_ref().map(|(deadline, _)| *deadline);
+        [solving, held].into_iter().flatten().min()
     }
 
     pub(crate) fn on_timeout(mut self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+        if let Some(solving) = self.solving.take_if(|s| cx.now >= s.deadline) {
+            let reason = solving.too_late(cx);
+            self.tired = true;
+            return self.unsolved(core, cx, reason);
+        }
         match self.held.take_if(|(deadline, _)| cx.now >= *deadline) {
             Some((_, reason)) => self.fail(core, cx, reason),
             None => State::InitSent(self),
@@ -487,6 +582,9 @@ impl InitSent {
         cx: &mut Context<'_>,
         reason: FailureReason,
     ) -> State {
+        if let Some(solving) = &self.solving {
+            solving.abandon(cx);
+        }
         fail(core, cx, self.child, reason)
     }
 }

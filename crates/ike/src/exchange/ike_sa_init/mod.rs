@@ -41,6 +41,8 @@ pub(crate) struct Handshake {
     pub(crate) nr: Vec<u8>,
     pub(crate) intermediate: Intermediate,
     pub(crate) key_log: Option<Box<IkeKeyLog>>,
+    /// Keys that solve the puzzle in front of IKE_AUTH (RFC 8019 §7.2.2).
+    pub(crate) solution: Option<Vec<u8>>,
     /// The peer can do without a child SA (RFC 6023).
     pub(crate) peer_childless: bool,
     role: Role,
@@ -143,6 +145,7 @@ impl Handshake {
             nr: nr.to_vec(),
             intermediate: Intermediate::new(finished.intermediate, &suite),
             key_log: keys.log,
+            solution: None,
             peer_childless: false,
             role,
             spis,

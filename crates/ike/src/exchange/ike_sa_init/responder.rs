@@ -1,23 +1,27 @@
 //! The responder's half of IKE_SA_INIT: from a stranger's datagram to a half-open IKE SA, or to a refusal without state.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use cygnet_crypto::{IkeProposal, KeyExchange, sha256};
+use cygnet_crypto::{IkeProposal, KeyExchange, Prf, sha256};
 use cygnet_wire::{
     ExchangeType, Flags, Header, IkeSpi, KeId, KePayload, Message, Notify, NotifyType,
-    PayloadWriter, SaPayload, write_message,
+    PayloadWriter, PrfId, PsPayload, PuzzleNotify, SaPayload, TransformType, TransformView,
+    write_message,
 };
 
 use super::{Finished, Handshake, NONCE_LEN, Spis, nat_hashes};
 use crate::config::{Encapsulation, PeerConfig};
 use crate::contents::{Contents, Unreadable};
-use crate::context::Context;
+use crate::context::{Context, Limiter};
+use crate::cookie::Bearer;
 use crate::exchange::ike_auth::AuthAwaited;
 use crate::fragment::{self, Fragments};
 use crate::info::{NatSituation, Role};
 use crate::io::IkeSaId;
 use crate::nat;
 use crate::proposal::IkeOffer;
+use crate::puzzle::Puzzle;
 use crate::reason::RejectReason;
 use crate::sa::{Arrival, Core, IkeSa, State};
 use crate::stats::DropReason;
@@ -113,30 +117,59 @@ impl<'a> InitRequest<'a> {
             .map(|notify| notify.data)
     }
 
-    /// The initiator's nonce.
-    pub(crate) fn nonce(&self) -> &'a [u8] {
-        self.nonce
+    /// The solution of a puzzle that it brings.
+    pub(crate) fn solution(&self) -> Option<PsPayload<'a>> {
+        self.contents.solution
     }
 
-    /// The initiator's SPI.
-    pub(crate) fn initiator_spi(&self) -> IkeSpi {
-        self.message.header().initiator_spi
+    /// What a cookie for it is bound to.
+    pub(crate) fn bearer(&self, address: IpAddr) -> Bearer<'a> {
+        Bearer {
+            nonce: self.nonce,
+            address,
+            initiator_spi: self.message.header().initiator_spi.0,
+        }
     }
 
-    /// The answer that asks for a cookie.
-    pub(crate) fn ask_for_cookie(&self, cookie: &[u8]) -> Option<Vec<u8>> {
+    /// Whether it offers a pseudorandom function.
+    pub(crate) fn offers(&self, prf: Prf) -> bool {
+        let offered = |t: TransformView<'_>| t.kind == TransformType::PRF && t.id == prf.iana_id();
+        self.sa.proposals().any(|p| p.transforms().any(offered))
+    }
+
+    /// The answer that asks for a cookie and, if one is given, for the solution of a puzzle.
+    //= rfc8019#7.1.1
+    //# Note that the PUZZLE notification MUST
+    //# always be accompanied with the COOKIE notification, since the content
+    //# of the COOKIE notification is used as an input data when solving the
+    //# puzzle.
+    pub(crate) fn ask(&self, cookie: &[u8], puzzle: Option<(Prf, u8)>) -> Option<Vec<u8>> {
         answer(self.message.header(), |payloads| {
             payloads.notify(&Notify::new(NotifyType::COOKIE, cookie));
+            if let Some(puzzle) = puzzle {
+                write_puzzle(payloads, puzzle);
+            }
         })
     }
 
-    /// Chooses a configuration and algorithms, and makes a half-open IKE SA.
+    /// Refuses one that offers no pseudorandom function that we know.
+    pub(crate) fn incompatible(&self, cx: &Context<'_>, arrival: Arrival) -> Verdict {
+        let candidates = cx.directory.candidates(arrival.local, arrival.remote);
+        self.no_proposal_chosen(RejectReason::NoProposalChosen {
+            ours: all_proposals(&candidates),
+            theirs: self.sa.to_proposals(),
+        })
+    }
+
+    /// Chooses a configuration and algorithms, and makes a half-open IKE SA. With `puzzle`, IKE_AUTH must bring its
+    /// solution.
     pub(crate) fn accept(
         self,
         cx: &mut Context<'_>,
         arrival: Arrival,
         id: IkeSaId,
         responder_spi: IkeSpi,
+        puzzle: Option<(Prf, u8)>,
     ) -> Verdict {
         let header = self.message.header();
         let candidates = cx.directory.candidates(arrival.local, arrival.remote);
@@ -220,6 +253,9 @@ impl<'a> InitRequest<'a> {
                     &[],
                 ));
             }
+            if let Some(puzzle) = puzzle {
+                write_puzzle(payloads, puzzle);
+            }
             for id in &cx.config.vendor_ids {
                 payloads.vendor_id(id);
             }
@@ -246,8 +282,8 @@ impl<'a> InitRequest<'a> {
             return Verdict::Dropped(DropReason::BadInit);
         };
         let mut incoming = Incoming::default();
-        incoming.accept(0, sha256(&[self.message.as_bytes()]));
-        incoming.respond(0, response.clone().into());
+        incoming.accept(sha256(&[self.message.as_bytes()]));
+        incoming.respond(response.clone().into());
         let core = Core {
             id,
             role: Role::Responder,
@@ -271,12 +307,16 @@ impl<'a> InitRequest<'a> {
             incoming,
             fragments: Fragments::new(agreed),
             unwanted: false,
+            spoken_up: Limiter::default(),
             unwanted_children: Vec::new(),
         };
         cx.transmit(arrival.back(), response);
         let state = State::AuthAwaited(Box::new(AuthAwaited {
             handshake,
             candidates,
+            puzzle: puzzle
+                .map(|(prf, difficulty)| Puzzle::before_auth(prf, difficulty, &nr, responder_spi)),
+            spoilt: false,
         }));
         Verdict::Accepted(Box::new(IkeSa { core, state }))
     }
@@ -311,6 +351,12 @@ impl<'a> InitRequest<'a> {
         };
         answer(&request, write)
     }
+}
+
+fn write_puzzle(payloads: &mut PayloadWriter<'_>, (prf, difficulty): (Prf, u8)) {
+    let prf = PrfId(prf.iana_id());
+    let data = PuzzleNotify { prf, difficulty }.to_bytes();
+    payloads.notify(&Notify::new(NotifyType::PUZZLE, &data));
 }
 
 /// Proposals of ours that a refusal names.
