@@ -53,7 +53,7 @@ const fn ike(ike: Proposal) -> Suite {
 }
 
 /// Child SAs.
-pub const ESP: [(&str, Suite); 7] = [
+pub const ESP: [(&str, Suite); 21] = [
     ("aes128gcm16", esp(COMMON_ESP)),
     (
         "aes256gcm16",
@@ -103,10 +103,122 @@ pub const ESP: [(&str, Suite); 7] = [
             &["AES_CBC", "256", "HMAC_SHA2_512_256"],
         )),
     ),
+    (
+        "aes192gcm16",
+        esp(proposal(
+            "aes_gcm_16_192",
+            "aes192gcm16",
+            &["AES_GCM_16", "192"],
+        )),
+    ),
+    (
+        "aes256gcm12",
+        esp(proposal(
+            "aes_gcm_12_256",
+            "aes256gcm12",
+            &["AES_GCM_12", "256"],
+        )),
+    ),
+    (
+        "aes128gcm8",
+        esp(proposal(
+            "aes_gcm_8_128",
+            "aes128gcm8",
+            &["AES_GCM_8", "128"],
+        )),
+    ),
+    (
+        "aes128ccm16",
+        esp(proposal(
+            "aes_ccm_16_128",
+            "aes128ccm16",
+            &["AES_CCM_16", "128"],
+        )),
+    ),
+    (
+        "aes192ccm12",
+        esp(proposal(
+            "aes_ccm_12_192",
+            "aes192ccm12",
+            &["AES_CCM_12", "192"],
+        )),
+    ),
+    (
+        "aes256ccm8",
+        esp(proposal(
+            "aes_ccm_8_256",
+            "aes256ccm8",
+            &["AES_CCM_8", "256"],
+        )),
+    ),
+    (
+        "aes128ctr_sha256",
+        esp(proposal(
+            "aes_ctr128-sha2_256",
+            "aes128ctr-sha256",
+            &["AES_CTR", "128"],
+        )),
+    ),
+    (
+        "aes256ctr_aescmac",
+        esp(proposal(
+            "aes_ctr256-aes_cmac",
+            "aes256ctr-aescmac",
+            &["AES_CTR", "256", "AES_CMAC_96"],
+        )),
+    ),
+    (
+        "aes192_aesxcbc",
+        esp(proposal(
+            "aes192-aes_xcbc",
+            "aes192-aesxcbc",
+            &["AES_CBC", "192", "AES_XCBC_96"],
+        )),
+    ),
+    (
+        "camellia128_sha256",
+        esp(proposal(
+            "camellia128-sha2_256",
+            "camellia128-sha256",
+            &["CAMELLIA_CBC", "128"],
+        )),
+    ),
+    (
+        "camellia192_sha384",
+        esp(proposal(
+            "camellia192-sha2_384",
+            "camellia192-sha384",
+            &["CAMELLIA_CBC", "192"],
+        )),
+    ),
+    (
+        "camellia256_sha512",
+        esp(proposal(
+            "camellia256-sha2_512",
+            "camellia256-sha512",
+            &["CAMELLIA_CBC", "256"],
+        )),
+    ),
+    (
+        "3des_sha1",
+        esp(proposal(
+            "3des-sha1",
+            "3des-sha1",
+            &["3DES_CBC", "HMAC_SHA1_96"],
+        )),
+    ),
+    (
+        "null_sha256",
+        esp(proposal(
+            "null-sha2_256",
+            "null-sha256",
+            &["NULL", "HMAC_SHA2_256_128"],
+        )),
+    ),
 ];
 
 /// IKE SAs: encryption, integrity and PRF.
-pub const IKE: [(&str, Suite); 7] = [
+pub const IKE: [(&str, Suite); 16] = [
     ("aes128gcm16", ike(COMMON_IKE)),
     (
         "aes256gcm16",
@@ -156,10 +268,82 @@ pub const IKE: [(&str, Suite); 7] = [
             &["AES_CBC", "256", "HMAC_SHA2_512_256", "PRF_HMAC_SHA2_512"],
         )),
     ),
+    (
+        "aes192gcm16_prfaescmac",
+        ike(proposal(
+            "aes_gcm_16_192-aes_cmac-dh31",
+            "aes192gcm16-prfaescmac-x25519",
+            &["AES_GCM_16", "192", "PRF_AES128_CMAC"],
+        )),
+    ),
+    (
+        "aes256gcm12",
+        ike(proposal(
+            "aes_gcm_12_256-sha2_256-dh31",
+            "aes256gcm12-prfsha256-x25519",
+            &["AES_GCM_12", "256"],
+        )),
+    ),
+    (
+        "aes128gcm8",
+        ike(proposal(
+            "aes_gcm_8_128-sha2_256-dh31",
+            "aes128gcm8-prfsha256-x25519",
+            &["AES_GCM_8", "128"],
+        )),
+    ),
+    (
+        "aes128ccm16",
+        ike(proposal(
+            "aes_ccm_16_128-sha2_256-dh31",
+            "aes128ccm16-prfsha256-x25519",
+            &["AES_CCM_16", "128"],
+        )),
+    ),
+    (
+        "aes256ccm8",
+        ike(proposal(
+            "aes_ccm_8_256-sha2_256-dh31",
+            "aes256ccm8-prfsha256-x25519",
+            &["AES_CCM_8", "256"],
+        )),
+    ),
+    (
+        "aes128ctr_aescmac",
+        ike(proposal(
+            "aes_ctr128-aes_cmac-dh31",
+            "aes128ctr-aescmac-x25519",
+            &["AES_CTR", "AES_CMAC_96", "PRF_AES128_CMAC"],
+        )),
+    ),
+    (
+        "aes192_aesxcbc",
+        ike(proposal(
+            "aes192-aes_xcbc-dh31",
+            "aes192-aesxcbc-x25519",
+            &["AES_CBC", "192", "AES_XCBC_96", "PRF_AES128_XCBC"],
+        )),
+    ),
+    (
+        "camellia256_sha256",
+        ike(proposal(
+            "camellia256-sha2_256-dh31",
+            "camellia256-sha256-x25519",
+            &["CAMELLIA_CBC", "256"],
+        )),
+    ),
+    (
+        "3des_sha1",
+        ike(proposal(
+            "3des-sha1;dh31",
+            "3des-sha1-x25519",
+            &["3DES_CBC", "HMAC_SHA1_96", "PRF_HMAC_SHA1"],
+        )),
+    ),
 ];
 
 /// Key exchange methods.
-pub const KEY_EXCHANGE: [(&str, Suite); 7] = [
+pub const KEY_EXCHANGE: [(&str, Suite); 11] = [
     ("x25519", ike(COMMON_IKE)),
     (
         "ecp256",
@@ -207,6 +391,38 @@ pub const KEY_EXCHANGE: [(&str, Suite); 7] = [
             "aes_gcm128-sha2_256-dh16",
             "aes128gcm16-prfsha256-modp4096",
             &["MODP_4096"],
+        )),
+    ),
+    (
+        "modp1024",
+        ike(proposal(
+            "aes_gcm128-sha2_256-dh2",
+            "aes128gcm16-prfsha256-modp1024",
+            &["MODP_1024"],
+        )),
+    ),
+    (
+        "modp1536",
+        ike(proposal(
+            "aes_gcm128-sha2_256-dh5",
+            "aes128gcm16-prfsha256-modp1536",
+            &["MODP_1536"],
+        )),
+    ),
+    (
+        "modp6144",
+        ike(proposal(
+            "aes_gcm128-sha2_256-dh17",
+            "aes128gcm16-prfsha256-modp6144",
+            &["MODP_6144"],
+        )),
+    ),
+    (
+        "modp8192",
+        ike(proposal(
+            "aes_gcm128-sha2_256-dh18",
+            "aes128gcm16-prfsha256-modp8192",
+            &["MODP_8192"],
         )),
     ),
 ];

@@ -73,7 +73,7 @@ impl Swan {
         let path = dir.path().display();
         let conf = format!(
             "charon {{
-  load = random nonce kdf openssl kernel-libipsec kernel-netlink socket-default vici
+  load = random nonce kdf openssl ccm ctr cmac xcbc kernel-libipsec kernel-netlink socket-default vici
   filelog {{ log {{
     path = {path}/charon.log
     time_format = %T

@@ -305,23 +305,24 @@ fn read(values: &mut Values<'_, '_>) -> Parts {
     let authenticates = authentication(values, kind);
     let left = end(values, Side::Left, kind);
     let right = end(values, Side::Right, kind);
+    let plane = values.get("dataplane", PlaneChoice::Auto, |text| {
+        choice(
+            text,
+            &[
+                ("auto", PlaneChoice::Auto),
+                ("kernel", PlaneChoice::Kernel),
+                ("userspace", PlaneChoice::Userspace),
+            ],
+        )
+    });
     Parts {
         left,
         right,
         ike: ike_options(values),
-        child: child_options(values),
+        child: child_options(values, plane),
         kind,
         start: values.get("auto", StartAction::Ignore, start),
-        plane: values.get("dataplane", PlaneChoice::Auto, |text| {
-            choice(
-                text,
-                &[
-                    ("auto", PlaneChoice::Auto),
-                    ("kernel", PlaneChoice::Kernel),
-                    ("userspace", PlaneChoice::Userspace),
-                ],
-            )
-        }),
+        plane,
         authenticates,
     }
 }

@@ -1,5 +1,5 @@
-//! The cryptography of ESP packets, in place (RFC 4303; AES-GCM: RFC 4106; ChaCha20-Poly1305: RFC 7634; AES-CBC: RFC 3602;
-//! HMAC-SHA-2: RFC 4868).
+//! The cryptography of ESP packets, in place (RFC 4303; AES-GCM: RFC 4106; AES-CCM: RFC 4309; AES-GMAC: RFC 4543;
+//! ChaCha20-Poly1305: RFC 7634; implicit IVs: RFC 8750; AES-CBC: RFC 3602; AES-CTR: RFC 3686; HMAC-SHA-2: RFC 4868).
 //!
 //! ```text
 //! | SPI 4 | sequence number 4 | IV | payload, padding, pad length, next header | ICV |
@@ -12,12 +12,12 @@
 use std::fmt;
 use std::ops::Range;
 
-use aws_lc_rs::cipher::{AES_128, EncryptingKey, EncryptionContext, UnboundCipherKey};
+use aws_lc_rs::cipher::{EncryptingKey, EncryptionContext};
 use thiserror::Error;
 
 use crate::aead::{self, AeadKey};
-use crate::algorithm::{Encryption, Integrity, Prf, UnknownAlgorithm};
-use crate::cbc::{BLOCK_LEN, CbcDecrypt, CbcEncrypt};
+use crate::algorithm::{Encryption, Integrity, Kind as CipherKind, Prf, UnknownAlgorithm};
+use crate::cipher::{DecryptKey, EncryptKey, MAX_IV_LEN, aes_key};
 use crate::mac::IntegrityKey;
 
 /// Octets of SPI and sequence number.
@@ -27,19 +27,24 @@ const HEADER_LEN: usize = 8;
 pub struct EspCipher {
     encryption: Encryption,
     integrity: Option<Integrity>,
+    /// Of the algorithms, at hand for every packet.
+    iv_len: usize,
+    icv_len: usize,
+    block_len: usize,
     kind: Kind,
 }
 
 enum Kind {
     Aead(AeadKey),
     /// Boxed: an expanded HMAC key alone is over 1 KiB.
-    Cbc(Box<CbcHmac>),
+    Separate(Box<Separate>),
 }
 
-struct CbcHmac {
-    encrypt: CbcEncrypt,
-    decrypt: CbcDecrypt,
-    iv: CbcIv,
+/// A cipher with an integrity algorithm beside it.
+struct Separate {
+    encrypt: EncryptKey,
+    decrypt: DecryptKey,
+    iv: IvSource,
     integrity: IntegrityKey,
 }
 
@@ -119,10 +124,10 @@ impl EspCipher {
             Some(_) if encryption.is_aead() => {
                 return Err(EspKeyError::IntegrityNotAllowed(encryption));
             }
-            Some(algorithm) => Kind::Cbc(Box::new(CbcHmac {
-                encrypt: CbcEncrypt::new(encryption, key).ok_or(unknown)?,
-                decrypt: CbcDecrypt::new(encryption, key).ok_or(unknown)?,
-                iv: CbcIv::new(key).ok_or(unknown)?,
+            Some(algorithm) => Kind::Separate(Box::new(Separate {
+                encrypt: EncryptKey::new(encryption, key).ok_or(unknown)?,
+                decrypt: DecryptKey::new(encryption, key).ok_or(unknown)?,
+                iv: IvSource::new(encryption, key).ok_or(unknown)?,
                 integrity: IntegrityKey::new(algorithm, integrity_key).ok_or(
                     EspKeyError::IntegrityKeyLength {
                         algorithm,
@@ -134,6 +139,9 @@ impl EspCipher {
         Ok(EspCipher {
             encryption,
             integrity,
+            iv_len: encryption.iv_len(),
+            icv_len: integrity.map_or(encryption.icv_len(), Integrity::icv_len),
+            block_len: encryption.block_len(),
             kind,
         })
     }
@@ -148,21 +156,20 @@ impl EspCipher {
         self.integrity
     }
 
-    /// Octets of the IV: 8 or 16.
+    /// Octets of the IV: none, 8 or 16.
     pub fn iv_len(&self) -> usize {
-        self.encryption.iv_len()
+        self.iv_len
     }
 
     /// Octets of the ICV.
     pub fn icv_len(&self) -> usize {
-        self.integrity
-            .map_or(self.encryption.icv_len(), Integrity::icv_len)
+        self.icv_len
     }
 
     /// What the octets to encrypt, trailer included, must be a multiple of: the cipher's block, and at least 4 so that
     /// the ICV is aligned (RFC 4303 §2.4).
     pub fn alignment(&self) -> usize {
-        self.encryption.block_len().max(4)
+        self.block_len.max(4)
     }
 
     /// Octets in front of the plaintext: ESP header and IV.
@@ -187,11 +194,14 @@ impl EspCipher {
         packet: &mut [u8],
     ) -> Result<(), EspSealError> {
         match &self.kind {
-            // The IV need only be unique, and the sequence number is (RFC 4106 §3.1, RFC 7634 §2).
+            // The IV need only be unique, and the sequence number is (RFC 4106 §3.1, RFC 4309 §3.1, RFC 7634 §2). Where it
+            // does not travel, it must be that (RFC 8750 §4).
             Kind::Aead(_) => self.seal_with_iv(sequence, esn, spi, &sequence.to_be_bytes(), packet),
-            Kind::Cbc(cbc) => {
-                let iv = cbc.iv.of(sequence).ok_or(EspSealError::Length)?;
-                self.seal_with_iv(sequence, esn, spi, &iv, packet)
+            Kind::Separate(keys) => {
+                let length = EspSealError::Length;
+                let iv = keys.iv.of(sequence).ok_or(length)?;
+                let iv = iv.get(..self.iv_len).ok_or(length)?;
+                self.seal_with_iv(sequence, esn, spi, iv, packet)
             }
         }
     }
@@ -217,25 +227,25 @@ impl EspCipher {
         let (spi_field, sequence_field) = header.split_at_mut(4);
         spi_field.copy_from_slice(&spi.to_be_bytes());
         sequence_field.copy_from_slice(&low.to_be_bytes());
-        let (iv_field, rest) = rest.split_at_mut_checked(self.iv_len()).ok_or(length)?;
-        if iv.len() != iv_field.len() {
+        let (iv_field, rest) = rest.split_at_mut_checked(self.iv_len).ok_or(length)?;
+        if iv.len() == iv_field.len() {
+            iv_field.copy_from_slice(iv);
+        } else if !iv_field.is_empty() {
             return Err(length);
         }
-        iv_field.copy_from_slice(iv);
-        let icv_at = rest.len().checked_sub(self.icv_len()).ok_or(length)?;
+        let icv_at = rest.len().checked_sub(self.icv_len).ok_or(length)?;
         let (data, icv) = rest.split_at_mut(icv_at);
         match &self.kind {
             Kind::Aead(key) => {
                 let iv = iv.try_into().map_err(|_| length)?;
                 let aad = Aad::new(spi, high, low, esn);
-                key.seal_into(iv, aad.as_ref(), data, icv).ok_or(length)?;
+                key.seal(iv, aad.as_ref(), data, icv).ok_or(length)?;
             }
-            Kind::Cbc(cbc) => {
-                let iv = iv.try_into().map_err(|_| length)?;
-                cbc.encrypt.encrypt(iv, data).ok_or(length)?;
+            Kind::Separate(keys) => {
+                keys.encrypt.encrypt(iv, data).ok_or(length)?;
                 let high = high.to_be_bytes();
                 let high = if esn { &high[..] } else { &[] };
-                if !cbc.integrity.sign(&[header, iv_field, data, high], icv) {
+                if !keys.integrity.sign(&[header, iv_field, data, high], icv) {
                     return Err(length);
                 }
             }
@@ -264,36 +274,36 @@ impl EspCipher {
         let start = self.header_len();
         let end = packet
             .len()
-            .checked_sub(self.icv_len())
+            .checked_sub(self.icv_len)
             .filter(|end| *end >= start)
             .ok_or(length)?;
         // What cannot be whole blocks is refused before any work is done for it.
-        if !(end - start).is_multiple_of(self.encryption.block_len()) {
+        if !(end - start).is_multiple_of(self.block_len) {
             return Err(length);
         }
         let (high, _) = halves(sequence);
         match &self.kind {
             Kind::Aead(key) => {
                 let (header, rest) = packet.split_first_chunk_mut::<HEADER_LEN>().ok_or(length)?;
-                let (iv, data) = rest
-                    .split_first_chunk_mut::<{ aead::IV_LEN }>()
-                    .ok_or(length)?;
+                let (iv, data) = rest.split_at_mut_checked(self.iv_len).ok_or(length)?;
+                let iv = <[u8; aead::IV_LEN]>::try_from(&*iv)
+                    .unwrap_or_else(|_| implicit_iv(header, high, esn));
                 let aad = Aad::of_header(header, high, esn);
-                key.open(*iv, aad.as_ref(), data)
+                key.open(iv, aad.as_ref(), data)
                     .ok_or(EspOpenError::AuthenticationFailed)?;
             }
-            Kind::Cbc(cbc) => {
+            Kind::Separate(keys) => {
                 let (covered, icv) = packet.split_at_mut(end);
                 let high = high.to_be_bytes();
                 let high = if esn { &high[..] } else { &[] };
-                if !cbc.integrity.verify(&[covered, high], icv) {
+                if !keys.integrity.verify(&[covered, high], icv) {
                     return Err(EspOpenError::AuthenticationFailed);
                 }
                 let (_, rest) = covered
                     .split_first_chunk_mut::<HEADER_LEN>()
                     .ok_or(length)?;
-                let (iv, data) = rest.split_first_chunk_mut::<BLOCK_LEN>().ok_or(length)?;
-                cbc.decrypt.decrypt(*iv, data).ok_or(length)?;
+                let (iv, data) = rest.split_at_mut_checked(self.iv_len).ok_or(length)?;
+                keys.decrypt.decrypt(iv, data).ok_or(length)?;
             }
         }
         Ok(start..end)
@@ -316,6 +326,13 @@ fn halves(sequence: u64) -> (u32, u32) {
         u32::from_be_bytes([a, b, c, d]),
         u32::from_be_bytes([e, f, g, h]),
     )
+}
+
+/// The IV that does not travel: the sequence number, with ESN in full (RFC 8750 §4).
+fn implicit_iv(header: &[u8; HEADER_LEN], high: u32, esn: bool) -> [u8; aead::IV_LEN] {
+    let [_, _, _, _, l0, l1, l2, l3] = *header;
+    let [h0, h1, h2, h3] = if esn { high.to_be_bytes() } else { [0; 4] };
+    [h0, h1, h2, h3, l0, l1, l2, l3]
 }
 
 /// The associated data of AEAD ciphers in ESP (RFC 4106 §5): SPI and sequence number, the latter in full with ESN.
@@ -356,27 +373,34 @@ impl AsRef<[u8]> for Aad {
     }
 }
 
-/// IVs for CBC from sequence numbers.
+/// Where the IVs of ciphers come from that are no AEAD.
 ///
-/// A CBC IV must be unpredictable (RFC 3602 §3), so the number itself will not do. Encrypting it under a key of its own
-/// makes it so without asking for randomness per packet. The key is derived from the cipher key and not the same:
-/// with the same key, somebody who chooses plaintext could have coming IVs computed for him.
-struct CbcIv(EncryptingKey);
+/// For AES-CTR, whose IV need only be unique, it is the sequence number (RFC 3686 §3.1), and NULL has none. A CBC IV must be
+/// unpredictable (RFC 3602 §3), so the number itself will not do. Encrypting it under a key of its own makes it so without
+/// asking for randomness per packet. The key is derived from the cipher key and not the same: with the same key, somebody
+/// who chooses plaintext could have coming IVs computed for him.
+struct IvSource(Option<EncryptingKey>);
 
-impl CbcIv {
-    fn new(cipher_key: &[u8]) -> Option<Self> {
+impl IvSource {
+    fn new(encryption: Encryption, cipher_key: &[u8]) -> Option<Self> {
+        if matches!(encryption.kind(), CipherKind::AesCtr | CipherKind::Null) {
+            return Some(IvSource(None));
+        }
         let derived = Prf::HmacSha256.compute(cipher_key, &[b"cygnet ESP CBC IV"]);
-        let key = UnboundCipherKey::new(&AES_128, derived.as_ref().get(..16)?).ok()?;
-        EncryptingKey::ecb(key).ok().map(CbcIv)
+        let key = aes_key(derived.as_ref().get(..16)?)?;
+        let key = EncryptingKey::ecb(key).ok()?;
+        Some(IvSource(Some(key)))
     }
 
-    fn of(&self, sequence: u64) -> Option<[u8; BLOCK_LEN]> {
-        let mut block = [0; BLOCK_LEN];
+    /// As many octets as the longest IV has, of which a cipher takes the first.
+    fn of(&self, sequence: u64) -> Option<[u8; MAX_IV_LEN]> {
+        let mut block = [0; MAX_IV_LEN];
         let (number, _) = block.split_first_chunk_mut::<8>()?;
         *number = sequence.to_be_bytes();
-        self.0
-            .less_safe_encrypt(&mut block, EncryptionContext::None)
-            .ok()?;
+        if let Some(key) = &self.0 {
+            key.less_safe_encrypt(&mut block, EncryptionContext::None)
+                .ok()?;
+        }
         Some(block)
     }
 }

@@ -26,9 +26,17 @@ impl Skeyseed {
     ///
     /// `ni` and `nr` are the nonces without payload headers. `prf` is the one just negotiated.
     pub fn initial(prf: Prf, ni: &[u8], nr: &[u8], shared: &SharedSecret) -> Self {
-        // All PRFs here take keys of any length; one with a fixed key length (AES-XCBC, AES-CMAC) takes the first half of
-        // its key from each nonce (RFC 7296 §2.14).
-        let key = SecretBytes::new([ni, nr].concat());
+        //= rfc7296#2.14
+        //# If the negotiated PRF is
+        //# AES-XCBC-PRF-128 [AESXCBCPRF128] or AES-CMAC-PRF-128 [AESCMACPRF128],
+        //# only the first 64 bits of Ni and the first 64 bits of Nr are used in
+        //# calculating SKEYSEED, but all the bits are used for input to the prf+
+        //# function.
+        let taken = |nonce| match prf.nonce_len() {
+            Some(len) => <[u8]>::get(nonce, ..len).unwrap_or(nonce),
+            None => nonce,
+        };
+        let key = SecretBytes::new([taken(ni), taken(nr)].concat());
         Skeyseed(prf.compute(key.as_ref(), &[shared.as_ref()]))
     }
 

@@ -12,9 +12,9 @@
 //! | key schedule | [`Skeyseed`], [`SkD`], [`IkeKeys`], [`ChildKeys`] | RFC 7296 §2.13–2.18, RFC 9370, 8784, 9867 |
 //! | authentication | [`SignedOctets`], [`AuthKey`] | RFC 7296 §2.15 |
 //! | SK payload | [`Protection`] | RFC 7296 §3.14, RFC 5282 |
-//! | ESP packets | [`EspCipher`] | RFC 4303, 4106, 7634, 3602, 4868 |
+//! | ESP packets | [`EspCipher`] | RFC 4303, 4106, 4309, 4543, 7634, 8750, 3602, 3686, 4868 |
 //!
-//! Slots for more: a new cipher is a variant of [`Encryption`] and an arm in the private modules `aead` or `cbc`; a new
+//! Slots for more: a new cipher is a variant of [`Encryption`] and an arm in the private modules `aead` or `cipher`; a new
 //! MAC is a variant of [`Integrity`] or [`Prf`] and an arm in `mac`; a key exchange method is a variant of [`KeyExchange`]
 //! and an arm in [`StandardKeyExchange`]. A responder calls [`KeyExchangeProvider::respond`] and never `generate` and
 //! `agree`, since a key encapsulation mechanism has no key pair there.
@@ -23,10 +23,11 @@
 mod aead;
 mod algorithm;
 mod auth;
-mod cbc;
+mod cipher;
 mod digest;
 mod entropy;
 mod esp;
+mod gcm_hash;
 mod key_exchange;
 mod key_schedule;
 mod mac;
@@ -36,6 +37,7 @@ mod secret;
 #[cfg(test)]
 mod test_util;
 pub mod testing;
+mod xcbc;
 
 pub use algorithm::{Encryption, Integrity, KeyExchange, Prf, UnknownAlgorithm};
 pub use auth::SignedOctets;

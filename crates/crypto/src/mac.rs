@@ -1,26 +1,105 @@
-//! HMAC as PRF and as integrity algorithm, and prf+ (RFC 7296 §2.13).
+//! Keyed hashes as PRF and as integrity algorithm, and prf+ (RFC 7296 §2.13): HMAC (RFC 2104, 4868), AES-CMAC (RFC 4494,
+//! 4615), AES-XCBC (RFC 3566, 4434).
 //!
 //! Keys are kept as octets and expanded on use: an expanded HMAC key is more than 1 KiB, the expansion takes 0.14 µs.
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{cmac, hmac};
 use zeroize::Zeroizing;
 
 use crate::algorithm::{Integrity, Prf};
 use crate::secret::{SecretBytes, constant_time_eq};
+use crate::xcbc::Xcbc;
 
-fn prf_algorithm(prf: Prf) -> hmac::Algorithm {
-    match prf {
-        Prf::HmacSha256 => hmac::HMAC_SHA256,
-        Prf::HmacSha384 => hmac::HMAC_SHA384,
-        Prf::HmacSha512 => hmac::HMAC_SHA512,
+/// Octets of the longest output.
+const MAX_OUTPUT: usize = 64;
+/// Octets of key and output of the PRFs on AES.
+const AES_LEN: usize = 16;
+
+/// An expanded key of some algorithm.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "HMAC is nearly always meant, and its key is used in place"
+)]
+enum MacKey {
+    Hmac(hmac::Key),
+    Cmac(cmac::Key),
+    Xcbc(Box<Xcbc>),
+}
+
+impl MacKey {
+    fn hmac(algorithm: hmac::Algorithm, key: &[u8]) -> Self {
+        MacKey::Hmac(hmac::Key::new(algorithm, key))
+    }
+
+    /// `None` if the key has not 16 octets.
+    fn cmac(key: &[u8]) -> Option<Self> {
+        cmac::Key::new(cmac::AES_128, key).ok().map(MacKey::Cmac)
+    }
+
+    /// `None` if the key has not 16 octets.
+    fn xcbc(key: &[u8]) -> Option<Self> {
+        let key = Xcbc::new(key.try_into().ok()?);
+        Some(MacKey::Xcbc(Box::new(key)))
+    }
+
+    /// The key of a PRF, of any length.
+    fn of_prf(prf: Prf, key: &[u8]) -> Option<Self> {
+        match prf {
+            Prf::HmacSha1 => Some(Self::hmac(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key)),
+            Prf::HmacSha256 => Some(Self::hmac(hmac::HMAC_SHA256, key)),
+            Prf::HmacSha384 => Some(Self::hmac(hmac::HMAC_SHA384, key)),
+            Prf::HmacSha512 => Some(Self::hmac(hmac::HMAC_SHA512, key)),
+            Prf::AesCmac => {
+                if key.len() == AES_LEN {
+                    return Self::cmac(key);
+                }
+                // RFC 4615 §3: any other key is hashed with a key of zeros.
+                let mut derived = Zeroizing::new([0; AES_LEN]);
+                Self::cmac(&[0; AES_LEN])?.sign(&[key], &mut *derived)?;
+                Self::cmac(&*derived)
+            }
+            Prf::AesXcbc => {
+                // RFC 4434 §2: a shorter key is padded with zeros, a longer one hashed with a key of zeros.
+                let mut derived = Zeroizing::new([0; AES_LEN]);
+                match derived.get_mut(..key.len()) {
+                    Some(start) => start.copy_from_slice(key),
+                    None => Self::xcbc(&[0; AES_LEN])?.sign(&[key], &mut *derived)?,
+                }
+                Self::xcbc(&*derived)
+            }
+        }
+    }
+
+    /// Writes the first octets of the MAC of the concatenated parts; `None` if there are fewer than `out` has.
+    fn sign(&self, parts: &[&[u8]], out: &mut [u8]) -> Option<()> {
+        match self {
+            MacKey::Hmac(key) => {
+                let mut context = hmac::Context::with_key(key);
+                for part in parts {
+                    context.update(part);
+                }
+                out.copy_from_slice(context.sign().as_ref().get(..out.len())?);
+            }
+            MacKey::Cmac(key) => {
+                let mut context = cmac::Context::with_key(key);
+                for part in parts {
+                    context.update(part).ok()?;
+                }
+                out.copy_from_slice(context.sign().ok()?.as_ref().get(..out.len())?);
+            }
+            MacKey::Xcbc(key) => {
+                out.copy_from_slice(key.sign(parts).get(..out.len())?);
+            }
+        }
+        Some(())
     }
 }
 
 /// `prf(key, parts…)`.
 pub(crate) fn prf(prf: Prf, key: &[u8], parts: &[&[u8]]) -> SecretBytes {
-    let key = hmac::Key::new(prf_algorithm(prf), key);
     let mut out = Zeroizing::new(vec![0; prf.output_len()]);
-    sign_into(&key, parts, &mut out);
+    let key = MacKey::of_prf(prf, key);
+    sign_secret(key.as_ref(), parts, &mut out);
     SecretBytes::copy_from(&out)
 }
 
@@ -31,49 +110,64 @@ pub(crate) fn prf_plus(prf: Prf, key: &[u8], seed: &[&[u8]], len: usize) -> Opti
     //# The prf+ function is not defined beyond 255 times the size of
     //# the prf function output.
     let rounds = u8::try_from(len.div_ceil(prf.output_len())).ok()?;
-    let key = hmac::Key::new(prf_algorithm(prf), key);
+    let key = MacKey::of_prf(prf, key);
     let seed = Zeroizing::new(seed.concat());
     let mut out = Zeroizing::new(Vec::with_capacity(usize::from(rounds) * prf.output_len()));
     let mut block = Zeroizing::new(vec![0; prf.output_len()]);
     for n in 1..=rounds {
         let mut next = Zeroizing::new(vec![0; prf.output_len()]);
         let previous: &[u8] = if n == 1 { &[] } else { &block };
-        sign_into(&key, &[previous, &seed, &[n]], &mut next);
+        sign_secret(key.as_ref(), &[previous, &seed, &[n]], &mut next);
         block = next;
         out.extend_from_slice(&block);
     }
     Some(SecretBytes::copy_from(out.get(..len)?))
 }
 
-/// The whole HMAC of the concatenated parts. Neither they nor the result stay behind in unwiped memory, which is why
-/// this does not use the library's `Context` and `Tag`.
-fn sign_into(key: &hmac::Key, parts: &[&[u8]], out: &mut [u8]) {
-    let data = Zeroizing::new(parts.concat());
-    let signed = hmac::sign_to_buffer(key, &data, out);
-    debug_assert!(signed.is_ok(), "the buffer has the length of the output");
+/// The whole MAC of the concatenated parts, a key itself. For HMAC neither they nor the result stay behind in unwiped
+/// memory, which is why this does not use the library's `Context` and `Tag`.
+fn sign_secret(key: Option<&MacKey>, parts: &[&[u8]], out: &mut [u8]) {
+    let signed = match key {
+        Some(MacKey::Hmac(key)) => {
+            let data = Zeroizing::new(parts.concat());
+            hmac::sign_to_buffer(key, &data, out).ok().map(|_| ())
+        }
+        Some(key) => key.sign(parts, out),
+        None => None,
+    };
+    debug_assert!(
+        signed.is_some(),
+        "every PRF takes every key, and the buffer has the length of its output"
+    );
 }
 
-/// A truncated HMAC with its key expanded, for many packets under one key.
+/// The key of a truncated MAC, expanded, for many packets.
 pub(crate) struct IntegrityKey {
-    key: hmac::Key,
+    key: MacKey,
     icv_len: usize,
 }
 
 impl IntegrityKey {
     /// `None` if the key does not have the algorithm's length.
     pub(crate) fn new(integrity: Integrity, key: &[u8]) -> Option<Self> {
-        let algorithm = match integrity {
-            Integrity::HmacSha256_128 => hmac::HMAC_SHA256,
-            Integrity::HmacSha384_192 => hmac::HMAC_SHA384,
-            Integrity::HmacSha512_256 => hmac::HMAC_SHA512,
-        };
         //= rfc4868#2.1.1
         //# a fixed key length equal to
         //# the output length of the hash functions MUST be supported, and key
         //# lengths other than the output length of the associated hash function
         //# MUST NOT be supported.
-        (key.len() == integrity.key_len()).then(|| IntegrityKey {
-            key: hmac::Key::new(algorithm, key),
+        if key.len() != integrity.key_len() {
+            return None;
+        }
+        let key = match integrity {
+            Integrity::HmacSha1_96 => MacKey::hmac(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key),
+            Integrity::HmacSha256_128 => MacKey::hmac(hmac::HMAC_SHA256, key),
+            Integrity::HmacSha384_192 => MacKey::hmac(hmac::HMAC_SHA384, key),
+            Integrity::HmacSha512_256 => MacKey::hmac(hmac::HMAC_SHA512, key),
+            Integrity::AesXcbc96 => MacKey::xcbc(key)?,
+            Integrity::AesCmac96 => MacKey::cmac(key)?,
+        };
+        Some(IntegrityKey {
+            key,
             icv_len: integrity.icv_len(),
         })
     }
@@ -83,32 +177,17 @@ impl IntegrityKey {
         self.icv_len
     }
 
-    fn tag(&self, parts: &[&[u8]]) -> hmac::Tag {
-        let mut context = hmac::Context::with_key(&self.key);
-        for part in parts {
-            context.update(part);
-        }
-        context.sign()
-    }
-
     /// Writes the ICV of `parts` to `icv`; false if that has the wrong length.
     pub(crate) fn sign(&self, parts: &[&[u8]], icv: &mut [u8]) -> bool {
-        let tag = self.tag(parts);
-        match tag.as_ref().get(..self.icv_len) {
-            Some(truncated) if truncated.len() == icv.len() => {
-                icv.copy_from_slice(truncated);
-                true
-            }
-            _ => false,
-        }
+        icv.len() == self.icv_len && self.key.sign(parts, icv).is_some()
     }
 
     /// Whether `icv` is the ICV of `parts`, in constant time.
     pub(crate) fn verify(&self, parts: &[&[u8]], icv: &[u8]) -> bool {
-        let tag = self.tag(parts);
-        tag.as_ref()
-            .get(..self.icv_len)
-            .is_some_and(|expected| constant_time_eq(expected, icv))
+        let mut whole = [0; MAX_OUTPUT];
+        whole
+            .get_mut(..self.icv_len)
+            .is_some_and(|expected| self.sign(parts, expected) && constant_time_eq(expected, icv))
     }
 }
 

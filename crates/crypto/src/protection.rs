@@ -12,8 +12,8 @@ use std::ops::Range;
 use thiserror::Error;
 
 use crate::aead::{self, AeadKey};
-use crate::algorithm::{Encryption, Integrity};
-use crate::cbc::{BLOCK_LEN, CbcDecrypt, CbcEncrypt};
+use crate::algorithm::{Encryption, Integrity, Kind};
+use crate::cipher::{DecryptKey, EncryptKey, MAX_IV_LEN};
 use crate::entropy::Entropy;
 use crate::mac::IntegrityKey;
 use crate::secret::SecretBytes;
@@ -27,8 +27,8 @@ pub struct Protection {
     integrity: Option<Integrity>,
     sk_e: SecretBytes,
     sk_a: SecretBytes,
-    /// IV of the next message sealed with an AEAD cipher. Counting is enough for GCM and ChaCha20, which need an IV
-    /// that is never used twice with a key, not one that is unpredictable (RFC 5282 §3.1).
+    /// IV of the next message sealed with an AEAD cipher or in counter mode. Counting is enough for them, which need an IV
+    /// that is never used twice with a key, not one that is unpredictable (RFC 5282 §3.1, RFC 5930 §2.2).
     next_iv: u64,
 }
 
@@ -45,7 +45,7 @@ pub enum ProtectionError {
         /// What was given.
         got: usize,
     },
-    /// An AEAD cipher together with an integrity algorithm, or another cipher without one.
+    /// An AEAD cipher together with an integrity algorithm, another cipher without one, or a cipher that is not for IKE.
     #[error("{} does not go with {}", .0.iana_name(), .1.map_or("no integrity algorithm", Integrity::iana_name))]
     Combination(Encryption, Option<Integrity>),
     /// All IVs of this key are used up.
@@ -82,7 +82,7 @@ impl Protection {
         sk_e: &[u8],
         sk_a: &[u8],
     ) -> Result<Self, ProtectionError> {
-        if encryption.is_aead() != integrity.is_none() {
+        if encryption.is_aead() != integrity.is_none() || !encryption.is_for_ike() {
             return Err(ProtectionError::Combination(encryption, integrity));
         }
         check_len(encryption.iana_name(), encryption.key_len(), sk_e)?;
@@ -139,7 +139,7 @@ impl Protection {
         buf: &mut Vec<u8>,
         entropy: &mut dyn Entropy,
     ) -> Result<(), ProtectionError> {
-        if self.encryption.is_aead() {
+        if self.encryption.is_aead() || self.encryption.kind() == Kind::AesCtr {
             //= rfc5282#3.1
             //# The IV MUST be
             //# chosen by the encryptor in a manner that ensures that the same IV
@@ -151,9 +151,12 @@ impl Protection {
             //= rfc7296#3.14
             //# Senders MUST select a new
             //# unpredictable IV for every message;
-            let mut iv = [0; BLOCK_LEN];
-            entropy.fill(&mut iv);
-            self.seal_with_iv(aad_len, buf, &iv, 0)
+            let mut iv = [0; MAX_IV_LEN];
+            let (iv, _) = iv
+                .split_at_mut_checked(self.encryption.iv_len())
+                .ok_or(ProtectionError::Length)?;
+            entropy.fill(iv);
+            self.seal_with_iv(aad_len, buf, iv, 0)
         }
     }
 
@@ -177,13 +180,11 @@ impl Protection {
         let icv_at = buf.len();
 
         if let Some(integrity) = self.integrity {
-            let cipher = CbcEncrypt::new(self.encryption, self.sk_e.as_ref());
-            let iv = iv.try_into().ok();
-            let ciphertext = buf.get_mut(aad_len + BLOCK_LEN..);
+            let cipher = EncryptKey::new(self.encryption, self.sk_e.as_ref());
+            let ciphertext = buf.get_mut(aad_len + iv.len()..);
             cipher
-                .zip(iv)
                 .zip(ciphertext)
-                .and_then(|((cipher, iv), ciphertext)| cipher.encrypt(iv, ciphertext))
+                .and_then(|(cipher, ciphertext)| cipher.encrypt(iv, ciphertext))
                 .ok_or(ProtectionError::Length)?;
             let key =
                 IntegrityKey::new(integrity, self.sk_a.as_ref()).ok_or(ProtectionError::Length)?;
@@ -195,12 +196,12 @@ impl Protection {
         } else {
             let key =
                 AeadKey::new(self.encryption, self.sk_e.as_ref()).ok_or(ProtectionError::Length)?;
-            let (aad, rest) = buf.split_at_mut(aad_len);
-            let icv = rest
-                .split_first_chunk_mut::<{ aead::IV_LEN }>()
-                .and_then(|(iv, ciphertext)| key.seal(*iv, aad, ciphertext))
+            buf.resize(icv_at + self.icv_len(), 0);
+            let (covered, icv) = buf.split_at_mut(icv_at);
+            let (aad, rest) = covered.split_at_mut(aad_len);
+            rest.split_first_chunk_mut::<{ aead::IV_LEN }>()
+                .and_then(|(iv, ciphertext)| key.seal(*iv, aad, ciphertext, icv))
                 .ok_or(ProtectionError::Length)?;
-            buf.extend_from_slice(&icv);
         }
         Ok(())
     }
@@ -233,13 +234,13 @@ impl Protection {
             if !key.verify(&[covered], icv) {
                 return Err(OpenError::AuthenticationFailed);
             }
-            let cipher = CbcDecrypt::new(self.encryption, self.sk_e.as_ref());
+            let cipher = DecryptKey::new(self.encryption, self.sk_e.as_ref());
             let body = covered
                 .get_mut(aad_len..)
-                .and_then(|body| body.split_first_chunk_mut::<BLOCK_LEN>());
+                .and_then(|body| body.split_at_mut_checked(iv_len));
             cipher
                 .zip(body)
-                .and_then(|(cipher, (iv, ciphertext))| cipher.decrypt(*iv, ciphertext))
+                .and_then(|(cipher, (iv, ciphertext))| cipher.decrypt(iv, ciphertext))
                 .ok_or(OpenError::Length)?;
         } else {
             let key = AeadKey::new(self.encryption, self.sk_e.as_ref()).ok_or(OpenError::Length)?;

@@ -151,6 +151,15 @@ fn ike_sa(out: &mut String, ike: &Value) {
             .map(|field| format!(", {field}"))
             .collect::<String>(),
     );
+    let windows = (ike["own_window"].as_u64(), ike["peer_window"].as_u64());
+    if let (Some(own), Some(peer)) = windows
+        && (own, peer) != (1, 1)
+    {
+        let _ = writeln!(
+            out,
+            "    requests at a time: {own} of the peer, {peer} of ours"
+        );
+    }
     let renewal = [("rekeyed", "rekey_in"), ("ends", "expires_in")]
         .into_iter()
         .filter_map(|(what, field)| Some(format!("{what} in {}", span(ike[field].as_u64()?))));
@@ -226,6 +235,7 @@ mod tests {
                 "local_id": "@west", "remote_id": "@east",
                 "initiator_spi": "0011223344556677", "responder_spi": "8899aabbccddeeff",
                 "suite": "AES_GCM_16_256-HMAC_SHA2_256-DH31", "nat_local": false, "nat_remote": true, "fragmentation": true,
+                "own_window": 1, "peer_window": 4,
                 "established": 130, "last_heard": 2, "rekey_in": 27000, "expires_in": 40000
             }],
             "strangers": {
@@ -237,6 +247,7 @@ mod tests {
         office: up (wanted: up), userspace data plane, 192.0.2.1 === 198.51.100.2
           IKE SA #1 established as initiator, 192.0.2.1:500 [@west] to 198.51.100.2:500 [@east], for 2 min
             SPIs 0011223344556677 (initiator) 8899aabbccddeeff (responder), AES_GCM_16_256-HMAC_SHA2_256-DH31, fragmentation
+            requests at a time: 1 of the peer, 4 of ours
             rekeyed in 7 h, ends in 11 h
             the peer is behind a NAT
           child SA $1 of #1, tunnel mode, ESP, AES_GCM_16_256, for 2 min

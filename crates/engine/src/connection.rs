@@ -155,6 +155,8 @@ pub struct IkeOptions {
     pub fragment_size: u16,
     /// The SAs go on at another address if theirs is lost (`mobike`).
     pub mobike: bool,
+    /// See [`PeerConfig::window`](cygnet_ike::PeerConfig::window).
+    pub window: u32,
     /// Whether a NAT in front of us gets keepalives (`nat-keepalive`).
     pub nat_keepalive: bool,
     /// Hard lifetime of the IKE SA (`ikelifetime`).

@@ -150,6 +150,7 @@ pub(crate) fn build(
         fragmentation: connection.ike.fragmentation,
         fragment_size: connection.ike.fragment_size,
         mobike: connection.ike.mobike && connection.kind == ConnectionKind::Tunnel,
+        window: connection.ike.window,
         nat_keepalive: connection.ike.nat_keepalive,
         children: vec![child.clone()],
         lifetime: Some(connection.ike.lifetime),

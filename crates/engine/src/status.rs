@@ -115,6 +115,10 @@ pub struct IkeStatus {
     pub mobike: bool,
     /// Both ends can put messages together from fragments.
     pub fragmentation: bool,
+    /// How many requests of the peer's may be under way at the same time.
+    pub own_window: u32,
+    /// How many of ours.
+    pub peer_window: u32,
     /// Time since authentication.
     #[serde(serialize_with = "seconds_option")]
     pub established: Option<Duration>,
@@ -289,6 +293,8 @@ impl Engine {
             nat_remote: info.nat.remote,
             mobike: info.mobike,
             fragmentation: info.fragmentation,
+            own_window: info.own_window,
+            peer_window: info.peer_window,
             established: since(info.established),
             last_heard: since(info.last_heard),
             rekey_in: until(Timer::ReplaceIke(info.id)),

@@ -52,6 +52,9 @@ pub struct PeerConfig {
     pub mobike: bool,
     /// Keepalives are sent where there is a NAT in front of us (RFC 3948 §4).
     pub nat_keepalive: bool,
+    /// How many requests the peer may have under way at the same time (RFC 7296 §2.3); 1 to
+    /// [`MAX_WINDOW`](crate::MAX_WINDOW). More than 1 is said to the peer.
+    pub window: u32,
     /// The child SAs that may be made under the IKE SA, best first.
     pub children: Vec<Arc<ChildConfig>>,
     /// Hard lifetime of the IKE SA; kept for the layer above, which acts on it.
@@ -84,6 +87,7 @@ impl PeerConfig {
             fragmentation: Fragmentation::Yes,
             fragment_size: 1280,
             mobike: false,
+            window: 1,
             nat_keepalive: true,
             children: Vec::new(),
             lifetime: None,

@@ -293,6 +293,13 @@ impl Context<'_> {
     }
 }
 
+/// Where a response goes, and to which request it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Back {
+    pub(crate) path: Path,
+    pub(crate) message_id: u32,
+}
+
 /// Where messages of an IKE SA go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Path {

@@ -4,7 +4,7 @@ use cygnet_wire::{ExchangeType, Notify, NotifyType, PayloadChain, ProtocolId};
 
 use crate::channel::Channel;
 use crate::contents::Contents;
-use crate::context::{Context, Path};
+use crate::context::{Back, Context};
 use crate::established::report_closed;
 use crate::reason::CloseReason;
 use crate::sa::{Core, State};
@@ -75,7 +75,7 @@ impl Deleting {
         cx: &mut Context<'_>,
         exchange: ExchangeType,
         chain: PayloadChain<'_>,
-        back: Path,
+        back: Back,
     ) -> State {
         //= rfc7296#2.25.2
         //# If a peer receives a request to rekey an IKE SA

@@ -1,4 +1,4 @@
-//! Requests of ours on an established IKE SA: those that wait for the window, and the one that is under way
+//! Requests of ours on an established IKE SA: those that wait for the window, and those that are under way
 //! (RFC 7296 §2.3).
 
 use std::time::{Duration, Instant};
@@ -7,10 +7,13 @@ use cygnet_wire::{Notify, NotifyType, PayloadWriter, ProtocolId, Spi};
 
 use crate::child::{ChildSa, Wanted};
 use crate::context::Context;
+use crate::established::Established;
 use crate::exchange::create_child_sa::{CreatingChild, RekeyingIke, SpiWanted};
-use crate::exchange::mobike::Ask;
+use crate::exchange::mobike::{self, Ask};
+use crate::exchange::set_window_size;
 use crate::io::ChildSaId;
 use crate::reason::CloseReason;
+use crate::sa::Core;
 
 /// The first wait after TEMPORARY_FAILURE. It doubles, up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_secs(2);
@@ -40,6 +43,8 @@ pub(crate) enum Errand {
         spi: Option<u32>,
         data: Vec<u8>,
     },
+    /// Tell the peer how many requests it may send at a time.
+    Window(u32),
     /// A CREATE_CHILD_SA.
     Create(Plan),
 }
@@ -63,6 +68,7 @@ impl Errand {
             Self::DeleteIke(_) => {
                 payloads.delete_ike();
             }
+            Self::Window(size) => set_window_size::write(*size, payloads),
             Self::Complain { kind, spi, data } => {
                 let octets = spi.map(|spi| Spi(spi).to_bytes());
                 let mut notify = Notify::new(*kind, data);
@@ -139,11 +145,9 @@ pub(crate) struct Later {
     pub(crate) plan: Plan,
 }
 
-/// The request that is under way.
+/// The CREATE_CHILD_SA that is under way.
 #[derive(Debug)]
 pub(crate) enum Current {
-    /// An INFORMATIONAL.
-    Informational(Errand),
     /// Before CREATE_CHILD_SA: the data plane has been asked for an SPI.
     SpiWanted(Box<SpiWanted>),
     /// CREATE_CHILD_SA for a child SA.
@@ -153,23 +157,60 @@ pub(crate) enum Current {
 }
 
 impl Current {
-    /// Whether it is about this child SA: its deletion or its renewal.
+    /// Whether it renews this child SA.
     pub(crate) fn concerns(&self, id: ChildSaId) -> bool {
         match self {
-            Self::Informational(Errand::DeleteChild(child)) => *child == id,
             Self::SpiWanted(wanted) => wanted.replaces == Some(id),
             Self::Child(creating) => creating.replaces == Some(id),
-            Self::Informational(_) | Self::Ike(_) => false,
+            Self::Ike(_) => false,
         }
     }
+}
 
-    /// Whether a child SA is being made, renewed or deleted.
-    pub(crate) fn is_about_children(&self) -> bool {
-        matches!(
-            self,
-            Self::SpiWanted(_)
-                | Self::Child(_)
-                | Self::Informational(Errand::DeleteChild(_) | Errand::DeleteSpi(_))
-        )
+impl Established {
+    /// The next thing to say, if anything may be said now. The end of the IKE SA, its renewal and its moves go alone.
+    pub(crate) fn next_errand(&mut self, core: &mut Core) -> Option<Errand> {
+        let spi_wanted = matches!(self.current, Some(Current::SpiWanted(_)));
+        // The SPI that is waited for is for a request, too.
+        if core.outgoing.room() <= u32::from(spi_wanted) {
+            return None;
+        }
+        let renewing = matches!(self.current, Some(Current::Ike(_)));
+        if renewing || self.is_under_way(|errand| matches!(errand, Errand::Mobike(_))) {
+            return None;
+        }
+        let idle = self.current.is_none() && core.outgoing.is_idle();
+        let (ending, renewal) = match self.queue.front() {
+            Some(Errand::DeleteIke(_)) => (true, false),
+            Some(Errand::Create(plan)) => (false, matches!(plan.what, What::Ike)),
+            _ => (false, false),
+        };
+        let moving = !ending && mobike::wants(core);
+        if (ending || renewal || moving) && !idle {
+            return None;
+        }
+        if moving {
+            return mobike::next(core).map(Errand::Mobike);
+        }
+        let next = self.queue.iter().position(|errand| match errand {
+            Errand::DeleteIke(_) => idle,
+            Errand::DeleteChild(id) => !self.current.as_ref().is_some_and(|c| c.concerns(*id)),
+            // One after the other: what the peer is making may be what we want.
+            Errand::Create(_) if self.current.is_some() || self.answering.is_some() => false,
+            Errand::Create(plan) => match &plan.what {
+                What::Ike => idle,
+                What::Rekey(id) => !self.is_deleting(*id),
+                What::Child(_) => true,
+            },
+            _ => true,
+        });
+        self.queue.remove(next?)
+    }
+
+    /// Tells the peer how many requests it may send at a time, unless that is one.
+    pub(crate) fn announce_window(&mut self, core: &Core) {
+        if core.config.window > 1 {
+            self.queue.push_back(Errand::Window(core.config.window));
+        }
     }
 }

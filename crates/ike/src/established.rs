@@ -11,11 +11,11 @@ use cygnet_wire::{ExchangeType, Notify, NotifyType, PayloadChain, PayloadWriter}
 use crate::channel::Channel;
 use crate::child::{ChildSa, ChildState, Wanted};
 use crate::contents::{Contents, Unreadable};
-use crate::context::{Context, Heir, Path, Transfer, Undo};
+use crate::context::{Back, Context, Heir, Transfer, Undo};
 use crate::deleting::Deleting;
 use crate::errand::{Current, Errand, Later, Plan, What};
 use crate::exchange::create_child_sa::{self, Answering};
-use crate::exchange::{ike_auth, informational, mobike};
+use crate::exchange::{ike_auth, informational, mobike, set_window_size};
 use crate::info::IkeSaState;
 use crate::io::{Answer, ChildRequest, ChildSaId, Event, Refusal, RefusalKind, RequestId};
 use crate::reason::{ChildCloseReason, ChildFailure, CloseReason, Party};
@@ -34,11 +34,13 @@ pub(crate) struct Established {
     pub(crate) channel: Channel,
     /// In the order of their making.
     pub(crate) children: Vec<ChildSa>,
-    /// What we want to say, in this order, one at a time.
-    queue: VecDeque<Errand>,
+    /// What we want to say, in this order as far as the one does not wait for the other.
+    pub(crate) queue: VecDeque<Errand>,
     /// What the peer has put off.
     later: Vec<Later>,
-    /// Our request that is under way.
+    /// Our INFORMATIONAL requests that are under way, by Message ID.
+    informational: Vec<(u32, Errand)>,
+    /// Our CREATE_CHILD_SA that is under way.
     pub(crate) current: Option<Current>,
     /// The peer's CREATE_CHILD_SA that is worked on.
     pub(crate) answering: Option<Box<Answering>>,
@@ -65,6 +67,7 @@ impl Established {
             children: Vec::new(),
             queue: VecDeque::new(),
             later: Vec::new(),
+            informational: Vec::new(),
             current: None,
             answering: None,
             standing: Standing::Reigning,
@@ -79,33 +82,23 @@ impl Established {
         if core.unwanted {
             self.end(CloseReason::DeletedByUs);
         }
-        while self.current.is_none() && core.outgoing.is_free() {
-            let ending = matches!(self.queue.front(), Some(Errand::DeleteIke(_)));
-            let ask = if ending { None } else { mobike::next(core) };
-            let errand = ask.map(Errand::Mobike).or_else(|| self.queue.pop_front());
-            let Some(errand) = errand else {
-                break;
-            };
+        while let Some(errand) = self.next_errand(core) {
             match errand {
                 Errand::DeleteIke(reason) => return self.delete(core, cx, reason),
                 // The peer may have deleted it meanwhile.
                 Errand::DeleteChild(id) if self.child(id).is_none() => {}
-                // One after the other: what the peer is making may be what we want.
-                Errand::Create(plan) if self.answering.is_some() => {
-                    self.queue.push_front(Errand::Create(plan));
-                    break;
-                }
                 Errand::Create(plan) => create_child_sa::begin(&mut self, core, cx, plan),
                 errand => {
                     let Self {
                         channel, children, ..
                     } = &mut *self;
-                    let informational = ExchangeType::INFORMATIONAL;
                     let said = match &errand {
                         Errand::Mobike(ask) => mobike::request(core, cx, *ask),
                         Errand::Liveness => mobike::liveness(core, cx),
                         _ => Vec::new(),
                     };
+                    let (informational, id) =
+                        (ExchangeType::INFORMATIONAL, core.outgoing.next_id());
                     let sent = core.request(cx, channel, informational, |payloads| {
                         errand.write(children, payloads);
                         for (kind, data) in &said {
@@ -113,7 +106,10 @@ impl Established {
                         }
                     });
                     debug_assert_eq!(sent, Ok(()), "an errand fits into a message");
-                    self.current = Some(Current::Informational(errand));
+                    if let Errand::Window(size) = errand {
+                        core.incoming.enlarge(size);
+                    }
+                    self.informational.push((id, errand));
                 }
             }
         }
@@ -156,10 +152,17 @@ impl Established {
 
     /// Whether we are waiting for the peer to acknowledge the deletion of a child SA.
     pub(crate) fn is_deleting(&self, id: ChildSaId) -> bool {
-        matches!(
-            &self.current,
-            Some(Current::Informational(Errand::DeleteChild(child))) if *child == id
-        )
+        self.is_under_way(|errand| matches!(errand, Errand::DeleteChild(child) if *child == id))
+    }
+
+    /// Whether we are waiting for the peer to acknowledge the deletion of any child SA.
+    pub(crate) fn is_deleting_children(&self) -> bool {
+        self.is_under_way(|e| matches!(e, Errand::DeleteChild(_) | Errand::DeleteSpi(_)))
+    }
+
+    /// Whether there is such an INFORMATIONAL request of ours without a response.
+    pub(crate) fn is_under_way(&self, is_it: impl Fn(&Errand) -> bool) -> bool {
+        self.informational.iter().any(|(_, errand)| is_it(errand))
     }
 
     /// The peer is to delete a child SA that we do not have.
@@ -253,7 +256,7 @@ impl Established {
         let is_it = |plan: &Plan| matches!(plan.what, What::Rekey(child) if child == id);
         let planned = self.plans().any(is_it);
         let current = self.current.as_ref().is_some_and(|c| c.concerns(id));
-        if !planned && !current {
+        if !planned && !current && !self.is_deleting(id) {
             self.plan(Plan::new(What::Rekey(id)), None);
         }
         self.proceed(core, cx)
@@ -288,7 +291,8 @@ impl Established {
         core: &mut Core,
         cx: &mut Context<'_>,
     ) -> State {
-        if core.outgoing.is_free() && self.queue.is_empty() && self.standing == Standing::Reigning {
+        let silent = core.outgoing.is_idle() && self.current.is_none() && self.queue.is_empty();
+        if silent && self.standing == Standing::Reigning {
             self.queue.push_back(Errand::Liveness);
         }
         self.proceed(core, cx)
@@ -379,10 +383,13 @@ impl Established {
         mut self: Box<Self>,
         core: &mut Core,
         cx: &mut Context<'_>,
+        message_id: u32,
         chain: PayloadChain<'_>,
     ) -> State {
-        let current = self.current.take();
-        if let Some(Current::Informational(Errand::DeleteChild(id))) = current {
+        let is_it = |(id, _): &(u32, Errand)| *id == message_id;
+        let informational = self.informational.iter().position(is_it);
+        let informational = informational.map(|at| self.informational.remove(at).1);
+        if let Some(Errand::DeleteChild(id)) = informational {
             let reason = self.child(id).and_then(|child| match &child.state {
                 ChildState::Deleting(reason) => Some(reason.clone()),
                 _ => None,
@@ -403,7 +410,6 @@ impl Established {
             //# the IKE SA is deleted without needing an explicit Delete payload.
             Ok(contents) if contents.has(NotifyType::INVALID_SYNTAX) => {
                 let (by, detail) = (Party::Peer, String::new());
-                self.current = current;
                 return self.close(core, cx, CloseReason::InvalidSyntax { by, detail });
             }
             Ok(contents) => Some(contents),
@@ -412,11 +418,11 @@ impl Established {
                 None
             }
         };
-        let ended = match (&current, &contents) {
-            (Some(Current::Informational(Errand::Mobike(ask))), Some(contents)) => {
+        let ended = match (&informational, &contents) {
+            (Some(Errand::Mobike(ask)), Some(contents)) => {
                 mobike::on_response(core, cx, Some(*ask), contents)
             }
-            (Some(Current::Informational(Errand::Liveness)), Some(contents)) => {
+            (Some(Errand::Liveness), Some(contents)) => {
                 mobike::on_response(core, cx, None, contents)
             }
             _ => None,
@@ -424,14 +430,22 @@ impl Established {
         if let Some(reason) = ended {
             return self.close(core, cx, reason);
         }
-        match current {
+        if let Some(contents) = &contents {
+            set_window_size::heed(core, contents);
+        }
+        if informational.is_some() {
+            return self.proceed(core, cx);
+        }
+        match self.current.take() {
             Some(Current::Child(creating)) => {
                 create_child_sa::on_child_response(self, core, cx, *creating, contents.as_ref())
             }
             Some(Current::Ike(rekeying)) => {
                 create_child_sa::on_ike_response(self, core, cx, *rekeying, contents.as_ref())
             }
-            Some(Current::SpiWanted(_) | Current::Informational(_)) | None => {
+            // It is no response that a request of this state has.
+            other @ (Some(Current::SpiWanted(_)) | None) => {
+                self.current = other;
                 self.proceed(core, cx)
             }
         }
@@ -443,7 +457,7 @@ impl Established {
         cx: &mut Context<'_>,
         exchange: ExchangeType,
         chain: PayloadChain<'_>,
-        back: Path,
+        back: Back,
     ) -> State {
         match Contents::read(chain) {
             Ok(contents) => match exchange {
@@ -479,7 +493,7 @@ impl Established {
         core: &mut Core,
         cx: &mut Context<'_>,
         exchange: ExchangeType,
-        back: Path,
+        back: Back,
         detail: String,
     ) -> State {
         self.respond(core, cx, exchange, back, |payloads| {
@@ -501,7 +515,7 @@ impl Established {
         core: &mut Core,
         cx: &mut Context<'_>,
         exchange: ExchangeType,
-        back: Path,
+        back: Back,
         write: impl FnOnce(&mut PayloadWriter<'_>),
     ) {
         let sent = core.respond(cx, &mut self.channel, exchange, back, write);
@@ -586,7 +600,7 @@ impl Established {
         let probe = core
             .config
             .liveness
-            .filter(|_| core.outgoing.is_free() && self.standing == Standing::Reigning)
+            .filter(|_| core.outgoing.is_idle() && self.standing == Standing::Reigning)
             .and_then(|interval| {
                 core.last_heard
                     .or(core.established)
@@ -645,7 +659,7 @@ impl Established {
             let answer = Answer::Failed(Refusal::new(RefusalKind::Failed, text));
             return create_child_sa::on_plane(self, core, cx, answer);
         }
-        let probe = core.config.liveness.filter(|_| core.outgoing.is_free());
+        let probe = core.config.liveness.filter(|_| core.outgoing.is_idle());
         let heard = core.last_heard.or(core.established);
         match (probe, heard) {
             (Some(interval), Some(heard)) if now >= heard + interval => {
@@ -711,9 +725,13 @@ impl Established {
             }
         }
         let mut errands: VecDeque<_> = std::mem::take(&mut self.queue);
+        // What is not known to have been heard is said again.
+        errands.extend(self.informational.drain(..).map(|(_, errand)| errand));
         // What belongs to this IKE SA stays here.
         errands.retain(|errand| match errand {
-            Errand::Liveness | Errand::DeleteIke(_) => false,
+            Errand::Liveness | Errand::Window(_) | Errand::Mobike(_) | Errand::DeleteIke(_) => {
+                false
+            }
             Errand::Create(plan) => !matches!(plan.what, What::Ike),
             _ => true,
         });
@@ -761,12 +779,14 @@ impl Established {
         self.children.extend(transfer.children);
         self.queue.extend(transfer.errands);
         self.later.extend(transfer.later);
+        self.announce_window(core);
         self.proceed(core, cx)
     }
 
     /// Lets go of exchanges that will not come to an end, and of what waits.
     fn drop_exchanges(&mut self, core: &Core, cx: &mut Context<'_>) {
         create_child_sa::abandon(self, core, cx);
+        self.informational.clear();
         let queued =
             std::mem::take(&mut self.queue)
                 .into_iter()

@@ -116,6 +116,10 @@ pub struct IkeSaInfo {
     pub mobike: bool,
     /// Both ends can put messages together from fragments (RFC 7383).
     pub fragmentation: bool,
+    /// How many of the peer's requests may be under way at the same time (RFC 7296 §2.3).
+    pub own_window: u32,
+    /// How many of ours.
+    pub peer_window: u32,
     /// The algorithms, once agreed.
     pub suite: Option<IkeSuite>,
     /// When it was begun.

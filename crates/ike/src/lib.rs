@@ -37,6 +37,7 @@ mod nat;
 mod proposal;
 mod puzzle;
 mod reason;
+mod receive;
 mod sa;
 mod selectors;
 mod stats;
@@ -60,3 +61,4 @@ pub use reason::{
 };
 pub use selectors::{TsAddresses, TsTemplate};
 pub use stats::{DropReason, Stats};
+pub use window::MAX_WINDOW;

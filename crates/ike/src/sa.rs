@@ -12,13 +12,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use cygnet_crypto::{IkeSuite, sha256};
-use cygnet_wire::{ExchangeType, Flags, Header, IkeSpi, Message, NotifyType, PayloadWriter};
+use cygnet_crypto::IkeSuite;
+use cygnet_wire::{ExchangeType, Flags, Header, IkeSpi, NotifyType, PayloadWriter};
 
-use crate::channel::{Channel, Plaintext, Protected, SealError};
+use crate::channel::{Channel, Plaintext, SealError};
 use crate::child::ChildSa;
 use crate::config::{Encapsulation, EndpointConfig, PeerConfig};
-use crate::context::{Context, Limiter, Path, Transfer};
+use crate::context::{Back, Context, Limiter, Path, Transfer};
 use crate::deleting::Deleting;
 use crate::established::{Established, Standing, end_children, report_closed};
 use crate::exchange::ike_auth::{AuthAwaited, AuthSent, ChildPending, SpiWanted};
@@ -26,14 +26,14 @@ use crate::exchange::ike_intermediate::IntermediateSent;
 use crate::exchange::ike_sa_init::InitSent;
 use crate::exchange::mobike::{self, ChildPath, Mobike};
 use crate::exchange::puzzle::PuzzleWanted;
-use crate::fragment::{Assembled, Datagrams, Fragments, SHRINK_AT};
+use crate::fragment::{Datagrams, Fragments, SHRINK_AT};
 use crate::identity::Identity;
 use crate::info::{ChildSaInfo, IkeSaInfo, IkeSaState, NatSituation, Role};
 use crate::io::{Answer, ChildRequest, ChildSaId, Event, IkeSaId, RequestId};
 use crate::keepalive;
 use crate::reason::{CloseReason, FailureReason};
 use crate::stats::DropReason;
-use crate::window::{Classified, Due, Incoming, Outgoing};
+use crate::window::{Due, Incoming, MAX_WINDOW, Outgoing};
 
 /// Complaints to a peer, and liveness checks because of unprotected hints, per second.
 const SPOKEN_UP_PER_SECOND: u32 = 4;
@@ -212,15 +212,22 @@ impl Core {
         )
     }
 
+    /// The header of our IKE_SA_INIT request, in each of its forms.
+    //= rfc7296#2.2
+    //# The Message ID is a 32-bit quantity, which is zero for the
+    //# IKE_SA_INIT messages
+    pub(crate) fn init_header(&self) -> Header {
+        self.header(ExchangeType::IKE_SA_INIT, false, 0)
+    }
+
     /// The header of our next request.
     pub(crate) fn request_header(&self, exchange: ExchangeType) -> Header {
         self.header(exchange, false, self.outgoing.next_id())
     }
 
-    /// The header of the response to the request that was accepted last.
-    pub(crate) fn response_header(&self, exchange: ExchangeType) -> Header {
-        let id = self.incoming.next_id().saturating_sub(1);
-        self.header(exchange, true, id)
+    /// The header of a response.
+    pub(crate) fn response_header(&self, exchange: ExchangeType, back: Back) -> Header {
+        self.header(exchange, true, back.message_id)
     }
 
     /// Sends a protected request.
@@ -260,32 +267,32 @@ impl Core {
         Ok(())
     }
 
-    /// Sends the protected response to the request that was accepted last.
+    /// Sends a protected response.
     pub(crate) fn respond(
         &mut self,
         cx: &mut Context<'_>,
         channel: &mut Channel,
         exchange: ExchangeType,
-        back: Path,
+        back: Back,
         write: impl FnOnce(&mut PayloadWriter<'_>),
     ) -> Result<(), SealError> {
         self.respond_plain(cx, channel, exchange, back, &Plaintext::write(write)?)
     }
 
-    /// Sends the protected response with these payloads to the request that was accepted last.
+    /// Sends a protected response with these payloads.
     pub(crate) fn respond_plain(
         &mut self,
         cx: &mut Context<'_>,
         channel: &mut Channel,
         exchange: ExchangeType,
-        back: Path,
+        back: Back,
         plain: &Plaintext,
     ) -> Result<(), SealError> {
-        let header = self.response_header(exchange);
-        let form = self.fragments.form(&self.config, back, exchange);
+        let header = self.response_header(exchange, back);
+        let form = self.fragments.form(&self.config, back.path, exchange);
         let message = channel.seal(&header, cx.entropy, plain, form)?;
-        self.transmit(cx, back, &message);
-        self.incoming.respond(message);
+        self.transmit(cx, back.path, &message);
+        self.incoming.respond(back.message_id, message);
         Ok(())
     }
 
@@ -297,13 +304,18 @@ impl Core {
         cx.transmit_message(path, message);
     }
 
-    /// Puts the pending request into smaller fragments, if it has not come through in its present form for some time.
-    fn refragment(&mut self, cx: &mut Context<'_>, channel: &mut Channel) -> Option<()> {
-        let pending = self.outgoing.pending()?;
+    /// Puts a request into smaller fragments, if it has not come through in its present form for some time.
+    fn refragment(
+        &mut self,
+        cx: &mut Context<'_>,
+        channel: &mut Channel,
+        message_id: u32,
+    ) -> Option<()> {
+        let pending = self.outgoing.pending(message_id)?;
         let form = self
             .fragments
             .smaller_form(&self.config, self.path, pending.exchange)?;
-        let header = self.request_header(pending.exchange);
+        let header = self.header(pending.exchange, false, message_id);
         let plain = pending.plain.as_ref()?;
         let message = channel.seal(&header, cx.entropy, plain, form).ok()?;
         //= rfc7383#2.5.2
@@ -317,12 +329,12 @@ impl Core {
         self.fragments.shrink(self.path);
         let policy = &self.config.retransmit;
         self.outgoing
-            .refragment(cx.now, message, policy, cx.entropy);
+            .refragment(cx.now, message_id, message, policy, cx.entropy);
         Some(())
     }
 
     /// Notes an authenticated and new message, and follows the peer if it has moved.
-    fn heard(&mut self, cx: &mut Context<'_>, arrival: Arrival) {
+    pub(crate) fn heard(&mut self, cx: &mut Context<'_>, arrival: Arrival) {
         self.last_heard = Some(cx.now);
         let back = arrival.back();
         if back == self.path {
@@ -378,15 +390,6 @@ impl Core {
         mobike::report(self, cx, before);
     }
 
-    /// Sends the response to the last request again.
-    fn repeat_response(&self, cx: &mut Context<'_>, arrival: Arrival) {
-        if let Some(response) = self.incoming.response() {
-            let stats = &mut cx.shared.stats;
-            stats.responses_repeated = stats.responses_repeated.saturating_add(1);
-            cx.transmit_message(arrival.back(), response);
-        }
-    }
-
     /// As seen from outside.
     pub(crate) fn info(&self, state: IkeSaState, children: Vec<ChildSaId>) -> IkeSaInfo {
         IkeSaInfo {
@@ -404,6 +407,8 @@ impl Core {
             encapsulated: self.encapsulates(),
             mobike: self.mobike.is_some(),
             fragmentation: self.fragments.agreed,
+            own_window: self.incoming.size(),
+            peer_window: self.outgoing.size(),
             suite: self.suite,
             created: self.created,
             established: self.established,
@@ -436,7 +441,7 @@ impl Core {
     pub(crate) fn linger(&mut self, cx: &Context<'_>) -> State {
         self.outgoing = Outgoing::default();
         self.fragments.clear();
-        if self.incoming.response().is_some() {
+        if self.incoming.has_response() {
             State::Lingering {
                 until: cx.now + cx.config.linger,
             }
@@ -477,7 +482,7 @@ pub(crate) enum State {
 }
 
 impl State {
-    fn channel(&self) -> Option<&Channel> {
+    pub(crate) fn channel(&self) -> Option<&Channel> {
         match self {
             Self::IntermediateSent(s) => Some(&s.handshake.channel),
             Self::AuthSent(s) => Some(&s.handshake.channel),
@@ -504,7 +509,7 @@ impl State {
     }
 
     /// The keys before those of [`Self::channel`], by which the last request was protected if it replaced them.
-    fn previous_channel(&self) -> Option<&Channel> {
+    pub(crate) fn previous_channel(&self) -> Option<&Channel> {
         match self {
             Self::AuthAwaited(s) => s.handshake.previous.as_ref(),
             _ => None,
@@ -513,7 +518,7 @@ impl State {
 
     /// Whether a request of this type may come now. Others are dropped without a trace, so that they can be repeated at
     /// a better time.
-    fn takes_request(&self, exchange: ExchangeType) -> bool {
+    pub(crate) fn takes_request(&self, exchange: ExchangeType) -> bool {
         match self {
             Self::AuthAwaited(s) => s.takes_request(exchange),
             Self::Established(_) | Self::Deleting(_) => !matches!(
@@ -522,25 +527,6 @@ impl State {
             ),
             _ => false,
         }
-    }
-}
-
-/// Whether a message, or fragment of one, is from the peer. It is looked at for nothing else.
-fn is_authentic(channel: Option<&Channel>, message: &Message<'_>) -> Result<(), DropReason> {
-    let channel = channel.ok_or_else(|| keyless(message))?;
-    match Protected::find(message) {
-        Some(Protected::Whole(sk)) => channel.open(message, &sk).map(drop),
-        Some(Protected::Fragment(fragment)) => channel.open_fragment(message, &fragment).map(drop),
-        None => Err(DropReason::Unprotected),
-    }
-}
-
-/// A protected message where there are no keys, or no more, to open it.
-fn keyless(message: &Message<'_>) -> DropReason {
-    if message.header().flags.response {
-        DropReason::UnexpectedResponse
-    } else {
-        DropReason::UnexpectedExchange
     }
 }
 
@@ -553,193 +539,9 @@ pub(crate) struct IkeSa {
 
 impl IkeSa {
     /// Replaces the state by what `next` makes of it.
-    fn step(&mut self, next: impl FnOnce(State, &mut Core) -> State) {
+    pub(crate) fn step(&mut self, next: impl FnOnce(State, &mut Core) -> State) {
         let state = std::mem::replace(&mut self.state, State::Gone);
         self.state = next(state, &mut self.core);
-    }
-
-    /// A message for this SA.
-    pub(crate) fn on_message(
-        &mut self,
-        cx: &mut Context<'_>,
-        arrival: Arrival,
-        message: &Message<'_>,
-    ) {
-        let header = message.header();
-        if header.flags.response {
-            self.on_response(cx, arrival, message);
-        } else {
-            self.on_request(cx, arrival, message);
-        }
-    }
-
-    fn on_response(&mut self, cx: &mut Context<'_>, arrival: Arrival, message: &Message<'_>) {
-        let header = message.header();
-        if !self
-            .core
-            .outgoing
-            .awaits(header.message_id, header.exchange)
-        {
-            return cx.drop(DropReason::UnexpectedResponse);
-        }
-        if header.exchange == ExchangeType::IKE_SA_INIT {
-            return self.step(|state, core| match state {
-                State::InitSent(s) => s.on_response(core, cx, arrival, message),
-                other => other,
-            });
-        }
-        let opened = match self.open(cx, arrival, message) {
-            Ok(Some(assembled)) => assembled,
-            Ok(None) => return,
-            Err(reason) => return cx.drop(reason),
-        };
-        self.core.heard(cx, arrival);
-        self.core.outgoing.answered();
-        mobike::on_answered(&mut self.core, cx, arrival.back());
-        self.core.fragments.forget(true, header.message_id);
-        self.step(|state, core| match state {
-            State::IntermediateSent(s) => s.on_response(core, cx, &opened),
-            State::AuthSent(s) => s.on_response(core, cx, opened.plain.chain()),
-            State::Established(s) => s.on_response(core, cx, opened.plain.chain()),
-            State::Deleting(s) => s.on_response(core, cx),
-            other => other,
-        });
-    }
-
-    /// Checks the integrity of a message that is waited for and decrypts it; if it is a fragment, gives the whole
-    /// message with the last one.
-    fn open(
-        &mut self,
-        cx: &mut Context<'_>,
-        arrival: Arrival,
-        message: &Message<'_>,
-    ) -> Result<Option<Assembled>, DropReason> {
-        let channel = self.state.channel().ok_or_else(|| keyless(message))?;
-        match Protected::find(message) {
-            Some(Protected::Whole(sk)) => {
-                let plain = channel.open(message, &sk)?;
-                let digest = sha256(&[message.as_bytes()]);
-                let clear = sk.prefix.to_vec();
-                Ok(Some(Assembled {
-                    plain,
-                    clear,
-                    digest,
-                }))
-            }
-            Some(Protected::Fragment(fragment)) => {
-                let known = self.core.established.is_some();
-                let fragments = &mut self.core.fragments;
-                let stats = &mut cx.shared.stats;
-                stats.fragments_in = stats.fragments_in.saturating_add(1);
-                fragments.take(cx, channel, message, &fragment, arrival.back(), known)
-            }
-            None => Err(DropReason::Unprotected),
-        }
-    }
-
-    /// The last request has come again, in another form.
-    //= rfc7383#2.6.1
-    //# If the responder receives a retransmitted fragment of a request when
-    //# it has already processed that request and has sent back a response,
-    //# that event MUST only trigger a retransmission of the response message
-    //# (fragmented or not) if the Fragment Number field in the received
-    //# fragment is set to 1; otherwise, it MUST be ignored.
-    fn on_reshaped(&mut self, cx: &mut Context<'_>, arrival: Arrival, message: &Message<'_>) {
-        match Protected::find(message) {
-            Some(Protected::Fragment(fragment)) if fragment.number == 1 => {}
-            Some(Protected::Fragment(_)) => return cx.drop(DropReason::FragmentRepeated),
-            _ => return cx.drop(DropReason::MessageId),
-        }
-        let mut checked = is_authentic(self.state.channel(), message);
-        if checked.is_err() && self.state.previous_channel().is_some() {
-            checked = is_authentic(self.state.previous_channel(), message);
-        }
-        match checked {
-            Ok(()) => self.core.repeat_response(cx, arrival),
-            Err(reason) => cx.drop(reason),
-        }
-    }
-
-    fn on_request(&mut self, cx: &mut Context<'_>, arrival: Arrival, message: &Message<'_>) {
-        let header = message.header();
-        let in_window = match self
-            .core
-            .incoming
-            .classify(header.message_id, message.as_bytes())
-        {
-            Classified::Repeated(_) => return self.core.repeat_response(cx, arrival),
-            Classified::Reshaped => return self.on_reshaped(cx, arrival, message),
-            Classified::InProgress => return cx.drop(DropReason::InProgress),
-            Classified::Old => return cx.drop(DropReason::MessageId),
-            Classified::Ahead => false,
-            Classified::New => true,
-        };
-        if in_window && !self.state.takes_request(header.exchange) {
-            return cx.drop(DropReason::UnexpectedExchange);
-        }
-        if let State::AuthAwaited(s) = &mut self.state
-            && header.exchange == ExchangeType::IKE_AUTH
-            && !s.is_worth_reading(message)
-        {
-            return cx.drop(DropReason::PuzzleUnsolved);
-        }
-        if !in_window {
-            if let Err(reason) = is_authentic(self.state.channel(), message) {
-                return cx.drop(reason);
-            }
-            cx.drop(DropReason::MessageId);
-            //= rfc7296#2.3
-            //# This Notify message
-            //# MUST NOT be sent in a response; the invalid request MUST NOT be
-            //# acknowledged.  Instead, inform the other side by initiating an
-            //# INFORMATIONAL exchange with Notification Data containing the
-            //# four-octet invalid Message ID.  Sending this notification is
-            //# OPTIONAL, and notifications of this type MUST be rate limited.
-            let id = header.message_id.to_be_bytes().to_vec();
-            let kind = NotifyType::INVALID_MESSAGE_ID;
-            return self.complain(cx, kind, None, id);
-        }
-        let opened = match self.open(cx, arrival, message) {
-            Ok(Some(assembled)) => assembled,
-            Ok(None) => return,
-            Err(reason) => {
-                if let State::AuthAwaited(s) = &mut self.state {
-                    s.spoilt |= reason == DropReason::IntegrityCheck;
-                }
-                return cx.drop(reason);
-            }
-        };
-        if self.is_pretending() && !opened.plain.deletes_ike() {
-            // Whoever sends it has decided already; we have not, and it will come again.
-            return cx.drop(DropReason::UnexpectedExchange);
-        }
-        self.core.incoming.accept(opened.digest);
-        self.core.fragments.forget(false, header.message_id);
-        self.core.heard(cx, arrival);
-        let (exchange, back) = (header.exchange, arrival.back());
-        self.step(|state, core| match state {
-            State::AuthAwaited(s) if exchange == ExchangeType::IKE_INTERMEDIATE => {
-                s.on_intermediate(core, cx, &opened, back)
-            }
-            State::AuthAwaited(s) => s.on_request(core, cx, opened.plain.chain(), back),
-            State::Established(s) => s.on_request(core, cx, exchange, opened.plain.chain(), back),
-            State::Deleting(s) => s.on_request(core, cx, exchange, opened.plain.chain(), back),
-            other => other,
-        });
-    }
-
-    /// The request that made this SA has come again.
-    pub(crate) fn on_repeated_init(
-        &mut self,
-        cx: &mut Context<'_>,
-        arrival: Arrival,
-        bytes: &[u8],
-    ) {
-        match self.core.incoming.classify(0, bytes) {
-            Classified::Repeated(_) => self.core.repeat_response(cx, arrival),
-            // The peer has gone on: this one was late.
-            _ => cx.drop(DropReason::MessageId),
-        }
     }
 
     /// Somebody says, without protection, that the peer does not know this SA.
@@ -783,7 +585,7 @@ impl IkeSa {
     }
 
     /// Whether it is a successor of which it is not known yet whether it will take over.
-    fn is_pretending(&self) -> bool {
+    pub(crate) fn is_pretending(&self) -> bool {
         matches!(&self.state, State::Established(s) if matches!(s.standing, Standing::Pretending { .. }))
     }
 
@@ -897,40 +699,20 @@ impl IkeSa {
     pub(crate) fn on_timeout(&mut self, cx: &mut Context<'_>) {
         self.core.fragments.on_timeout(cx);
         let policy = self.core.config.retransmit.clone();
-        match self.core.outgoing.poll(cx.now, &policy, cx.entropy) {
-            Due::Wait => {}
-            Due::Again { id, attempt } => {
-                mobike::on_silence(&mut self.core, cx, attempt);
-                if attempt == SHRINK_AT
-                    && let Some(channel) = self.state.channel_mut()
-                    && self.core.refragment(cx, channel).is_some()
-                {
-                    let stats = &mut cx.shared.stats;
-                    stats.refragmented = stats.refragmented.saturating_add(1);
-                }
-                if let Some(pending) = self.core.outgoing.pending() {
-                    let stats = &mut cx.shared.stats;
-                    stats.retransmissions = stats.retransmissions.saturating_add(1);
-                    cx.event(Event::Retransmitting {
-                        ike: self.core.id,
-                        message_id: id,
-                        attempt,
+        for _ in 0..MAX_WINDOW {
+            match self.core.outgoing.poll(cx.now, &policy, cx.entropy) {
+                Due::Wait => break,
+                Due::Again { id, attempt } => self.repeat_request(cx, id, attempt),
+                Due::GiveUp { exchange, sent } => {
+                    return self.step(|state, core| match state {
+                        State::InitSent(s) => s.give_up(core, cx, exchange, sent),
+                        State::IntermediateSent(s) => s.give_up(core, cx, exchange, sent),
+                        State::AuthSent(s) => s.give_up(core, cx, exchange, sent),
+                        State::Established(s) => s.give_up(core, cx, exchange, sent),
+                        State::Deleting(s) => s.give_up(core, cx),
+                        other => other,
                     });
-                    for path in mobike::request_paths(&self.core, cx) {
-                        cx.transmit_message(path, &pending.message);
-                    }
-                    self.core.last_sent = cx.now;
                 }
-            }
-            Due::GiveUp { exchange, sent } => {
-                return self.step(|state, core| match state {
-                    State::InitSent(s) => s.give_up(core, cx, exchange, sent),
-                    State::IntermediateSent(s) => s.give_up(core, cx, exchange, sent),
-                    State::AuthSent(s) => s.give_up(core, cx, exchange, sent),
-                    State::Established(s) => s.give_up(core, cx, exchange, sent),
-                    State::Deleting(s) => s.give_up(core, cx),
-                    other => other,
-                });
             }
         }
         if matches!(self.state, State::Established(_)) {
@@ -946,6 +728,30 @@ impl IkeSa {
             State::Lingering { until } if cx.now >= until => State::Gone,
             other => other,
         });
+    }
+
+    fn repeat_request(&mut self, cx: &mut Context<'_>, id: u32, attempt: u32) {
+        mobike::on_silence(&mut self.core, cx, attempt);
+        if attempt == SHRINK_AT
+            && let Some(channel) = self.state.channel_mut()
+            && self.core.refragment(cx, channel, id).is_some()
+        {
+            let stats = &mut cx.shared.stats;
+            stats.refragmented = stats.refragmented.saturating_add(1);
+        }
+        if let Some(pending) = self.core.outgoing.pending(id) {
+            let stats = &mut cx.shared.stats;
+            stats.retransmissions = stats.retransmissions.saturating_add(1);
+            cx.event(Event::Retransmitting {
+                ike: self.core.id,
+                message_id: id,
+                attempt,
+            });
+            for path in mobike::request_paths(&self.core, cx) {
+                cx.transmit_message(path, &pending.message);
+            }
+            self.core.last_sent = cx.now;
+        }
     }
 
     /// We want it deleted.

@@ -1,5 +1,6 @@
-//! Message IDs, retransmission and the response cache: windows of one request in each direction
-//! (RFC 7296 §2.1 to §2.3).
+//! Message IDs, retransmission and the response cache: a window of requests in each direction (RFC 7296 §2.1 to §2.3).
+//!
+//! Both windows are of one request until the ends say otherwise.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +11,28 @@ use crate::channel::Plaintext;
 use crate::config::RetransmitPolicy;
 use crate::fragment::Datagrams;
 
+/// Requests of ours that are under way at the same time, whatever the peer allows, and of the peer's, whatever is
+/// configured.
+pub const MAX_WINDOW: u32 = 16;
+
 /// Our requests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outgoing {
     next_id: u32,
-    pending: Option<Pending>,
+    /// How many the peer keeps state for.
+    size: u32,
+    /// By Message ID, lowest first.
+    pending: Vec<Pending>,
+}
+
+impl Default for Outgoing {
+    fn default() -> Self {
+        Self {
+            next_id: 0,
+            size: 1,
+            pending: Vec::new(),
+        }
+    }
 }
 
 /// A request whose response has not come.
@@ -60,13 +78,38 @@ impl Outgoing {
         self.next_id
     }
 
-    /// Whether a request may be sent now.
+    /// How many more requests may be sent now.
     //= rfc7296#2.3
-    //# An IKE endpoint MUST wait for a response to each of its messages before
-    //# sending a subsequent message unless it has received a SET_WINDOW_SIZE
-    //# Notify message from its peer
-    pub(crate) fn is_free(&self) -> bool {
-        self.pending.is_none()
+    //# An IKE endpoint MUST NOT exceed the peer's stated window size for
+    //# transmitted IKE requests.  In other words, if the responder stated
+    //# its window size is N, then when the initiator needs to make a request
+    //# X, it MUST wait until it has received responses to all requests up
+    //# through request X-N.
+    pub(crate) fn room(&self) -> u32 {
+        let first = self.pending.first().map_or(self.next_id, |p| p.id);
+        self.size.saturating_sub(self.next_id.saturating_sub(first))
+    }
+
+    /// Whether no response is awaited.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// How many requests may be under way at the same time.
+    pub(crate) fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// The peer's SET_WINDOW_SIZE.
+    //= rfc7296#2.3
+    //# An IKE endpoint MUST wait for a response to each of its messages
+    //# before sending a subsequent message unless it has received a
+    //# SET_WINDOW_SIZE Notify message from its peer
+    //= rfc7296#2.3
+    //# Thus, there is currently no way to reduce the window
+    //# size of an existing IKE SA; you can only increase it.
+    pub(crate) fn enlarge(&mut self, size: u32) {
+        self.size = self.size.max(size.min(MAX_WINDOW));
     }
 
     /// Notes that a request with [`Self::next_id`] is sent now.
@@ -80,7 +123,7 @@ impl Outgoing {
         entropy: &mut dyn Entropy,
     ) {
         let due = now + jittered(policy, 0, entropy);
-        self.pending = Some(Pending {
+        self.pending.push(Pending {
             id: self.next_id,
             exchange,
             message,
@@ -91,9 +134,11 @@ impl Outgoing {
             due,
             paused: false,
         });
+        // 2^32 requests are never reached: SAs end long before.
+        self.next_id = self.next_id.saturating_add(1);
     }
 
-    /// Replaces the pending request by another form of it, under the same Message ID (IKE_SA_INIT with a cookie or
+    /// Replaces the only request by another form of it, under the same Message ID (IKE_SA_INIT with a cookie or
     /// another key exchange). The time of giving up stays.
     pub(crate) fn replace(
         &mut self,
@@ -102,7 +147,7 @@ impl Outgoing {
         policy: &RetransmitPolicy,
         entropy: &mut dyn Entropy,
     ) {
-        if let Some(pending) = &mut self.pending {
+        if let Some(pending) = self.pending.first_mut() {
             pending.message = message;
             pending.sent = pending.sent.saturating_add(1);
             pending.due = now + jittered(policy, 0, entropy);
@@ -110,14 +155,14 @@ impl Outgoing {
         }
     }
 
-    /// Does not send the pending request again until it is replaced.
+    /// Does not send the only request again until it is replaced.
     pub(crate) fn pause(&mut self) {
-        if let Some(pending) = &mut self.pending {
+        if let Some(pending) = self.pending.first_mut() {
             pending.paused = true;
         }
     }
 
-    /// Replaces the pending request, which is about to be repeated, by smaller fragments of it.
+    /// Replaces a request, which is about to be repeated, by smaller fragments of it.
     //= rfc7383#2.5.2
     //# When starting a new probe,
     //# the node MUST reset its retransmission timers so that if it employs
@@ -125,11 +170,12 @@ impl Outgoing {
     pub(crate) fn refragment(
         &mut self,
         now: Instant,
+        id: u32,
         message: Datagrams,
         policy: &RetransmitPolicy,
         entropy: &mut dyn Entropy,
     ) {
-        if let Some(pending) = &mut self.pending {
+        if let Some(pending) = self.pending.iter_mut().find(|p| p.id == id) {
             pending.message = message;
             pending.plain = None;
             pending.sent_before = pending.sent.saturating_sub(1);
@@ -137,32 +183,36 @@ impl Outgoing {
         }
     }
 
-    /// The pending request.
-    pub(crate) fn pending(&self) -> Option<&Pending> {
-        self.pending.as_ref()
+    /// A request whose response has not come.
+    pub(crate) fn pending(&self, id: u32) -> Option<&Pending> {
+        self.pending.iter().find(|p| p.id == id)
     }
 
-    /// Whether a response with this header is the awaited one.
+    /// All requests whose responses have not come.
+    pub(crate) fn all_pending(&self) -> impl Iterator<Item = &Pending> {
+        self.pending.iter()
+    }
+
+    /// Whether a response with this header is an awaited one.
     pub(crate) fn awaits(&self, id: u32, exchange: ExchangeType) -> bool {
-        self.pending
-            .as_ref()
-            .is_some_and(|p| p.id == id && p.exchange == exchange)
+        self.pending(id).is_some_and(|p| p.exchange == exchange)
     }
 
-    /// Notes that the response has come: the window moves.
-    pub(crate) fn answered(&mut self) {
-        if self.pending.take().is_some() {
-            // 2^32 requests are never reached: SAs end long before.
-            self.next_id = self.next_id.saturating_add(1);
-        }
+    /// Notes that a response has come: the window moves.
+    pub(crate) fn answered(&mut self, id: u32) {
+        self.pending.retain(|p| p.id != id);
     }
 
     /// When something is due.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.pending.as_ref().filter(|p| !p.paused).map(|p| p.due)
+        self.pending
+            .iter()
+            .filter(|p| !p.paused)
+            .map(|p| p.due)
+            .min()
     }
 
-    /// What is due.
+    /// What is due; to be asked until there is nothing more.
     //= rfc7296#2.1
     //# For every pair of IKE messages, the initiator is responsible for
     //# retransmission in the event of a timeout.
@@ -172,12 +222,9 @@ impl Outgoing {
         policy: &RetransmitPolicy,
         entropy: &mut dyn Entropy,
     ) -> Due {
-        let Some(pending) = &mut self.pending else {
+        let Some(pending) = self.pending.iter_mut().find(|p| p.due <= now && !p.paused) else {
             return Due::Wait;
         };
-        if now < pending.due || pending.paused {
-            return Due::Wait;
-        }
         if now.saturating_duration_since(pending.first_sent) >= policy.timeout {
             return Due::GiveUp {
                 exchange: pending.exchange,
@@ -214,29 +261,44 @@ fn jittered(policy: &RetransmitPolicy, attempt: u32, entropy: &mut dyn Entropy) 
 }
 
 /// The peer's requests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Incoming {
+    /// The lowest Message ID that has not come.
     next_id: u32,
-    last: Option<Last>,
+    /// How many we keep state for.
+    size: u32,
+    received: Vec<Received>,
 }
 
+impl Default for Incoming {
+    fn default() -> Self {
+        Self {
+            next_id: 0,
+            size: 1,
+            received: Vec::new(),
+        }
+    }
+}
+
+/// A request that has come.
 #[derive(Debug)]
-struct Last {
+struct Received {
+    id: u32,
     digest: [u8; 32],
     response: Option<Datagrams>,
 }
 
 /// What a request is, by its Message ID.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Classified<'a> {
-    /// The expected one.
+pub(crate) enum Classified {
+    /// An expected one.
     New,
-    /// The last one again; here is its response.
-    Repeated(&'a Datagrams),
-    /// The last one again, and it is still being worked on.
+    /// One again that has been answered.
+    Repeated,
+    /// One again that is still being worked on.
     InProgress,
-    /// It bears the Message ID of the last one, but is not the same octets: another of its fragments, or one of
-    /// another size, or a forgery. There is a response.
+    /// It bears the Message ID of one that has been answered, but is not the same octets: another of its fragments, or
+    /// one of another size, or a forgery.
     Reshaped,
     /// One that has been answered and is over, delivered late or again by the network or by somebody who
     /// has recorded it.
@@ -246,67 +308,86 @@ pub(crate) enum Classified<'a> {
 }
 
 impl Incoming {
-    /// The Message ID of the peer's next request.
+    /// The lowest Message ID of the peer's requests that has not come.
     pub(crate) fn next_id(&self) -> u32 {
         self.next_id
     }
 
+    /// How many requests may be under way at the same time.
+    pub(crate) fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Our SET_WINDOW_SIZE has been sent.
+    pub(crate) fn enlarge(&mut self, size: u32) {
+        self.size = self.size.max(size.min(MAX_WINDOW));
+    }
+
+    /// Whether there is a response that may be asked for again.
+    pub(crate) fn has_response(&self) -> bool {
+        self.received.iter().any(|r| r.response.is_some())
+    }
+
+    /// The response to a request.
+    pub(crate) fn response(&self, id: u32) -> Option<&Datagrams> {
+        self.find(id)?.response.as_ref()
+    }
+
+    fn find(&self, id: u32) -> Option<&Received> {
+        self.received.iter().find(|r| r.id == id)
+    }
+
     /// What a request is. A repetition is known by its octets, so that nobody can make us repeat
     /// a response with a forgery.
-    pub(crate) fn classify(&self, id: u32, bytes: &[u8]) -> Classified<'_> {
-        if id == self.next_id {
-            // The previous request must have been answered before the next one counts.
-            return match &self.last {
-                Some(Last { response: None, .. }) => Classified::Ahead,
-                _ => Classified::New,
-            };
-        }
-        if id > self.next_id {
-            return Classified::Ahead;
-        }
+    pub(crate) fn classify(&self, id: u32, bytes: &[u8]) -> Classified {
         //= rfc7296#2.1
         //# The responder MUST never retransmit a response unless it receives a retransmission of the request.
-        let last = self.last.as_ref();
-        match last.filter(|_| id.checked_add(1) == Some(self.next_id)) {
-            Some(Last { response: None, .. }) => Classified::InProgress,
-            Some(Last {
-                digest,
-                response: Some(response),
-            }) => {
-                if *digest == sha256(&[bytes]) {
-                    Classified::Repeated(response)
-                } else {
-                    Classified::Reshaped
-                }
-            }
-            None => Classified::Old,
+        if let Some(known) = self.find(id) {
+            return match known.response {
+                None => Classified::InProgress,
+                Some(_) if known.digest == sha256(&[bytes]) => Classified::Repeated,
+                Some(_) => Classified::Reshaped,
+            };
+        }
+        if id < self.next_id {
+            return Classified::Old;
+        }
+        // The peer may not go on before it has the response to the request that is as many behind.
+        let unanswered = self.received.iter().filter(|r| r.response.is_none());
+        let first = unanswered.map(|r| r.id).fold(self.next_id, u32::min);
+        if id.saturating_sub(first) < self.size {
+            Classified::New
+        } else {
+            Classified::Ahead
         }
     }
 
-    /// The response to the last request.
-    pub(crate) fn response(&self) -> Option<&Datagrams> {
-        self.last.as_ref()?.response.as_ref()
-    }
-
-    /// Notes that the expected request has come and is worked on.
+    /// Notes that an expected request has come and is worked on.
     /// `digest` is the hash of the message or, if it came in fragments, of the first one.
-    pub(crate) fn accept(&mut self, digest: [u8; 32]) {
-        self.next_id = self.next_id.saturating_add(1);
-        self.last = Some(Last {
-            digest,
-            response: None,
-        });
-    }
-
-    /// Keeps the response until the next request comes.
     //= rfc7296#2.1
     //# The responder MUST remember each response
     //# until it receives a request whose sequence number is larger than or
     //# equal to the sequence number in the response plus its window size
     //# (see Section 2.3).
-    pub(crate) fn respond(&mut self, response: Datagrams) {
-        if let Some(last) = &mut self.last {
-            last.response = Some(response);
+    pub(crate) fn accept(&mut self, id: u32, digest: [u8; 32]) {
+        self.received.push(Received {
+            id,
+            digest,
+            response: None,
+        });
+        while self.find(self.next_id).is_some() {
+            self.next_id = self.next_id.saturating_add(1);
+        }
+        let highest = self.received.iter().map(|r| r.id).fold(0, u32::max);
+        let size = self.size;
+        self.received
+            .retain(|r| highest.saturating_sub(r.id) < size);
+    }
+
+    /// Keeps the response to a request.
+    pub(crate) fn respond(&mut self, id: u32, response: Datagrams) {
+        if let Some(received) = self.received.iter_mut().find(|r| r.id == id) {
+            received.response = Some(response);
         }
     }
 }
@@ -409,7 +490,7 @@ mod tests {
                     times.push((now - start).as_secs());
                     if attempt == 2 {
                         let smaller = Datagrams::new(vec![1], vec![vec![2]]);
-                        window.refragment(now, smaller, &policy(), &mut entropy);
+                        window.refragment(now, 0, smaller, &policy(), &mut entropy);
                     }
                 }
                 Due::GiveUp { sent, .. } => {
@@ -428,15 +509,101 @@ mod tests {
         let mut window = Incoming::default();
         let answer = Datagrams::from(b"A".to_vec());
         assert_eq!(window.classify(0, b"a"), Classified::New);
-        window.accept(sha256(&[b"a"]));
+        window.accept(0, sha256(&[b"a"]));
         assert_eq!(window.classify(0, b"a"), Classified::InProgress);
         assert_eq!(window.classify(1, b"b"), Classified::Ahead);
-        window.respond(answer.clone());
-        assert_eq!(window.classify(0, b"a"), Classified::Repeated(&answer));
+        window.respond(0, answer.clone());
+        assert_eq!(window.classify(0, b"a"), Classified::Repeated);
+        assert_eq!(window.response(0), Some(&answer));
         assert_eq!(window.classify(0, b"x"), Classified::Reshaped);
         assert_eq!(window.classify(1, b"b"), Classified::New);
         assert_eq!(window.classify(2, b"c"), Classified::Ahead);
-        window.accept(sha256(&[b"b"]));
+        window.accept(1, sha256(&[b"b"]));
         assert_eq!(window.classify(0, b"a"), Classified::Old);
+    }
+
+    //= rfc7296#2.1
+    //= type=test
+    //# The responder MUST remember each response
+    //# until it receives a request whose sequence number is larger than or
+    //# equal to the sequence number in the response plus its window size
+    //# (see Section 2.3).
+    #[test]
+    fn a_larger_window_takes_requests_in_any_order() {
+        let mut window = Incoming::default();
+        window.enlarge(3);
+        let digest = sha256(&[b"a"]);
+        let new = |window: &Incoming| {
+            let ids = (0..12).filter(|id| window.classify(*id, b"a") == Classified::New);
+            ids.collect::<Vec<_>>()
+        };
+        assert_eq!(new(&window), [0, 1, 2]);
+        window.accept(2, digest);
+        assert_eq!((new(&window), window.next_id()), (vec![0, 1], 0));
+        window.accept(0, digest);
+        assert_eq!((new(&window), window.next_id()), (vec![1], 1));
+        // The peer may not go on from 0 before its answer, even if it has that to others.
+        window.respond(2, b"C".to_vec().into());
+        window.accept(1, digest);
+        assert_eq!((new(&window), window.next_id()), (vec![], 3));
+        window.respond(0, b"A".to_vec().into());
+        assert_eq!(new(&window), [3]);
+        window.respond(1, b"B".to_vec().into());
+        assert_eq!(new(&window), [3, 4, 5]);
+        // Each answer is there until nobody can ask for it any more.
+        window.accept(4, digest);
+        let kept = |window: &Incoming| {
+            let ids = (0..9).filter(|id| window.classify(*id, b"a") == Classified::Repeated);
+            ids.collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&window), [2]);
+        assert_eq!(window.classify(1, b"a"), Classified::Old);
+        window.accept(3, digest);
+        assert_eq!(kept(&window), [2]);
+        window.enlarge(2);
+        assert_eq!(window.size, 3);
+        window.enlarge(u32::MAX);
+        assert_eq!(window.size, MAX_WINDOW);
+    }
+
+    //= rfc7296#2.3
+    //= type=test
+    //# An IKE endpoint MUST NOT exceed the peer's stated window size for
+    //# transmitted IKE requests.  In other words, if the responder stated
+    //# its window size is N, then when the initiator needs to make a request
+    //# X, it MUST wait until it has received responses to all requests up
+    //# through request X-N.
+    #[test]
+    fn no_request_goes_beyond_the_peers_window() {
+        let mut entropy = InsecureEntropy::from_seed(1);
+        let mut window = Outgoing::default();
+        let mut send = |window: &mut Outgoing| {
+            let exchange = ExchangeType::INFORMATIONAL;
+            let message = vec![1].into();
+            window.sent(
+                Instant::now(),
+                exchange,
+                message,
+                None,
+                &policy(),
+                &mut entropy,
+            );
+        };
+        assert_eq!(window.room(), 1);
+        send(&mut window);
+        assert_eq!(window.room(), 0);
+        window.enlarge(3);
+        assert_eq!(window.room(), 2);
+        send(&mut window);
+        send(&mut window);
+        assert_eq!((window.room(), window.next_id()), (0, 3));
+        // Answers to the later ones do not help.
+        window.answered(1);
+        window.answered(2);
+        assert_eq!(window.room(), 0);
+        window.answered(0);
+        assert_eq!((window.room(), window.is_idle()), (3, true));
+        window.enlarge(1);
+        assert_eq!(window.room(), 3);
     }
 }

@@ -4,8 +4,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use cygnet_crypto::{EspProposal, IkeProposal, NameError, NameErrorKind};
-use cygnet_engine::{ChildOptions, DeadPeerAction, IkeOptions, Shunt, Sourced};
-use cygnet_ike::{AuthMethod, Encapsulation, Fragmentation, MIN_FRAGMENT_SIZE, RetransmitPolicy};
+use cygnet_engine::{ChildOptions, DeadPeerAction, IkeOptions, PlaneChoice, Shunt, Sourced};
+use cygnet_ike::{
+    AuthMethod, Encapsulation, Fragmentation, MAX_WINDOW, MIN_FRAGMENT_SIZE, RetransmitPolicy,
+};
 use cygnet_ipsec::Mark;
 
 use crate::keyword::Side;
@@ -120,11 +122,7 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
         duration(text, TimeUnit::Seconds)
     });
     IkeOptions {
-        proposals: values
-            .sourced(Side::Both, "ike", |text| {
-                proposals(text, IkeProposal::parse_ipsec_conf)
-            })
-            .unwrap_or_else(|| Sourced::default_value(IkeProposal::default_list())),
+        proposals: ike_proposals(values),
         intermediate: values.get("intermediate", false, yes_no),
         auth: AuthMethod::Psk,
         retransmit: RetransmitPolicy {
@@ -170,6 +168,7 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
         }),
         fragment_size: values.get("fragment-size", DEFAULT_FRAGMENT_SIZE, fragment_size),
         mobike: values.get("mobike", false, yes_no),
+        window: values.get("ike-window", 1, |text| number(text, 1..=MAX_WINDOW)),
         nat_keepalive: values.get("nat-keepalive", true, yes_no),
         lifetime: lifetime(values, "ikelifetime"),
         reauth: values.get("reauth", false, yes_no),
@@ -178,7 +177,7 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
 }
 
 /// What is negotiated for the child SA, and how it is installed.
-pub(super) fn child_options(values: &mut Values<'_, '_>) -> ChildOptions {
+pub(super) fn child_options(values: &mut Values<'_, '_>, plane: PlaneChoice) -> ChildOptions {
     let replay_window = values.get("replay-window", 128, |text| number(text, 0..=4096));
     let lifetime = lifetime(values, "ipsec-lifetime");
     let margin = rekey_margin(values, lifetime);
@@ -200,7 +199,7 @@ pub(super) fn child_options(values: &mut Values<'_, '_>) -> ChildOptions {
         ("pass", Shunt::Passthrough),
     ];
     ChildOptions {
-        proposals: esp_proposals(values, replay_window),
+        proposals: esp_proposals(values, replay_window, plane),
         lifetime,
         inactivity: values.get("inactivity", None, |text| {
             duration(text, TimeUnit::Seconds).map(|time| (!time.is_zero()).then_some(time))
@@ -252,14 +251,66 @@ fn rekey_margin(values: &mut Values<'_, '_>, lifetime: Duration) -> Duration {
     lifetime / 2
 }
 
+/// `ike`.
+fn ike_proposals(values: &mut Values<'_, '_>) -> Sourced<Vec<IkeProposal>> {
+    let list = values
+        .sourced(Side::Both, "ike", |text| {
+            proposals(text, IkeProposal::parse_ipsec_conf)
+        })
+        .unwrap_or_else(|| Sourced::default_value(IkeProposal::default_list()));
+    warn_of_weak(
+        values,
+        "ike",
+        list.value.iter().flat_map(|p| p.weaknesses()),
+    );
+    list
+}
+
+/// Weak algorithms are used only where they are named, and then with a warning, once for each.
+fn warn_of_weak(
+    values: &mut Values<'_, '_>,
+    name: &'static str,
+    weaknesses: impl Iterator<Item = &'static str>,
+) {
+    let Some(assignment) = values.assignment(Side::Both, name) else {
+        return;
+    };
+    let span = assignment.value_span();
+    for weakness in weaknesses.collect::<std::collections::BTreeSet<_>>() {
+        values
+            .diagnostics
+            .warning(&span, format!("{name}: weak: {weakness}"), None);
+    }
+}
+
 /// `esp`, narrowed by `esn` and by there being no replay window.
-fn esp_proposals(values: &mut Values<'_, '_>, replay_window: u32) -> Sourced<Vec<EspProposal>> {
+fn esp_proposals(
+    values: &mut Values<'_, '_>,
+    replay_window: u32,
+    plane: PlaneChoice,
+) -> Sourced<Vec<EspProposal>> {
     let mut list = values
         .sourced(Side::Both, "esp", |text| {
             let list = proposals(text, EspProposal::parse_ipsec_conf)?;
             without_additional(list)
         })
         .unwrap_or_else(|| Sourced::default_value(EspProposal::default_list()));
+    warn_of_weak(
+        values,
+        "esp",
+        list.value.iter().flat_map(|p| p.weaknesses()),
+    );
+    let implicit_iv = (list.value.iter())
+        .flat_map(|p| &p.encryption)
+        .any(|e| e.has_implicit_iv());
+    if implicit_iv
+        && plane != PlaneChoice::Userspace
+        && let Some(assignment) = values.assignment(Side::Both, "esp")
+    {
+        let error = ValueError::combination("the kernel has no ciphers with implicit IV")
+            .help("use `dataplane=userspace`");
+        values.refuse(assignment, error);
+    }
     let wanted = values.optional(Side::Both, "esn", |text| match yes_no(text) {
         Ok(yes) => Ok(Some(yes)),
         Err(_) => choice(

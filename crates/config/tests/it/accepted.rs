@@ -302,6 +302,13 @@ fn packets() {
 }
 
 #[test]
+fn the_window() {
+    assert_eq!(connection("").ike.window, 1);
+    assert_eq!(connection("ike-window=16").ike.window, 16);
+    assert!(refuse(&conn("ike-window=0")).contains("1 to 16"));
+}
+
+#[test]
 fn fragmentation() {
     let of = |lines: &str| {
         let ike = connection(lines).ike;

@@ -91,9 +91,10 @@ fn algorithms() {
         "ike=aes_gcm257-sha2_256-dh31",
         "ike=aes256-sha2_256-dh32",
         "esp=aes_gcm256-dh31;addke1=ml_kem_768",
-        "esp=aes_gcm256, 3des-sha1",
+        "esp=aes_gcm256, des-sha1",
         "esp=aes_gcm256;sn=yes\n esn=no",
         "esp=",
+        "esp=aes_gcm_16_iiv_256",
         "esn=yes\n replay-window=0",
     ]));
 }
@@ -172,6 +173,16 @@ fn a_mistake_that_several_connections_take_over_is_reported_once() {
 fn what_has_no_effect_is_only_warned_of() {
     let loaded = load_text(&conn(
         "rightnexthop=192.0.2.254\n sendca=none\n clientaddrfamily=ipv4\n aggressive=yes\n rekey=yes\n rekey=no",
+    ));
+    let loaded = loaded.unwrap_or_else(|report| panic!("{report}"));
+    let warnings: String = loaded.warnings.iter().map(|w| format!("{w}\n")).collect();
+    insta::assert_snapshot!(warnings);
+}
+
+#[test]
+fn weak_algorithms_are_warned_of_where_they_are_named() {
+    let loaded = load_text(&conn(
+        "ike=aes_gcm256-sha2_256-dh31, 3des-sha1;dh2, aes128-sha1;dh5\n esp=3des-sha1, null-sha1",
     ));
     let loaded = loaded.unwrap_or_else(|report| panic!("{report}"));
     let warnings: String = loaded.warnings.iter().map(|w| format!("{w}\n")).collect();

@@ -4,31 +4,50 @@ use std::fmt;
 
 use super::Prf;
 
-/// An integrity algorithm (transform type 3, INTEG). All of them are truncated HMACs (RFC 4868).
+/// An integrity algorithm (transform type 3, INTEG).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Integrity {
-    /// HMAC-SHA-256 truncated to 128 bits.
+    /// HMAC-SHA-256 truncated to 128 bits (RFC 4868).
     HmacSha256_128,
-    /// HMAC-SHA-384 truncated to 192 bits.
+    /// HMAC-SHA-384 truncated to 192 bits (RFC 4868).
     HmacSha384_192,
-    /// HMAC-SHA-512 truncated to 256 bits.
+    /// HMAC-SHA-512 truncated to 256 bits (RFC 4868).
     HmacSha512_256,
+    /// HMAC-SHA-1 truncated to 96 bits (RFC 2404). Only for old peers.
+    HmacSha1_96,
+    /// AES-XCBC truncated to 96 bits (RFC 3566).
+    AesXcbc96,
+    /// AES-CMAC truncated to 96 bits (RFC 4494).
+    AesCmac96,
 }
 
 impl Integrity {
-    /// Every supported algorithm, strongest first.
-    pub const ALL: [Integrity; 3] = [
+    /// Every supported algorithm.
+    pub const ALL: [Integrity; 6] = [
+        Integrity::HmacSha512_256,
+        Integrity::HmacSha384_192,
+        Integrity::HmacSha256_128,
+        Integrity::AesCmac96,
+        Integrity::AesXcbc96,
+        Integrity::HmacSha1_96,
+    ];
+
+    /// What a proposal that names none offers, strongest first.
+    pub const DEFAULT: [Integrity; 3] = [
         Integrity::HmacSha512_256,
         Integrity::HmacSha384_192,
         Integrity::HmacSha256_128,
     ];
 
-    /// The IANA transform id (12, 13, 14).
+    /// The IANA transform id.
     pub const fn iana_id(self) -> u16 {
         match self {
             Integrity::HmacSha256_128 => 12,
             Integrity::HmacSha384_192 => 13,
             Integrity::HmacSha512_256 => 14,
+            Integrity::HmacSha1_96 => 2,
+            Integrity::AesXcbc96 => 5,
+            Integrity::AesCmac96 => 8,
         }
     }
 
@@ -37,26 +56,46 @@ impl Integrity {
         Self::ALL.into_iter().find(|i| i.iana_id() == id)
     }
 
-    /// Octets of key material: the output length of the hash (RFC 4868 §2.1.1).
+    /// Octets of key material: the output length of the hash (RFC 4868 §2.1.1), or AES's key.
     pub const fn key_len(self) -> usize {
         match self {
             Integrity::HmacSha256_128 => 32,
             Integrity::HmacSha384_192 => 48,
             Integrity::HmacSha512_256 => 64,
+            Integrity::HmacSha1_96 => 20,
+            Integrity::AesXcbc96 | Integrity::AesCmac96 => 16,
         }
     }
 
-    /// Octets of the truncated ICV: half of the hash's output.
+    /// Octets of the truncated ICV.
     pub const fn icv_len(self) -> usize {
-        self.key_len() / 2
+        match self {
+            Integrity::HmacSha256_128 => 16,
+            Integrity::HmacSha384_192 => 24,
+            Integrity::HmacSha512_256 => 32,
+            Integrity::HmacSha1_96 | Integrity::AesXcbc96 | Integrity::AesCmac96 => 12,
+        }
     }
 
-    /// The PRF on the same hash: what a configuration that names only the integrity algorithm means.
+    /// Why it is weak, for a warning; `None` if it is not.
+    pub const fn weakness(self) -> Option<&'static str> {
+        match self {
+            Integrity::HmacSha1_96 => {
+                Some("HMAC-SHA-1 is on its way out (RFC 8221, RFC 8247: MUST-)")
+            }
+            _ => None,
+        }
+    }
+
+    /// The PRF on the same hash or cipher: what a configuration that names only the integrity algorithm means.
     pub const fn matching_prf(self) -> Prf {
         match self {
             Integrity::HmacSha256_128 => Prf::HmacSha256,
             Integrity::HmacSha384_192 => Prf::HmacSha384,
             Integrity::HmacSha512_256 => Prf::HmacSha512,
+            Integrity::HmacSha1_96 => Prf::HmacSha1,
+            Integrity::AesXcbc96 => Prf::AesXcbc,
+            Integrity::AesCmac96 => Prf::AesCmac,
         }
     }
 
@@ -66,6 +105,9 @@ impl Integrity {
             Integrity::HmacSha256_128 => "AUTH_HMAC_SHA2_256_128",
             Integrity::HmacSha384_192 => "AUTH_HMAC_SHA2_384_192",
             Integrity::HmacSha512_256 => "AUTH_HMAC_SHA2_512_256",
+            Integrity::HmacSha1_96 => "AUTH_HMAC_SHA1_96",
+            Integrity::AesXcbc96 => "AUTH_AES_XCBC_96",
+            Integrity::AesCmac96 => "AUTH_AES_CMAC_96",
         }
     }
 
@@ -75,6 +117,9 @@ impl Integrity {
             Integrity::HmacSha256_128 => "sha2_256",
             Integrity::HmacSha384_192 => "sha2_384",
             Integrity::HmacSha512_256 => "sha2_512",
+            Integrity::HmacSha1_96 => "sha1",
+            Integrity::AesXcbc96 => "aes_xcbc",
+            Integrity::AesCmac96 => "aes_cmac",
         }
     }
 
@@ -84,6 +129,9 @@ impl Integrity {
             Integrity::HmacSha256_128 => "sha256",
             Integrity::HmacSha384_192 => "sha384",
             Integrity::HmacSha512_256 => "sha512",
+            Integrity::HmacSha1_96 => "sha1",
+            Integrity::AesXcbc96 => "aesxcbc",
+            Integrity::AesCmac96 => "aescmac",
         }
     }
 
@@ -94,6 +142,11 @@ impl Integrity {
             Integrity::HmacSha256_128 => "HMAC_SHA2_256_128 [RFC4868]",
             Integrity::HmacSha384_192 => "HMAC_SHA2_384_192 [RFC4868]",
             Integrity::HmacSha512_256 => "HMAC_SHA2_512_256 [RFC4868]",
+            Integrity::HmacSha1_96 => "HMAC_SHA1_96 [RFC2404]",
+            // It decrypts without a check of these.
+            Integrity::AesXcbc96 | Integrity::AesCmac96 => {
+                "ANY 96-bits of Authentication [No Checking]"
+            }
         }
     }
 
@@ -103,6 +156,10 @@ impl Integrity {
             Integrity::HmacSha256_128 => "HMAC-SHA-256-128 [RFC4868]",
             Integrity::HmacSha384_192 => "HMAC-SHA-384-192 [RFC4868]",
             Integrity::HmacSha512_256 => "HMAC-SHA-512-256 [RFC4868]",
+            Integrity::HmacSha1_96 => "HMAC-SHA-1-96 [RFC2404]",
+            Integrity::AesXcbc96 | Integrity::AesCmac96 => {
+                "ANY 96 bit authentication [no checking]"
+            }
         }
     }
 
@@ -119,6 +176,9 @@ impl fmt::Display for Integrity {
             Integrity::HmacSha256_128 => "HMAC_SHA2_256_128",
             Integrity::HmacSha384_192 => "HMAC_SHA2_384_192",
             Integrity::HmacSha512_256 => "HMAC_SHA2_512_256",
+            Integrity::HmacSha1_96 => "HMAC_SHA1_96",
+            Integrity::AesXcbc96 => "AES_XCBC_96",
+            Integrity::AesCmac96 => "AES_CMAC_96",
         })
     }
 }

@@ -5,12 +5,20 @@ use std::fmt;
 /// A key exchange method (transform type 4, KE; formerly "Diffie-Hellman group").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KeyExchange {
+    /// 1024-bit MODP group (RFC 2409 §6.2). Weak.
+    Modp1024 = 2,
+    /// 1536-bit MODP group (RFC 3526). Weak.
+    Modp1536 = 5,
     /// 2048-bit MODP group (RFC 3526).
     Modp2048 = 14,
     /// 3072-bit MODP group (RFC 3526).
     Modp3072 = 15,
     /// 4096-bit MODP group (RFC 3526).
     Modp4096 = 16,
+    /// 6144-bit MODP group (RFC 3526).
+    Modp6144 = 17,
+    /// 8192-bit MODP group (RFC 3526).
+    Modp8192 = 18,
     /// 256-bit random ECP group, NIST P-256 (RFC 5903).
     Ecp256 = 19,
     /// 384-bit random ECP group, NIST P-384 (RFC 5903).
@@ -29,7 +37,7 @@ pub enum KeyExchange {
 
 impl KeyExchange {
     /// Every supported method.
-    pub const ALL: [KeyExchange; 10] = [
+    pub const ALL: [KeyExchange; 14] = [
         KeyExchange::X25519,
         KeyExchange::Ecp256,
         KeyExchange::Ecp384,
@@ -37,6 +45,10 @@ impl KeyExchange {
         KeyExchange::Modp3072,
         KeyExchange::Modp4096,
         KeyExchange::Modp2048,
+        KeyExchange::Modp6144,
+        KeyExchange::Modp8192,
+        KeyExchange::Modp1536,
+        KeyExchange::Modp1024,
         KeyExchange::MlKem512,
         KeyExchange::MlKem768,
         KeyExchange::MlKem1024,
@@ -73,6 +85,10 @@ impl KeyExchange {
             KeyExchange::Modp2048 => 256,
             KeyExchange::Modp3072 => 384,
             KeyExchange::Modp4096 => 512,
+            KeyExchange::Modp1024 => 128,
+            KeyExchange::Modp1536 => 192,
+            KeyExchange::Modp6144 => 768,
+            KeyExchange::Modp8192 => 1024,
             KeyExchange::Ecp256 => 64,
             KeyExchange::Ecp384 => 96,
             KeyExchange::Ecp521 => 132,
@@ -94,9 +110,13 @@ impl KeyExchange {
     /// Octets of the shared secret g^ir as it enters the key schedule.
     pub const fn shared_len(self) -> usize {
         match self {
-            KeyExchange::Modp2048 | KeyExchange::Modp3072 | KeyExchange::Modp4096 => {
-                self.initiator_public_len()
-            }
+            KeyExchange::Modp1024
+            | KeyExchange::Modp1536
+            | KeyExchange::Modp2048
+            | KeyExchange::Modp3072
+            | KeyExchange::Modp4096
+            | KeyExchange::Modp6144
+            | KeyExchange::Modp8192 => self.initiator_public_len(),
             // The x coordinate alone (RFC 5903 §7).
             KeyExchange::Ecp256 | KeyExchange::Ecp384 | KeyExchange::Ecp521 => {
                 self.initiator_public_len() / 2
@@ -108,12 +128,29 @@ impl KeyExchange {
         }
     }
 
+    /// Why it is weak, for a warning; `None` if it is not.
+    pub const fn weakness(self) -> Option<&'static str> {
+        match self {
+            KeyExchange::Modp1024 => {
+                Some("a 1024-bit MODP group can be broken (RFC 8247: SHOULD NOT)")
+            }
+            KeyExchange::Modp1536 => {
+                Some("a 1536-bit MODP group is too small (RFC 8247: SHOULD NOT)")
+            }
+            _ => None,
+        }
+    }
+
     /// The name in the IANA registry.
     pub const fn iana_name(self) -> &'static str {
         match self {
             KeyExchange::Modp2048 => "2048-bit MODP Group",
             KeyExchange::Modp3072 => "3072-bit MODP Group",
             KeyExchange::Modp4096 => "4096-bit MODP Group",
+            KeyExchange::Modp1024 => "1024-bit MODP Group",
+            KeyExchange::Modp1536 => "1536-bit MODP Group",
+            KeyExchange::Modp6144 => "6144-bit MODP Group",
+            KeyExchange::Modp8192 => "8192-bit MODP Group",
             KeyExchange::Ecp256 => "256-bit random ECP group",
             KeyExchange::Ecp384 => "384-bit random ECP group",
             KeyExchange::Ecp521 => "521-bit random ECP group",
@@ -130,6 +167,10 @@ impl KeyExchange {
             KeyExchange::Modp2048 => "dh14",
             KeyExchange::Modp3072 => "dh15",
             KeyExchange::Modp4096 => "dh16",
+            KeyExchange::Modp1024 => "dh2",
+            KeyExchange::Modp1536 => "dh5",
+            KeyExchange::Modp6144 => "dh17",
+            KeyExchange::Modp8192 => "dh18",
             KeyExchange::Ecp256 => "dh19",
             KeyExchange::Ecp384 => "dh20",
             KeyExchange::Ecp521 => "dh21",
@@ -146,6 +187,10 @@ impl KeyExchange {
             KeyExchange::Modp2048 => "modp2048",
             KeyExchange::Modp3072 => "modp3072",
             KeyExchange::Modp4096 => "modp4096",
+            KeyExchange::Modp1024 => "modp1024",
+            KeyExchange::Modp1536 => "modp1536",
+            KeyExchange::Modp6144 => "modp6144",
+            KeyExchange::Modp8192 => "modp8192",
             KeyExchange::Ecp256 => "ecp256",
             KeyExchange::Ecp384 => "ecp384",
             KeyExchange::Ecp521 => "ecp521",
@@ -164,6 +209,10 @@ impl fmt::Display for KeyExchange {
             KeyExchange::Modp2048 => "MODP2048",
             KeyExchange::Modp3072 => "MODP3072",
             KeyExchange::Modp4096 => "MODP4096",
+            KeyExchange::Modp1024 => "MODP1024",
+            KeyExchange::Modp1536 => "MODP1536",
+            KeyExchange::Modp6144 => "MODP6144",
+            KeyExchange::Modp8192 => "MODP8192",
             KeyExchange::Ecp256 => "ECP_256",
             KeyExchange::Ecp384 => "ECP_384",
             KeyExchange::Ecp521 => "ECP_521",

@@ -9,6 +9,7 @@ mod key_exchange;
 mod prf;
 
 pub use encryption::Encryption;
+pub(crate) use encryption::Kind;
 pub use integrity::Integrity;
 pub use key_exchange::KeyExchange;
 pub use prf::Prf;

@@ -111,9 +111,13 @@ impl KeyExchangeProvider for StandardKeyExchange {
         entropy: &mut dyn Entropy,
     ) -> Result<Box<dyn PrivateKey>, KeyExchangeError> {
         match method {
-            KeyExchange::Modp2048 | KeyExchange::Modp3072 | KeyExchange::Modp4096 => {
-                modp::generate(method, entropy)
-            }
+            KeyExchange::Modp1024
+            | KeyExchange::Modp1536
+            | KeyExchange::Modp2048
+            | KeyExchange::Modp3072
+            | KeyExchange::Modp4096
+            | KeyExchange::Modp6144
+            | KeyExchange::Modp8192 => modp::generate(method, entropy),
             KeyExchange::Ecp256
             | KeyExchange::Ecp384
             | KeyExchange::Ecp521
@@ -132,15 +136,17 @@ impl KeyExchangeProvider for StandardKeyExchange {
     ) -> Result<(Vec<u8>, SharedSecret), KeyExchangeError> {
         check_len(method, method.initiator_public_len(), peer_public)?;
         match method {
-            KeyExchange::Modp2048 | KeyExchange::Modp3072 | KeyExchange::Modp4096 => {
-                modp::validate(method, peer_public)?;
-            }
+            KeyExchange::Modp1024
+            | KeyExchange::Modp1536
+            | KeyExchange::Modp2048
+            | KeyExchange::Modp3072
+            | KeyExchange::Modp4096
+            | KeyExchange::Modp6144
+            | KeyExchange::Modp8192 => modp::validate(method, peer_public)?,
             KeyExchange::Ecp256
             | KeyExchange::Ecp384
             | KeyExchange::Ecp521
-            | KeyExchange::X25519 => {
-                ecdh::validate(method, peer_public)?;
-            }
+            | KeyExchange::X25519 => ecdh::validate(method, peer_public)?,
             KeyExchange::MlKem512 | KeyExchange::MlKem768 | KeyExchange::MlKem1024 => {
                 return ml_kem::encapsulate(method, peer_public);
             }

@@ -1,4 +1,4 @@
-//! The MODP groups of RFC 3526.
+//! The MODP groups of RFC 3526, and that of 1024 bits of RFC 2409.
 //!
 //! Exponents are short, as RFC 3526 §8 and RFC 7919 §5.2 allow for safe primes: twice the strength that RFC 3526 §8 gives
 //! to the group in its larger estimate, and exponentiation takes the same time for every exponent.
@@ -20,17 +20,30 @@ const fn limbs(bits: u32) -> usize {
     bits.div_ceil(crypto_bigint::Limb::BITS) as usize
 }
 
+const L1024: usize = limbs(1024);
+const L1536: usize = limbs(1536);
 const L2048: usize = limbs(2048);
 const L3072: usize = limbs(3072);
 const L4096: usize = limbs(4096);
-// RFC 3526 §8, second estimate: 320, 420 and 480 bits, rounded up to whole limbs of 64 bits.
+const L6144: usize = limbs(6144);
+const L8192: usize = limbs(8192);
+// RFC 3526 §8, second estimate: 240, 320, 420, 480, 540 and 620 bits, rounded up to whole limbs of 64 bits. The group of
+// 1024 bits is not there and gets what the next one has.
+const E1024: usize = limbs(256);
+const E1536: usize = limbs(256);
 const E2048: usize = limbs(320);
 const E3072: usize = limbs(448);
 const E4096: usize = limbs(512);
+const E6144: usize = limbs(576);
+const E8192: usize = limbs(640);
 
+static MODP_1024: LazyLock<Group<L1024>> = LazyLock::new(|| Group::new(primes::MODP_1024));
+static MODP_1536: LazyLock<Group<L1536>> = LazyLock::new(|| Group::new(primes::MODP_1536));
 static MODP_2048: LazyLock<Group<L2048>> = LazyLock::new(|| Group::new(primes::MODP_2048));
 static MODP_3072: LazyLock<Group<L3072>> = LazyLock::new(|| Group::new(primes::MODP_3072));
 static MODP_4096: LazyLock<Group<L4096>> = LazyLock::new(|| Group::new(primes::MODP_4096));
+static MODP_6144: LazyLock<Group<L6144>> = LazyLock::new(|| Group::new(primes::MODP_6144));
+static MODP_8192: LazyLock<Group<L8192>> = LazyLock::new(|| Group::new(primes::MODP_8192));
 
 struct Group<const L: usize> {
     params: FixedMontyParams<L>,
@@ -76,9 +89,13 @@ pub(super) fn generate(
     entropy: &mut dyn Entropy,
 ) -> Result<Box<dyn PrivateKey>, KeyExchangeError> {
     Ok(match method {
+        KeyExchange::Modp1024 => Box::new(draw::<L1024, E1024>(method, &MODP_1024, entropy)),
+        KeyExchange::Modp1536 => Box::new(draw::<L1536, E1536>(method, &MODP_1536, entropy)),
         KeyExchange::Modp2048 => Box::new(draw::<L2048, E2048>(method, &MODP_2048, entropy)),
         KeyExchange::Modp3072 => Box::new(draw::<L3072, E3072>(method, &MODP_3072, entropy)),
         KeyExchange::Modp4096 => Box::new(draw::<L4096, E4096>(method, &MODP_4096, entropy)),
+        KeyExchange::Modp6144 => Box::new(draw::<L6144, E6144>(method, &MODP_6144, entropy)),
+        KeyExchange::Modp8192 => Box::new(draw::<L8192, E8192>(method, &MODP_8192, entropy)),
         _ => return Err(KeyExchangeError::Unsupported(method)),
     })
 }
@@ -86,9 +103,13 @@ pub(super) fn generate(
 /// Whether the peer's public value is one that the group allows.
 pub(super) fn validate(method: KeyExchange, peer_public: &[u8]) -> Result<(), KeyExchangeError> {
     let valid = match method {
+        KeyExchange::Modp1024 => MODP_1024.validate(peer_public).is_some(),
+        KeyExchange::Modp1536 => MODP_1536.validate(peer_public).is_some(),
         KeyExchange::Modp2048 => MODP_2048.validate(peer_public).is_some(),
         KeyExchange::Modp3072 => MODP_3072.validate(peer_public).is_some(),
         KeyExchange::Modp4096 => MODP_4096.validate(peer_public).is_some(),
+        KeyExchange::Modp6144 => MODP_6144.validate(peer_public).is_some(),
+        KeyExchange::Modp8192 => MODP_8192.validate(peer_public).is_some(),
         _ => return Err(KeyExchangeError::Unsupported(method)),
     };
     valid
@@ -185,8 +206,12 @@ pub(super) fn from_exponent_for_test(method: KeyExchange, exponent: &[u8]) -> Bo
         Box::new(ModpKey::<L, E>::new(method, group, exponent))
     }
     match method {
+        KeyExchange::Modp1024 => key::<L1024, E1024>(method, &MODP_1024, exponent),
+        KeyExchange::Modp1536 => key::<L1536, E1536>(method, &MODP_1536, exponent),
         KeyExchange::Modp2048 => key::<L2048, E2048>(method, &MODP_2048, exponent),
         KeyExchange::Modp3072 => key::<L3072, E3072>(method, &MODP_3072, exponent),
+        KeyExchange::Modp6144 => key::<L6144, E6144>(method, &MODP_6144, exponent),
+        KeyExchange::Modp8192 => key::<L8192, E8192>(method, &MODP_8192, exponent),
         _ => key::<L4096, E4096>(method, &MODP_4096, exponent),
     }
 }

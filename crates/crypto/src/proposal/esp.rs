@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::{
-    AEAD_CIPHERS, AdditionalOffer, CBC_CIPHERS, NameError, additional, ipsec_conf, join, strongswan,
+    AEAD_CIPHERS, AdditionalOffer, CBC_CIPHERS, NameError, additional, ipsec_conf, join,
+    strongswan, weaknesses,
 };
 use crate::algorithm::{Encryption, Integrity, KeyExchange};
 
@@ -59,12 +60,27 @@ impl EspProposal {
             },
             EspProposal {
                 encryption: CBC_CIPHERS.to_vec(),
-                integrity: Integrity::ALL.to_vec(),
+                integrity: Integrity::DEFAULT.to_vec(),
                 key_exchange: Vec::new(),
                 additional: AdditionalOffer::default(),
                 esn: vec![true, false],
             },
         ]
+    }
+
+    /// Why some of the algorithms are weak, for warnings.
+    pub fn weaknesses(&self) -> impl Iterator<Item = &'static str> {
+        let methods = self.additional.iter().flatten().flatten();
+        weaknesses(
+            (self.encryption.iter().map(|e| e.weakness()))
+                .chain(self.integrity.iter().map(|i| i.weakness()))
+                .chain(
+                    self.key_exchange
+                        .iter()
+                        .chain(methods)
+                        .map(|k| k.weakness()),
+                ),
+        )
     }
 
     /// In the notation of swanctl.conf.

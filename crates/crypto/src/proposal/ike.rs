@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::{
-    AEAD_CIPHERS, AdditionalOffer, CBC_CIPHERS, NameError, additional, ipsec_conf, join, strongswan,
+    AEAD_CIPHERS, AdditionalOffer, CBC_CIPHERS, NameError, additional, ipsec_conf, join,
+    strongswan, weaknesses,
 };
 use crate::algorithm::{Encryption, Integrity, KeyExchange, Prf};
 
@@ -53,18 +54,34 @@ impl IkeProposal {
             IkeProposal {
                 encryption: AEAD_CIPHERS.to_vec(),
                 integrity: Vec::new(),
-                prf: Prf::ALL.to_vec(),
+                prf: Prf::DEFAULT.to_vec(),
                 key_exchange: KeyExchange::DEFAULT.to_vec(),
                 additional: AdditionalOffer::default(),
             },
             IkeProposal {
                 encryption: CBC_CIPHERS.to_vec(),
-                integrity: Integrity::ALL.to_vec(),
-                prf: Prf::ALL.to_vec(),
+                integrity: Integrity::DEFAULT.to_vec(),
+                prf: Prf::DEFAULT.to_vec(),
                 key_exchange: KeyExchange::DEFAULT.to_vec(),
                 additional: AdditionalOffer::default(),
             },
         ]
+    }
+
+    /// Why some of the algorithms are weak, for warnings.
+    pub fn weaknesses(&self) -> impl Iterator<Item = &'static str> {
+        let methods = self.additional.iter().flatten().flatten();
+        weaknesses(
+            (self.encryption.iter().map(|e| e.weakness()))
+                .chain(self.integrity.iter().map(|i| i.weakness()))
+                .chain(self.prf.iter().map(|p| p.weakness()))
+                .chain(
+                    self.key_exchange
+                        .iter()
+                        .chain(methods)
+                        .map(|k| k.weakness()),
+                ),
+        )
     }
 
     /// Whether each PRF is the one on the hash of the integrity algorithm at its place, and so need not be written.

@@ -10,7 +10,8 @@ use names::{
 };
 
 use super::{
-    AdditionalOffer, EspProposal, IkeProposal, NameError, NameErrorKind, additional, push_unique,
+    AdditionalOffer, ESP_ONLY, EspProposal, IkeProposal, NameError, NameErrorKind, additional,
+    push_unique,
 };
 use crate::algorithm::{Encryption, Integrity, KeyExchange, Prf};
 
@@ -369,6 +370,9 @@ pub(super) fn parse_ike(text: &str) -> Result<Vec<IkeProposal>, NameError> {
     let mut proposals = Vec::new();
     for one in (Token { text, offset: 0 }).split(',') {
         let mut lists = parse_one(one, Protocol::Ike)?;
+        if !lists.encryption.iter().all(|e| e.is_for_ike()) {
+            return Err(one.error(NameErrorKind::NotAllowed(ESP_ONLY)));
+        }
         if lists.no_key_exchange && lists.key_exchange.is_empty() {
             return Err(one.error(NameErrorKind::NotAllowed("IKE needs a key exchange")));
         }
@@ -378,7 +382,7 @@ pub(super) fn parse_ike(text: &str) -> Result<Vec<IkeProposal>, NameError> {
             lists.prf = lists.integrity.iter().map(|i| i.matching_prf()).collect();
         }
         if lists.prf.is_empty() {
-            lists.prf = Prf::ALL.to_vec();
+            lists.prf = Prf::DEFAULT.to_vec();
         }
         if lists.integrity.is_empty() && !aead {
             lists.integrity = lists.prf.iter().map(|p| p.matching_integrity()).collect();
@@ -406,7 +410,7 @@ pub(super) fn parse_esp(text: &str) -> Result<Vec<EspProposal>, NameError> {
         let mut lists = parse_one(one, Protocol::Esp)?;
         let aead = lists.encryption.iter().any(|e| e.is_aead());
         if lists.integrity.is_empty() && !aead {
-            lists.integrity = Integrity::ALL.to_vec();
+            lists.integrity = Integrity::DEFAULT.to_vec();
         }
         if lists.key_exchange.is_empty() && additional::any(&lists.additional) {
             return Err(one.error(NameErrorKind::NotAllowed(ADDITIONAL_ALONE)));

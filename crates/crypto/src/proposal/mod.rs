@@ -90,6 +90,20 @@ const AEAD_CIPHERS: [Encryption; 3] = [
 /// Other ciphers in order of preference.
 const CBC_CIPHERS: [Encryption; 2] = [Encryption::Aes256Cbc, Encryption::Aes128Cbc];
 
+/// Why a cipher is refused in a proposal for IKE.
+const ESP_ONLY: &str = "this cipher is for ESP only";
+
+/// Each weakness once, of algorithms that have one.
+fn weaknesses(
+    all: impl IntoIterator<Item = Option<&'static str>>,
+) -> impl Iterator<Item = &'static str> {
+    let mut said = Vec::new();
+    for weakness in all.into_iter().flatten() {
+        push_unique(&mut said, weakness);
+    }
+    said.into_iter()
+}
+
 /// Appends `value` unless it is there: a list of transforms has no repetitions.
 fn push_unique<T: PartialEq>(list: &mut Vec<T>, value: T) {
     if !list.contains(&value) {

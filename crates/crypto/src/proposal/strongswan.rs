@@ -2,7 +2,8 @@
 //! proposals separated by commas.
 
 use super::{
-    AdditionalOffer, EspProposal, IkeProposal, NameError, NameErrorKind, additional, push_unique,
+    AdditionalOffer, ESP_ONLY, EspProposal, IkeProposal, NameError, NameErrorKind, additional,
+    push_unique,
 };
 use crate::algorithm::{Encryption, Integrity, KeyExchange, Prf};
 
@@ -19,20 +20,12 @@ enum Word {
 }
 use Word::{Encr, Esn, Integ, Ke, NoKe, Unsupported};
 
-const CAMELLIA: &str = "Camellia";
-const CCM: &str = "AES-CCM";
-const CTR: &str = "AES-CTR";
-const GCM_SHORT: &str = "AES-GCM with an ICV of less than 16 octets";
-const GCM_192: &str = "AES-GCM with a 192-bit key";
-const GMAC: &str = "AES-GMAC";
-const WEAK: &str = "MODP group of less than 2048 bits is too weak (RFC 8247)";
-const BIG: &str = "MODP group of more than 4096 bits";
-const SUBGROUP: &str = "MODP group with a small subgroup (RFC 8247: SHOULD NOT)";
+const CAMELLIA: &str = "Camellia in this mode";
+const WEAK: &str = "768-bit MODP group is broken (RFC 8247: MUST NOT)";
+const SUBGROUP: &str = "MODP group with a small subgroup (RFC 8247: MUST NOT or SHOULD NOT)";
 const SMALL_CURVE: &str = "elliptic curve of less than 256 bits";
 const BRAINPOOL: &str = "Brainpool curve";
-const SHA1: &str = "HMAC-SHA-1";
 const MD5: &str = "HMAC-MD5 is broken (RFC 8221, RFC 8247: MUST NOT)";
-const TRIPLE_DES: &str = "triple DES is too weak (RFC 8221: SHOULD NOT, 64-bit block)";
 const TRUNCATED: &str = "HMAC-SHA-256 truncated to 96 bits";
 
 const WORDS: &[(&str, Word)] = &[
@@ -51,6 +44,72 @@ const WORDS: &[(&str, Word)] = &[
     ("aes128", Encr(Encryption::Aes128Cbc)),
     ("aes192", Encr(Encryption::Aes192Cbc)),
     ("aes256", Encr(Encryption::Aes256Cbc)),
+    ("aes128gcm8", Encr(Encryption::Aes128Gcm8)),
+    ("aes128gcm64", Encr(Encryption::Aes128Gcm8)),
+    ("aes128gcm12", Encr(Encryption::Aes128Gcm12)),
+    ("aes128gcm96", Encr(Encryption::Aes128Gcm12)),
+    ("aes128ccm8", Encr(Encryption::Aes128Ccm8)),
+    ("aes128ccm64", Encr(Encryption::Aes128Ccm8)),
+    ("aes128ccm12", Encr(Encryption::Aes128Ccm12)),
+    ("aes128ccm96", Encr(Encryption::Aes128Ccm12)),
+    ("aes128ccm16", Encr(Encryption::Aes128Ccm16)),
+    ("aes128ccm128", Encr(Encryption::Aes128Ccm16)),
+    ("aes128ccm", Encr(Encryption::Aes128Ccm16)),
+    ("aes128ctr", Encr(Encryption::Aes128Ctr)),
+    ("aes128gmac", Encr(Encryption::Aes128Gmac)),
+    ("camellia128", Encr(Encryption::Camellia128Cbc)),
+    ("aes128gcm16iiv", Encr(Encryption::Aes128Gcm16Iiv)),
+    ("aes128ccm8iiv", Encr(Encryption::Aes128Ccm8Iiv)),
+    ("aes192gcm8", Encr(Encryption::Aes192Gcm8)),
+    ("aes192gcm64", Encr(Encryption::Aes192Gcm8)),
+    ("aes192gcm12", Encr(Encryption::Aes192Gcm12)),
+    ("aes192gcm96", Encr(Encryption::Aes192Gcm12)),
+    ("aes192gcm16", Encr(Encryption::Aes192Gcm16)),
+    ("aes192gcm128", Encr(Encryption::Aes192Gcm16)),
+    ("aes192gcm", Encr(Encryption::Aes192Gcm16)),
+    ("aes192ccm8", Encr(Encryption::Aes192Ccm8)),
+    ("aes192ccm64", Encr(Encryption::Aes192Ccm8)),
+    ("aes192ccm12", Encr(Encryption::Aes192Ccm12)),
+    ("aes192ccm96", Encr(Encryption::Aes192Ccm12)),
+    ("aes192ccm16", Encr(Encryption::Aes192Ccm16)),
+    ("aes192ccm128", Encr(Encryption::Aes192Ccm16)),
+    ("aes192ccm", Encr(Encryption::Aes192Ccm16)),
+    ("aes192ctr", Encr(Encryption::Aes192Ctr)),
+    ("aes192gmac", Encr(Encryption::Aes192Gmac)),
+    ("camellia192", Encr(Encryption::Camellia192Cbc)),
+    ("aes192gcm16iiv", Encr(Encryption::Aes192Gcm16Iiv)),
+    ("aes192ccm8iiv", Encr(Encryption::Aes192Ccm8Iiv)),
+    ("aes256gcm8", Encr(Encryption::Aes256Gcm8)),
+    ("aes256gcm64", Encr(Encryption::Aes256Gcm8)),
+    ("aes256gcm12", Encr(Encryption::Aes256Gcm12)),
+    ("aes256gcm96", Encr(Encryption::Aes256Gcm12)),
+    ("aes256ccm8", Encr(Encryption::Aes256Ccm8)),
+    ("aes256ccm64", Encr(Encryption::Aes256Ccm8)),
+    ("aes256ccm12", Encr(Encryption::Aes256Ccm12)),
+    ("aes256ccm96", Encr(Encryption::Aes256Ccm12)),
+    ("aes256ccm16", Encr(Encryption::Aes256Ccm16)),
+    ("aes256ccm128", Encr(Encryption::Aes256Ccm16)),
+    ("aes256ccm", Encr(Encryption::Aes256Ccm16)),
+    ("aes256ctr", Encr(Encryption::Aes256Ctr)),
+    ("aes256gmac", Encr(Encryption::Aes256Gmac)),
+    ("camellia256", Encr(Encryption::Camellia256Cbc)),
+    ("aes256gcm16iiv", Encr(Encryption::Aes256Gcm16Iiv)),
+    ("aes256ccm8iiv", Encr(Encryption::Aes256Ccm8Iiv)),
+    ("camellia", Encr(Encryption::Camellia128Cbc)),
+    ("chacha20poly1305iiv", Encr(Encryption::Chacha20Poly1305Iiv)),
+    ("3des", Encr(Encryption::TripleDesCbc)),
+    ("null", Encr(Encryption::Null)),
+    ("sha", Integ(Integrity::HmacSha1_96)),
+    ("sha1", Integ(Integrity::HmacSha1_96)),
+    ("aesxcbc", Integ(Integrity::AesXcbc96)),
+    ("aescmac", Integ(Integrity::AesCmac96)),
+    ("prfsha1", Word::Prf(Prf::HmacSha1)),
+    ("prfaesxcbc", Word::Prf(Prf::AesXcbc)),
+    ("prfaescmac", Word::Prf(Prf::AesCmac)),
+    ("modp1024", Ke(KeyExchange::Modp1024)),
+    ("modp1536", Ke(KeyExchange::Modp1536)),
+    ("modp6144", Ke(KeyExchange::Modp6144)),
+    ("modp8192", Ke(KeyExchange::Modp8192)),
     ("sha256", Integ(Integrity::HmacSha256_128)),
     ("sha2_256", Integ(Integrity::HmacSha256_128)),
     ("sha384", Integ(Integrity::HmacSha384_192)),
@@ -75,60 +134,12 @@ const WORDS: &[(&str, Word)] = &[
     ("modpnone", NoKe),
     ("esn", Esn(true)),
     ("noesn", Esn(false)),
-    ("null", Unsupported("encryption by nothing")),
     ("des", Unsupported("DES is broken (RFC 8221: MUST NOT)")),
-    ("3des", Unsupported(TRIPLE_DES)),
     ("cast128", Unsupported("CAST-128")),
     ("blowfish", Unsupported("Blowfish")),
     ("blowfish128", Unsupported("Blowfish")),
     ("blowfish192", Unsupported("Blowfish")),
     ("blowfish256", Unsupported("Blowfish")),
-    ("aes128ctr", Unsupported(CTR)),
-    ("aes192ctr", Unsupported(CTR)),
-    ("aes256ctr", Unsupported(CTR)),
-    ("aes192gcm16", Unsupported(GCM_192)),
-    ("aes192gcm128", Unsupported(GCM_192)),
-    ("aes192gcm", Unsupported(GCM_192)),
-    ("aes128gcm8", Unsupported(GCM_SHORT)),
-    ("aes128gcm64", Unsupported(GCM_SHORT)),
-    ("aes128gcm12", Unsupported(GCM_SHORT)),
-    ("aes128gcm96", Unsupported(GCM_SHORT)),
-    ("aes192gcm8", Unsupported(GCM_SHORT)),
-    ("aes192gcm64", Unsupported(GCM_SHORT)),
-    ("aes192gcm12", Unsupported(GCM_SHORT)),
-    ("aes192gcm96", Unsupported(GCM_SHORT)),
-    ("aes256gcm8", Unsupported(GCM_SHORT)),
-    ("aes256gcm64", Unsupported(GCM_SHORT)),
-    ("aes256gcm12", Unsupported(GCM_SHORT)),
-    ("aes256gcm96", Unsupported(GCM_SHORT)),
-    ("aes128ccm", Unsupported(CCM)),
-    ("aes128ccm8", Unsupported(CCM)),
-    ("aes128ccm12", Unsupported(CCM)),
-    ("aes128ccm16", Unsupported(CCM)),
-    ("aes128ccm64", Unsupported(CCM)),
-    ("aes128ccm96", Unsupported(CCM)),
-    ("aes128ccm128", Unsupported(CCM)),
-    ("aes192ccm", Unsupported(CCM)),
-    ("aes192ccm8", Unsupported(CCM)),
-    ("aes192ccm12", Unsupported(CCM)),
-    ("aes192ccm16", Unsupported(CCM)),
-    ("aes192ccm64", Unsupported(CCM)),
-    ("aes192ccm96", Unsupported(CCM)),
-    ("aes192ccm128", Unsupported(CCM)),
-    ("aes256ccm", Unsupported(CCM)),
-    ("aes256ccm8", Unsupported(CCM)),
-    ("aes256ccm12", Unsupported(CCM)),
-    ("aes256ccm16", Unsupported(CCM)),
-    ("aes256ccm64", Unsupported(CCM)),
-    ("aes256ccm96", Unsupported(CCM)),
-    ("aes256ccm128", Unsupported(CCM)),
-    ("aes128gmac", Unsupported(GMAC)),
-    ("aes192gmac", Unsupported(GMAC)),
-    ("aes256gmac", Unsupported(GMAC)),
-    ("camellia", Unsupported(CAMELLIA)),
-    ("camellia128", Unsupported(CAMELLIA)),
-    ("camellia192", Unsupported(CAMELLIA)),
-    ("camellia256", Unsupported(CAMELLIA)),
     ("camellia128ctr", Unsupported(CAMELLIA)),
     ("camellia192ctr", Unsupported(CAMELLIA)),
     ("camellia256ctr", Unsupported(CAMELLIA)),
@@ -158,26 +169,15 @@ const WORDS: &[(&str, Word)] = &[
     ("camellia256ccm96", Unsupported(CAMELLIA)),
     ("camellia256ccm16", Unsupported(CAMELLIA)),
     ("camellia256ccm128", Unsupported(CAMELLIA)),
-    ("sha", Unsupported(SHA1)),
-    ("sha1", Unsupported(SHA1)),
-    ("sha1_160", Unsupported(SHA1)),
+    ("sha1_160", Unsupported("HMAC-SHA-1 that is not truncated")),
     ("sha256_96", Unsupported(TRUNCATED)),
     ("sha2_256_96", Unsupported(TRUNCATED)),
     ("md5", Unsupported(MD5)),
     ("md5_128", Unsupported(MD5)),
-    ("aesxcbc", Unsupported("AES-XCBC")),
-    ("aescmac", Unsupported("AES-CMAC")),
     ("camelliaxcbc", Unsupported(CAMELLIA)),
-    ("prfsha1", Unsupported(SHA1)),
     ("prfmd5", Unsupported(MD5)),
-    ("prfaesxcbc", Unsupported("AES-XCBC")),
     ("prfcamelliaxcbc", Unsupported(CAMELLIA)),
-    ("prfaescmac", Unsupported("AES-CMAC")),
     ("modp768", Unsupported(WEAK)),
-    ("modp1024", Unsupported(WEAK)),
-    ("modp1536", Unsupported(WEAK)),
-    ("modp6144", Unsupported(BIG)),
-    ("modp8192", Unsupported(BIG)),
     ("modp1024s160", Unsupported(SUBGROUP)),
     ("modp2048s224", Unsupported(SUBGROUP)),
     ("modp2048s256", Unsupported(SUBGROUP)),
@@ -313,6 +313,9 @@ pub(super) fn parse_ike(text: &str) -> Result<Vec<IkeProposal>, NameError> {
         }
         let mut lists = parse_one(one, offset)?;
         let error = |kind| NameError::new(kind, one, offset);
+        if !lists.encryption.iter().all(|e| e.is_for_ike()) {
+            return Err(error(NameErrorKind::NotAllowed(ESP_ONLY)));
+        }
         if !lists.esn.is_empty() {
             return Err(error(NameErrorKind::NotAllowed(
                 "IKE takes no kind of sequence numbers",

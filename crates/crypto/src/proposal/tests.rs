@@ -59,14 +59,17 @@ fn ipsec_conf_ike() {
             "AES_GCM_C_128-HMAC_SHA2_384-MODP3072",
             ike(&[Aes128Gcm16], &[SHA384], &[], &[Modp3072]),
         ),
-        ("aes_gcm256", ike(&[Aes256Gcm16], &Prf::ALL, &[], all)),
-        ("aes_gcm_256", ike(&[Aes256Gcm16], &Prf::ALL, &[], all)),
-        ("aes_gcm-256", ike(&[Aes256Gcm16], &Prf::ALL, &[], all)),
-        ("aes_gcm_16-256", ike(&[Aes256Gcm16], &Prf::ALL, &[], all)),
-        ("aes_gcm", ike(gcm, &Prf::ALL, &[], all)),
+        ("aes_gcm256", ike(&[Aes256Gcm16], &Prf::DEFAULT, &[], all)),
+        ("aes_gcm_256", ike(&[Aes256Gcm16], &Prf::DEFAULT, &[], all)),
+        ("aes_gcm-256", ike(&[Aes256Gcm16], &Prf::DEFAULT, &[], all)),
+        (
+            "aes_gcm_16-256",
+            ike(&[Aes256Gcm16], &Prf::DEFAULT, &[], all),
+        ),
+        ("aes_gcm", ike(gcm, &Prf::DEFAULT, &[], all)),
         (
             "aes_cbc256",
-            ike(&[Aes256Cbc], &Prf::ALL, &Integrity::ALL, all),
+            ike(&[Aes256Cbc], &Prf::DEFAULT, &Integrity::DEFAULT, all),
         ),
         (
             "aes-sha2;dh14",
@@ -75,6 +78,23 @@ fn ipsec_conf_ike() {
         (
             "chacha20_poly1305-sha2_256-curve25519",
             ike(&[Chacha20Poly1305], &[SHA256], &[], &[X25519]),
+        ),
+        (
+            "3des-sha1;dh2",
+            ike(
+                &[TripleDesCbc],
+                &[Prf::HmacSha1],
+                &[HmacSha1_96],
+                &[Modp1024],
+            ),
+        ),
+        (
+            "aes_ctr128-aes_xcbc-modp8192",
+            ike(&[Aes128Ctr], &[Prf::AesXcbc], &[AesXcbc96], &[Modp8192]),
+        ),
+        (
+            "aes_ccm_16_128-aes_cmac-dh5",
+            ike(&[Aes128Ccm16], &[Prf::AesCmac], &[], &[Modp1536]),
         ),
         // The integrity algorithm implies the PRF.
         (
@@ -147,6 +167,41 @@ fn ipsec_conf_esp() {
     let either = &[true, false];
     for (text, expected) in [
         ("aes_gcm_16_256", esp(&[Aes256Gcm16], &[], &[], either)),
+        ("aes_gcm_a192", esp(&[Aes192Gcm8], &[], &[], either)),
+        (
+            "aes_gcm_12",
+            esp(&[Aes256Gcm12, Aes128Gcm12], &[], &[], either),
+        ),
+        (
+            "aes_ccm",
+            esp(&[Aes256Ccm16, Aes128Ccm16], &[], &[], either),
+        ),
+        ("aes_ccm_8-128", esp(&[Aes128Ccm8], &[], &[], either)),
+        ("aes_gmac-256", esp(&[Aes256Gmac], &[], &[], either)),
+        (
+            "aes_gcm_16_iiv_256",
+            esp(&[Aes256Gcm16Iiv], &[], &[], either),
+        ),
+        (
+            "chacha20_poly1305_iiv",
+            esp(&[Chacha20Poly1305Iiv], &[], &[], either),
+        ),
+        (
+            "null-sha2_256",
+            esp(&[Null], &[HmacSha256_128], &[], either),
+        ),
+        (
+            "aes_ctr256-aes_cmac",
+            esp(&[Aes256Ctr], &[AesCmac96], &[], either),
+        ),
+        (
+            "camellia128-aes_xcbc_96",
+            esp(&[Camellia128Cbc], &[AesXcbc96], &[], either),
+        ),
+        (
+            "3des-sha1",
+            esp(&[TripleDesCbc], &[HmacSha1_96], &[], either),
+        ),
         ("aes_gcm_16-256-null", esp(&[Aes256Gcm16], &[], &[], either)),
         (
             "aes_gcm128-none-dh31",
@@ -168,7 +223,10 @@ fn ipsec_conf_esp() {
             "aes-128-sha512-modp2048",
             esp(&[Aes128Cbc], &[HmacSha512_256], &[Modp2048], either),
         ),
-        ("aes128", esp(&[Aes128Cbc], &Integrity::ALL, &[], either)),
+        (
+            "aes128",
+            esp(&[Aes128Cbc], &Integrity::DEFAULT, &[], either),
+        ),
         (
             "aes128+aes256-sha2_512+sha2_256;dh19+dh20",
             esp(
@@ -248,6 +306,25 @@ fn strongswan_ike() {
 fn strongswan_esp() {
     for (text, expected) in [
         ("aes256gcm16", esp(&[Aes256Gcm16], &[], &[], &[false])),
+        ("aes192gcm64", esp(&[Aes192Gcm8], &[], &[], &[false])),
+        ("aes128ccm12", esp(&[Aes128Ccm12], &[], &[], &[false])),
+        ("aes256gmac", esp(&[Aes256Gmac], &[], &[], &[false])),
+        (
+            "null-sha256",
+            esp(&[Null], &[HmacSha256_128], &[], &[false]),
+        ),
+        (
+            "aes128ctr-aescmac",
+            esp(&[Aes128Ctr], &[AesCmac96], &[], &[false]),
+        ),
+        (
+            "camellia256-aesxcbc-modp6144",
+            esp(&[Camellia256Cbc], &[AesXcbc96], &[Modp6144], &[false]),
+        ),
+        (
+            "3des-sha1",
+            esp(&[TripleDesCbc], &[HmacSha1_96], &[], &[false]),
+        ),
         (
             "aes256gcm16-x25519-esn",
             esp(&[Aes256Gcm16], &[], &[X25519], &[true]),
@@ -283,7 +360,9 @@ fn notations_round_trip() {
                     } else {
                         &[integrity]
                     };
-                    ikes.push(ike(&[encryption], &[prf], integrity, &[key_exchange]));
+                    if encryption.is_for_ike() {
+                        ikes.push(ike(&[encryption], &[prf], integrity, &[key_exchange]));
+                    }
                     esps.push(esp(&[encryption], integrity, &[key_exchange], &[true]));
                     esps.push(esp(&[encryption], integrity, &[], &[false]));
                 }
@@ -438,10 +517,12 @@ fn iana_numbers() {
     assert_eq!(Encryption::from_iana(20, None), None);
     assert_eq!(Encryption::from_iana(12, Some(512)), None);
     assert_eq!(Encryption::from_iana(28, Some(256)), None);
-    assert_eq!(Encryption::from_iana(3, None), None);
-    assert_eq!(Integrity::from_iana(2), None);
-    assert_eq!(Prf::from_iana(2), None);
-    assert_eq!(KeyExchange::from_iana(2), None);
+    assert_eq!(Encryption::from_iana(3, None), Some(TripleDesCbc));
+    assert_eq!(Encryption::from_iana(3, Some(192)), None);
+    assert_eq!(Encryption::from_iana(2, None), None);
+    assert_eq!(Integrity::from_iana(1), None);
+    assert_eq!(Prf::from_iana(1), None);
+    assert_eq!(KeyExchange::from_iana(22), None);
     assert_eq!(KeyExchange::from_iana(36), Some(MlKem768));
 }
 

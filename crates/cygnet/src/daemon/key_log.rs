@@ -74,7 +74,8 @@ impl KeyLogFiles {
         let key_len = sa.encryption.key.as_ref().len();
         let same =
             |e: &&Encryption| e.iana_id() == sa.encryption.transform && e.key_len() == key_len;
-        let Some(encryption) = Encryption::ALL.iter().find(same) else {
+        let known = Encryption::ALL.iter().find(same);
+        let Some(encryption) = known.and_then(|e| e.wireshark_esp_name()) else {
             return Ok(());
         };
         let integrity = sa
@@ -83,19 +84,28 @@ impl KeyLogFiles {
             .and_then(|k| Integrity::from_iana(k.transform));
         let family = if sa.id.dst.is_ipv4() { "IPv4" } else { "IPv6" };
         let row = format!(
-            "\"{family}\",\"{}\",\"{}\",\"{:#010x}\",\"{}\",\"0x{}\",\"{}\",\"{}\",\"{}\"\n",
+            "\"{family}\",\"{}\",\"{}\",\"{:#010x}\",\"{}\",\"{}\",\"{}\",\"{}\",\"{}\"\n",
             sa.src,
             sa.id.dst,
             sa.id.spi,
-            encryption.wireshark_esp_name(),
-            hex(sa.encryption.key.as_ref()),
+            encryption,
+            key_field(sa.encryption.key.as_ref()),
             integrity.map_or(Integrity::WIRESHARK_ESP_NONE, Integrity::wireshark_esp_name),
             sa.integrity
                 .as_ref()
-                .map_or_else(String::new, |k| format!("0x{}", hex(k.key.as_ref()))),
+                .map_or_else(String::new, |k| key_field(k.key.as_ref())),
             if sa.esn { "64-bit" } else { "32-bit" },
         );
         self.esp.write_all(row.as_bytes())
+    }
+}
+
+/// A key as the `esp_sa` table wants it.
+fn key_field(key: &[u8]) -> String {
+    if key.is_empty() {
+        String::new()
+    } else {
+        format!("0x{}", hex(key))
     }
 }
 

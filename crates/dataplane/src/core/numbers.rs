@@ -36,8 +36,12 @@ pub(super) struct KeyNumbers {
 }
 
 impl KeyNumbers {
+    /// Of the key that numbers must not repeat with: the cipher's, and where nothing is encrypted that of the ICV.
     fn fingerprint(&self, sa: &Sa) -> u64 {
-        let key = sa.encryption.key.as_bytes();
+        let key = match (sa.encryption.key.as_bytes(), &sa.integrity) {
+            ([], Some(integrity)) => integrity.key.as_bytes(),
+            (key, _) => key,
+        };
         self.hasher
             .hash_one((sa.direction as u8, sa.encryption.transform, key))
     }

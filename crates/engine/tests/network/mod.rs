@@ -95,6 +95,7 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             fragmentation: Fragmentation::Yes,
             fragment_size: 1280,
             mobike: false,
+            window: 1,
             nat_keepalive: true,
             lifetime: Duration::from_secs(8 * 3600),
             reauth: false,

@@ -4,18 +4,17 @@ use cygnet_wire::{ExchangeType, Notify, NotifyType, ProtocolId, Spi};
 
 use crate::child::ChildState;
 use crate::contents::Contents;
-use crate::context::{Context, Path};
+use crate::context::{Back, Context};
 use crate::errand::Current;
 use crate::established::Established;
-use crate::exchange::auth_lifetime;
-use crate::exchange::mobike;
+use crate::exchange::{auth_lifetime, mobike, set_window_size};
 use crate::info::Role;
 use crate::io::Event;
 use crate::reason::{ChildCloseReason, CloseReason};
 use crate::sa::{Core, State};
 
-/// The Message ID that follows that of the first request after IKE_AUTH.
-const AFTER_FIRST_INFORMATIONAL: u32 = 3;
+/// The Message ID of the first request after IKE_AUTH.
+const FIRST_INFORMATIONAL: u32 = 2;
 
 /// Complaints of one message that are reported: an event each must not be what a peer can flood us with.
 const MAX_REPORTED: usize = 4;
@@ -32,7 +31,7 @@ pub(crate) fn answer(
     core: &mut Core,
     cx: &mut Context<'_>,
     contents: &Contents<'_>,
-    back: Path,
+    back: Back,
 ) -> State {
     let exchange = ExchangeType::INFORMATIONAL;
     //= rfc7296#1.4.1
@@ -47,11 +46,12 @@ pub(crate) fn answer(
         established.respond(core, cx, exchange, back, |_| {});
         return established.close(core, cx, CloseReason::DeletedByPeer);
     }
-    if let Some(kind) = fatal(core, contents) {
+    if let Some(kind) = fatal(core, contents, back) {
         established.respond(core, cx, exchange, back, |_| {});
         return established.close(core, cx, CloseReason::PeerNotify(kind));
     }
     auth_lifetime::heed(core, cx, contents);
+    set_window_size::heed(core, contents);
     complaints(&mut established, core, cx, contents);
     let deleted = delete_children(&mut established, core, cx, contents);
     let said = mobike::on_request(&established, core, cx, contents, back);
@@ -67,8 +67,8 @@ pub(crate) fn answer(
 }
 
 /// The errors by which an initiator refuses the response to its IKE_AUTH (RFC 7296 §2.21.2).
-fn fatal(core: &Core, contents: &Contents<'_>) -> Option<NotifyType> {
-    if core.role != Role::Responder || core.incoming.next_id() != AFTER_FIRST_INFORMATIONAL {
+fn fatal(core: &Core, contents: &Contents<'_>, back: Back) -> Option<NotifyType> {
+    if core.role != Role::Responder || back.message_id != FIRST_INFORMATIONAL {
         return None;
     }
     [

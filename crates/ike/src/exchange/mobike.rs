@@ -13,7 +13,7 @@ use cygnet_wire::NotifyType;
 
 use crate::config::{Encapsulation, EndpointConfig};
 use crate::contents::Contents;
-use crate::context::{Context, Path};
+use crate::context::{Back, Context, Path};
 use crate::established::Established;
 use crate::info::{NatSituation, Role};
 use crate::io::Event;
@@ -76,6 +76,8 @@ pub(crate) struct Mobike {
     /// The hash of our address and port as the responder sees them.
     seen_as: Option<Vec<u8>>,
     nat_retries: u32,
+    /// The Message ID of the peer's last request about addresses.
+    newest: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -105,6 +107,7 @@ impl Mobike {
             request: None,
             seen_as: None,
             nat_retries: 0,
+            newest: None,
         }
     }
 
@@ -303,6 +306,11 @@ pub(crate) fn agree(core: &mut Core, cx: &Context<'_>, contents: &Contents<'_>) 
     }
 }
 
+/// Whether there is something to ask.
+pub(crate) fn wants(core: &Core) -> bool {
+    core.mobike.as_ref().is_some_and(|m| !m.wanted.is_empty())
+}
+
 /// What is to be asked now, if anything.
 pub(crate) fn next(core: &mut Core) -> Option<Ask> {
     let mobike = core.mobike.as_mut()?;
@@ -469,8 +477,12 @@ pub(crate) fn on_request(
     core: &mut Core,
     cx: &mut Context<'_>,
     contents: &Contents<'_>,
-    back: Path,
+    back: Back,
 ) -> Vec<Said> {
+    let Back {
+        path: back,
+        message_id,
+    } = back;
     let mut said = Vec::new();
     //= rfc4555#3.7
     //# The sender of an INFORMATIONAL request MAY
@@ -485,9 +497,24 @@ pub(crate) fn on_request(
     if core.mobike.is_none() {
         return said;
     }
-    let update =
+    let mut update =
         contents.has(NotifyType::UPDATE_SA_ADDRESSES) && role(core) == Some(Role::Responder);
-    let tells = tells(contents);
+    let mut tells = tells(contents);
+    if (update || tells)
+        && let Some(mobike) = &mut core.mobike
+    {
+        //= rfc4555#3.5
+        //# Determines whether it has already received a newer
+        //# UPDATE_SA_ADDRESSES request than this one (if the responder uses a
+        //# window size greater than one, it is possible that requests are
+        //# received out of order).  If it has, a normal response message
+        //# (described below) is sent, but no other action is taken.
+        if mobike.newest.is_some_and(|newest| message_id < newest) {
+            (update, tells) = (false, false);
+        } else {
+            mobike.newest = Some(message_id);
+        }
+    }
     if (update || tells) && met_unexpected_nat(contents, back) {
         //= rfc4555#3.9
         //# If an UNEXPECTED_NAT_DETECTED notification is sent, the exchange
@@ -570,7 +597,7 @@ fn go(core: &mut Core, cx: &mut Context<'_>, path: Path) {
     //# If there are outstanding IKEv2 requests (requests for which the
     //# initiator has not yet received a reply), continues retransmitting
     //# them using the addresses in the IKE_SA (the new addresses).
-    if let Some(pending) = core.outgoing.pending() {
+    for pending in core.outgoing.all_pending() {
         cx.transmit_message(path, &pending.message);
     }
 }
@@ -655,13 +682,13 @@ fn search(core: &mut Core, cx: &mut Context<'_>) {
         return;
     };
     mobike.searching = true;
-    match core.outgoing.pending().map(|p| p.message.clone()) {
-        Some(message) => {
-            for path in request_paths(core, cx) {
-                cx.transmit_message(path, &message);
-            }
+    if core.outgoing.is_idle() {
+        mobike.want(Ask::Probe);
+    }
+    for path in request_paths(core, cx) {
+        for pending in core.outgoing.all_pending() {
+            cx.transmit_message(path, &pending.message);
         }
-        None => mobike.want(Ask::Probe),
     }
 }
 

@@ -16,3 +16,4 @@ mod puzzles;
 mod rekey;
 mod sim;
 mod simulation;
+mod window;

@@ -173,6 +173,9 @@ fn world(seed: u64) -> Sim {
         peer.fragment_size = 256 + roll(300) as u16;
     }
     pair.west_config.reassembly_timeout = s(1 + roll(30));
+    for peer in [&mut pair.east, &mut pair.west] {
+        peer.window = [1, 1, 2, 8][roll(4) as usize];
+    }
     let mut sim = pair.sim(seed);
     if roll(3) == 0 {
         sim.nat = Some(Nat::new(EAST.parse().unwrap(), NAT.parse().unwrap()));

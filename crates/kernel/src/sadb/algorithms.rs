@@ -23,8 +23,10 @@ struct Encryption {
 const GCM: &str = "rfc4106(gcm(aes))";
 const CCM: &str = "rfc4309(ccm(aes))";
 
-/// In the order of the numbers. Ciphers that RFC 8247 and RFC 8221 forbid are not in it.
+/// In the order of the numbers. Ciphers that RFC 8247 and RFC 8221 forbid are not in it; those with implicit IV (RFC 8750)
+/// the kernel does not have.
 const ENCRYPTION: &[Encryption] = &[
+    cipher(3, "cbc(des3_ede)", &[24]),
     cipher(11, "ecb(cipher_null)", &[0]),
     cipher(12, "cbc(aes)", &[16, 24, 32]),
     cipher(13, "rfc3686(ctr(aes))", &[20, 28, 36]),
@@ -221,8 +223,8 @@ mod tests {
             "rfc4106(gcm(aes)) takes no key of 16 octets"
         );
         assert_eq!(
-            encryption_attribute(3, &[0; 24]).unwrap_err(),
-            AlgorithmError::UnknownEncryption(3)
+            encryption_attribute(2, &[0; 8]).unwrap_err(),
+            AlgorithmError::UnknownEncryption(2)
         );
         assert_eq!(
             integrity_attribute(1, &[0; 16]).unwrap_err().to_string(),

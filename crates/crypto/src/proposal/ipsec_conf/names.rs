@@ -21,22 +21,42 @@ struct CipherName {
     lengths: &'static [(u16, Known<Encryption>)],
 }
 
-const GCM_LENGTHS: &[(u16, Known<Encryption>)] = &[
-    (128, Is(&[Encryption::Aes128Gcm16])),
-    (192, Unsupported("AES-GCM with a 192-bit key")),
-    (256, Is(&[Encryption::Aes256Gcm16])),
-];
-const CBC_LENGTHS: &[(u16, Known<Encryption>)] = &[
-    (128, Is(&[Encryption::Aes128Cbc])),
-    (192, Is(&[Encryption::Aes192Cbc])),
-    (256, Is(&[Encryption::Aes256Cbc])),
-];
-/// A cipher without a choice of key length may still name its only one.
-const CHACHA_LENGTHS: &[(u16, Known<Encryption>)] = &[(256, Is(&[Encryption::Chacha20Poly1305]))];
-// Without a key length the longest and the shortest are meant, as libreswan does it.
-const GCM: Known<Encryption> = Is(&[Encryption::Aes256Gcm16, Encryption::Aes128Gcm16]);
-const CBC: Known<Encryption> = Is(&[Encryption::Aes256Cbc, Encryption::Aes128Cbc]);
+/// The key lengths of a cipher, and what its name without one means: the longest and the shortest, as in libreswan.
+macro_rules! sizes {
+    ($($lengths:ident, $both:ident: $short:ident, $middle:ident, $long:ident;)*) => {
+        $(
+            const $lengths: &[(u16, Known<Encryption>)] = &[
+                (128, Is(&[Encryption::$short])),
+                (192, Is(&[Encryption::$middle])),
+                (256, Is(&[Encryption::$long])),
+            ];
+            const $both: Known<Encryption> = Is(&[Encryption::$long, Encryption::$short]);
+        )*
+    };
+}
+
+sizes! {
+    GCM_16_LENGTHS, GCM_16: Aes128Gcm16, Aes192Gcm16, Aes256Gcm16;
+    GCM_12_LENGTHS, GCM_12: Aes128Gcm12, Aes192Gcm12, Aes256Gcm12;
+    GCM_8_LENGTHS, GCM_8: Aes128Gcm8, Aes192Gcm8, Aes256Gcm8;
+    CCM_16_LENGTHS, CCM_16: Aes128Ccm16, Aes192Ccm16, Aes256Ccm16;
+    CCM_12_LENGTHS, CCM_12: Aes128Ccm12, Aes192Ccm12, Aes256Ccm12;
+    CCM_8_LENGTHS, CCM_8: Aes128Ccm8, Aes192Ccm8, Aes256Ccm8;
+    CBC_LENGTHS, CBC: Aes128Cbc, Aes192Cbc, Aes256Cbc;
+    CTR_LENGTHS, CTR: Aes128Ctr, Aes192Ctr, Aes256Ctr;
+    GMAC_LENGTHS, GMAC: Aes128Gmac, Aes192Gmac, Aes256Gmac;
+    CAMELLIA_LENGTHS, CAMELLIA: Camellia128Cbc, Camellia192Cbc, Camellia256Cbc;
+    GCM_16_IIV_LENGTHS, GCM_16_IIV: Aes128Gcm16Iiv, Aes192Gcm16Iiv, Aes256Gcm16Iiv;
+    CCM_8_IIV_LENGTHS, CCM_8_IIV: Aes128Ccm8Iiv, Aes192Ccm8Iiv, Aes256Ccm8Iiv;
+}
+
+// A cipher without a choice of key length may still name its only one.
 const CHACHA: Known<Encryption> = Is(&[Encryption::Chacha20Poly1305]);
+const CHACHA_LENGTHS: &[(u16, Known<Encryption>)] = &[(256, CHACHA)];
+const CHACHA_IIV: Known<Encryption> = Is(&[Encryption::Chacha20Poly1305Iiv]);
+const CHACHA_IIV_LENGTHS: &[(u16, Known<Encryption>)] = &[(256, CHACHA_IIV)];
+const TRIPLE_DES: Known<Encryption> = Is(&[Encryption::TripleDesCbc]);
+const TRIPLE_DES_LENGTHS: &[(u16, Known<Encryption>)] = &[(192, TRIPLE_DES)];
 
 const fn cipher(
     name: &'static str,
@@ -55,51 +75,48 @@ const fn unsupported_cipher(name: &'static str, what: &'static str) -> CipherNam
 }
 
 const CIPHERS: &[CipherName] = &[
-    cipher("aes_gcm_16", GCM, GCM_LENGTHS),
-    cipher("aes_gcm", GCM, GCM_LENGTHS),
-    cipher("aes_gcm_c", GCM, GCM_LENGTHS),
-    cipher("aesgcm", GCM, GCM_LENGTHS),
+    cipher("aes_gcm_16", GCM_16, GCM_16_LENGTHS),
+    cipher("aes_gcm", GCM_16, GCM_16_LENGTHS),
+    cipher("aes_gcm_c", GCM_16, GCM_16_LENGTHS),
+    cipher("aesgcm", GCM_16, GCM_16_LENGTHS),
+    cipher("aes_gcm_12", GCM_12, GCM_12_LENGTHS),
+    cipher("aes_gcm_b", GCM_12, GCM_12_LENGTHS),
+    cipher("aes_gcm_8", GCM_8, GCM_8_LENGTHS),
+    cipher("aes_gcm_a", GCM_8, GCM_8_LENGTHS),
+    cipher("aes_gcm_16_iiv", GCM_16_IIV, GCM_16_IIV_LENGTHS),
+    cipher("aes_ccm", CCM_16, CCM_16_LENGTHS),
+    cipher("aes_ccm_16", CCM_16, CCM_16_LENGTHS),
+    cipher("aes_ccm_c", CCM_16, CCM_16_LENGTHS),
+    cipher("aes_ccm_12", CCM_12, CCM_12_LENGTHS),
+    cipher("aes_ccm_b", CCM_12, CCM_12_LENGTHS),
+    cipher("aes_ccm_8", CCM_8, CCM_8_LENGTHS),
+    cipher("aes_ccm_a", CCM_8, CCM_8_LENGTHS),
+    cipher("aes_ccm_8_iiv", CCM_8_IIV, CCM_8_IIV_LENGTHS),
     cipher("aes_cbc", CBC, CBC_LENGTHS),
     cipher("aes", CBC, CBC_LENGTHS),
+    cipher("aes_ctr", CTR, CTR_LENGTHS),
+    cipher("aesctr", CTR, CTR_LENGTHS),
+    cipher("null_auth_aes_gmac", GMAC, GMAC_LENGTHS),
+    cipher("aes_gmac", GMAC, GMAC_LENGTHS),
+    cipher("camellia", CAMELLIA, CAMELLIA_LENGTHS),
+    cipher("camellia_cbc", CAMELLIA, CAMELLIA_LENGTHS),
     cipher("chacha20_poly1305", CHACHA, CHACHA_LENGTHS),
     cipher("chacha20poly1305", CHACHA, CHACHA_LENGTHS),
-    unsupported_cipher(
-        "3des",
-        "triple DES is too weak (RFC 8221: SHOULD NOT, 64-bit block)",
-    ),
-    unsupported_cipher(
-        "3des_cbc",
-        "triple DES is too weak (RFC 8221: SHOULD NOT, 64-bit block)",
-    ),
+    cipher("chacha20_poly1305_iiv", CHACHA_IIV, CHACHA_IIV_LENGTHS),
+    cipher("3des", TRIPLE_DES, TRIPLE_DES_LENGTHS),
+    cipher("3des_cbc", TRIPLE_DES, TRIPLE_DES_LENGTHS),
+    cipher("null", Is(&[Encryption::Null]), &[]),
     unsupported_cipher("des", "DES is broken (RFC 8221: MUST NOT)"),
-    unsupported_cipher("aes_gcm_12", "AES-GCM with a 12-octet ICV"),
-    unsupported_cipher("aes_gcm_b", "AES-GCM with a 12-octet ICV"),
-    unsupported_cipher("aes_gcm_8", "AES-GCM with an 8-octet ICV"),
-    unsupported_cipher("aes_gcm_a", "AES-GCM with an 8-octet ICV"),
-    unsupported_cipher("aes_ctr", "AES-CTR"),
-    unsupported_cipher("aesctr", "AES-CTR"),
-    unsupported_cipher("aes_ccm", "AES-CCM"),
-    unsupported_cipher("aes_ccm_8", "AES-CCM"),
-    unsupported_cipher("aes_ccm_12", "AES-CCM"),
-    unsupported_cipher("aes_ccm_16", "AES-CCM"),
-    unsupported_cipher("aes_ccm_a", "AES-CCM"),
-    unsupported_cipher("aes_ccm_b", "AES-CCM"),
-    unsupported_cipher("aes_ccm_c", "AES-CCM"),
-    unsupported_cipher("camellia", "Camellia"),
-    unsupported_cipher("camellia_cbc", "Camellia"),
-    unsupported_cipher("camellia_ctr", "Camellia"),
+    unsupported_cipher("camellia_ctr", "Camellia in counter mode"),
     unsupported_cipher("cast", "CAST-128"),
     unsupported_cipher("cast_cbc", "CAST-128"),
-    unsupported_cipher("blowfish", "Blowfish"),
-    unsupported_cipher("idea", "IDEA"),
+    unsupported_cipher("blowfish", "Blowfish (RFC 8221: MUST NOT)"),
+    unsupported_cipher("idea", "IDEA (RFC 8221: MUST NOT)"),
     unsupported_cipher("mars", "MARS"),
     unsupported_cipher("serpent", "Serpent"),
     unsupported_cipher("serpent_cbc", "Serpent"),
     unsupported_cipher("twofish", "Twofish"),
     unsupported_cipher("twofish_cbc", "Twofish"),
-    unsupported_cipher("null", "encryption by nothing"),
-    unsupported_cipher("null_auth_aes_gmac", "AES-GMAC"),
-    unsupported_cipher("aes_gmac", "AES-GMAC"),
 ];
 
 /// Names of hashes, each as PRF and as integrity algorithm. The wrong kind is `None`.
@@ -109,7 +126,7 @@ pub(super) struct HashName {
     pub(super) integrity: Option<Known<Integrity>>,
 }
 
-const fn sha2(
+const fn both(
     name: &'static str,
     prf: &'static [Prf],
     integrity: &'static [Integrity],
@@ -143,20 +160,25 @@ const P512: &[Prf] = &[Prf::HmacSha512];
 const I256: &[Integrity] = &[Integrity::HmacSha256_128];
 const I384: &[Integrity] = &[Integrity::HmacSha384_192];
 const I512: &[Integrity] = &[Integrity::HmacSha512_256];
-const SHA1: &str = "HMAC-SHA-1";
+const P1: &[Prf] = &[Prf::HmacSha1];
+const I1: &[Integrity] = &[Integrity::HmacSha1_96];
+const PXCBC: &[Prf] = &[Prf::AesXcbc];
+const IXCBC: &[Integrity] = &[Integrity::AesXcbc96];
+const PCMAC: &[Prf] = &[Prf::AesCmac];
+const ICMAC: &[Integrity] = &[Integrity::AesCmac96];
 const MD5: &str = "HMAC-MD5 is broken (RFC 8221, RFC 8247: MUST NOT)";
 
 pub(super) const HASHES: &[HashName] = &[
-    sha2("sha2_256", P256, I256),
-    sha2("sha2_384", P384, I384),
-    sha2("sha2_512", P512, I512),
-    sha2("sha2", P256, I256),
-    sha2("sha256", P256, I256),
-    sha2("sha384", P384, I384),
-    sha2("sha512", P512, I512),
-    sha2("hmac_sha2_256", P256, I256),
-    sha2("hmac_sha2_384", P384, I384),
-    sha2("hmac_sha2_512", P512, I512),
+    both("sha2_256", P256, I256),
+    both("sha2_384", P384, I384),
+    both("sha2_512", P512, I512),
+    both("sha2", P256, I256),
+    both("sha256", P256, I256),
+    both("sha384", P384, I384),
+    both("sha512", P512, I512),
+    both("hmac_sha2_256", P256, I256),
+    both("hmac_sha2_384", P384, I384),
+    both("hmac_sha2_512", P512, I512),
     truncated("sha2_256_128", I256),
     truncated("sha2_384_192", I384),
     truncated("sha2_512_256", I512),
@@ -173,29 +195,30 @@ pub(super) const HASHES: &[HashName] = &[
         prf: None,
         integrity: Some(Nothing),
     },
-    unsupported_hash("sha", SHA1),
-    unsupported_hash("sha1", SHA1),
-    unsupported_hash("sha1_96", SHA1),
-    unsupported_hash("hmac_sha1", SHA1),
-    unsupported_hash("hmac_sha1_96", SHA1),
+    both("sha1", P1, I1),
+    both("sha", P1, I1),
+    both("hmac_sha1", P1, I1),
+    truncated("sha1_96", I1),
+    truncated("hmac_sha1_96", I1),
+    both("aes_xcbc", PXCBC, IXCBC),
+    both("aes128_xcbc", PXCBC, IXCBC),
+    truncated("aes_xcbc_96", IXCBC),
+    both("aes_cmac", PCMAC, ICMAC),
+    both("aes128_cmac", PCMAC, ICMAC),
+    truncated("aes_cmac_96", ICMAC),
     unsupported_hash("md5", MD5),
     unsupported_hash("md5_96", MD5),
     unsupported_hash("hmac_md5", MD5),
     unsupported_hash("hmac_md5_96", MD5),
-    unsupported_hash("aes_xcbc", "AES-XCBC"),
-    unsupported_hash("aes_xcbc_96", "AES-XCBC"),
-    unsupported_hash("aes128_xcbc", "AES-XCBC"),
-    unsupported_hash("aes_cmac", "AES-CMAC"),
-    unsupported_hash("aes_cmac_96", "AES-CMAC"),
     unsupported_hash(
         "hmac_sha2_256_truncbug",
         "HMAC-SHA-256 truncated to 96 bits",
     ),
 ];
 
-const WEAK: &str = "MODP group of less than 2048 bits is too weak (RFC 8247)";
-const BIG: &str = "MODP group of more than 4096 bits";
-const SUBGROUP: &str = "MODP group with a small subgroup (RFC 8247: SHOULD NOT)";
+const WEAK: &str = "768-bit MODP group is broken (RFC 8247: MUST NOT)";
+const SUBGROUP_22: &str = "MODP group of 1024 bits with a small subgroup (RFC 8247: MUST NOT)";
+const SUBGROUP: &str = "MODP group with a small subgroup and unknown seeds (RFC 8247: SHOULD NOT)";
 
 pub(super) const KEY_EXCHANGES: &[(&str, Known<KeyExchange>)] = &[
     ("dh14", Is(&[KeyExchange::Modp2048])),
@@ -220,16 +243,16 @@ pub(super) const KEY_EXCHANGES: &[(&str, Known<KeyExchange>)] = &[
     ("null", Nothing),
     ("dh0", Nothing),
     ("dh1", Unsupported(WEAK)),
-    ("dh2", Unsupported(WEAK)),
-    ("dh5", Unsupported(WEAK)),
+    ("dh2", Is(&[KeyExchange::Modp1024])),
+    ("dh5", Is(&[KeyExchange::Modp1536])),
     ("modp768", Unsupported(WEAK)),
-    ("modp1024", Unsupported(WEAK)),
-    ("modp1536", Unsupported(WEAK)),
-    ("dh17", Unsupported(BIG)),
-    ("dh18", Unsupported(BIG)),
-    ("modp6144", Unsupported(BIG)),
-    ("modp8192", Unsupported(BIG)),
-    ("dh22", Unsupported(SUBGROUP)),
+    ("modp1024", Is(&[KeyExchange::Modp1024])),
+    ("modp1536", Is(&[KeyExchange::Modp1536])),
+    ("dh17", Is(&[KeyExchange::Modp6144])),
+    ("dh18", Is(&[KeyExchange::Modp8192])),
+    ("modp6144", Is(&[KeyExchange::Modp6144])),
+    ("modp8192", Is(&[KeyExchange::Modp8192])),
+    ("dh22", Unsupported(SUBGROUP_22)),
     ("dh23", Unsupported(SUBGROUP)),
     ("dh24", Unsupported(SUBGROUP)),
     ("dh32", Unsupported("Curve448")),

@@ -2,6 +2,36 @@
 
 use super::*;
 
+/// With ESN, in UDP.
+fn suite(transform: u16, key_len: usize, integrity: Option<(u16, usize)>) -> Suite {
+    Suite {
+        encryption: (transform, key_len),
+        integrity,
+        esn: true,
+        udp: true,
+        ..GCM
+    }
+}
+
+/// Without encryption there is no cipher key to tell SAs apart: each still has its own numbers.
+#[test]
+fn sas_without_encryption_have_their_own_numbers() {
+    let null = suite(11, 0, Some((12, 32)));
+    let mut pair = Pair::keyed(false, &null);
+    let packet = pair.small();
+    let sent = pair.a_sends(&[&packet, &packet]);
+    assert_eq!(pair.b_receives(sent).len(), 2);
+    // A new SA with another key, at first beside the old one.
+    let next = sa(pair.a.outer, pair.b.outer, 0x7e57, &null);
+    pair.at_a(install(outbound(&next))).unwrap();
+    let old = pair.there(&null).id;
+    pair.at_a(Command::RemoveSa(old)).unwrap();
+    pair.at_b(Command::RemoveSa(old)).unwrap();
+    pair.at_b(install(next)).unwrap();
+    let sent = pair.a_sends(&[&packet]);
+    assert_eq!(pair.b_receives(sent).len(), 1, "{:?}", pair.b.drops());
+}
+
 #[test]
 fn every_suite_carries_both_families_over_both_families() {
     let suites = [
@@ -28,6 +58,14 @@ fn every_suite_carries_both_families_over_both_families() {
             esn: true,
             ..GCM
         },
+        // CCM with 12 octets of ICV, GMAC, GCM with implicit IV; AES-CTR, Camellia, triple DES, NULL.
+        suite(15, 27, None),
+        suite(21, 28, None),
+        suite(30, 20, None),
+        suite(13, 28, Some((8, 16))),
+        suite(23, 24, Some((5, 16))),
+        suite(3, 24, Some((2, 20))),
+        suite(11, 0, Some((12, 32))),
     ];
     for suite in &suites {
         for v6 in [false, true] {

@@ -10,7 +10,7 @@ use super::{Crossing, child_failed};
 use crate::child::{ChildSa, ChildState, Chosen, Fresh, KeySource, Refused};
 use crate::config::ChildConfig;
 use crate::contents::Contents;
-use crate::context::{Context, Path, Undo};
+use crate::context::{Back, Context, Undo};
 use crate::errand::Current;
 use crate::established::Established;
 use crate::exchange::ike_auth;
@@ -26,7 +26,7 @@ pub(crate) struct Answering {
     chosen: Chosen,
     /// The child SA that the peer replaces.
     replaces: Option<ChildSaId>,
-    back: Path,
+    back: Back,
     ni: Vec<u8>,
     nr: [u8; NONCE_LEN],
     key_exchange: Option<OurHalf>,
@@ -121,13 +121,14 @@ pub(super) fn consider<'a>(
     cx: &mut Context<'_>,
     contents: &Contents<'a>,
     ni: &[u8],
-    back: Path,
+    back: Back,
 ) -> Result<(), Rejection<'a>> {
     //= rfc7296#2.25.2
     //# If a peer receives a request to create or rekey a Child SA when it is
     //# currently rekeying the IKE SA, it SHOULD reply with
     //# TEMPORARY_FAILURE.
-    if matches!(established.current, Some(Current::Ike(_))) {
+    // And only one at a time is worked on, however many the window lets in.
+    if matches!(established.current, Some(Current::Ike(_))) || established.answering.is_some() {
         return Err(NotifyType::TEMPORARY_FAILURE.into());
     }
     let replaces = replaced(established, contents)?;

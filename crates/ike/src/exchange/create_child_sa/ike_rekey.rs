@@ -8,7 +8,7 @@ use cygnet_wire::{ExchangeType, IkeSpi, KeId, Notify, NotifyType, Proposal};
 use super::{Crossing, other_method, refuse};
 use crate::channel::Channel;
 use crate::contents::Contents;
-use crate::context::{Context, Heir, Path};
+use crate::context::{Back, Context, Heir};
 use crate::deleting::Deleting;
 use crate::errand::{Current, Patience, Plan, What};
 use crate::established::{Established, OVERDUE, Standing};
@@ -412,7 +412,7 @@ pub(super) fn answer(
     contents: &Contents<'_>,
     theirs: &[Proposal],
     ni: &[u8],
-    back: Path,
+    back: Back,
 ) -> State {
     let exchange = ExchangeType::CREATE_CHILD_SA;
     //= rfc7296#2.25.1
@@ -421,10 +421,10 @@ pub(super) fn answer(
     //# reply with TEMPORARY_FAILURE.
     let busy = match &established.current {
         Some(Current::Ike(rekeying)) => rekeying.crossing.is_some(),
-        Some(current) => current.is_about_children(),
+        Some(_) => true,
         None => false,
     };
-    if busy {
+    if busy || established.is_deleting_children() || established.answering.is_some() {
         let notify = Notify::new(NotifyType::TEMPORARY_FAILURE, &[]);
         return refuse(established, core, cx, back, &notify);
     }

@@ -27,7 +27,7 @@ use super::ike_auth;
 use crate::child::ChildState;
 use crate::config::ChildConfig;
 use crate::contents::Contents;
-use crate::context::{Context, Heir, Path};
+use crate::context::{Back, Context, Heir};
 use crate::errand::{Current, Plan, What};
 use crate::established::{Established, Standing};
 use crate::io::{ChildSaId, Event};
@@ -78,7 +78,7 @@ pub(crate) fn answer(
     core: &mut Core,
     cx: &mut Context<'_>,
     contents: &Contents<'_>,
-    back: Path,
+    back: Back,
 ) -> State {
     if established.standing != Standing::Reigning {
         return refuse(
@@ -123,7 +123,7 @@ fn refuse(
     mut established: Box<Established>,
     core: &mut Core,
     cx: &mut Context<'_>,
-    back: Path,
+    back: Back,
     notify: &Notify<'_>,
 ) -> State {
     established.respond(core, cx, ExchangeType::CREATE_CHILD_SA, back, |payloads| {
@@ -146,7 +146,7 @@ pub(crate) fn abandon(established: &mut Established, core: &Core, cx: &mut Conte
         Some(Current::SpiWanted(wanted)) => wanted.abandon(core, cx),
         Some(Current::Child(creating)) => creating.abandon(core, cx),
         Some(Current::Ike(rekeying)) => rekeying.abandon(cx),
-        Some(Current::Informational(_)) | None => {}
+        None => {}
     }
     if let Some(answering) = established.answering.take() {
         answering.abandon(core, cx);

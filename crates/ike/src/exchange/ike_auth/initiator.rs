@@ -16,7 +16,7 @@ use crate::context::{Context, InitialContact, Undo};
 use crate::deleting::Deleting;
 use crate::established::Established;
 use crate::exchange::ike_sa_init::Handshake;
-use crate::exchange::{auth_lifetime, mobike};
+use crate::exchange::{auth_lifetime, mobike, set_window_size};
 use crate::identity::Identity;
 use crate::info::Role;
 use crate::io::{Answer, Refusal, RefusalKind, RequestId};
@@ -204,6 +204,7 @@ fn send(
             payloads.id_r(IdType(expected.id_type()), &expected.data());
         }
         payloads.auth(AuthMethodId::SHARED_KEY, &auth);
+        set_window_size::announce(config.window, payloads);
         if let Some(offer) = &offer {
             offer.write(Fresh::default(), payloads);
         }
@@ -262,6 +263,8 @@ impl AuthSent {
         core.authenticated(cx, &mut self.handshake, remote.clone());
         auth_lifetime::heed(core, cx, &contents);
         mobike::agree(core, cx, &contents);
+        set_window_size::heed(core, &contents);
+        set_window_size::begin(core);
         if is_heeded(&core.config, &contents) {
             let (by, begun, local) = (core.id, core.created, core.config.local_id.clone());
             cx.shared.initial_contacts.push(InitialContact {

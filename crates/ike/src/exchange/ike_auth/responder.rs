@@ -13,10 +13,10 @@ use super::{child_failed, is_heeded};
 use crate::child::{ChildSa, ChildState, Chosen, Fresh, KeySource, Refused};
 use crate::config::{PeerConfig, Uniqueness};
 use crate::contents::{Contents, Unreadable};
-use crate::context::{Context, InitialContact, Path, Undo};
+use crate::context::{Back, Context, InitialContact, Undo};
 use crate::established::{Established, close_ike};
 use crate::exchange::ike_sa_init::Handshake;
-use crate::exchange::{auth_lifetime, mobike};
+use crate::exchange::{auth_lifetime, mobike, set_window_size};
 use crate::identity::Identity;
 use crate::info::Role;
 use crate::io::{Answer, ChildSaId, Event, Refusal, RefusalKind, RequestId};
@@ -58,7 +58,7 @@ enum Phase {
 /// Our part of the authentication, and where it goes.
 #[derive(Debug)]
 struct Reply {
-    back: Path,
+    back: Back,
     id: Identity,
     auth: Vec<u8>,
 }
@@ -122,7 +122,7 @@ impl AuthAwaited {
         core: &mut Core,
         cx: &mut Context<'_>,
         chain: PayloadChain<'_>,
-        back: Path,
+        back: Back,
     ) -> State {
         let contents = match Contents::read(chain) {
             Ok(contents) => contents,
@@ -169,7 +169,7 @@ impl AuthAwaited {
             psk,
             configs,
         } = authenticated;
-        if mobike::met_unexpected_nat(&contents, back) {
+        if mobike::met_unexpected_nat(&contents, back.path) {
             let kind = NotifyType::UNEXPECTED_NAT_DETECTED;
             return self.refuse(core, cx, back, kind, &[], FailureReason::UnexpectedNat);
         }
@@ -187,6 +187,7 @@ impl AuthAwaited {
         core.local_id = Some(id.clone());
         mobike::agree(core, cx, &contents);
         core.authenticated(cx, &mut self.handshake, remote.clone());
+        set_window_size::heed(core, &contents);
         if is_heeded(&core.config, &contents) {
             let (by, begun, local) = (core.id, core.created, id.clone());
             cx.shared.initial_contacts.push(InitialContact {
@@ -314,7 +315,7 @@ impl AuthAwaited {
         mut self: Box<Self>,
         core: &mut Core,
         cx: &mut Context<'_>,
-        back: Path,
+        back: Back,
         kind: NotifyType,
         data: &[u8],
         reason: FailureReason,
@@ -533,6 +534,7 @@ fn finish(
     part: ChildPart<'_>,
     child: Option<ChildSa>,
 ) -> State {
+    let window = core.config.window;
     let lifetime = core.config.auth_lifetime.map(auth_lifetime::data);
     let introduction = mobike::introduction(core, cx);
     let channel = &mut handshake.channel;
@@ -548,6 +550,7 @@ fn finish(
             if let Some(lifetime) = lifetime {
                 payloads.notify(&Notify::new(NotifyType::AUTH_LIFETIME, &lifetime));
             }
+            set_window_size::announce(window, payloads);
             match part {
                 ChildPart::Nothing => {}
                 ChildPart::Made(chosen, spi) => chosen.write(spi, Fresh::default(), payloads),
@@ -560,6 +563,7 @@ fn finish(
             }
         },
     );
+    set_window_size::begin(core);
     let mut established = Established::new(handshake.channel);
     if let Some(child) = child {
         let (ike, id) = (core.id, child.id);

@@ -6,7 +6,7 @@ use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType};
 use super::int_auth;
 use crate::channel::{Plaintext, SealError};
 use crate::contents::{Contents, Unreadable};
-use crate::context::{Context, Path};
+use crate::context::{Back, Context};
 use crate::exchange::ike_auth::AuthAwaited;
 use crate::fragment::Assembled;
 use crate::reason::{FailureReason, Party};
@@ -46,7 +46,7 @@ impl AuthAwaited {
         core: &mut Core,
         cx: &mut Context<'_>,
         opened: &Assembled,
-        back: Path,
+        back: Back,
     ) -> State {
         let exchange = ExchangeType::IKE_INTERMEDIATE;
         let exchanged = match self.exchange(cx, opened) {
@@ -70,7 +70,7 @@ impl AuthAwaited {
             }
         })
         .and_then(|plain| {
-            let response = int_auth::ours(&core.response_header(exchange), &plain)?;
+            let response = int_auth::ours(&core.response_header(exchange, back), &plain)?;
             Ok((response, plain))
         })
         .map_err(SealError::from)

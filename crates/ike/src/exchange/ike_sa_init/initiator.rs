@@ -175,7 +175,7 @@ impl InitSent {
     //# unchanged.
     fn request(&self, core: &Core, cx: &Context<'_>) -> Result<Vec<u8>, WriteError> {
         let mut bytes = Vec::new();
-        let header = core.request_header(ExchangeType::IKE_SA_INIT);
+        let header = core.init_header();
         write_message(&mut bytes, &header, |payloads: &mut PayloadWriter<'_>| {
             if let Some(cookie) = &self.cookie {
                 payloads.notify(&Notify::new(NotifyType::COOKIE, cookie));
@@ -479,7 +479,7 @@ impl InitSent {
         }
         let request = core
             .outgoing
-            .pending()
+            .pending(0)
             .map(|p| p.message.first().to_vec())
             .unwrap_or_default();
         let secret = match self.key.agree(ke.data) {
@@ -491,7 +491,7 @@ impl InitSent {
         if let Some(solving) = &self.solving {
             solving.abandon(cx);
         }
-        core.outgoing.answered();
+        core.outgoing.answered(0);
         let handshake = Handshake::new(Finished {
             role: Role::Initiator,
             suite,

@@ -282,8 +282,8 @@ impl<'a> InitRequest<'a> {
             return Verdict::Dropped(DropReason::BadInit);
         };
         let mut incoming = Incoming::default();
-        incoming.accept(sha256(&[self.message.as_bytes()]));
-        incoming.respond(response.clone().into());
+        incoming.accept(0, sha256(&[self.message.as_bytes()]));
+        incoming.respond(0, response.clone().into());
         let core = Core {
             id,
             role: Role::Responder,
