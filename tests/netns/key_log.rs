@@ -42,7 +42,8 @@ fn wireshark_decrypts_ike_and_esp() {
             .set("esp", esp)
             .set("encapsulation", encapsulation)
             .set("fragmentation", fragmentation)
-            .set("fragment-size", "256");
+            .set("fragment-size", "256")
+            .set("ike-window", "4");
         let site = Site::new();
         let west = Daemon::new(&site.west, &conf);
         let keys = west.dir().join("keys");
@@ -83,6 +84,14 @@ fn wireshark_decrypts_ike_and_esp() {
         );
         let messages = if fragmentation == "no" { 0 } else { 2 };
         assert_eq!(fragments.lines().count(), messages, "{fragments:?}");
+        // Both ends have said how many requests they keep state for.
+        let windows = tshark(
+            &keys,
+            &file,
+            "isakmp.exchangetype == 35 && isakmp.notify.msgtype == 16385",
+            &["isakmp.notify.data"],
+        );
+        assert_eq!(windows.matches("00000004").count(), 2, "{ike}: {windows:?}");
         // All echoes and answers, both families.
         let echoes = tshark(
             &keys,

@@ -155,6 +155,21 @@ impl Forge {
         }
     }
 
+    /// What a message of this end says, under another Message ID.
+    pub fn again(&mut self, datagram: &Datagram, id: u32) -> Datagram {
+        let (first, plain) = open(&self.protection, datagram);
+        let exchange = Message::parse(&datagram.bytes).unwrap().header().exchange;
+        let made = self.message(exchange, false, id, |w| {
+            for payload in PayloadChain::new(first, &plain).payloads() {
+                w.any(&payload.unwrap());
+            }
+        });
+        Datagram {
+            bytes: made.bytes,
+            ..datagram.clone()
+        }
+    }
+
     /// The payloads of a message from the other end, in one line.
     pub fn read(&self, datagram: &Datagram) -> String {
         let (first, plain) = open(&self.theirs, datagram);

@@ -120,7 +120,7 @@ fn as_many_requests_are_under_way_as_the_peer_allows() {
 
 #[test]
 fn a_slow_peer_does_not_hold_up_what_does_not_depend_on_it() {
-    let (mut sim, ..) = established_with(1, 2, 2);
+    let (mut sim, ..) = established_with(1, 3, 2);
     let (first, second) = {
         let mut all = sim.nodes[0].endpoint.child_sas().map(|c| c.id);
         (all.next().unwrap(), all.next().unwrap())
@@ -142,6 +142,93 @@ fn a_slow_peer_does_not_hold_up_what_does_not_depend_on_it() {
     sim.manual = false;
     sim.run_for(s(5));
     sim.assert_agreement(0, 1);
+}
+
+/// The two child SAs of east.
+fn two(sim: &Sim) -> (ChildSaId, ChildSaId) {
+    let mut all = sim.nodes[0].endpoint.child_sas().map(|c| c.id);
+    (all.next().unwrap(), all.next().unwrap())
+}
+
+#[test]
+fn an_spi_that_is_waited_for_takes_its_place_in_the_window() {
+    for (window, sent) in [(1, 0), (2, 1)] {
+        let (mut sim, ..) = established_with(1, window, 2);
+        let (first, second) = two(&sim);
+        sim.nodes[0].plane.hold = true;
+        sim.act(0, |endpoint, now| endpoint.rekey_child(now, first));
+        sim.act(0, |endpoint, now| endpoint.delete_child(now, second));
+        assert_eq!(sim.outbox.len(), sent);
+        sim.release(0);
+        sim.run_for(Duration::ZERO);
+        assert_eq!(sim.outbox.len(), sent + 1);
+        sim.manual = false;
+        for datagram in sim.sent() {
+            sim.deliver(datagram);
+        }
+        sim.run_for(s(5));
+        sim.assert_agreement(0, 1);
+        assert_eq!(sim.nodes[1].plane.installed.len(), 1);
+    }
+}
+
+#[test]
+fn the_end_of_an_ike_sa_and_its_renewal_go_alone() {
+    type Act = fn(&mut Endpoint, std::time::Instant, IkeSaId);
+    let acts: [Act; 2] = [rekey, delete];
+    for act in acts {
+        let (mut sim, ..) = established_with(1, 8, 2);
+        let (first, second) = two(&sim);
+        let ike = sim.nodes[0].endpoint.ike_sas().next().unwrap().id;
+        sim.act(0, |endpoint, now| endpoint.delete_child(now, first));
+        let request = sim.sent();
+        assert_eq!(request.len(), 1);
+        // They wait for what is under way, and the rest for them.
+        sim.act(0, |endpoint, now| act(endpoint, now, ike));
+        sim.act(0, |endpoint, now| endpoint.delete_child(now, second));
+        assert_eq!(sim.outbox.len(), 0);
+        sim.deliver(request[0].clone());
+        sim.exchange();
+        assert_eq!(sim.outbox.len(), 1);
+        sim.manual = false;
+        for datagram in sim.sent() {
+            sim.deliver(datagram);
+        }
+        sim.run_for(s(100));
+        assert_eq!(sim.nodes[1].plane.installed.len(), 0);
+        sim.assert_agreement(0, 1);
+    }
+}
+
+fn rekey(endpoint: &mut Endpoint, now: std::time::Instant, ike: IkeSaId) {
+    endpoint.rekey_ike(now, ike);
+}
+
+fn delete(endpoint: &mut Endpoint, now: std::time::Instant, ike: IkeSaId) {
+    endpoint.delete_ike(now, ike);
+}
+
+#[test]
+fn of_a_peers_create_child_sas_one_is_worked_on_at_a_time() {
+    let (mut sim, mut east, _) = established_with(1, 4, 2);
+    let (first, _) = two(&sim);
+    sim.act(0, |endpoint, now| endpoint.rekey_child(now, first));
+    sim.run_for(Duration::ZERO);
+    let request = sim.sent().remove(0);
+    let id = next_id(&sim);
+    let again = east.again(&request, id + 1);
+    sim.nodes[1].plane.hold = true;
+    sim.deliver(request);
+    assert_eq!(sim.sent().len(), 0);
+    sim.deliver(again);
+    let sent = sim.sent();
+    assert_eq!(
+        east.read(&sent[0]),
+        format!("CREATE_CHILD_SA response {} N(TEMPORARY_FAILURE)", id + 1)
+    );
+    sim.release(1);
+    sim.run_for(Duration::ZERO);
+    assert_eq!(ids(&sim.outbox), [id]);
 }
 
 //= rfc7296#2.3
