@@ -12,7 +12,7 @@ use libtest_mimic::Failed;
 use crate::Initiator;
 
 /// A test by its name.
-type Trial = (String, Box<dyn FnOnce() -> Result<(), Failed> + Send>);
+pub type Trial = (String, Box<dyn FnOnce() -> Result<(), Failed> + Send>);
 
 /// What a test sets up, and what must have been on the wire.
 #[derive(Clone, Copy, Debug)]

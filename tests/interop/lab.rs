@@ -1,18 +1,14 @@
 //! A pair of daemons, Cygnet on west and strongSwan on east, used by one test after the other.
 
-use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use cygnet_tests::{
-    Capture, Conf, Daemon, Family, Kind, Netns, Packet, Site, Swan, SwanChild, within,
+    Capture, Conf, Daemon, Family, Kind, Packet, Site, Swan, SwanChild, Until, echo_all, within,
 };
 
 use crate::{Case, Initiator};
-
-/// How long one datagram may take.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Packets each way, half of them IPv4, half IPv6.
 const PACKETS: u64 = 1000;
@@ -94,7 +90,12 @@ impl Lab {
         negotiated(case, &established)?;
 
         for family in Family::ALL {
-            self.echo(family)?;
+            // Each sent back: exactly half of the packets each way.
+            let count = Until::Count(PACKETS / 2);
+            echo_all(&self.site, family, count).map_err(|e| {
+                let status = self.cygnet.status();
+                format!("{e}\n{status:#}")
+            })?;
         }
         self.compare()?;
         self.look_at_the_wire()?;
@@ -108,51 +109,6 @@ impl Lab {
         // The goodbye belongs to this test.
         self.capture.new_packets();
         Ok(())
-    }
-
-    /// Datagrams of many sizes from end to end, each sent back: exactly half of the packets
-    /// each way. No more of them are under way than the queues hold, so that none may be lost.
-    fn echo(&self, family: Family) -> Result<(), String> {
-        const UNDER_WAY: u64 = 16;
-        let socket = |netns: &Netns, address: IpAddr| {
-            let socket = netns.within(move || UdpSocket::bind((address, 0)).expect("to bind"));
-            socket
-                .set_read_timeout(Some(PATIENCE))
-                .expect("a time limit");
-            socket
-        };
-        let client = socket(&self.site.west, Site::west_inner(family));
-        let server = socket(&self.site.east, Site::east_inner(family));
-        let to = server.local_addr().map_err(|e| e.to_string())?;
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut buffer = [0; 2048];
-                for _ in 0..PACKETS / 2 {
-                    let Ok((len, from)) = server.recv_from(&mut buffer) else {
-                        return;
-                    };
-                    let _ = server.send_to(&buffer[..len], from);
-                }
-            });
-            let mut sent = 0;
-            let mut buffer = [0; 2048];
-            for received in 0..PACKETS / 2 {
-                while sent < PACKETS / 2 && sent < received + UNDER_WAY {
-                    let size = 8 + usize::try_from(sent * 37 % 1200).unwrap_or_default();
-                    let mut datagram = vec![0x5a; size];
-                    datagram[..8].copy_from_slice(&sent.to_be_bytes());
-                    client
-                        .send_to(&datagram, to)
-                        .map_err(|e| format!("datagram {sent}: {e}"))?;
-                    sent += 1;
-                }
-                client.recv_from(&mut buffer).map_err(|e| {
-                    let status = self.cygnet.status();
-                    format!("{family:?}: {received} of {sent} datagrams came back: {e}\n{status:#}")
-                })?;
-            }
-            Ok(())
-        })
     }
 
     /// Both ends' counters, both directions: packets and octets.

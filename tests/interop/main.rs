@@ -9,11 +9,13 @@
 //! between them. Tests share a few pairs of daemons, which only get another
 //! configuration.
 //!
-//! `fragmentation::…`: IKE messages in pieces (RFC 7383), with pairs of their own.
+//! `fragmentation::…`: IKE messages in pieces (RFC 7383), with pairs of their own. `rekey::…`: SAs renewed
+//! under traffic.
 
 mod algorithms;
 mod fragmentation;
 mod lab;
+mod rekey;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -80,7 +82,7 @@ fn main() -> ExitCode {
             }
         }
     }
-    for (title, run) in fragmentation::trials() {
+    for (title, run) in fragmentation::trials().into_iter().chain(rekey::trials()) {
         trials.push(Trial::test(title, run).with_ignored_flag(!able));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -5,6 +5,7 @@ mod fence;
 mod flood;
 mod key_log;
 mod lifecycle;
+mod rekey;
 mod support;
 mod traffic;
 mod trap;

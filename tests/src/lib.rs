@@ -16,6 +16,7 @@ mod packet;
 mod process;
 mod require;
 mod site;
+mod stream;
 mod swan;
 
 pub use capture::{Capture, Kind, Packet};
@@ -26,4 +27,5 @@ pub use packet::{raw_socket, udp_packet};
 pub use process::{Outcome, Process, run, try_run, within};
 pub use require::{Need, ready};
 pub use site::{Family, Site};
+pub use stream::{Echoes, Until, echo, echo_all};
 pub use swan::{Swan, SwanChild};

@@ -315,11 +315,12 @@ fn read(values: &mut Values<'_, '_>) -> Parts {
             ],
         )
     });
+    let ike = ike_options(values);
     Parts {
         left,
         right,
-        ike: ike_options(values),
-        child: child_options(values, plane),
+        child: child_options(values, plane, &ike),
+        ike,
         kind,
         start: values.get("auto", StartAction::Ignore, start),
         plane,

@@ -55,6 +55,18 @@ pub(crate) enum Command {
         /// The connection's name.
         connection: String,
     },
+    /// Renew a connection's SAs now.
+    ///
+    /// Exit status: 0 the renewal has begun, 1 there is nothing to renew, 3 no such connection, 4 no
+    /// daemon.
+    Rekey {
+        /// The connection's name.
+        connection: String,
+        /// Renew the IKE SA instead of the child SAs: rekey it, or with `reauth=yes` authenticate
+        /// anew.
+        #[arg(long)]
+        ike: bool,
+    },
     /// Read the configuration again, as SIGHUP does.
     Reload,
     /// Show connections, SAs and counters.

@@ -33,6 +33,12 @@ pub(crate) enum Request {
     Route { connection: String },
     /// Take the trap away.
     Unroute { connection: String },
+    /// Renew the child SAs, or the IKE SAs that they are under.
+    Rekey {
+        connection: String,
+        #[serde(default)]
+        ike: bool,
+    },
     /// Read the configuration again.
     Reload,
     /// Connections, SAs, counters.

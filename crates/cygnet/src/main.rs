@@ -39,6 +39,9 @@ fn main() -> ExitCode {
         cli::Command::Unroute { connection } => {
             client::simple(&cli.run_dir, Request::Unroute { connection })
         }
+        cli::Command::Rekey { connection, ike } => {
+            client::simple(&cli.run_dir, Request::Rekey { connection, ike })
+        }
         cli::Command::Reload => client::simple(&cli.run_dir, Request::Reload),
         cli::Command::Status { json } => client::status(&cli.run_dir, json),
         cli::Command::Demo(options) => demo::run(&options),

@@ -160,13 +160,7 @@ fn ike_sa(out: &mut String, ike: &Value) {
             "    requests at a time: {own} of the peer, {peer} of ours"
         );
     }
-    let renewal = [("rekeyed", "rekey_in"), ("ends", "expires_in")]
-        .into_iter()
-        .filter_map(|(what, field)| Some(format!("{what} in {}", span(ike[field].as_u64()?))));
-    let renewal: Vec<String> = renewal.collect();
-    if !renewal.is_empty() {
-        let _ = writeln!(out, "    {}", renewal.join(", "));
-    }
+    renewal(out, ike, "#");
     match (ike["nat_local"].as_bool(), ike["nat_remote"].as_bool()) {
         (Some(true), Some(true)) => out.push_str("    both ends are behind a NAT\n"),
         (Some(true), _) => out.push_str("    we are behind a NAT\n"),
@@ -202,6 +196,26 @@ fn child_sa(out: &mut String, child: &Value) {
         text(child, "spi_out"),
         traffic(&child["outbound"]),
     );
+    renewal(out, child, "$");
+}
+
+/// When an SA is renewed and when it ends, and from which one it was made.
+fn renewal(out: &mut String, sa: &Value, sign: &str) {
+    let mut parts: Vec<String> = [("rekeyed", "rekey_in"), ("ends", "expires_in")]
+        .into_iter()
+        .filter_map(|(what, field)| Some(format!("{what} in {}", span(sa[field].as_u64()?))))
+        .collect();
+    parts.extend(
+        sa["replaces"]
+            .as_u64()
+            .map(|old| format!("in place of {sign}{old}")),
+    );
+    if sa["sending"] == false {
+        parts.push("not sent on yet".to_owned());
+    }
+    if !parts.is_empty() {
+        let _ = writeln!(out, "    {}", parts.join(", "));
+    }
 }
 
 #[cfg(test)]
@@ -221,7 +235,8 @@ mod tests {
                     "local_ts": ["10.1.0.0/24"], "remote_ts": ["10.2.0.0/24"], "reqid": 16384,
                     "established": 130,
                     "inbound": {"bytes": 840, "packets": 10, "replayed": 0, "integrity_failed": 2},
-                    "outbound": null
+                    "outbound": null,
+                    "replaces": 7, "sending": true, "rekey_in": 3000, "expires_in": 3600
                 }]
             }, {
                 "name": "branch", "intent": "up", "state": "retrying", "reason": "no response",
@@ -254,6 +269,7 @@ mod tests {
             10.1.0.0/24 === 10.2.0.0/24
             in  d0000001: 10 packets, 840 bytes, 2 with wrong integrity check value
             out c1234567: no counters
+            rekeyed in 50 min, ends in 60 min, in place of $7
         branch: retrying (wanted: up), kernel data plane, 192.0.2.1 === any
           because: no response
           last attempt failed 7 s ago: no response

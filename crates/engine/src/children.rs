@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cygnet_ike::{
-    ChildCloseReason, ChildFailure, ChildInstall, ChildSaId, CloseReason, IkeSaId,
+    ChildCloseReason, ChildFailure, ChildInstall, ChildSaId, ChildSaInfo, CloseReason, IkeSaId,
     Output as IkeOutput, Refusal, RefusalKind,
 };
 use cygnet_ipsec::{AllocateSpi, Command, CommandError, Mark, Reply, SaId};
@@ -73,7 +73,7 @@ impl Engine {
                     );
                 };
                 // Known from here on: what takes the connection down takes this one along.
-                self.assign_ike(now, ike, connection);
+                self.join(now, ike, connection);
                 let Some(c) = self.connections.get(&connection) else {
                     return;
                 };
@@ -219,9 +219,13 @@ impl Engine {
             .oriented
             .as_ref()
             .is_ok_and(|o| o.orientation.remote.is_none());
-        let predecessor = install.replaces.and_then(|old| self.children.get(&old));
+        let predecessor = install.replaces.and_then(|old| self.children.get_mut(&old));
+        let idle_since = predecessor.as_ref().map_or(now, |old| old.idle_since);
         let own_reqid = match predecessor {
-            Some(old) => old.own_reqid.clone(),
+            Some(old) => {
+                old.successor = Some(install.child);
+                old.own_reqid.clone()
+            }
             None if many_peers && config.child.reqid.is_none() => {
                 Some(Arc::new(self.reqids.allocate()))
             }
@@ -260,9 +264,11 @@ impl Engine {
             inbound: inbound.id,
             outbound: outbound.id,
             installed_sas: 0,
-            packets: 0,
-            idle_since: now,
+            lifetime: lifetimes.inbound,
             deferred: None,
+            successor: None,
+            packets: 0,
+            idle_since,
             policies: policies.iter().map(|p| p.key).collect(),
             protection: protection_id,
             ends: Ends::new(install.local, install.remote, install.encapsulated),
@@ -332,18 +338,41 @@ impl Engine {
 
     /// What we send goes by this child SA from now on.
     fn activate_outbound(&mut self, now: Instant, child: ChildSaId) {
-        let Some(c) = self.children.get_mut(&child) else {
+        let Some(record) = self.children.get_mut(&child) else {
             return;
         };
-        let Some(outbound) = c.deferred.take() else {
+        let Some(outbound) = record.deferred.take() else {
             return;
         };
-        c.installed_sas = 2;
-        let plane = c.plane;
-        let commands = vec![Command::InstallSa(outbound)];
-        self.execute(plane, commands, "beginning to send on a new SA");
+        record.installed_sas = 2;
+        let request = Request::Execute {
+            plane: record.plane,
+            commands: vec![Command::InstallSa(outbound)],
+        };
+        self.ask(request, Waiting::Outbound(child));
         // Its IKE SA may have moved meanwhile.
         self.follow_with(now, child);
+    }
+
+    /// The plane has answered to the outbound SA of a successor.
+    pub(crate) fn on_outbound(&mut self, now: Instant, child: ChildSaId, answer: Answer) {
+        let text = match answer {
+            Answer::Executed(results) => match results.into_iter().find_map(Result::err) {
+                Some(error) => error.to_string(),
+                None => return,
+            },
+            Answer::Failed(text) => text,
+            other => format!("unexpected answer {other:?}"),
+        };
+        let Some(record) = self.children.get_mut(&child) else {
+            return;
+        };
+        // Nothing can be sent on it. The peer chose its SPI: what has that may be somebody else's.
+        record.installed_sas = 1;
+        let plane = record.plane;
+        let text = format!("beginning to send on a new SA: {text}");
+        self.tell(Event::CleanupFailed { plane, text });
+        self.endpoint.delete_child(now, child);
     }
 
     fn remove_child(
@@ -371,11 +400,19 @@ impl Engine {
                 self.by_sa.remove(&(record.plane, sa));
             }
         }
-        if let Some(reqid) = record.own_reqid.and_then(Arc::into_inner) {
-            self.reqids.release(reqid);
+        let mut sas = Vec::new();
+        let successor = record
+            .successor
+            .filter(|next| self.children.contains_key(next));
+        if successor.is_some() && record.departure.is_none() && !self.shutting_down {
+            self.leave_inbound(now, child, &record);
+        } else {
+            sas.push(record.inbound);
+            if let Some(reqid) = record.own_reqid.and_then(Arc::into_inner) {
+                self.reqids.release(reqid);
+            }
         }
         // The peer chose the outbound SPI: one that we did not install may be somebody else's.
-        let mut sas = vec![record.inbound];
         if record.installed_sas >= 2 {
             sas.insert(0, record.outbound);
         }
@@ -413,15 +450,25 @@ impl Engine {
                 self.note(event);
                 let stuck = self.negotiating_with(ike);
                 self.forget_ike(ike);
-                if let Some(id) = stuck {
+                for id in stuck {
                     let text = "the IKE SA was closed before a child SA stood".to_owned();
                     self.attempt_failed(now, id, "closed_early", text, true);
                 }
             }
-            E::ChildEstablished { ike, child, info } => {
-                let (ike, child, is_successor) = (*ike, *child, info.replaces.is_some());
+            E::ChildEstablished { ike, info, .. } => {
+                let (ike, info) = (*ike, info.clone());
                 self.note(event);
-                self.on_child_established(now, ike, child, is_successor);
+                self.on_child_established(now, ike, &info);
+            }
+            E::ChildrenMoved { from, to, .. } => {
+                let (from, to) = (*from, *to);
+                self.note(event);
+                self.on_children_moved(now, from, to);
+            }
+            E::IkeRekeyFailed { ike, .. } | E::ChildRekeyFailed { ike, .. } => {
+                let ike = *ike;
+                self.note(event);
+                self.replace(now, ike);
             }
             // The IKE SA's own end follows and says more.
             E::ChildFailed {
@@ -434,10 +481,9 @@ impl Engine {
                 config,
                 ..
             } => {
-                let (ike, name, text) = (*ike, reason.name(), reason.to_string());
-                let config = config.clone();
+                let (ike, reason, config) = (*ike, reason.clone(), config.clone());
                 self.note(event);
-                self.on_child_failed(now, ike, config.as_deref(), name, text);
+                self.on_child_failed(now, ike, config.as_deref(), &reason);
             }
             E::ChildClosed {
                 ike,
@@ -471,9 +517,6 @@ impl Engine {
             }
             E::Retransmitting { ike, .. } if !self.ikes.contains_key(ike) => {}
             E::Retransmitting { .. }
-            | E::ChildrenMoved { .. }
-            | E::IkeRekeyFailed { .. }
-            | E::ChildRekeyFailed { .. }
             | E::Puzzled { .. }
             | E::PeerComplaint { .. }
             | E::Rejected { .. } => {
@@ -492,19 +535,31 @@ impl Engine {
             | E::ChildEstablished { ike, .. }
             | E::ChildFailed { ike, .. }
             | E::ChildClosed { ike, .. }
-            | E::ChildrenMoved { to: ike, .. }
-            | E::IkeRekeyFailed { ike, .. }
-            | E::ChildRekeyFailed { ike, .. }
             | E::Retransmitting { ike, .. }
             | E::Puzzled { ike, .. }
             | E::Moved { ike, .. }
             | E::AuthLifetime { ike, .. }
+            | E::ChildrenMoved { to: ike, .. }
+            | E::IkeRekeyFailed { ike, .. }
+            | E::ChildRekeyFailed { ike, .. }
             | E::PeerComplaint { ike, .. } => Some(*ike),
             E::Rejected { .. } => None,
         };
         let connection = ike
             .and_then(|ike| self.ikes.get(&ike))
-            .and_then(|ike| ike.connection)
+            .and_then(|ike| ike.users.first().copied());
+        // A child SA says itself whose it is.
+        let connection = match &event {
+            E::ChildEstablished { info, .. } | E::ChildClosed { info, .. } => {
+                Some(ConnectionId(info.config.tag))
+            }
+            E::ChildFailed {
+                config: Some(config),
+                ..
+            } => Some(ConnectionId(config.tag)),
+            _ => connection,
+        };
+        let connection = connection
             .and_then(|id| self.connections.get(&id))
             .map(|c| c.name.clone());
         self.tell(Event::Ike { connection, event });
@@ -520,8 +575,11 @@ impl Engine {
     ) {
         let ours = self.negotiating_with(ike);
         self.forget_ike(ike);
-        if let Some(id) = ours {
-            return self.attempt_failed(now, id, name, text, true);
+        if !ours.is_empty() {
+            for id in ours {
+                self.attempt_failed(now, id, name, text.clone(), true);
+            }
+            return;
         }
         // As responder: keep the reason where the person who looks for it will look.
         let by_name = config.and_then(|name| self.find(&name).ok());
@@ -535,30 +593,32 @@ impl Engine {
         }
     }
 
-    fn on_child_established(
-        &mut self,
-        now: Instant,
-        ike: IkeSaId,
-        child: ChildSaId,
-        is_successor: bool,
-    ) {
+    fn on_child_established(&mut self, now: Instant, ike: IkeSaId, info: &ChildSaInfo) {
+        let child = info.id;
         let Some(id) = self.children.get(&child).map(|c| c.connection) else {
             return;
         };
-        self.assign_ike(now, ike, id);
+        self.join(now, ike, id);
         let Some(c) = self.connections.get_mut(&id) else {
             // Its connection went while it was installed.
-            return self.endpoint.delete_ike(now, ike);
+            return self.endpoint.delete_child(now, child);
         };
         c.children.push(child);
+        let is_successor = info.replaces.is_some();
+        let is_asked_for = info.initiator && !is_successor;
+        if is_asked_for && c.negotiating != Some(ike) {
+            // It was given up, but the peer's answer was on its way.
+            return self.endpoint.delete_child(now, child);
+        }
         c.tries = 0;
         c.last_failure = None;
         c.released = false;
         c.retry_at = None;
-        let old = c.replacing.filter(|_| c.negotiating == Some(ike));
-        if c.negotiating == Some(ike) {
+        let mut old = None;
+        if is_asked_for {
             c.negotiating = None;
-            c.replacing = None;
+            c.pending = None;
+            old = c.replacing.take();
         }
         if c.config.start == crate::connection::StartAction::Keep && c.intent == crate::Intent::Down
         {
@@ -566,18 +626,18 @@ impl Engine {
         }
         let connection = c.name.clone();
         self.timers.clear(Timer::Retry(id));
+        self.watch_inactivity(now, child);
         if !is_successor {
             self.tell(Event::ConnectionUp {
                 connection,
                 ike,
                 child,
             });
+            if let Some(old) = old {
+                self.overlap(now, old);
+            }
+            self.enforce_uniqueness(now, ike, id, child);
         }
-        if let Some(old) = old {
-            self.endpoint.delete_ike(now, old);
-        }
-        self.watch_inactivity(now, child);
-        self.enforce_uniqueness(now, ike, id);
         self.reconcile(now, id);
     }
 
@@ -586,26 +646,26 @@ impl Engine {
         now: Instant,
         ike: IkeSaId,
         config: Option<&cygnet_ike::ChildConfig>,
-        name: &'static str,
-        text: String,
+        reason: &ChildFailure,
     ) {
-        match self.negotiating_with(ike) {
-            Some(id) => {
-                // An IKE SA without a child serves nobody here; the next attempt makes a new one.
-                self.endpoint.delete_ike(now, ike);
-                self.attempt_failed(now, id, name, text, true);
-            }
-            None => {
-                let id = config.and_then(|c| self.connection_of(c));
-                if let Some(c) = id.and_then(|id| self.connections.get_mut(&id)) {
-                    c.last_failure = Some(crate::connection_state::LastFailure {
-                        name,
-                        text,
-                        at: now,
-                    });
-                }
-            }
+        let (name, text) = (reason.name(), reason.to_string());
+        let id = config.and_then(|c| self.connection_of(c));
+        let Some(c) = id.and_then(|id| self.connections.get_mut(&id)) else {
+            return;
+        };
+        let Some(id) = id.filter(|_| c.negotiating == Some(ike)) else {
+            c.last_failure = Some(crate::connection_state::LastFailure {
+                name,
+                text,
+                at: now,
+            });
+            return;
+        };
+        if matches!(reason, ChildFailure::NoAdditionalSas) {
+            // The next attempt makes an IKE SA of its own.
+            self.ike_record(ike).retiring = true;
         }
+        self.attempt_failed(now, id, name, text, true);
     }
 
     fn on_child_closed(
@@ -621,13 +681,7 @@ impl Engine {
             c.children.retain(|k| *k != child);
             c.children.len() < before
         });
-        if self
-            .endpoint
-            .ike_sa(ike)
-            .is_some_and(|info| info.children.is_empty())
-        {
-            self.endpoint.delete_ike(now, ike);
-        }
+        self.drop_out(now, ike, owner);
         if known {
             self.child_gone(now, owner, stood);
         }

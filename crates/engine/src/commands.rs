@@ -146,7 +146,7 @@ pub(crate) struct ChildLifetimes {
 /// do not cross. Octets and packets are counted on both SAs; the soft limit
 /// stands at three quarters.
 pub(crate) fn lifetimes(options: &ChildOptions, initiator: bool, fuzz: u32) -> ChildLifetimes {
-    let margin = rekey_margin(options, initiator, fuzz);
+    let margin = rekey_margin(options, options.lifetime, initiator, fuzz);
     let soft = |limit: Option<u64>| limit.filter(|_| options.rekey).map(|l| l - l / 4);
     let lifetime = Lifetime {
         hard_add: Some(options.lifetime),
@@ -169,14 +169,21 @@ pub(crate) fn lifetimes(options: &ChildOptions, initiator: bool, fuzz: u32) -> C
     }
 }
 
-/// How long before its end an SA is replaced; `None`: not at all.
-pub(crate) fn rekey_margin(options: &ChildOptions, initiator: bool, fuzz: u32) -> Option<Duration> {
+/// How long before its end an SA is renewed; `None`: not at all. Never so early that less than a quarter of its life
+/// would be left to it.
+pub(crate) fn rekey_margin(
+    options: &ChildOptions,
+    lifetime: Duration,
+    initiator: bool,
+    fuzz: u32,
+) -> Option<Duration> {
     if !options.rekey {
         return None;
     }
     let percent =
         100 + u32::try_from((u64::from(fuzz) * u64::from(options.rekey_fuzz)) >> 32).unwrap_or(0);
     let margin = options.rekey_margin.saturating_mul(percent) / 100;
+    let margin = margin.min(lifetime - lifetime / 4);
     Some(if initiator { margin } else { margin / 2 })
 }
 

@@ -111,9 +111,11 @@ pub(crate) struct State {
     pub(crate) trap_orientation: Option<Orientation>,
     /// The IKE SA with which we are trying to bring it up.
     pub(crate) negotiating: Option<IkeSaId>,
+    /// The child SA that is negotiated under it, if that is known already.
+    pub(crate) pending: Option<ChildSaId>,
     /// The IKE SA that the negotiation will replace.
     pub(crate) replacing: Option<IkeSaId>,
-    /// The IKE SAs that were made for it or serve it first.
+    /// The IKE SAs under which it has or wants a child SA.
     pub(crate) ikes: BTreeSet<IkeSaId>,
     pub(crate) children: Vec<ChildSaId>,
     pub(crate) backoff: Backoff,

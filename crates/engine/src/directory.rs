@@ -14,6 +14,7 @@ use cygnet_ike::{ChildConfig, Directory, Identity, PeerConfig, PeerIdentity};
 
 use crate::connection::{Connection, ConnectionKind, HostEnd, IKE_PORT, Setup};
 use crate::connection_state::ConnectionId;
+use crate::ikes::{PeerKey, peer_key};
 use crate::orient::Orientation;
 use crate::secrets::Secrets;
 
@@ -21,6 +22,8 @@ use crate::secrets::Secrets;
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     peers: Vec<Arc<PeerConfig>>,
+    /// Those that may be the same peer, by what differs most.
+    similar: HashMap<PeerKey, Vec<usize>>,
     secrets: Arc<Secrets>,
 }
 
@@ -30,11 +33,9 @@ impl Snapshot {
         secrets: Arc<Secrets>,
     ) -> Self {
         let mut merged: Vec<Arc<PeerConfig>> = Vec::new();
-        // Those that may be the same peer, by what differs most.
         let mut similar: HashMap<_, Vec<usize>> = HashMap::new();
         for peer in peers {
-            let key = (peer.remote_id.to_string(), peer.remote.clone());
-            let similar = similar.entry(key).or_default();
+            let similar = similar.entry(peer_key(peer)).or_default();
             let is_same = |at: &usize| merged.get(*at).is_some_and(|m| same_peer(m, peer));
             match similar
                 .iter()
@@ -53,13 +54,21 @@ impl Snapshot {
         }
         Self {
             peers: merged,
+            similar,
             secrets,
         }
+    }
+
+    /// The same peer with the children of all connections that share its IKE SA.
+    pub(crate) fn merged(&self, peer: &PeerConfig) -> Option<&Arc<PeerConfig>> {
+        let similar = self.similar.get(&peer_key(peer))?.iter();
+        let mut known = similar.filter_map(|at| self.peers.get(*at));
+        known.find(|known| same_peer(known, peer))
     }
 }
 
 /// Whether two configurations differ in nothing but name and children.
-fn same_peer(a: &PeerConfig, b: &PeerConfig) -> bool {
+pub(crate) fn same_peer(a: &PeerConfig, b: &PeerConfig) -> bool {
     let bare = |p: &PeerConfig| PeerConfig {
         name: String::new(),
         children: Vec::new(),

@@ -11,14 +11,15 @@ use std::time::Instant;
 
 use cygnet_crypto::{Entropy, KeyExchangeProvider};
 use cygnet_ike::{ChildSaId, Endpoint, EndpointConfig, IkeSaId};
-use cygnet_ipsec::{PolicyKey, Sa, SaId};
+use cygnet_ipsec::{Lifetime, PolicyKey, Sa, SaId};
 
 use crate::connection::{Connection, ConnectionSet, PlaneChoice, Setup, StartAction};
 use crate::connection_state::{ConnectionId, Intent, State, Trap};
 use crate::directory::Snapshot;
 use crate::event::Event;
-use crate::ikes::Ike;
+use crate::ikes::{ByPeer, Ike};
 use crate::io::{Answer, Input, Output, Plane, ProtectionId, Request, RequestId, ResolveQuery};
+use crate::lingering::Lingering;
 use crate::moves::{Departure, Ends};
 use crate::orient::KnownAddresses;
 use crate::plane_conflict::PlaneConflict;
@@ -74,6 +75,8 @@ pub(crate) enum Waiting {
     Resolve(ResolveQuery),
     /// What a child SA has carried.
     Activity(ChildSaId),
+    /// The outbound SA of a child SA that was installed without.
+    Outbound(ChildSaId),
     /// Nobody waits; failures are only told.
     Nothing {
         plane: Plane,
@@ -88,14 +91,18 @@ pub(crate) struct Child {
     pub(crate) plane: Plane,
     pub(crate) owner: OwnerId,
     pub(crate) reqid: u32,
-    /// The reqid was allocated for this child and its successors and is freed with the last of them.
+    /// The reqid, if it was allocated for this child and its successors alone; freed with the last of them.
     pub(crate) own_reqid: Option<Arc<u32>>,
     pub(crate) inbound: SaId,
     pub(crate) outbound: SaId,
     /// How many of the two stand, inbound first.
     pub(crate) installed_sas: usize,
-    /// The outbound SA, if it is not to be installed yet.
+    /// Limits of the inbound SA, which asks to be renewed for both.
+    pub(crate) lifetime: Lifetime,
+    /// The outbound SA, while it is too early to send on it.
     pub(crate) deferred: Option<Box<Sa>>,
+    /// The child SA that has been made in its place.
+    pub(crate) successor: Option<ChildSaId>,
     pub(crate) policies: Vec<PolicyKey>,
     pub(crate) protection: Option<ProtectionId>,
     /// Packets that both SAs had carried when last asked (`inactivity=`), and since when no more have come.
@@ -121,9 +128,15 @@ pub struct Engine {
     /// The loaded connections by name; of two with one name, the one that is not on its way out.
     pub(crate) by_name: BTreeMap<Arc<str>, ConnectionId>,
     pub(crate) children: BTreeMap<ChildSaId, Child>,
+    /// What is left of child SAs that have been rekeyed.
+    pub(crate) lingering: BTreeMap<ChildSaId, Lingering>,
     /// Whose the SAs in the planes are, by both ends of each child SA.
     pub(crate) by_sa: HashMap<(Plane, SaId), ChildSaId>,
     pub(crate) ikes: BTreeMap<IkeSaId, Ike>,
+    /// Those of them with whom they are is known, by that.
+    pub(crate) by_peer: ByPeer,
+    /// What the endpoint looks peers up in.
+    pub(crate) directory: Arc<Snapshot>,
     pub(crate) policies: HashMap<Plane, SharedPolicies>,
     pub(crate) waiting: HashMap<RequestId, Waiting>,
     pub(crate) timers: Timers,
@@ -159,8 +172,11 @@ impl Engine {
             connections: BTreeMap::new(),
             by_name: BTreeMap::new(),
             children: BTreeMap::new(),
+            lingering: BTreeMap::new(),
             by_sa: HashMap::new(),
             ikes: BTreeMap::new(),
+            by_peer: ByPeer::default(),
+            directory: Arc::default(),
             policies: HashMap::from([
                 (Plane::Kernel, SharedPolicies::default()),
                 (Plane::Userspace, SharedPolicies::default()),
@@ -232,10 +248,11 @@ impl Engine {
                     }
                     self.reconcile(now, id);
                 }
-                Timer::ReplaceIke(ike) => self.replace(now, ike),
+                Timer::RenewIke(ike) => self.renew_ike(now, ike),
                 Timer::ExpireIke(ike) => self.endpoint.delete_ike(now, ike),
                 Timer::Redundant(ike) => self.on_redundant(now, ike),
                 Timer::Inactivity(child) => self.ask_for_activity(child),
+                Timer::Lingering(child) => self.remove_lingering(child),
             }
         }
         self.endpoint.handle(now, cygnet_ike::Input::Timeout);
@@ -249,6 +266,7 @@ impl Engine {
             Some(Waiting::Puzzle { request }) => self.on_puzzle(now, request, answer),
             Some(Waiting::Resolve(query)) => self.on_resolved(now, query, answer),
             Some(Waiting::Activity(child)) => self.on_activity(now, child, answer),
+            Some(Waiting::Outbound(child)) => self.on_outbound(now, child, answer),
             Some(Waiting::Nothing { plane, what }) => {
                 let text = match answer {
                     Answer::Failed(text) => Some(text),
@@ -418,7 +436,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes the trap away; an SA that is up stays but is not renewed.
+    /// Takes the trap away; an SA that is up stays, and does not come back when it is gone.
     ///
     /// # Errors
     /// [`UnknownConnection`].
@@ -541,6 +559,7 @@ impl Engine {
             .values()
             .all(|w| matches!(w, Waiting::Resolve(_) | Waiting::Puzzle { .. }))
             && self.children.is_empty()
+            && self.lingering.is_empty()
             && self.ikes.is_empty()
     }
 }

@@ -1,241 +1,337 @@
-//! What the engine knows of each IKE SA: whom it serves, how long it lives, and
-//! which of several between the same two ends stays.
+//! What the engine knows of each IKE SA: which connections share it, and how
+//! long it lives.
+//!
+//! Connections whose IKE halves say the same share one IKE SA, as libreswan and
+//! strongSwan have it: the first makes it, the others make their child SAs under
+//! it, and it goes with the last of them.
 
-use std::time::{Duration, Instant};
+use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
 
-use cygnet_ike::{Identity, IkeSaId, IkeSaInfo, IkeSaState, Role, Uniqueness};
+use cygnet_ike::{
+    AcquireHint, ChildRequest, ChildSaId, Identity, IkeSaId, IkeSaInfo, IkeSaState, PeerConfig,
+    Role,
+};
 
-use crate::commands::rekey_margin;
-use crate::connection::DeadPeerAction;
 use crate::connection_state::{ConnectionId, Intent};
+use crate::directory::same_peer;
 use crate::engine::Engine;
 use crate::timers::Timer;
-
-/// Time for which an IKE SA outlives the one that replaces it by `uniqueids=`: the peer may be
-/// renewing it and about to end it itself.
-const OVERLAP: Duration = Duration::from_secs(10);
-
-/// The least time between two authentications that the peer can ask for. RFC 4478 section 5 leaves
-/// such limits to the initiator: without one, a peer could keep us authenticating.
-const MIN_AUTH_LIFETIME: Duration = Duration::from_secs(30);
 
 /// What the engine knows of an IKE SA.
 #[derive(Clone, Debug)]
 pub(crate) struct Ike {
-    /// The connection that it was made for or that its first child belongs to.
-    pub(crate) connection: Option<ConnectionId>,
+    /// The connections that have or want a child SA under it, in the order in which they came.
+    pub(crate) users: Vec<ConnectionId>,
+    /// Those of them that wait for it to be established, and the packets that brought them.
+    waiting: VecDeque<(ConnectionId, Option<AcquireHint>)>,
+    /// With whom it is.
+    peer: Option<Arc<PeerConfig>>,
+    /// No more child SAs are made under it: it is being replaced, or the peer takes no more.
+    pub(crate) retiring: bool,
     /// Random: how much earlier than others it is renewed.
-    fuzz: u32,
-    established: Option<Established>,
+    pub(crate) fuzz: u32,
+    pub(crate) established: Option<Established>,
 }
 
 /// What is known of an IKE SA once the peer is authenticated.
 #[derive(Clone, Debug)]
-struct Established {
-    at: Instant,
-    role: Role,
-    remote_id: Option<Identity>,
+pub(crate) struct Established {
+    pub(crate) at: Instant,
+    pub(crate) role: Role,
+    pub(crate) remote_id: Option<Identity>,
     /// The configured end of its life.
-    ends: Option<Instant>,
+    pub(crate) ends: Option<Instant>,
     /// When the peer wants to be authenticated to anew (RFC 4478).
-    reauthenticate: Option<Instant>,
+    pub(crate) reauthenticate: Option<Instant>,
+}
+
+/// What IKE SAs with one peer have in common, before they are compared in full.
+pub(crate) type PeerKey = (String, Vec<IpAddr>);
+
+/// See [`PeerKey`].
+pub(crate) fn peer_key(peer: &PeerConfig) -> PeerKey {
+    (peer.remote_id.to_string(), peer.remote.clone())
 }
 
 impl Engine {
     /// What is known of an IKE SA, from the first time that anything is.
-    fn ike_record(&mut self, ike: IkeSaId) -> &mut Ike {
+    pub(crate) fn ike_record(&mut self, ike: IkeSaId) -> &mut Ike {
         let fuzz = if self.ikes.contains_key(&ike) {
             0
         } else {
             self.random()
         };
         self.ikes.entry(ike).or_insert(Ike {
-            connection: None,
+            users: Vec::new(),
+            waiting: VecDeque::new(),
+            peer: None,
+            retiring: false,
             fuzz,
             established: None,
         })
     }
 
-    /// Says which connection an IKE SA serves, if that is not known yet.
-    pub(crate) fn assign_ike(&mut self, now: Instant, ike: IkeSaId, id: ConnectionId) {
+    /// Notes with whom an IKE SA is.
+    pub(crate) fn know_peer(&mut self, ike: IkeSaId, peer: Arc<PeerConfig>) {
+        self.by_peer.entry(peer_key(&peer)).or_default().insert(ike);
+        self.ike_record(ike).peer = Some(peer);
+    }
+
+    /// A connection has or wants a child SA under an IKE SA.
+    pub(crate) fn join(&mut self, now: Instant, ike: IkeSaId, id: ConnectionId) {
         let record = self.ike_record(ike);
-        if record.connection.is_some() {
+        if record.users.contains(&id) {
             return;
         }
-        record.connection = Some(id);
+        record.users.push(id);
         if let Some(c) = self.connections.get_mut(&id) {
             c.ikes.insert(ike);
         }
         self.plan_lifetime(now, ike);
     }
 
-    /// The connection that is to come up with this IKE SA.
-    pub(crate) fn negotiating_with(&self, ike: IkeSaId) -> Option<ConnectionId> {
-        let id = self.ikes.get(&ike)?.connection?;
-        (self.connections.get(&id)?.negotiating == Some(ike)).then_some(id)
+    /// The IKE SA under which a connection's child SA is to be made; `None`: a new one.
+    pub(crate) fn ike_to_share(&self, peer: &PeerConfig) -> Option<IkeSaId> {
+        let youngest_first = self.by_peer.get(&peer_key(peer))?.iter().rev();
+        youngest_first.copied().find(|ike| {
+            let fits = self.ikes.get(ike).is_some_and(|record| {
+                !record.retiring && record.peer.as_ref().is_some_and(|p| same_peer(p, peer))
+            });
+            let state = self.endpoint.ike_sa(*ike).map(|info| info.state);
+            fits && state.is_some_and(|state| state <= IkeSaState::Established)
+        })
+    }
+
+    /// Has a further child SA made under an IKE SA, at once or when it is established.
+    pub(crate) fn make_child(
+        &mut self,
+        now: Instant,
+        ike: IkeSaId,
+        id: ConnectionId,
+        acquire: Option<AcquireHint>,
+    ) {
+        self.join(now, ike, id);
+        let record = self.ike_record(ike);
+        let is_established = record.established.is_some();
+        if !is_established {
+            record.waiting.push_back((id, acquire.clone()));
+        }
+        let Some(c) = self.connections.get_mut(&id) else {
+            return;
+        };
+        c.negotiating = Some(ike);
+        let config = c.oriented.as_ref().ok().map(|o| o.child.clone());
+        let (Some(config), true) = (config, is_established) else {
+            return;
+        };
+        let request = ChildRequest { config, acquire };
+        let pending = self.endpoint.create_child(now, ike, request);
+        if let Some(c) = self.connections.get_mut(&id) {
+            c.pending = pending;
+        }
+        if pending.is_none() {
+            let text = "the IKE SA is about to end".to_owned();
+            self.attempt_failed(now, id, "ike_sa_ends", text, true);
+        }
+    }
+
+    /// The connections that are to come up with this IKE SA.
+    pub(crate) fn negotiating_with(&self, ike: IkeSaId) -> Vec<ConnectionId> {
+        let users = self.ikes.get(&ike).map(|record| record.users.iter());
+        let is_negotiating = |id: &ConnectionId| {
+            let c = self.connections.get(id);
+            c.is_some_and(|c| c.negotiating == Some(ike))
+        };
+        users
+            .into_iter()
+            .flatten()
+            .copied()
+            .filter(is_negotiating)
+            .collect()
+    }
+
+    /// The child SAs that a connection has under an IKE SA.
+    pub(crate) fn children_under(&self, ike: IkeSaId, id: ConnectionId) -> Vec<ChildSaId> {
+        let children = self.connections.get(&id).map(|c| c.children.iter());
+        let is_under = |child: &ChildSaId| {
+            let info = self.endpoint.child_sa(*child);
+            info.is_some_and(|info| info.ike == ike)
+        };
+        children
+            .into_iter()
+            .flatten()
+            .copied()
+            .filter(is_under)
+            .collect()
+    }
+
+    /// Whether a connection has no part in an IKE SA any more, or it has none other.
+    fn needs(&self, ike: IkeSaId, id: ConnectionId) -> bool {
+        let c = self.connections.get(&id);
+        c.is_some_and(|c| c.negotiating == Some(ike)) || !self.children_under(ike, id).is_empty()
+    }
+
+    /// Ends what a connection has under an IKE SA, and with the last connection the IKE SA.
+    pub(crate) fn leave(&mut self, now: Instant, ike: IkeSaId, id: ConnectionId) {
+        let Some(record) = self.ikes.get_mut(&ike) else {
+            return;
+        };
+        record.waiting.retain(|(waiting, _)| *waiting != id);
+        let others = record.users.clone();
+        if !others
+            .iter()
+            .any(|other| *other != id && self.needs(ike, *other))
+        {
+            return self.endpoint.delete_ike(now, ike);
+        }
+        let mut children = self.children_under(ike, id);
+        if let Some(c) = self
+            .connections
+            .get_mut(&id)
+            .filter(|c| c.negotiating == Some(ike))
+        {
+            children.extend(c.pending.take());
+        }
+        for child in children {
+            self.endpoint.delete_child(now, child);
+        }
+    }
+
+    /// A connection has lost a child SA under an IKE SA, or could not make one: the IKE SA goes with its last user.
+    pub(crate) fn drop_out(&mut self, now: Instant, ike: IkeSaId, id: ConnectionId) {
+        if self.needs(ike, id) {
+            return;
+        }
+        if let Some(c) = self.connections.get_mut(&id) {
+            c.ikes.remove(&ike);
+        }
+        let Some(record) = self.ikes.get_mut(&ike) else {
+            return;
+        };
+        record.users.retain(|user| *user != id);
+        if record.users.is_empty() {
+            self.endpoint.delete_ike(now, ike);
+        }
     }
 
     pub(crate) fn forget_ike(&mut self, ike: IkeSaId) {
         for timer in [
-            Timer::ReplaceIke(ike),
+            Timer::RenewIke(ike),
             Timer::ExpireIke(ike),
             Timer::Redundant(ike),
         ] {
             self.timers.clear(timer);
         }
-        let connection = self.ikes.remove(&ike).and_then(|record| record.connection);
-        if let Some(c) = connection.and_then(|id| self.connections.get_mut(&id)) {
-            c.ikes.remove(&ike);
-            if c.replacing == Some(ike) {
-                c.replacing = None;
+        let Some(record) = self.ikes.remove(&ike) else {
+            return;
+        };
+        for id in record.users {
+            if let Some(c) = self.connections.get_mut(&id) {
+                c.ikes.remove(&ike);
+                if c.replacing == Some(ike) {
+                    c.replacing = None;
+                }
+            }
+        }
+        let Some(key) = record.peer.map(|peer| peer_key(&peer)) else {
+            return;
+        };
+        if let Some(ikes) = self.by_peer.get_mut(&key) {
+            ikes.remove(&ike);
+            if ikes.is_empty() {
+                self.by_peer.remove(&key);
             }
         }
     }
 
     pub(crate) fn on_ike_established(&mut self, now: Instant, ike: IkeSaId, info: &IkeSaInfo) {
         let lifetime = info.config.as_ref().and_then(|c| c.lifetime);
-        // What was said of the authentication holds for the successor too, which has none of its own.
-        let predecessor = info.replaces.and_then(|old| self.ikes.get(&old));
-        let connection = predecessor.and_then(|old| old.connection);
-        let reauthenticate = predecessor
+        // When the peer wants to be authenticated to anew does not change with a new key.
+        //= rfc4478#2
+        //# If the IKE SA is rekeyed, then the time limit applies to
+        //# the new SA.
+        let old = info.replaces.and_then(|old| self.ikes.get(&old));
+        let reauthenticate = old
             .and_then(|old| old.established.as_ref())
-            .and_then(|old| old.reauthenticate);
-        self.ike_record(ike).established = Some(Established {
+            .and_then(|known| known.reauthenticate);
+        if let Some(peer) = &info.config {
+            self.know_peer(ike, peer.clone());
+        }
+        let record = self.ike_record(ike);
+        record.established = Some(Established {
             at: now,
             role: info.role,
             remote_id: info.remote_id.clone(),
             ends: lifetime.map(|lifetime| now + lifetime),
             reauthenticate,
         });
-        if let Some(connection) = connection {
-            self.assign_ike(now, ike, connection);
-        }
+        let waiting = std::mem::take(&mut record.waiting);
         self.plan_lifetime(now, ike);
+        for (id, acquire) in waiting {
+            self.make_child(now, ike, id, acquire);
+        }
     }
 
-    /// The peer says how long it takes us for who we are.
-    //= rfc4478#2
-    //# An Initiator that received an AUTH_LIFETIME notification SHOULD
-    //# repeat the Initial exchange within the time indicated in the
-    //# notification.
-    pub(crate) fn on_auth_lifetime(&mut self, now: Instant, ike: IkeSaId, lifetime: Duration) {
-        if let Some(known) = &mut self.ike_record(ike).established {
-            known.reauthenticate = Some(now + lifetime);
+    /// The successor of an IKE SA has taken its child SAs over.
+    pub(crate) fn on_children_moved(&mut self, now: Instant, from: IkeSaId, to: IkeSaId) {
+        let users = match self.ikes.get(&from) {
+            Some(record) => record.users.clone(),
+            None => Vec::new(),
+        };
+        for id in users {
+            self.join(now, to, id);
+            if let Some(c) = self.connections.get_mut(&id) {
+                for place in [&mut c.negotiating, &mut c.replacing] {
+                    if *place == Some(from) {
+                        *place = Some(to);
+                    }
+                }
+            }
         }
-        self.plan_lifetime(now, ike);
     }
 
-    /// Sets the timers of an established IKE SA. One without a connection is not renewed, and does not live for ever
-    /// either.
-    fn plan_lifetime(&mut self, now: Instant, ike: IkeSaId) {
-        let Some(record) = self.ikes.get(&ike) else {
-            return;
-        };
-        let Some(known) = &record.established else {
-            return;
-        };
-        if let Some(ends) = known.ends {
-            self.timers.set(ends, Timer::ExpireIke(ike));
+    /// What peers may ask for under the IKE SAs that there are follows the configuration.
+    pub(crate) fn refresh_peers(&mut self) {
+        let mut changed = Vec::new();
+        for (ike, record) in &mut self.ikes {
+            let Some(peer) = &mut record.peer else {
+                continue;
+            };
+            if let Some(merged) = self.directory.merged(peer)
+                && !Arc::ptr_eq(merged, peer)
+            {
+                *peer = merged.clone();
+                changed.push((*ike, merged.clone()));
+            }
         }
-        let connection = record.connection.and_then(|id| self.connections.get(&id));
-        let Some(config) = connection.map(|c| &c.config) else {
-            return;
-        };
-        let initiator = known.role == Role::Initiator;
-        let margin = rekey_margin(&config.child, initiator, record.fuzz);
-        let own = margin
-            .and_then(|m| known.ends?.checked_sub(m))
-            .filter(|at| *at > known.at);
-        // Half of what is left, if the margin is longer than that.
-        let asked = known.reauthenticate.map(|end| {
-            let left = end.saturating_duration_since(now);
-            let at = end - margin.unwrap_or(config.child.rekey_margin).min(left / 2);
-            at.max(known.at + MIN_AUTH_LIFETIME)
-        });
-        if let Some(at) = own.into_iter().chain(asked).min() {
-            self.timers.set(at, Timer::ReplaceIke(ike));
+        for (ike, peer) in changed {
+            self.endpoint.set_peer(ike, peer);
         }
+    }
+
+    /// The remote identity of an established IKE SA.
+    pub(crate) fn remote_id(&self, ike: IkeSaId) -> Option<&Identity> {
+        let known = self.ikes.get(&ike)?.established.as_ref()?;
+        known.remote_id.as_ref()
     }
 
     /// The peer of a connection does not answer any more (`dpdaction`).
     pub(crate) fn on_dead_peer(&mut self, id: ConnectionId) {
+        use crate::connection::DeadPeerAction as Action;
         let Some(c) = self.connections.get_mut(&id).filter(|c| !c.unloaded) else {
             return;
         };
         c.intent = match c.config.ike.dead_peer {
             None => c.intent,
-            Some(DeadPeerAction::Clear) => c.config.start.resting(),
-            Some(DeadPeerAction::Trap) => Intent::OnDemand,
-            Some(DeadPeerAction::Restart) => Intent::Up,
+            Some(Action::Clear) => c.config.start.resting(),
+            Some(Action::Trap) => Intent::OnDemand,
+            Some(Action::Restart) => Intent::Up,
         };
-    }
-
-    /// A connection has a new child SA: other IKE SAs that do the same are not needed (`uniqueids=`).
-    pub(crate) fn enforce_uniqueness(&mut self, now: Instant, new: IkeSaId, id: ConnectionId) {
-        if self.setup.uniqueness != Uniqueness::Replace {
-            return;
-        }
-        self.resolve_crossing(now, new, id);
-        let Some(c) = self.connections.get(&id) else {
-            return;
-        };
-        let remote = self.remote_id(new);
-        let others = c.ikes.iter().copied().filter(|other| *other != new);
-        let redundant: Vec<IkeSaId> = others
-            .filter(|other| remote.is_some() && self.remote_id(*other) == remote)
-            .filter(|other| self.timers.due(Timer::Redundant(*other)).is_none())
-            .collect();
-        for other in redundant {
-            self.timers.set(now + OVERLAP, Timer::Redundant(other));
-        }
-    }
-
-    fn remote_id(&self, ike: IkeSaId) -> Option<&Identity> {
-        self.ikes
-            .get(&ike)?
-            .established
-            .as_ref()?
-            .remote_id
-            .as_ref()
-    }
-
-    /// Both ends may have begun at the same time. Both then see the same two initiators' SPIs, and the one with the
-    /// smaller SPI gives up what it has begun. Where the peer has another rule, [`OVERLAP`] ends the older one.
-    fn resolve_crossing(&mut self, now: Instant, new: IkeSaId, id: ConnectionId) {
-        let Some(c) = self.connections.get(&id) else {
-            return;
-        };
-        let Some(own) = c.negotiating else {
-            return;
-        };
-        let (ours, theirs) = (self.endpoint.ike_sa(own), self.endpoint.ike_sa(new));
-        if let (Some(ours), Some(theirs)) = (ours, theirs)
-            // What has not been answered yet the peer cannot have established: nobody loses anything.
-            && ours.state != IkeSaState::Initiating
-            && ours.initiator_spi > theirs.initiator_spi
-        {
-            return;
-        }
-        if let Some(c) = self.connections.get_mut(&id) {
-            c.negotiating = None;
-            c.replacing = None;
-        }
-        self.endpoint.delete_ike(now, own);
-    }
-
-    /// The overlap of an IKE SA with a younger one is over: it goes if another one still does the same.
-    pub(crate) fn on_redundant(&mut self, now: Instant, ike: IkeSaId) {
-        let connection = self.ikes.get(&ike).and_then(|record| record.connection);
-        let Some(c) = connection.and_then(|id| self.connections.get(&id)) else {
-            return;
-        };
-        let remote = self.remote_id(ike);
-        let serves = |child: &cygnet_ike::ChildSaId| {
-            let other = self.endpoint.child_sa(*child).map(|info| info.ike);
-            other.is_some_and(|other| other != ike && self.remote_id(other) == remote)
-        };
-        if c.children.iter().any(serves) {
-            self.endpoint.delete_ike(now, ike);
-        }
     }
 }
+
+/// The IKE SAs by peer.
+pub(crate) type ByPeer = std::collections::HashMap<PeerKey, BTreeSet<IkeSaId>>;

@@ -17,14 +17,13 @@ use crate::timers::Timer;
 const QUESTIONS: u32 = 4;
 
 impl Engine {
-    /// Starts the time of a child SA, if it has one.
+    /// Sets the time of the next question about a child SA, if it is one to be asked about.
     pub(crate) fn watch_inactivity(&mut self, now: Instant, child: ChildSaId) {
-        let Some(record) = self.children.get_mut(&child) else {
+        let Some(record) = self.children.get(&child) else {
             return;
         };
         let config = self.connections.get(&record.connection).map(|c| &c.config);
         if let Some(time) = config.and_then(|c| c.child.inactivity) {
-            record.idle_since = now;
             self.timers
                 .set(now + time / QUESTIONS, Timer::Inactivity(child));
         }
@@ -70,8 +69,7 @@ impl Engine {
             record.idle_since = now;
         }
         if now.saturating_duration_since(record.idle_since) < time {
-            let next = Timer::Inactivity(child);
-            return self.timers.set(now + time / QUESTIONS, next);
+            return self.watch_inactivity(now, child);
         }
         if c.intent == Intent::Up {
             c.intent = c.config.quiet();

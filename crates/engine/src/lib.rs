@@ -23,11 +23,15 @@ mod event;
 mod ikes;
 mod inactivity;
 mod io;
+mod lingering;
 mod moves;
 mod orient;
+mod orientation;
 mod origin;
 mod plane_conflict;
+mod plane_events;
 mod reconcile;
+mod renewal;
 mod reqids;
 mod secrets;
 mod selectors;
@@ -35,6 +39,8 @@ mod shared_policies;
 mod status;
 mod timers;
 mod transaction;
+mod traps;
+mod uniqueness;
 
 pub use connection::{
     ChildOptions, Connection, ConnectionKind, ConnectionSet, DeadPeerAction, HostEnd, HostSpec,

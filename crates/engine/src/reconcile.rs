@@ -1,30 +1,24 @@
-//! Working toward what the user wants: orientation, traps, attempts, retries.
+//! Working toward what the user wants: attempts, retries, taking down.
 //!
 //! [`Engine::reconcile`] looks at one connection and takes the next step from
 //! what is to what should be. It is called after everything that could have
 //! changed either, and calling it once too often does nothing.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cygnet_ike::{AcquireHint, ChildRequest, IkeSaId};
-use cygnet_ipsec::{Action, Mode, Policy, Protocol, Selector};
-use cygnet_wire::TrafficSelector;
+use cygnet_ike::{AcquireHint, ChildRequest};
 
-use crate::commands::{Path, PolicyPlan, shunt_policies};
-use crate::connection::{Connection, ConnectionKind, HostSpec, Shunt};
-use crate::connection_state::{Backoff, ConnectionId, Intent, LastFailure, Oriented, State, Trap};
-use crate::directory::{self, Snapshot};
-use crate::engine::{Engine, Waiting};
+use crate::connection::{Connection, Shunt};
+use crate::connection_state::{Backoff, ConnectionId, Intent, LastFailure, State, Trap};
+use crate::directory::Snapshot;
+use crate::engine::Engine;
 use crate::event::Event;
-use crate::io::{Answer, Plane, Protection, ProtectionId, Request, ResolveQuery};
-use crate::orient::{Unoriented, orient};
-use crate::selectors::outbound_selectors;
+use crate::orient::Unoriented;
 use crate::shared_policies::OwnerId;
 use crate::timers::Timer;
-use crate::transaction::{Completion, Outcome, Step, Transaction};
 
 /// A connection that stood this long has shown that it works: the next failure
 /// waits as short as the first.
@@ -55,6 +49,7 @@ impl Engine {
             trap_protection: None,
             trap_orientation: None,
             negotiating: None,
+            pending: None,
             replacing: None,
             ikes: BTreeSet::new(),
             children: Vec::new(),
@@ -90,7 +85,7 @@ impl Engine {
         }
     }
 
-    fn forget_if_idle(&mut self, id: ConnectionId) {
+    pub(crate) fn forget_if_idle(&mut self, id: ConnectionId) {
         let Some(c) = self.connections.get(&id) else {
             return;
         };
@@ -120,14 +115,12 @@ impl Engine {
         c.intent = to;
         c.retry_at = None;
         c.replacing = None;
-        let mut ikes: Vec<IkeSaId> = c.negotiating.into_iter().collect();
-        ikes.extend(&c.ikes);
-        ikes.sort_unstable();
-        ikes.dedup();
+        let ikes = c.ikes.clone();
         self.timers.clear(Timer::Retry(id));
         for ike in ikes {
-            self.endpoint.delete_ike(now, ike);
+            self.leave(now, ike, id);
         }
+        self.remove_lingering_of(id);
         self.drain_endpoint(now);
         if self
             .connections
@@ -154,206 +147,9 @@ impl Engine {
             .values()
             .filter(|c| !c.unloaded && !self.shutting_down && c.config.negotiates())
             .filter_map(|c| c.oriented.as_ref().ok().map(|o| &o.peer));
-        let snapshot = Snapshot::new(peers, self.secrets.clone());
-        self.endpoint.set_directory(Arc::new(snapshot));
-    }
-
-    /// Decides anew which end of a connection is ours.
-    pub(crate) fn orient(&mut self, id: ConnectionId) {
-        let Some(c) = self.connections.get(&id) else {
-            return;
-        };
-        let config = c.config.clone();
-        let oriented = orient(&config, &self.known).map(|orientation| {
-            let (peer, child) = directory::build(id, &config, &orientation, &self.setup);
-            let (local, remote) = orientation.ends(&config);
-            let own: Vec<TrafficSelector> = local
-                .subnets
-                .iter()
-                .map(|ts| ts.resolve(orientation.local))
-                .collect();
-            let theirs: Vec<TrafficSelector> = match orientation.remote {
-                Some(address) => remote
-                    .subnets
-                    .iter()
-                    .map(|ts| ts.resolve(address))
-                    .collect(),
-                None => Vec::new(),
-            };
-            let selectors = outbound_selectors(&own, &theirs).unwrap_or_default();
-            Oriented {
-                orientation,
-                peer,
-                child,
-                selectors,
-            }
-        });
-        if let Err(Unoriented::Unresolved(query)) = &oriented {
-            self.resolve(query.clone());
-        }
-        let Some(c) = self.connections.get_mut(&id) else {
-            return;
-        };
-        c.adrift = false;
-        if let Err(reason) = &oriented
-            && c.oriented.as_ref().err() != Some(reason)
-        {
-            let event = Event::Unoriented {
-                connection: c.name.clone(),
-                text: reason.to_string(),
-            };
-            c.oriented = oriented;
-            return self.tell(event);
-        }
-        c.oriented = oriented;
-    }
-
-    fn resolve(&mut self, query: ResolveQuery) {
-        if !self.asked.contains_key(&query) {
-            let id = self.ask(
-                Request::Resolve(query.clone()),
-                Waiting::Resolve(query.clone()),
-            );
-            self.asked.insert(query, id);
-        }
-    }
-
-    pub(crate) fn on_resolved(&mut self, now: Instant, query: ResolveQuery, answer: Answer) {
-        self.asked.remove(&query);
-        let addresses = match answer {
-            Answer::Addresses(addresses) => addresses,
-            _ => Vec::new(),
-        };
-        let is_name = matches!(query, ResolveQuery::Name(_));
-        let found_nothing = addresses.is_empty();
-        if found_nothing && is_name && self.known.answers.contains_key(&query) {
-            // An address that was good once is better than none while the resolver is out of order.
-        } else {
-            let earlier = self.known.answers.insert(query.clone(), addresses.clone());
-            if is_name && earlier.is_some_and(|earlier| earlier != addresses) {
-                self.follow_name(now, &query);
-            }
-        }
-        self.orient_unoriented(now);
-        if !(found_nothing && is_name) {
-            return;
-        }
-        // No event tells when a resolver works again: it has to be asked.
-        let waiting: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, c)| matches!(&c.oriented, Err(Unoriented::NotFound(q)) if *q == query))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in waiting {
-            let random = self.random();
-            if let Some(c) = self.connections.get_mut(&id) {
-                let at = now + c.backoff.after_failure(random);
-                self.timers.clear(Timer::Retry(id));
-                self.timers.set(at, Timer::Retry(id));
-            }
-        }
-    }
-
-    /// Asks once more for the names of a connection that does not come up: the peer may have moved.
-    pub(crate) fn look_up_again(&mut self, id: ConnectionId) {
-        let Some(c) = self.connections.get(&id).filter(|c| !c.unloaded) else {
-            return;
-        };
-        for query in names(&c.config.clone()) {
-            self.resolve(query);
-        }
-    }
-
-    /// A name has other addresses now: what is not up and uses it looks for its peer there.
-    fn follow_name(&mut self, now: Instant, query: &ResolveQuery) {
-        let using: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, c)| !c.unloaded && c.oriented.is_ok())
-            .filter(|(_, c)| c.children.is_empty() && c.negotiating.is_none())
-            .filter(|(_, c)| names(&c.config).any(|name| name == *query))
-            .map(|(id, _)| *id)
-            .collect();
-        for &id in &using {
-            self.orient(id);
-        }
-        self.refresh_directory();
-        for id in using {
-            self.reconcile(now, id);
-        }
-    }
-
-    /// The set of our addresses changed.
-    pub(crate) fn on_addresses(&mut self, now: Instant, addresses: Vec<IpAddr>) {
-        let ours = addresses.into_iter().collect();
-        if ours == self.known.ours {
-            return;
-        }
-        self.known.ours = ours;
-        // Whatever was found by asking about our own interfaces may be different now.
-        self.known
-            .answers
-            .retain(|query, _| matches!(query, ResolveQuery::Name(_)));
-        let lost: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, c)| {
-                c.oriented
-                    .as_ref()
-                    .is_ok_and(|o| !self.known.ours.contains(&o.orientation.local))
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        self.tell_addresses(now);
-        self.drain_endpoint(now);
-        for id in lost {
-            let mobile = self.is_mobile(id);
-            let Some(c) = self.connections.get_mut(&id) else {
-                continue;
-            };
-            if mobile {
-                // When it has no SAs any more, another address will be looked for.
-                c.adrift = true;
-                continue;
-            }
-            let intent = c.intent;
-            // The trap stays: what is to be protected must not find its way in clear meanwhile.
-            c.oriented = Err(Unoriented::NotOurs);
-            // Without its address an SA cannot say good-bye; it ends here and is made anew.
-            self.take_down(now, id, intent);
-        }
-        self.orient_unoriented(now);
-    }
-
-    /// Routes changed: questions about routes are worth asking again.
-    pub(crate) fn on_routes_changed(&mut self, now: Instant) {
-        self.known.answers.retain(|query, found| {
-            !found.is_empty() && !matches!(query, ResolveQuery::DefaultRoute { .. })
-        });
-        self.orient_unoriented(now);
-    }
-
-    fn orient_unoriented(&mut self, now: Instant) {
-        let ids: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, c)| c.oriented.is_err() && !c.unloaded)
-            .map(|(id, _)| *id)
-            .collect();
-        for &id in &ids {
-            self.orient(id);
-            if let Some(c) = self.connections.get_mut(&id).filter(|c| c.oriented.is_ok()) {
-                // What it waited for is there.
-                c.retry_at = None;
-                self.timers.clear(Timer::Retry(id));
-            }
-        }
-        self.tell_addresses(now);
-        self.refresh_directory();
-        for id in ids {
-            self.reconcile(now, id);
-        }
+        self.directory = Arc::new(Snapshot::new(peers, self.secrets.clone()));
+        self.endpoint.set_directory(self.directory.clone());
+        self.refresh_peers();
     }
 
     /// Takes the next step from what is to what should be.
@@ -419,7 +215,7 @@ impl Engine {
         acquire: Option<AcquireHint>,
     ) {
         let gone_to = self.gone_to(id);
-        let Some(c) = self.connections.get_mut(&id) else {
+        let Some(c) = self.connections.get(&id) else {
             return;
         };
         let Ok(oriented) = &c.oriented else { return };
@@ -427,11 +223,15 @@ impl Engine {
             let text = "the peer's address is not known: it has to call".to_owned();
             return self.attempt_failed(now, id, "peer_address_unknown", text, false);
         };
-        let peer = oriented.peer.clone();
         let child = ChildRequest {
             config: oriented.child.clone(),
             acquire,
         };
+        if let Some(ike) = self.ike_to_share(&oriented.peer) {
+            return self.make_child(now, ike, id, child.acquire);
+        }
+        let peer = self.directory.merged(&oriented.peer);
+        let peer = peer.unwrap_or(&oriented.peer).clone();
         let local = gone_to
             .filter(|_| c.adrift)
             .unwrap_or(oriented.orientation.local);
@@ -439,24 +239,12 @@ impl Engine {
         let remote = SocketAddr::new(remote, peer.remote_port);
         let ike = self
             .endpoint
-            .initiate(now, peer, Some(child), local, remote);
-        c.negotiating = Some(ike);
-        self.assign_ike(now, ike, id);
-    }
-
-    /// Makes a successor of an IKE SA that nears its end, while it still works.
-    pub(crate) fn replace(&mut self, now: Instant, ike: IkeSaId) {
-        let Some(id) = self.ikes.get(&ike).and_then(|i| i.connection) else {
-            return;
-        };
-        let Some(c) = self.connections.get_mut(&id) else {
-            return;
-        };
-        if c.intent == Intent::Down || c.negotiating.is_some() || self.shutting_down {
-            return;
+            .initiate(now, peer.clone(), Some(child), local, remote);
+        if let Some(c) = self.connections.get_mut(&id) {
+            c.negotiating = Some(ike);
         }
-        c.replacing = Some(ike);
-        self.initiate(now, id, None);
+        self.know_peer(ike, peer);
+        self.join(now, ike, id);
     }
 
     /// Notes a failed attempt and plans the next.
@@ -473,7 +261,8 @@ impl Engine {
         let Some(c) = self.connections.get_mut(&id) else {
             return;
         };
-        c.negotiating = None;
+        let ike = c.negotiating.take();
+        c.pending = None;
         // While the predecessor works, the next attempt is again one to replace it.
         let predecessor = c
             .replacing
@@ -503,7 +292,7 @@ impl Engine {
         let connection = c.name.clone();
         let failure_shunt_releases = c.config.child.failure_shunt == Shunt::Passthrough;
         if let (Some(ike), Some(wait)) = (predecessor, retry_in) {
-            self.timers.set(now + wait, Timer::ReplaceIke(ike));
+            self.timers.set(now + wait, Timer::RenewIke(ike));
         } else if let Some(at) = c.retry_at {
             self.timers.set(at, Timer::Retry(id));
         } else if failure_shunt_releases
@@ -524,6 +313,9 @@ impl Engine {
             text,
             retry_in,
         });
+        if let Some(ike) = ike {
+            self.drop_out(now, ike, id);
+        }
         self.look_up_again(id);
         self.forget_if_idle(id);
     }
@@ -553,285 +345,5 @@ impl Engine {
             self.look_up_again(id);
         }
         self.reconcile(now, id);
-    }
-
-    fn install_trap(&mut self, now: Instant, id: ConnectionId) {
-        let Some(c) = self.connections.get(&id) else {
-            return;
-        };
-        let Ok(oriented) = &c.oriented else { return };
-        let config = c.config.clone();
-        let (plane, owner, reqid) = (c.plane, c.trap_owner, c.reqid);
-        let selectors = oriented.selectors.clone();
-        let earlier = c.trap_protection;
-        let orientation = oriented.orientation.clone();
-        let (local, local_is_left) = (orientation.local, orientation.local_is_left);
-        let policies: Vec<Policy> = match (config.kind, oriented.orientation.remote) {
-            (ConnectionKind::Passthrough, _) => {
-                shunt_policies(&selectors, Action::Allow, &config.child)
-            }
-            (ConnectionKind::Drop, _) => shunt_policies(&selectors, Action::Block, &config.child),
-            (_, None) => return,
-            (kind, Some(remote)) => PolicyPlan {
-                selectors: &selectors,
-                path: Path { local, remote },
-                mode: if kind == ConnectionKind::Transport {
-                    Mode::Transport
-                } else {
-                    Mode::Tunnel
-                },
-                protocol: Protocol::Esp,
-                reqid,
-                options: &config.child,
-            }
-            .protecting(),
-        };
-        let mut steps = Vec::new();
-        let mut protection_id = None;
-        if plane == Plane::Userspace {
-            let mut protection = self.protection(&config, &selectors, local_is_left);
-            // What stands of an earlier try is replaced, not doubled.
-            protection.id = earlier.unwrap_or(protection.id);
-            protection_id = Some(protection.id);
-            steps.push(Step::Protect(protection));
-        }
-        let keys = policies.iter().map(|p| p.key).collect();
-        let shared = self.policies.entry(plane).or_default();
-        let commands = policies.into_iter().map(|p| shared.add(owner, p)).collect();
-        steps.push(Step::Execute { plane, commands });
-        if let Some(c) = self.connections.get_mut(&id) {
-            c.trap = Trap::Installing;
-            c.trap_policies = keys;
-            c.trap_protection = protection_id;
-            c.trap_orientation = Some(orientation);
-        }
-        self.run(now, Transaction::building(steps, Completion::Trapped(id)));
-    }
-
-    /// The fence and the routes of a user-space connection.
-    pub(crate) fn protection(
-        &mut self,
-        config: &Connection,
-        selectors: &[Selector],
-        local_is_left: bool,
-    ) -> Protection {
-        let id = ProtectionId(self.fresh_id());
-        let unique = |nets: Vec<ipnet::IpNet>| {
-            let mut nets = nets;
-            nets.sort();
-            nets.dedup();
-            nets
-        };
-        let own = if local_is_left {
-            &config.left
-        } else {
-            &config.right
-        };
-        Protection {
-            id,
-            routes: unique(selectors.iter().map(|s| s.dst).collect()),
-            local: unique(selectors.iter().map(|s| s.src).collect()),
-            source_ips: own.source_ips.clone(),
-            selectors: selectors.to_vec(),
-            mtu: config.child.mtu,
-        }
-    }
-
-    /// The steps that take policies and a fence away.
-    pub(crate) fn removal_steps(
-        &mut self,
-        plane: Plane,
-        owner: OwnerId,
-        policies: Vec<cygnet_ipsec::PolicyKey>,
-        sas: Vec<cygnet_ipsec::SaId>,
-        protection: Option<ProtectionId>,
-    ) -> Vec<Step> {
-        let shared = self.policies.entry(plane).or_default();
-        let mut commands: Vec<_> = policies
-            .iter()
-            .filter_map(|key| shared.remove(owner, key))
-            .collect();
-        commands.extend(sas.into_iter().map(cygnet_ipsec::Command::RemoveSa));
-        let mut steps = Vec::new();
-        if !commands.is_empty() {
-            steps.push(Step::Execute { plane, commands });
-        }
-        // The fence is the last to fall.
-        steps.extend(protection.map(Step::Unprotect));
-        steps
-    }
-
-    fn remove_trap(&mut self, now: Instant, id: ConnectionId) {
-        let Some(c) = self.connections.get_mut(&id) else {
-            return;
-        };
-        let policies = std::mem::take(&mut c.trap_policies);
-        let protection = c.trap_protection.take();
-        let (plane, owner) = (c.plane, c.trap_owner);
-        c.trap = Trap::Removing;
-        let steps = self.removal_steps(plane, owner, policies, Vec::new(), protection);
-        self.run(
-            now,
-            Transaction::tearing_down(steps, Completion::Untrapped(id)),
-        );
-    }
-
-    pub(crate) fn on_trapped(&mut self, now: Instant, id: ConnectionId, outcome: Outcome) {
-        let Some(c) = self.connections.get_mut(&id) else {
-            return;
-        };
-        let connection = c.name.clone();
-        match outcome {
-            Outcome::Done => {
-                c.trap = Trap::Installed;
-                self.tell(Event::Trapped { connection });
-            }
-            Outcome::Failed { text, .. } => {
-                // What could be raised stands, until the next try or until it is not wanted any
-                // more: a tunnel that cannot be built must not let its traffic out in clear.
-                c.trap = Trap::Failed(text.clone());
-                c.last_failure = Some(LastFailure {
-                    name: "trap_failed",
-                    text: text.clone(),
-                    at: now,
-                });
-                self.tell(Event::TrapFailed {
-                    connection: connection.clone(),
-                    text: text.clone(),
-                });
-                // Without the fence nothing may be sent either.
-                match self.connections.get(&id).map(|c| c.intent) {
-                    Some(Intent::Up) => {
-                        return self.attempt_failed(now, id, "trap_failed", text, true);
-                    }
-                    Some(Intent::OnDemand) if !self.shutting_down => self.retry_trap(now, id),
-                    _ => {}
-                }
-            }
-        }
-        self.reconcile(now, id);
-    }
-
-    /// Plans the next attempt to set a trap that waits for packets.
-    fn retry_trap(&mut self, now: Instant, id: ConnectionId) {
-        let random = self.random();
-        if let Some(c) = self.connections.get_mut(&id) {
-            let at = now + c.backoff.after_failure(random);
-            c.retry_at = Some(at);
-            self.timers.set(at, Timer::Retry(id));
-        }
-    }
-
-    pub(crate) fn on_untrapped(&mut self, now: Instant, id: ConnectionId) {
-        if let Some(c) = self.connections.get_mut(&id) {
-            c.trap = Trap::None;
-        }
-        self.reconcile(now, id);
-        self.forget_if_idle(id);
-    }
-
-    /// A plane speaks up.
-    pub(crate) fn on_plane_event(
-        &mut self,
-        now: Instant,
-        plane: Plane,
-        event: cygnet_ipsec::Event,
-    ) {
-        match event {
-            cygnet_ipsec::Event::Acquire(acquire) => self.on_acquire(now, plane, &acquire),
-            cygnet_ipsec::Event::Expire(expire) => {
-                let Some(&child) = self.by_sa.get(&(plane, expire.sa)) else {
-                    return;
-                };
-                if expire.hard {
-                    self.endpoint.delete_child(now, child);
-                } else if let Some(info) = self.endpoint.child_sa(child) {
-                    let ike = info.ike;
-                    self.replace(now, ike);
-                }
-            }
-            cygnet_ipsec::Event::Mapping(mapping) => self.on_mapping(now, plane, &mapping),
-            // Policies here have no limits.
-            cygnet_ipsec::Event::PolicyExpire(_) => {}
-        }
-    }
-
-    /// What a plane has, after it could not tell everything: a child whose SA
-    /// is gone has expired unheard.
-    pub(crate) fn on_plane_sas(&mut self, now: Instant, plane: Plane, sas: &[cygnet_ipsec::SaId]) {
-        let sas: std::collections::HashSet<_> = sas.iter().collect();
-        let gone: Vec<cygnet_ike::ChildSaId> = self
-            .children
-            .iter()
-            .filter(|(_, c)| c.plane == plane && c.installed_sas == 2 && c.departure.is_none())
-            .filter(|(_, c)| !sas.contains(&c.inbound) || !sas.contains(&c.outbound))
-            .map(|(id, _)| *id)
-            .collect();
-        for child in gone {
-            self.endpoint.delete_child(now, child);
-        }
-    }
-
-    /// A packet met a trap: whose? By reqid and policy, never by guess.
-    fn on_acquire(&mut self, now: Instant, plane: Plane, acquire: &cygnet_ipsec::Acquire) {
-        let reqid = acquire.template.reqid;
-        let owner = self.reqids.connections(reqid).find_map(|id| {
-            let c = self.connections.get(&id)?;
-            (c.plane == plane && c.trap_policies.contains(&acquire.policy)).then_some((id, c))
-        });
-        let Some((id, c)) = owner else {
-            return self.tell(Event::ForeignAcquire { plane, reqid });
-        };
-        if self.has_departed(&c.children, acquire) {
-            return;
-        }
-        let connection = c.name.clone();
-        let busy = c.negotiating.is_some() || c.unloaded || self.shutting_down;
-        self.tell(Event::Acquired {
-            connection,
-            plane,
-            selector: acquire.selector,
-        });
-        if !busy {
-            let hint = Some(acquire_hint(acquire));
-            if let Some(c) = self.connections.get_mut(&id) {
-                c.retry_at = None;
-            }
-            self.initiate(now, id, hint);
-        }
-    }
-}
-
-/// The names that a connection's ends are looked up by.
-fn names(connection: &Connection) -> impl Iterator<Item = ResolveQuery> + '_ {
-    [&connection.left, &connection.right]
-        .into_iter()
-        .filter_map(|end| match &end.host.value {
-            HostSpec::Name(name) => Some(ResolveQuery::Name(name.clone())),
-            _ => None,
-        })
-}
-
-/// The packet as the first, narrow traffic selectors of the proposal (RFC 7296 section 2.9).
-fn acquire_hint(acquire: &cygnet_ipsec::Acquire) -> AcquireHint {
-    let s = &acquire.selector;
-    let icmp = matches!(s.protocol, 1 | 58);
-    let selector = |address: IpAddr, own: cygnet_ipsec::PortMatch| {
-        let (start_port, end_port) = match own.mask {
-            u16::MAX if !icmp => (own.port, own.port),
-            _ => (0, u16::MAX),
-        };
-        TrafficSelector {
-            protocol: s.protocol,
-            start_port,
-            end_port,
-            start: address,
-            end: address,
-        }
-    };
-    AcquireHint {
-        seq: acquire.seq,
-        local: selector(s.src.addr(), s.sport),
-        remote: selector(s.dst.addr(), s.dport),
     }
 }

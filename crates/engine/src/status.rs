@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use cygnet_ike::{ChildSaInfo, IkeSaInfo};
-use cygnet_ipsec::SaId;
+use cygnet_ipsec::{Lifetime, SaId};
 use serde::Serialize;
 
 use crate::connection_state::{Intent, State, Trap};
@@ -87,8 +87,12 @@ pub struct FailureStatus {
 pub struct IkeStatus {
     /// Its number.
     pub id: u64,
-    /// The connection it serves.
+    /// The connection it was made for, of those that it serves.
     pub connection: Option<String>,
+    /// All that it serves.
+    pub connections: Vec<String>,
+    /// The number of the IKE SA that it was made from by rekeying.
+    pub replaces: Option<u64>,
     /// Who began it.
     pub role: &'static str,
     /// How far it is.
@@ -156,9 +160,19 @@ pub struct ChildStatus {
     pub remote_ts: Vec<String>,
     /// The reqid.
     pub reqid: u32,
+    /// The number of the child SA that it was made from by rekeying.
+    pub replaces: Option<u64>,
+    /// We send on it: not yet, while the peer has not shown that it is ready.
+    pub sending: bool,
     /// Time since installation.
     #[serde(serialize_with = "seconds_option")]
     pub established: Option<Duration>,
+    /// Time until a successor is made.
+    #[serde(serialize_with = "seconds_option")]
+    pub rekey_in: Option<Duration>,
+    /// Time until it ends, successor or not.
+    #[serde(serialize_with = "seconds_option")]
+    pub expires_in: Option<Duration>,
     /// Traffic in; filled in by whoever can ask the plane.
     pub inbound: Option<Traffic>,
     /// Traffic out.
@@ -266,12 +280,15 @@ impl Engine {
     }
 
     fn ike_status(&self, now: Instant, info: &IkeSaInfo) -> IkeStatus {
-        let connection = self
+        let connections: Vec<String> = self
             .ikes
             .get(&info.id)
-            .and_then(|i| i.connection)
-            .and_then(|id| self.connections.get(&id))
-            .map(|c| c.name.to_string());
+            .map(|record| record.users.iter())
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.connections.get(id))
+            .map(|c| c.name.to_string())
+            .collect();
         let since = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
         let until = |timer| {
             let due = self.timers.due(timer)?;
@@ -279,7 +296,9 @@ impl Engine {
         };
         IkeStatus {
             id: info.id.0,
-            connection,
+            connection: connections.first().cloned(),
+            connections,
+            replaces: info.replaces.map(|old| old.0),
             role: info.role.name(),
             state: info.state.name(),
             local: info.local,
@@ -297,13 +316,17 @@ impl Engine {
             peer_window: info.peer_window,
             established: since(info.established),
             last_heard: since(info.last_heard),
-            rekey_in: until(Timer::ReplaceIke(info.id)),
+            rekey_in: until(Timer::RenewIke(info.id)),
             expires_in: until(Timer::ExpireIke(info.id)),
         }
     }
 
     fn child_status(&self, now: Instant, info: &ChildSaInfo) -> ChildStatus {
         let record = self.children.get(&info.id);
+        let until = |limit: fn(&Lifetime) -> Option<Duration>| {
+            let end = info.established? + limit(&record?.lifetime)?;
+            Some(end.saturating_duration_since(now))
+        };
         ChildStatus {
             id: info.id.0,
             ike: info.ike.0,
@@ -318,7 +341,11 @@ impl Engine {
             local_ts: info.ts_local.iter().map(describe).collect(),
             remote_ts: info.ts_remote.iter().map(describe).collect(),
             reqid: record.map_or(0, |r| r.reqid),
+            replaces: info.replaces.map(|old| old.0),
+            sending: info.outbound,
             established: info.established.map(|at| now.saturating_duration_since(at)),
+            rekey_in: until(|lifetime| lifetime.soft_add),
+            expires_in: until(|lifetime| lifetime.hard_add),
             inbound: None,
             outbound: None,
             sas: record.map(|r| (r.plane, r.inbound, r.outbound)),

@@ -14,13 +14,15 @@ pub(crate) enum Timer {
     /// Try the connection again.
     Retry(ConnectionId),
     /// Make a successor of the IKE SA.
-    ReplaceIke(IkeSaId),
+    RenewIke(IkeSaId),
     /// The IKE SA has reached the end of its life.
     ExpireIke(IkeSaId),
     /// A younger IKE SA has stood beside this one for a while.
     Redundant(IkeSaId),
     /// Has the child SA carried anything?
     Inactivity(ChildSaId),
+    /// Nothing is on its way any more to the inbound SA that the child SA has left.
+    Lingering(ChildSaId),
 }
 
 /// All deadlines.
@@ -72,7 +74,7 @@ mod tests {
     fn a_timer_is_due_once_at_the_time_set_last() {
         let start = Instant::now();
         let at = |s| start + Duration::from_secs(s);
-        let (a, b) = (Timer::ReplaceIke(IkeSaId(1)), Timer::ExpireIke(IkeSaId(1)));
+        let (a, b) = (Timer::RenewIke(IkeSaId(1)), Timer::ExpireIke(IkeSaId(1)));
         let mut timers = Timers::default();
         timers.set(at(1), a);
         timers.set(at(2), b);

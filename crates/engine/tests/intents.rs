@@ -371,67 +371,22 @@ fn a_refused_installation_is_undone_and_told_to_the_peer() {
 }
 
 #[test]
-fn a_soft_limit_makes_a_successor_before_the_predecessor_ends() {
-    for (choice, plane) in PLANES {
-        let mut net = up(choice);
-        let old = net.west().sas(plane);
-        let outbound = old
-            .iter()
-            .find(|sa| sa.id.dst == ip("192.0.2.2"))
-            .expect("an outbound SA")
-            .clone();
-        let expire = cygnet_ipsec::Expire {
-            sa: outbound.id,
-            src: outbound.src,
-            reqid: outbound.reqid,
-            hard: false,
-        };
-        net.west()
-            .database(plane)
-            .emit(cygnet_kernel::sadb::SadbEvent::Event(
-                cygnet_ipsec::Event::Expire(expire),
-            ));
-        net.run_for(seconds(1));
-        net.assert_tunnel(plane);
-        let new = net.west().sas(plane);
-        assert!(
-            new.iter().all(|n| old.iter().all(|o| o.id.spi != n.id.spi)),
-            "all SPIs are new"
-        );
-        assert_eq!(
-            net.west().policies(plane),
-            3,
-            "the policies were shared and stayed"
-        );
-        assert_eq!(net.state(WEST, "t"), "up");
-    }
-}
-
-#[test]
 fn a_successor_is_tried_again_while_the_predecessor_works() {
-    let mut net = up(PlaneChoice::Kernel);
+    let mut net = Network::west_and_east();
+    let east = connection("t", StartAction::Add, PlaneChoice::Kernel);
+    net.load(1, set(vec![east], "secret"));
+    let mut west = connection("t", StartAction::Start, PlaneChoice::Kernel);
+    west.ike.reauth = true;
+    west.ike.lifetime = seconds(1000);
+    net.load(0, set(vec![west], "secret"));
+    net.run_for(seconds(690));
     let old = net.west().sas(Plane::Kernel);
-    let inbound = old
-        .iter()
-        .find(|sa| sa.id.dst == ip("192.0.2.1"))
-        .expect("an inbound SA");
-    let expire = cygnet_ipsec::Expire {
-        sa: inbound.id,
-        src: inbound.src,
-        reqid: inbound.reqid,
-        hard: false,
-    };
     net.cut = true;
-    net.west()
-        .kernel
-        .emit(cygnet_kernel::sadb::SadbEvent::Event(
-            cygnet_ipsec::Event::Expire(expire),
-        ));
-    net.run_for(seconds(90));
+    net.run_for(seconds(100));
     assert!(net.west().names().contains(&"attempt_failed"));
     assert_eq!(net.west().sas(Plane::Kernel), old);
     net.cut = false;
-    net.run_for(seconds(60));
+    net.run_for(seconds(90));
     net.assert_tunnel(Plane::Kernel);
     let new = net.west().sas(Plane::Kernel);
     assert!(

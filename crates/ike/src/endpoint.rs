@@ -112,6 +112,14 @@ impl Endpoint {
         self.directory = directory;
     }
 
+    /// Replaces what is agreed with the peer of an IKE SA: what child SAs it may make from now on. Does nothing if there
+    /// is none of that name.
+    pub fn set_peer(&mut self, ike: IkeSaId, peer: Arc<PeerConfig>) {
+        if let Some(entry) = self.sas.get_mut(&ike) {
+            entry.sa.core.config = peer;
+        }
+    }
+
     /// Replaces the settings. The ports stay: they are part of SAs that exist.
     pub fn set_config(&mut self, config: EndpointConfig) {
         let (ike_port, nat_port) = (self.config.ike_port, self.config.nat_port);

@@ -177,10 +177,16 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
 }
 
 /// What is negotiated for the child SA, and how it is installed.
-pub(super) fn child_options(values: &mut Values<'_, '_>, plane: PlaneChoice) -> ChildOptions {
+pub(super) fn child_options(
+    values: &mut Values<'_, '_>,
+    plane: PlaneChoice,
+    ike: &IkeOptions,
+) -> ChildOptions {
     let replay_window = values.get("replay-window", 128, |text| number(text, 0..=4096));
     let lifetime = lifetime(values, "ipsec-lifetime");
     let margin = rekey_margin(values, lifetime);
+    let proposals = esp_proposals(values, replay_window, plane);
+    let proposals = forward_secret(values, proposals, ike);
     let mark_both = values.optional(Side::Both, "mark", mark);
     let mark_in = values.optional(Side::Both, "mark-in", mark);
     let mark_out = values.optional(Side::Both, "mark-out", mark);
@@ -199,7 +205,7 @@ pub(super) fn child_options(values: &mut Values<'_, '_>, plane: PlaneChoice) -> 
         ("pass", Shunt::Passthrough),
     ];
     ChildOptions {
-        proposals: esp_proposals(values, replay_window, plane),
+        proposals,
         lifetime,
         inactivity: values.get("inactivity", None, |text| {
             duration(text, TimeUnit::Seconds).map(|time| (!time.is_zero()).then_some(time))
@@ -281,6 +287,30 @@ fn warn_of_weak(
             .diagnostics
             .warning(&span, format!("{name}: weak: {weakness}"), None);
     }
+}
+
+/// `pfs`: each proposal that names no key exchange gets those of the IKE SA, or none has any.
+fn forward_secret(
+    values: &mut Values<'_, '_>,
+    mut list: Sourced<Vec<EspProposal>>,
+    ike: &IkeOptions,
+) -> Sourced<Vec<EspProposal>> {
+    let wanted = values.get("pfs", true, yes_no);
+    let mut of_ike = Vec::new();
+    for method in ike.proposals.value.iter().flat_map(|p| &p.key_exchange) {
+        if !of_ike.contains(method) {
+            of_ike.push(*method);
+        }
+    }
+    for proposal in &mut list.value {
+        if !wanted {
+            proposal.key_exchange.clear();
+            proposal.additional = Default::default();
+        } else if proposal.key_exchange.is_empty() {
+            proposal.key_exchange.clone_from(&of_ike);
+        }
+    }
+    list
 }
 
 /// `esp`, narrowed by `esn` and by there being no replay window.

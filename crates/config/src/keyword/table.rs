@@ -184,7 +184,7 @@ pub const KEYWORDS: &[Keyword] = &[
     row(Conn, "fragmentation", "yes, accept, force, no", "yes", Supported, "IKE messages that are too large for one datagram go in fragments (RFC 7383); only the peer's may; short ones do too, but for INFORMATIONAL; never."),
     row(Conn, "fragment-size", "0 or 256 to 65535", "1280", Supported, "Octets of the largest IP datagram of a fragmented message; 0: 576 for IPv4 and 1280 for IPv6. Of strongSwan's `charon.fragment_size`; libreswan does not know it."),
     row(Conn, "ike-window", "1 to 16", "1", Supported, "How many requests the peer may have under way at the same time (SET_WINDOW_SIZE, RFC 7296 §2.3). Neither libreswan nor strongSwan knows it."),
-    row(Conn, "pfs", "yes, no", "yes", IDLE_BUT_YES, "A key exchange with every Child SA but the first."),
+    row(Conn, "pfs", "yes, no", "yes", Supported, "A key exchange with every Child SA but the first: one that `esp=` names, else one of the IKE SA. Both ends must want it or neither. A Child SA that cannot be rekeyed is made anew under a new IKE SA."),
     row(Conn, "reauth", "yes, no", "no", Supported, "Renew the IKE SA by authenticating anew, before the old one ends; a peer that began it is told when (AUTH_LIFETIME, RFC 4478)."),
     row(Conn, "initial-contact", "yes, no", "yes", Supported, "Say that this is the only IKE SA with the peer when it is (INITIAL_CONTACT)."),
     row(Conn, "inactivity", "duration", "0", Supported, "A Child SA that carries nothing for that long is deleted, and the next packet brings it back; 0: never. libreswan does not know this keyword."),

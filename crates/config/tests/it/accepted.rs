@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cygnet_config::{Section, Severity, Status, load};
-use cygnet_crypto::Encryption;
+use cygnet_crypto::{Encryption, KeyExchange};
 use cygnet_engine::{
     ConnectionKind, DeadPeerAction, HostSpec, Origin, PlaneChoice, SecretKind, Setup, Shunt,
     StartAction,
@@ -345,6 +345,22 @@ fn esn_narrows_the_proposals() {
     assert_eq!(esn("esn=no\n esp=aes_gcm256,aes256-sha2_256"), [false]);
     assert_eq!(esn("replay-window=0"), [false]);
     assert_eq!(connection("replay-window=0").child.replay_window, 0);
+}
+
+#[test]
+fn forward_secrecy_takes_the_key_exchange_of_the_ike_sa_unless_another_is_named() {
+    let methods = |lines: &str| -> Vec<Vec<KeyExchange>> {
+        let list = connection(lines).child.proposals.value;
+        list.into_iter().map(|p| p.key_exchange).collect()
+    };
+    let ike = "ike=aes_gcm256-sha2;dh31+dh19\n ";
+    let esp = "esp=aes_gcm256,aes_gcm128-dh20";
+    let of_ike = vec![KeyExchange::X25519, KeyExchange::Ecp256];
+    assert_eq!(
+        methods(&format!("{ike}{esp}")),
+        [of_ike, vec![KeyExchange::Ecp384]]
+    );
+    assert_eq!(methods(&format!("{ike}{esp}\n pfs=no")), [vec![], vec![]]);
 }
 
 #[test]

@@ -300,11 +300,16 @@ impl Daemon {
     fn call(&mut self, call: Call) {
         let now = Instant::now();
         let Call { request, replies } = call;
+        let mut begun = 0;
         let result = match &request {
             Request::Up { connection, .. } => self.engine.up(now, connection),
             Request::Down { connection } => self.engine.down(now, connection),
             Request::Route { connection } => self.engine.route(now, connection),
             Request::Unroute { connection } => self.engine.unroute(now, connection),
+            Request::Rekey { connection, ike } => self
+                .engine
+                .rekey(now, connection, *ike)
+                .map(|count| begun = count),
             Request::Reload => {
                 let reply = match self.reload() {
                     Ok(text) => Reply::Done { text },
@@ -336,6 +341,14 @@ impl Daemon {
             Request::Route { connection } => done(&replies, format!("{connection}: trap set")),
             Request::Unroute { connection } => {
                 done(&replies, format!("{connection}: trap removed"))
+            }
+            Request::Rekey { connection, .. } if begun == 0 => {
+                let text = format!("{connection}: there is nothing to renew");
+                let _ = replies.try_send(refusal(Refusal::Failed, "not_up", text));
+            }
+            Request::Rekey { connection, ike } => {
+                let what = if ike { "IKE SAs" } else { "child SAs" };
+                done(&replies, format!("{connection}: renewing {what}: {begun}"));
             }
             Request::Reload | Request::Status => {}
         }

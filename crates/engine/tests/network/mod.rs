@@ -17,7 +17,7 @@ use cygnet_engine::{
     SecretKind, SecretOwner, Secrets, Setup, Shunt, Sourced, StartAction, Status,
 };
 use cygnet_ike::{AuthMethod, Encapsulation, Fragmentation, RetransmitPolicy, TsTemplate};
-use cygnet_ipsec::{AllocateSpi, Command, Flow, Mark, Mode, Protocol, Reply, SaDatabase};
+use cygnet_ipsec::{AllocateSpi, Command, Expire, Flow, Mark, Mode, Protocol, Reply, SaDatabase};
 use cygnet_kernel::sadb::{MemorySadb, Sadb, SadbEvent};
 
 /// Index of west.
@@ -144,6 +144,22 @@ pub fn set(connections: Vec<Connection>, psk: &str) -> ConnectionSet {
             entries: vec![entry],
         },
     }
+}
+
+/// The plane of a host says that an inbound SA of it has reached a limit: the one that came last.
+pub fn expire(net: &mut Network, host: usize, plane: Plane, hard: bool) {
+    let host = &mut net.hosts[host];
+    let (address, sas) = (host.address, host.sas(plane));
+    let inbound = sas.iter().rfind(|sa| sa.id.dst == address);
+    let inbound = inbound.expect("an inbound SA");
+    let expire = Expire {
+        sa: inbound.id,
+        src: inbound.src,
+        reqid: inbound.reqid,
+        hard,
+    };
+    let event = SadbEvent::Event(cygnet_ipsec::Event::Expire(expire));
+    host.database(plane).emit(event);
 }
 
 /// A packet from behind west to behind east.
