@@ -1,6 +1,6 @@
 # Cygnet. The two commands a newcomer needs: `make demo` and `make test`.
 
-.PHONY: help build demo test check bench fuzz vm clean
+.PHONY: help build demo test check bench fuzz interop vm clean
 
 CARGO ?= cargo
 
@@ -8,6 +8,7 @@ help:
 	@echo 'make demo   two gateways, a tunnel and traffic, in network namespaces (root)'
 	@echo 'make test   all tests: unit, namespaces, foreign peers, real kernels in a VM (root)'
 	@echo 'make check  formatting and lints'
+	@echo 'make interop  docs/interop.md anew: all foreign peers, also on kernels and suites that make test leaves out (root)'
 	@echo 'make bench  benchmarks, each beside its limit'
 	@echo 'make fuzz   every fuzz harness for FUZZ_SECONDS (600) seconds'
 	@echo 'make build  the release binary, target/release/cygnet'
@@ -33,6 +34,10 @@ bench:
 
 fuzz:
 	@scripts/fuzz
+
+interop: vm
+	@scripts/install-packages test
+	@scripts/interop
 
 vm:
 	@tests/vm/vm-build all qemu

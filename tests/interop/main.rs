@@ -20,7 +20,7 @@ mod rekey;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use cygnet_tests::{Family, Swan, ready};
+use cygnet_tests::{Family, Swan, matrix, ready};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::algorithms::{ESP, IKE, KEY_EXCHANGE, Suite};
@@ -52,6 +52,27 @@ struct Case {
     outer: Family,
 }
 
+/// The row of `docs/interop.md` that a test is about.
+fn feature_of(title: &str) -> &'static str {
+    let rows = [
+        ("fragmentation::", "fragmentation"),
+        ("_with_forward_secrecy", "pfs"),
+        ("_rekeys_the_child", "rekey-child"),
+        ("_rekeys_the_ike_sa", "rekey-ike"),
+        ("_authenticates_anew", "reauthentication"),
+    ];
+    let row = rows.into_iter().find(|(part, _)| title.contains(part));
+    row.unwrap_or_else(|| panic!("{title} is about no row of the page"))
+        .1
+}
+
+/// Notes for `docs/interop.md` what came of a test.
+fn noted(feature: &str, outcome: Result<(), Failed>) -> Result<(), Failed> {
+    let (peer, version) = ("strongswan-host", Swan::version());
+    matrix::note(feature, peer, &version, outcome.is_ok(), "interop");
+    outcome
+}
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     let able = arguments.list || ready("strongSwan interoperability", &Swan::NEEDS);
@@ -75,7 +96,9 @@ fn main() -> ExitCode {
                     };
                     let labs = labs.clone();
                     let title = format!("{group}::{name}::{}::{}", initiator.name(), outer.name());
-                    let trial = Trial::test(title, move || labs.run(&case).map_err(Failed::from));
+                    let trial = Trial::test(title, move || {
+                        noted("algorithms", labs.run(&case).map_err(Failed::from))
+                    });
                     // Where it cannot run it counts as ignored, and one line has said why.
                     trials.push(trial.with_ignored_flag(!able));
                 }
@@ -83,7 +106,9 @@ fn main() -> ExitCode {
         }
     }
     for (title, run) in fragmentation::trials().into_iter().chain(rekey::trials()) {
-        trials.push(Trial::test(title, run).with_ignored_flag(!able));
+        let feature = feature_of(&title);
+        let trial = Trial::test(title, move || noted(feature, run()));
+        trials.push(trial.with_ignored_flag(!able));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Before the process ends, and without running anything.

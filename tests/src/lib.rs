@@ -11,6 +11,7 @@
 mod capture;
 mod conf;
 mod daemon;
+pub mod matrix;
 mod netns;
 mod packet;
 mod process;

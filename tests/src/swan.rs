@@ -1,6 +1,7 @@
 //! strongSwan as the peer: charon with its user-space plane (kernel-libipsec) in a namespace.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -38,6 +39,17 @@ pub struct SwanChild {
 }
 
 impl Swan {
+    /// The version of the package that is installed.
+    pub fn version() -> String {
+        let query = Command::new("dpkg-query")
+            .args(["-W", "-f", "strongSwan ${Version}", "strongswan-charon"])
+            .output();
+        query.map_or_else(
+            |_| "strongSwan".to_owned(),
+            |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
+    }
+
     /// What the machine must have for it.
     pub const NEEDS: [Need; 3] = [
         Need::File(CHARON, "strongswan-charon"),

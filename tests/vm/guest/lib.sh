@@ -11,6 +11,7 @@
 #   check "what" CMD...            one result line;  not CMD...  turns a status round
 #   within 10 CMD...               repeat until it works
 #   finish                         last line of a scenario: status 0 if every check held
+#   cell FEATURE PEER              what was checked since the last one shows FEATURE with PEER (matrix/table.rs)
 #   step TEXT                      a line with the time since the VM's start
 #   ss_start N / ss_ctl N ...      strongSwan's charon and swanctl
 #   lw_start N / lw_ctl N ...      libreswan's pluto and ipsec
@@ -31,6 +32,18 @@ check() {
   else FAILED=$((FAILED + 1)); printf 'not ok %d - %s\n' $CHECKS "$what"; printf '%s\n' "$log" | tail -n 15 | sed 's/^/#   /'; fi
   return $rc
 }
+cell() {
+  local version result=passed
+  case $2 in
+    strongswan) version="strongSwan $(dpkg-query -W -f '${Version}' strongswan-swanctl 2>/dev/null)" ;;
+    libreswan) version=$(ipsec --version 2>/dev/null | head -n 1) ;;
+    openiked) version="OpenIKED $(dpkg-query -W -f '${Version}' openiked 2>/dev/null)" ;;
+  esac
+  [ $CHECKS -gt $CELL_CHECKS ] && [ $FAILED = $CELL_FAILED ] || result=failed
+  CELL_CHECKS=$CHECKS CELL_FAILED=$FAILED
+  printf '# cell|%s|%s|%s on Linux %s|%s\n' "$1" "$2" "$version" "$(uname -r)" $result
+}
+CELL_CHECKS=0 CELL_FAILED=0
 skip() { CHECKS=$((CHECKS + 1)); printf 'ok %d - %s # SKIP %s\n' $CHECKS "$1" "${2:-}"; }
 # Seconds of an idle machine: an emulated one whose host is busy gets five times as long.
 within() { local end=$(( ${EPOCHSECONDS} + $1 * 5 )); shift; until "$@" >/dev/null 2>&1; do [ $EPOCHSECONDS -lt $end ] || { "$@"; return; }; sleep 0.1; done; }

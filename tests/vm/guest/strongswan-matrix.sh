@@ -35,9 +35,12 @@ ss_udp() { ss_ctl $1 --list-sas --raw | grep -q 'encap=yes'; }
 gone() { [ -z "$(on east ip xfrm state)" ] && [ -z "$(cy_packets west net)" ] && ! on west ip xfrm state | grep -q 'proto esp'; }
 
 run "AES-GCM-256, X25519"       4 native aes256gcm16-prfsha256-x25519 aes256gcm16 aes_gcm256-sha2_256-dh31 aes_gcm256
+cell native-esp strongswan
 run "AES-CBC-128, ECP-256"      4 udp    aes128-sha256-ecp256         aes128-sha256 aes128-sha2_256-dh19     aes128-sha2_256
+cell udp-esp strongswan
 run "ChaCha20-Poly1305"         6 native chacha20poly1305-prfsha384-ecp384 chacha20poly1305 chacha20_poly1305-sha2_384-dh20 chacha20_poly1305
 run "AES-CBC-256, HMAC-SHA-512" 6 udp    aes256-sha512-modp2048       aes256-sha512 aes256-sha2_512-dh14     aes256-sha2_512
+cell psk strongswan
 capture_end
 check "nothing crossed the wire in clear" only_protected wire.pcap
 check "SIGTERM ends cygnet" sh -c "kill $CYGNET && while kill -0 $CYGNET 2>/dev/null; do sleep 0.1; done"

@@ -42,6 +42,7 @@ strongswan_up() { ss_ctl east --initiate --child net --timeout 20; }
 strongswan_down() { ss_ctl east --terminate --ike net --timeout 20; }
 both strongswan strongswan_up strongswan_down
 check "strongSwan has put a request together" grep -q 'reassembled fragmented IKE message' /out/east-charon.log
+cell fragmentation strongswan
 kill $CHARON; wait $CHARON 2>/dev/null; step "charon is gone"
 
 put east /etc/ipsec.conf <<END
@@ -65,5 +66,6 @@ within 10 sh -c 'nsenter --net=/run/netns/east --mount=/nodes/east/mnt ipsec wha
 libreswan_up() { lw_ctl east up net; }
 libreswan_down() { lw_ctl east down net; }
 both libreswan libreswan_up libreswan_down
+cell fragmentation libreswan
 tail -n 30 /out/west-cygnet.log
 finish

@@ -45,6 +45,7 @@ for plane in kernel userspace; do
 done
 capture_end
 check "nothing crossed the wire in clear" only_protected wire.pcap
+cell psk libreswan
 counters east
 tail -n 30 /out/west-cygnet.log
 finish

@@ -7,4 +7,5 @@ run "four" aes256-sha384-ecp384-ke1_x25519-ke2_modp3072-ke7_ecp521 'aes256-sha2_
   'ECP_384-KE1_X25519-KE2_MODP3072-KE7_ECP_521' 'KE7_ECP_521' 3
 run "one of them optional" aes256gcm16-prfsha256-x25519-ke1_ecp256-ke1_none 'aes_gcm256-sha2_256-dh31' 'X25519' 'CURVE_25519' 0
 run "cygnet's default" aes256gcm16-prfsha256-x25519 '' 'X25519' 'CURVE_25519' 0
+cell intermediate strongswan
 ending
