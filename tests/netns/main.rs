@@ -6,6 +6,7 @@ mod flood;
 mod key_log;
 mod lifecycle;
 mod rekey;
+mod roaming;
 mod support;
 mod traffic;
 mod trap;

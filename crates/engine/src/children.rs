@@ -273,7 +273,7 @@ impl Engine {
             protection: protection_id,
             ends: Ends::new(install.local, install.remote, install.encapsulated),
             departure: None,
-            departed_from: None,
+            moved: None,
         };
         // Inbound first: the peer may use its SA as soon as it has our answer.
         let mut commands = vec![Command::InstallSa(Box::new(inbound))];

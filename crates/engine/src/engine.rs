@@ -5,7 +5,6 @@
 //! [`Engine::next_timeout`]. Time only moves forward.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -111,8 +110,8 @@ pub(crate) struct Child {
     /// Between what it runs, or will when it has moved.
     pub(crate) ends: Ends,
     pub(crate) departure: Option<Departure>,
-    /// The addresses, ours first, that it has moved from last.
-    pub(crate) departed_from: Option<(IpAddr, IpAddr)>,
+    /// When it has moved last.
+    pub(crate) moved: Option<Instant>,
 }
 
 /// See the module's text.

@@ -5,7 +5,7 @@
 //! A child SA moves once at a time; what has changed meanwhile is caught up with when it has arrived.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cygnet_ike::{ChildSaId, IkeSaId};
 use cygnet_ipsec::{Command, Direction, Encap, EncapKind, Mapping, Mode, MoveSa, SaId};
@@ -16,6 +16,9 @@ use crate::engine::Engine;
 use crate::event::Event;
 use crate::io::Plane;
 use crate::transaction::{Completion, Outcome, Step, Transaction};
+
+/// How late an ACQUIRE may come that was raised between two commands of a move: it goes another way than their answers.
+const LATE_ACQUIRE: Duration = Duration::from_secs(5);
 
 /// Between what a child SA runs, ours first. Without encapsulation there are no ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +137,6 @@ impl Engine {
             return self.endpoint.delete_child(now, child);
         }
         let before = std::mem::replace(&mut record.ends, ends);
-        record.departed_from = Some(before.addresses());
         let former = [record.inbound, record.outbound];
         record.departure = Some(Departure { sas: former });
         record.inbound.dst = ends.local;
@@ -195,6 +197,7 @@ impl Engine {
         let current = [record.inbound, record.outbound];
         match outcome {
             Outcome::Done => {
+                record.moved = Some(now);
                 let former = record.departure.take().map(|d| d.sas);
                 for id in former.into_iter().flatten() {
                     if !current.contains(&id) && self.by_sa.get(&(plane, id)) == Some(&child) {
@@ -223,16 +226,15 @@ impl Engine {
     /// Whether an ACQUIRE was raised by a policy whose SA was just leaving for other addresses.
     pub(crate) fn has_departed(
         &self,
+        now: Instant,
         children: &[ChildSaId],
         acquire: &cygnet_ipsec::Acquire,
     ) -> bool {
-        let template = (acquire.template.src, acquire.template.dst);
+        let recent = |at: Instant| now.saturating_duration_since(at) < LATE_ACQUIRE;
         children
             .iter()
             .filter_map(|child| self.children.get(child))
-            .any(|c| {
-                c.policies.contains(&acquire.policy)
-                    && (c.departure.is_some() || c.departed_from == Some(template))
-            })
+            .filter(|c| c.policies.contains(&acquire.policy))
+            .any(|c| c.departure.is_some() || c.moved.is_some_and(recent))
     }
 }

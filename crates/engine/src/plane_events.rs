@@ -62,7 +62,7 @@ impl Engine {
         let Some((id, c)) = owner else {
             return self.tell(Event::ForeignAcquire { plane, reqid });
         };
-        if self.has_departed(&c.children, acquire) {
+        if self.has_departed(now, &c.children, acquire) {
             return;
         }
         let connection = c.name.clone();

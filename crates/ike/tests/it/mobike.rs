@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use cygnet_ike::*;
+use cygnet_wire::{ExchangeType, Notify, NotifyType};
 
+use crate::forge::Forge;
 use crate::pair::*;
 use crate::sim::*;
 
@@ -335,4 +337,202 @@ fn a_forbidden_nat_is_found() {
 
 fn info_or_none(sim: &Sim, node: usize) -> Option<IkeSaId> {
     sim.nodes[node].endpoint.ike_sas().next().map(|i| i.id)
+}
+
+/// A rekeyed IKE SA goes on where the old one was, and who began the first one still decides (RFC 4555 §1.3).
+#[test]
+fn a_rekeyed_ike_sa_moves_like_the_first() {
+    let (mut sim, _) = up(mobile(), &[EAST], &[WEST]);
+    let theirs = info(&sim, 1).id;
+    sim.act(1, |endpoint, now| endpoint.rekey_ike(now, theirs));
+    sim.run_for(s(2));
+    let east = info(&sim, 0);
+    assert_eq!((east.role, east.mobike), (Role::Responder, true));
+    addresses(&mut sim, 0, &[EAST2]);
+    sim.run_for(s(2));
+    assert_between(&sim, EAST2, WEST);
+    // The old one is still there for repeated requests.
+    sim.run_for(s(100));
+    sim.assert_agreement(0, 1);
+}
+
+/// Says something as the other end, over port 4500.
+fn say(
+    sim: &mut Sim,
+    forge: &mut Forge,
+    from: (&str, &str),
+    (response, id): (bool, u32),
+    notifies: &[(NotifyType, Vec<u8>)],
+) {
+    let mut datagram = forge.message(ExchangeType::INFORMATIONAL, response, id, |payloads| {
+        for (kind, data) in notifies {
+            payloads.notify(&Notify::new(*kind, data));
+        }
+    });
+    datagram.src = SocketAddr::new(ip(from.0), 4500);
+    datagram.dst = SocketAddr::new(ip(from.1), 4500);
+    datagram.marker = true;
+    sim.deliver(datagram);
+}
+
+fn logged() -> Pair {
+    let mut pair = mobile();
+    pair.east_config.key_log = true;
+    pair.west_config.key_log = true;
+    pair
+}
+
+//= rfc4555#3.7
+//= type=test
+//# When processing the response, the original sender MUST
+//# verify that the value is the same one as sent.  If the values do not
+//# match, the IKE_SA MUST be closed.
+#[test]
+fn a_peer_that_does_not_return_the_cookie_is_dropped() {
+    for cookie in [None, Some(vec![7; 16]), Some(vec![7; 64])] {
+        let (mut sim, _) = up(logged(), &[EAST], &[WEST]);
+        let mut west = Forge::new(&sim, 0, Role::Responder);
+        sim.manual = true;
+        addresses(&mut sim, 0, &[EAST2]);
+        let id = info(&sim, 0).next_request;
+        let said: Vec<_> = cookie
+            .into_iter()
+            .map(|c| (NotifyType::COOKIE2, c))
+            .collect();
+        say(&mut sim, &mut west, (WEST, EAST2), (true, id), &said);
+        assert!(matches!(
+            sim.nodes[0].events.last(),
+            Some(Event::IkeClosed {
+                reason: CloseReason::ReturnRoutability,
+                ..
+            })
+        ));
+    }
+}
+
+/// Whoever is authenticated may tell addresses and updates as much as it likes: what is kept and sent stays little, and
+/// child SAs go nowhere without a check.
+#[test]
+fn floods_of_addresses_and_updates_cost_little() {
+    let (mut sim, ike) = up(logged(), &[EAST, EAST2], &[WEST]);
+    let mut west = Forge::new(&sim, 0, Role::Responder);
+    let many: Vec<_> = (0..120u32)
+        .map(|n| {
+            let octets = (0xcb00_7100 + n).to_be_bytes().to_vec();
+            (NotifyType::ADDITIONAL_IP4_ADDRESS, octets)
+        })
+        .collect();
+    say(&mut sim, &mut west, (WEST, EAST), (false, 0), &many);
+    sim.run_for(s(1));
+    sim.broken.push((ip(EAST), ip(WEST)));
+    sim.broken.push((ip(EAST2), ip(WEST)));
+    let from = sim.lines().len();
+    sim.act(0, |endpoint, now| endpoint.check_liveness(now, ike));
+    sim.run_for(s(100));
+    let sent = since(&sim, from).len();
+    assert!(sent < 16 * 12, "{sent} datagrams for one request");
+
+    let (mut sim, _) = up(logged(), &[EAST], &[WEST]);
+    let mut east = Forge::new(&sim, 1, Role::Initiator);
+    sim.manual = true;
+    let id = info(&sim, 1).next_peer_request;
+    for n in 0..1000 {
+        let source = format!("203.0.113.{}", n % 250 + 1);
+        let update = [(NotifyType::UPDATE_SA_ADDRESSES, Vec::new())];
+        say(
+            &mut sim,
+            &mut east,
+            (&source, WEST),
+            (false, id + n),
+            &update,
+        );
+        sim.trace.clear();
+        sim.transcript.clear();
+        sim.outbox.clear();
+    }
+    assert_eq!(child_info(&sim, 1).remote.ip(), ip(EAST), "unchecked");
+    assert_eq!(moves(&sim, 1), 0);
+
+    // An address at which nobody can be.
+    let next = id + 1000;
+    for (n, source) in (0..).zip(["224.0.0.1", "127.0.0.1", "0.0.0.0", "255.255.255.255"]) {
+        let update = [(NotifyType::UPDATE_SA_ADDRESSES, Vec::new())];
+        let before = info(&sim, 1).remote;
+        say(
+            &mut sim,
+            &mut east,
+            (source, WEST),
+            (false, next + n),
+            &update,
+        );
+        assert_eq!(info(&sim, 1).remote, before);
+    }
+}
+
+/// Notifications of MOBIKE with any content, from an authenticated peer in either part.
+#[test]
+fn fuzz_mobike_notifications_of_an_authenticated_peer() {
+    const KINDS: [NotifyType; 11] = [
+        NotifyType::UNACCEPTABLE_ADDRESSES,
+        NotifyType::UNEXPECTED_NAT_DETECTED,
+        NotifyType::MOBIKE_SUPPORTED,
+        NotifyType::ADDITIONAL_IP4_ADDRESS,
+        NotifyType::ADDITIONAL_IP6_ADDRESS,
+        NotifyType::NO_ADDITIONAL_ADDRESSES,
+        NotifyType::UPDATE_SA_ADDRESSES,
+        NotifyType::COOKIE2,
+        NotifyType::NO_NATS_ALLOWED,
+        NotifyType::NAT_DETECTION_SOURCE_IP,
+        NotifyType::NAT_DETECTION_DESTINATION_IP,
+    ];
+    bolero::check!()
+        .with_test_time(std::time::Duration::from_secs(1))
+        .for_each(|input: &[u8]| {
+            let (mut sim, _) = up(logged(), &[EAST, EAST6], &[WEST]);
+            let mut ends = [
+                Forge::new(&sim, 1, Role::Initiator),
+                Forge::new(&sim, 0, Role::Responder),
+            ];
+            sim.manual = true;
+            for message in input.chunks(40).take(6) {
+                let (who, rest) = message.split_first().expect("a chunk");
+                let forged = usize::from(who & 1);
+                let node = 1 - forged;
+                let said: Vec<_> = rest
+                    .chunks(9)
+                    .filter_map(|part| {
+                        let (kind, data) = part.split_first()?;
+                        Some((KINDS[usize::from(*kind) % KINDS.len()], data.to_vec()))
+                    })
+                    .collect();
+                if who & 2 != 0 {
+                    let now: &[&str] = if who & 4 != 0 {
+                        &[EAST2]
+                    } else {
+                        &[EAST, EAST6]
+                    };
+                    addresses(&mut sim, 0, now);
+                }
+                let Some(info) = sim.nodes[node].endpoint.ike_sas().next() else {
+                    return;
+                };
+                let response = who & 8 != 0;
+                let id = if response {
+                    info.next_request
+                } else {
+                    info.next_peer_request
+                };
+                let at = info.local.ip().to_string();
+                let source = if who & 16 != 0 { "203.0.113.7" } else { WEST };
+                say(
+                    &mut sim,
+                    &mut ends[forged],
+                    (source, &at),
+                    (response, id),
+                    &said,
+                );
+                let sent = std::mem::take(&mut sim.outbox);
+                assert!(sent.len() <= 40, "{} datagrams", sent.len());
+            }
+        });
 }
