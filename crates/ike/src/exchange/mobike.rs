@@ -82,6 +82,8 @@ pub(crate) struct Mobike {
 
 #[derive(Debug)]
 struct Request {
+    /// `None`: for a sign of life.
+    ask: Option<Ask>,
     path: Path,
     cookie: Option<[u8; COOKIE_LEN]>,
     told: Option<Vec<IpAddr>>,
@@ -314,7 +316,9 @@ pub(crate) fn wants(core: &Core) -> bool {
 /// What is to be asked now, if anything.
 pub(crate) fn next(core: &mut Core) -> Option<Ask> {
     let mobike = core.mobike.as_mut()?;
-    (!mobike.wanted.is_empty()).then(|| mobike.wanted.remove(0))
+    // One after the other, however many requests the window has room for.
+    let may = mobike.request.is_none() && !mobike.wanted.is_empty();
+    may.then(|| mobike.wanted.remove(0))
 }
 
 /// What a request says; it is sent at once.
@@ -341,7 +345,13 @@ pub(crate) fn request(core: &mut Core, cx: &mut Context<'_>, ask: Ask) -> Vec<Sa
     said.extend(cookie.map(|cookie| (NotifyType::COOKIE2, cookie.to_vec())));
     let path = core.path;
     if let Some(mobike) = &mut core.mobike {
-        mobike.request = Some(Request { path, cookie, told });
+        let ask = Some(ask);
+        mobike.request = Some(Request {
+            ask,
+            path,
+            cookie,
+            told,
+        });
     }
     said
 }
@@ -355,14 +365,20 @@ pub(crate) fn request(core: &mut Core, cx: &mut Context<'_>, ask: Ask) -> Vec<Sa
 //# with the value from the previous UPDATE_SA_ADDRESSES response (or the
 //# IKE_SA_INIT response).
 pub(crate) fn liveness(core: &mut Core, cx: &mut Context<'_>) -> Vec<Said> {
-    if role(core) != Some(Role::Initiator) {
+    let free = core.mobike.as_ref().is_some_and(|m| m.request.is_none());
+    if role(core) != Some(Role::Initiator) || !free {
         return Vec::new();
     }
     let path = core.path;
     let said = detection(core, cx, path);
     if let Some(mobike) = &mut core.mobike {
-        let (cookie, told) = (None, None);
-        mobike.request = Some(Request { path, cookie, told });
+        let (ask, cookie, told) = (None, None, None);
+        mobike.request = Some(Request {
+            ask,
+            path,
+            cookie,
+            told,
+        });
     }
     said
 }
@@ -375,7 +391,7 @@ pub(crate) fn on_response(
     contents: &Contents<'_>,
 ) -> Option<CloseReason> {
     let mobike = core.mobike.as_mut()?;
-    let request = mobike.request.take()?;
+    let request = mobike.request.take_if(|request| request.ask == ask)?;
     //= rfc4555#3.7
     //# When processing the response, the original sender MUST
     //# verify that the value is the same one as sent.  If the values do not
