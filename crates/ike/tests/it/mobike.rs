@@ -394,7 +394,7 @@ fn a_peer_that_does_not_return_the_cookie_is_dropped() {
         let mut west = Forge::new(&sim, 0, Role::Responder);
         sim.manual = true;
         addresses(&mut sim, 0, &[EAST2]);
-        let id = info(&sim, 0).next_request;
+        let id = info(&sim, 0).next_request - 1;
         let said: Vec<_> = cookie
             .into_iter()
             .map(|c| (NotifyType::COOKIE2, c))
@@ -518,7 +518,7 @@ fn fuzz_mobike_notifications_of_an_authenticated_peer() {
                 };
                 let response = who & 8 != 0;
                 let id = if response {
-                    info.next_request
+                    info.next_request.saturating_sub(1)
                 } else {
                     info.next_peer_request
                 };
