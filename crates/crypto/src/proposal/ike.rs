@@ -48,24 +48,26 @@ impl IkeProposal {
         strongswan::parse_ike(text)
     }
 
-    /// What is proposed when nothing is configured: the AEAD ciphers, then AES-CBC with HMAC.
+    /// What is proposed when nothing is configured: the AEAD ciphers with ML-KEM-768 as an additional key exchange, the
+    /// same without it for peers that do not know such a thing, then AES-CBC with HMAC.
     pub fn default_list() -> Vec<Self> {
-        vec![
-            IkeProposal {
-                encryption: AEAD_CIPHERS.to_vec(),
-                integrity: Vec::new(),
-                prf: Prf::DEFAULT.to_vec(),
-                key_exchange: KeyExchange::DEFAULT.to_vec(),
-                additional: AdditionalOffer::default(),
-            },
-            IkeProposal {
-                encryption: CBC_CIPHERS.to_vec(),
-                integrity: Integrity::DEFAULT.to_vec(),
-                prf: Prf::DEFAULT.to_vec(),
-                key_exchange: KeyExchange::DEFAULT.to_vec(),
-                additional: AdditionalOffer::default(),
-            },
-        ]
+        let aead = IkeProposal {
+            encryption: AEAD_CIPHERS.to_vec(),
+            integrity: Vec::new(),
+            prf: Prf::DEFAULT.to_vec(),
+            key_exchange: KeyExchange::DEFAULT.to_vec(),
+            additional: AdditionalOffer::default(),
+        };
+        let mut hybrid = aead.clone();
+        if let Some(first) = hybrid.additional.first_mut() {
+            first.push(Some(KeyExchange::MlKem768));
+        }
+        let cbc = IkeProposal {
+            encryption: CBC_CIPHERS.to_vec(),
+            integrity: Integrity::DEFAULT.to_vec(),
+            ..aead.clone()
+        };
+        vec![hybrid, aead, cbc]
     }
 
     /// Why some of the algorithms are weak, for warnings.

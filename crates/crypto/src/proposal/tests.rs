@@ -458,9 +458,14 @@ fn additional_key_exchanges() {
 
 #[test]
 fn how_proposals_look() {
-    let [aead, cbc] = &IkeProposal::default_list()[..] else {
-        panic!("two default proposals");
+    let [hybrid, aead, cbc] = &IkeProposal::default_list()[..] else {
+        panic!("three default proposals");
     };
+    assert_eq!(
+        hybrid.to_string(),
+        format!("{aead};addke1=ml_kem_768"),
+        "the first is for peers that can"
+    );
     assert_eq!(
         aead.to_string(),
         "aes_gcm_16_256+aes_gcm_16_128+chacha20_poly1305-sha2_512+sha2_384+sha2_256-\

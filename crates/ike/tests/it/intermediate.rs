@@ -63,6 +63,31 @@ fn each_additional_key_exchange_is_one_exchange_before_ike_auth() {
     }
 }
 
+/// Nothing configured: ML-KEM-768 beside X25519 where both can, X25519 where one cannot.
+#[test]
+fn the_default_is_hybrid_where_both_can() {
+    let pair = |east: &[IkeProposal], west: &[IkeProposal]| {
+        let mut pair = Pair::default();
+        pair.east.proposals = east.to_vec();
+        pair.west.proposals = west.to_vec();
+        pair
+    };
+    let default = IkeProposal::default_list();
+    let old = &default[1..];
+    let hybrid = vec![KeyExchange::MlKem768];
+    for (east, west, agreed) in [
+        (&default[..], &default[..], &hybrid),
+        (&default, old, &vec![]),
+        (old, &default, &vec![]),
+    ] {
+        let sim = run(pair(east, west));
+        established(&sim);
+        assert_eq!(additional(&sim), *agreed);
+        let sa = sim.nodes[1].endpoint.ike_sas().next().unwrap();
+        assert_eq!(sa.suite.unwrap().key_exchange, KeyExchange::X25519);
+    }
+}
+
 #[test]
 fn the_ends_agree_on_what_both_can() {
     let three = "aes256-sha2_256-dh31;addke2=ml_kem_768+ml_kem_1024;addke5=dh19+none";

@@ -43,9 +43,17 @@ impl Default for Pair {
         let tunnel =
             |name: &str, local, remote| ChildConfig::new(name, vec![net(local)], vec![net(remote)]);
         let key = b"an excellent shared secret".to_vec();
+        let peer = |name: &str, local: &Identity, remote: &Identity| {
+            let remote = PeerIdentity::Exactly(remote.clone());
+            let mut peer = PeerConfig::new(name, local.clone(), remote);
+            // Without additional key exchanges: four messages are enough for most tests.
+            peer.proposals
+                .retain(|p| p.additional.iter().all(Vec::is_empty));
+            peer
+        };
         Self {
-            east: PeerConfig::new("to-west", e.clone(), PeerIdentity::Exactly(w.clone())),
-            west: PeerConfig::new("to-east", w, PeerIdentity::Exactly(e)),
+            east: peer("to-west", &e, &w),
+            west: peer("to-east", &w, &e),
             east_child: tunnel("to-west", "10.1.0.0/16", "10.2.0.0/16"),
             west_child: tunnel("to-east", "10.2.0.0/16", "10.1.0.0/16"),
             east_config: EndpointConfig::default(),
