@@ -127,6 +127,7 @@ scenarios! {
     the_kernel_plane_through_its_life => "kernel-plane-lifecycle",
     libreswan => "libreswan",
     strongswan_and_several_key_exchanges => "multiple-key-exchanges",
+    default_proposals_and_three_peers => "default-proposals",
     strongswan_and_ml_kem => "ml-kem",
     fragments_with_strongswan_and_libreswan => "fragmentation",
 }

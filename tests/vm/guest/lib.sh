@@ -15,6 +15,7 @@
 #   step TEXT                      a line with the time since the VM's start
 #   ss_start N / ss_ctl N ...      strongSwan's charon and swanctl
 #   lw_start N / lw_ctl N ...      libreswan's pluto and ipsec
+#   iked_start N / iked_ctl N ...  OpenIKED
 #   cy_start N / cy N ...          cygnet's daemon and its other commands
 #   capture N IF FILE [FILTER]     tcpdump into /out/FILE;  capture_end stops all captures
 #   sealed N CMD...                CMD works on N, and N's SAs counted packets meanwhile
@@ -157,6 +158,17 @@ lw_start() {  # lw_start NODE [pluto options]; /etc/ipsec.conf and /etc/ipsec.se
   within 20 on $n ipsec whack --status
 }
 lw_ctl() { local n=$1; shift; on $n ipsec "$@"; }
+
+# OpenIKED wants a key of its own even where everything is pre-shared.
+iked_start() {  # iked_start NODE; /etc/iked.conf is there already
+  local n=$1; shift
+  on $n sh -c 'mkdir -p /run/iked; d=/etc/iked; mkdir -p $d/private $d/pubkeys/ipv4 $d/pubkeys/fqdn $d/certs $d/ca $d/crls
+    [ -e $d/private/local.key ] || openssl ecparam -genkey -name prime256v1 -noout -out $d/private/local.key 2>/dev/null
+    chmod 600 $d/private/local.key; openssl ec -in $d/private/local.key -pubout -out $d/local.pub 2>/dev/null'
+  bg $n iked /usr/sbin/iked -d -v "$@"
+  within 20 on $n ikectl show sa
+}
+iked_ctl() { local n=$1; shift; on $n ikectl "$@"; }
 
 # Cygnet: /t/cygnet is the binary under test. The node's own /etc/ipsec.conf and /etc/ipsec.secrets.
 cy_start() {  # cy_start NODE [options]; CYGNET is its process, unless a subshell (check) calls this
