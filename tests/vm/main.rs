@@ -128,6 +128,7 @@ scenarios! {
     libreswan => "libreswan",
     strongswan_and_several_key_exchanges => "multiple-key-exchanges",
     default_proposals_and_three_peers => "default-proposals",
+    post_quantum_pre_shared_keys => "ppk",
     strongswan_and_ml_kem => "ml-kem",
     fragments_with_strongswan_and_libreswan => "fragmentation",
 }

@@ -206,6 +206,7 @@ impl Reader<'_, '_> {
         let entry = |owners, kind, secret, at: &Token<'a>| SecretEntry {
             owners,
             kind,
+            name: Vec::new(),
             secret,
             origin: Origin::File(source.span(at.range())),
         };
@@ -243,16 +244,17 @@ impl Reader<'_, '_> {
                 warn(self.diagnostics, "passwords have no effect yet".to_owned());
             }
             Kind::Ppk => {
-                // Checked, and left out: an entry has no place for the key's own name yet.
-                owners()?;
-                let Some((id, secret)) = rest.split_first() else {
+                let Some((name, secret)) = rest.split_first() else {
                     return Err(EntryError::new("the name of the key is missing", *first));
                 };
-                value(secret, *id)?;
-                warn(
-                    self.diagnostics,
-                    "post-quantum pre-shared keys have no effect yet".to_owned(),
-                );
+                if name.text.is_empty() {
+                    return Err(EntryError::new("the name of the key is empty", *name));
+                }
+                let secret = value(secret, *name)?;
+                self.secrets.entries.push(SecretEntry {
+                    name: name.text.as_bytes().to_vec(),
+                    ..entry(owners()?, SecretKind::Ppk, secret, first)
+                });
             }
             Kind::PrivateKey => warn(
                 self.diagnostics,

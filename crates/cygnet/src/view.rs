@@ -145,7 +145,7 @@ fn ike_sa(out: &mut String, ike: &Value) {
         text(ike, "initiator_spi"),
         text(ike, "responder_spi"),
         text(ike, "suite"),
-        ["fragmentation", "mobike"]
+        ["ppk", "fragmentation", "mobike"]
             .into_iter()
             .filter(|field| ike[*field] == true)
             .map(|field| format!(", {field}"))

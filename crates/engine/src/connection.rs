@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use cygnet_crypto::{EspProposal, IkeProposal};
 use cygnet_ike::{
-    AuthMethod, Encapsulation, Fragmentation, Identity, PuzzlePolicy, RetransmitPolicy, TsTemplate,
-    Uniqueness,
+    AuthMethod, Encapsulation, Fragmentation, Identity, PpkPolicy, PuzzlePolicy, RetransmitPolicy,
+    TsTemplate, Uniqueness,
 };
 use cygnet_ipsec::Mark;
 
@@ -135,6 +135,10 @@ pub struct IkeOptions {
     pub proposals: Sourced<Vec<IkeProposal>>,
     /// Say as initiator that IKE_INTERMEDIATE is known even if nothing needs it (`intermediate`, RFC 9242).
     pub intermediate: bool,
+    /// Whether a post-quantum pre-shared key is used (`ppk`, RFC 8784, RFC 9867).
+    pub ppk: PpkPolicy,
+    /// The names of the keys that may be used, best first (`ppk-ids`); empty: any.
+    pub ppk_ids: Vec<Vec<u8>>,
     /// How both ends prove who they are.
     pub auth: AuthMethod,
     /// How often and how long requests are repeated.

@@ -6,17 +6,17 @@
 //! that whichever traffic selectors the peer asks for find their child.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use cygnet_crypto::SecretBytes;
-use cygnet_ike::{ChildConfig, Directory, Identity, PeerConfig, PeerIdentity};
+use cygnet_ike::{ChildConfig, Directory, Identity, PeerConfig, PeerIdentity, Ppk};
 
 use crate::connection::{Connection, ConnectionKind, HostEnd, IKE_PORT, Setup};
 use crate::connection_state::ConnectionId;
 use crate::ikes::{PeerKey, peer_key};
 use crate::orient::Orientation;
-use crate::secrets::Secrets;
+use crate::secrets::{SecretEntry, Secrets};
 
 /// One load's worth of answers.
 #[derive(Debug, Default)]
@@ -113,6 +113,22 @@ impl Directory for Snapshot {
             .ok()
             .map(|e| e.secret.clone())
     }
+
+    fn ppks(&self, config: &PeerConfig) -> Vec<Ppk> {
+        let unspecified = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let address = |list: &[IpAddr]| list.first().copied().unwrap_or(unspecified);
+        let remote = config.remote_id.exact();
+        let entries = self.secrets.ppks(
+            &config.ppk_ids,
+            (&config.local_id, address(&config.local)),
+            remote.map(|id| (id, address(&config.remote))),
+        );
+        let ppk = |entry: &SecretEntry| Ppk {
+            id: entry.name.clone(),
+            key: entry.secret.clone(),
+        };
+        entries.into_iter().map(ppk).collect()
+    }
 }
 
 /// The two halves of a connection as `ike` wants them.
@@ -148,6 +164,8 @@ pub(crate) fn build(
         },
         proposals: connection.ike.proposals.value.clone(),
         intermediate: connection.ike.intermediate,
+        ppk: connection.ike.ppk,
+        ppk_ids: connection.ike.ppk_ids.clone(),
         auth: connection.ike.auth,
         local: vec![orientation.local],
         remote: orientation.remote.into_iter().collect(),

@@ -42,6 +42,8 @@ pub struct SecretEntry {
     pub owners: Vec<SecretOwner>,
     /// What it is for.
     pub kind: SecretKind,
+    /// The name of a PPK, by which the other end finds the same one (RFC 8784); empty for other kinds.
+    pub name: Vec<u8>,
     /// The secret itself.
     pub secret: SecretBytes,
     /// Where it was read.
@@ -116,6 +118,40 @@ impl Secrets {
     }
 }
 
+/// How one end of a pair may be found: by identity and address.
+pub type EndKey<'a> = (&'a Identity, IpAddr);
+
+impl Secrets {
+    /// The post-quantum pre-shared keys for a pair of ends, the best covered first: those of these names in their order,
+    /// or all if no name is given. `remote`: `None` for a peer that may be anybody.
+    pub fn ppks(
+        &self,
+        names: &[Vec<u8>],
+        local: EndKey<'_>,
+        remote: Option<EndKey<'_>>,
+    ) -> Vec<&SecretEntry> {
+        let mut found: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|e| e.kind == SecretKind::Ppk)
+            .filter_map(|e| {
+                let by_name = names.iter().position(|name| *name == e.name);
+                if !names.is_empty() && by_name.is_none() {
+                    return None;
+                }
+                let covered = match remote {
+                    Some((id, address)) => score(e, local.0, id, local.1, address)?,
+                    None if e.owners.is_empty() => (0, 0),
+                    None => (1, covers(&e.owners, local.0, local.1, false)?),
+                };
+                Some(((by_name, std::cmp::Reverse(covered)), e))
+            })
+            .collect();
+        found.sort_by_key(|(key, _)| *key);
+        found.into_iter().map(|(_, entry)| entry).collect()
+    }
+}
+
 /// Number of ends named, then how well the two are named.
 fn score(
     entry: &SecretEntry,
@@ -157,6 +193,7 @@ mod tests {
         SecretEntry {
             owners,
             kind: SecretKind::Psk,
+            name: Vec::new(),
             secret: SecretBytes::from(secret.as_bytes().to_vec()),
             origin: Origin::Default,
         }
@@ -172,6 +209,39 @@ mod tests {
         secrets
             .psk(&id(local), &id(remote), la, ra)
             .map(|e| String::from_utf8(e.secret.as_ref().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn ppks_are_found_by_name_or_by_owner() {
+        let ppk = |owners: &[&str], name: &str| SecretEntry {
+            kind: SecretKind::Ppk,
+            name: name.as_bytes().to_vec(),
+            ..entry(owners, name)
+        };
+        let secrets = Secrets {
+            entries: vec![
+                ppk(&[], "all"),
+                entry(&["@west", "@east"], "no ppk"),
+                ppk(&["@west", "@east"], "pair"),
+                ppk(&["@west", "@north"], "others"),
+                ppk(&["@east"], "east"),
+            ],
+        };
+        let (west, east) = (id("@west"), id("@east"));
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let local = (&west, address("192.0.2.1"));
+        let find = |names: &[&str], remote| {
+            let names: Vec<_> = names.iter().map(|n| n.as_bytes().to_vec()).collect();
+            let found = secrets.ppks(&names, local, remote).into_iter();
+            found
+                .map(|e| String::from_utf8(e.name.clone()).unwrap())
+                .collect::<Vec<_>>()
+        };
+        let remote = Some((&east, address("192.0.2.2")));
+        assert_eq!(find(&[], remote), ["pair", "east", "all"]);
+        assert_eq!(find(&["east", "others", "pair"], remote), ["east", "pair"]);
+        assert_eq!(find(&["nothing"], remote), Vec::<String>::new());
+        assert_eq!(find(&[], None), ["pair", "others", "all"]);
     }
 
     #[test]

@@ -111,6 +111,8 @@ pub struct IkeStatus {
     pub responder_spi: String,
     /// The algorithms.
     pub suite: Option<String>,
+    /// A post-quantum pre-shared key has part in the keys.
+    pub ppk: bool,
     /// A NAT was found in front of us.
     pub nat_local: bool,
     /// A NAT was found in front of the peer.
@@ -308,6 +310,7 @@ impl Engine {
             initiator_spi: info.initiator_spi.to_string(),
             responder_spi: info.responder_spi.to_string(),
             suite: info.suite.as_ref().map(ToString::to_string),
+            ppk: info.ppk,
             nat_local: info.nat.local,
             nat_remote: info.nat.remote,
             mobike: info.mobike,

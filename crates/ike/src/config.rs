@@ -10,6 +10,7 @@ use cygnet_crypto::{EspProposal, IkeProposal, SecretBytes};
 use cygnet_ipsec::{Lifetime, Mode};
 
 use crate::identity::{Identity, PeerIdentity};
+use crate::ppk::{Ppk, PpkPolicy};
 use crate::selectors::TsTemplate;
 
 /// What is agreed with one peer: everything of a connection that belongs to the IKE SA.
@@ -27,6 +28,10 @@ pub struct PeerConfig {
     pub proposals: Vec<IkeProposal>,
     /// Say as initiator that we know IKE_INTERMEDIATE (RFC 9242) even if nothing needs it.
     pub intermediate: bool,
+    /// Whether a post-quantum pre-shared key is used (RFC 8784, RFC 9867).
+    pub ppk: PpkPolicy,
+    /// The names of the PPKs for the peer, best first; empty: whichever there is.
+    pub ppk_ids: Vec<Vec<u8>>,
     /// How both ends authenticate.
     pub auth: AuthMethod,
     /// Local addresses the configuration is for; empty: any.
@@ -76,6 +81,8 @@ impl PeerConfig {
             remote_id,
             proposals: IkeProposal::default_list(),
             intermediate: false,
+            ppk: PpkPolicy::Never,
+            ppk_ids: Vec::new(),
             auth: AuthMethod::Psk,
             local: Vec::new(),
             remote: Vec::new(),
@@ -97,10 +104,15 @@ impl PeerConfig {
         }
     }
 
+    /// Whether an initiator speaks of a PPK.
+    pub(crate) fn proposes_ppk(&self) -> bool {
+        matches!(self.ppk, PpkPolicy::Propose | PpkPolicy::Insist)
+    }
+
     /// Whether an initiator says that we know IKE_INTERMEDIATE.
     pub(crate) fn wants_intermediate(&self) -> bool {
         let additional = |p: &IkeProposal| p.additional.iter().any(|list| !list.is_empty());
-        self.intermediate || self.proposals.iter().any(additional)
+        self.intermediate || self.proposes_ppk() || self.proposals.iter().any(additional)
     }
 }
 
@@ -260,6 +272,13 @@ pub trait Directory: Send + Sync {
         local_addr: IpAddr,
         remote_addr: IpAddr,
     ) -> Option<SecretBytes>;
+
+    /// The post-quantum pre-shared keys that may be used with a peer, best first: those that
+    /// [`PeerConfig::ppk_ids`] names, or all.
+    fn ppks(&self, config: &PeerConfig) -> Vec<Ppk> {
+        let _ = config;
+        Vec::new()
+    }
 }
 
 /// When a responder asks for the solution of a puzzle, and of which (RFC 8019).

@@ -122,6 +122,8 @@ pub struct IkeSaInfo {
     pub peer_window: u32,
     /// The algorithms, once agreed.
     pub suite: Option<IkeSuite>,
+    /// A post-quantum pre-shared key has part in the keys (RFC 8784, RFC 9867).
+    pub ppk: bool,
     /// When it was begun.
     pub created: Instant,
     /// When the peer was authenticated.

@@ -34,6 +34,7 @@ mod info;
 mod io;
 mod keepalive;
 mod nat;
+mod ppk;
 mod proposal;
 mod puzzle;
 mod reason;
@@ -55,6 +56,7 @@ pub use io::{
     AcquireHint, Answer, ChildInstall, ChildRequest, ChildSaId, Event, IkeKeyLog, IkeSaId, Input,
     Output, Refusal, RefusalKind, Request, RequestId, Transmit,
 };
+pub use ppk::{Ppk, PpkPolicy};
 pub use puzzle::{PUZZLE_DIFFICULTY, Puzzle};
 pub use reason::{
     AuthFailure, ChildCloseReason, ChildFailure, CloseReason, FailureReason, Party, RejectReason,

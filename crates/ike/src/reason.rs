@@ -98,6 +98,15 @@ pub enum FailureReason {
         /// The peer's identity.
         remote: Identity,
     },
+    /// A PPK must be used, and there is none for the peer.
+    #[error("a post-quantum pre-shared key is required, and there is none for the peer")]
+    NoPpk,
+    /// A PPK must be used, and the peer does not use it.
+    #[error("a post-quantum pre-shared key is required, and the peer does not use ours")]
+    PpkRequired,
+    /// The peer insists on a PPK that is not known here.
+    #[error("the peer names a post-quantum pre-shared key that is not one for it")]
+    PpkUnknown,
     /// No configuration fits the authenticated peer.
     #[error("no configuration for peer {remote}")]
     NoConfiguration {
@@ -202,6 +211,9 @@ names!(FailureReason {
     WrongLocalIdentity => "wrong_local_identity",
     BadIdentity => "bad_identity",
     NoPsk => "no_psk",
+    NoPpk => "no_ppk",
+    PpkRequired => "ppk_required",
+    PpkUnknown => "ppk_unknown",
     NoConfiguration => "no_configuration",
     TooManyIkeSas => "too_many_ike_sas",
     AlreadyConnected => "already_connected",

@@ -6,16 +6,28 @@ use std::time::Duration;
 use cygnet_crypto::{EspProposal, IkeProposal, NameError, NameErrorKind};
 use cygnet_engine::{ChildOptions, DeadPeerAction, IkeOptions, PlaneChoice, Shunt, Sourced};
 use cygnet_ike::{
-    AuthMethod, Encapsulation, Fragmentation, MAX_WINDOW, MIN_FRAGMENT_SIZE, RetransmitPolicy,
+    AuthMethod, Encapsulation, Fragmentation, MAX_WINDOW, MIN_FRAGMENT_SIZE, PpkPolicy,
+    RetransmitPolicy,
 };
 use cygnet_ipsec::Mark;
 
 use crate::keyword::Side;
 use crate::section::Values;
 use crate::value::{
-    Fault, Parsed, TimeUnit, ValueError, choice, count, duration, mark, number, percent,
+    Fault, Parsed, TimeUnit, ValueError, choice, count, duration, list, mark, number, percent,
     positive_duration, yes_no,
 };
+
+/// Names of post-quantum pre-shared keys.
+fn ppk_ids(text: &str) -> Parsed<Vec<Vec<u8>>> {
+    let id = |(_, id): (usize, &str)| match id.contains(char::is_control) {
+        true => Err(ValueError::new(
+            "the name of a key has no control characters",
+        )),
+        false => Ok(id.as_bytes().to_vec()),
+    };
+    list(text).map(id).collect()
+}
 
 /// A list of algorithms, with the mistake where the list has it.
 fn proposals<T>(text: &str, parse: impl FnOnce(&str) -> Result<T, NameError>) -> Parsed<T> {
@@ -124,6 +136,20 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
     IkeOptions {
         proposals: ike_proposals(values),
         intermediate: values.get("intermediate", false, yes_no),
+        ppk: values.get("ppk", PpkPolicy::Never, |text| {
+            choice(
+                text,
+                &[
+                    ("never", PpkPolicy::Never),
+                    ("no", PpkPolicy::Never),
+                    ("permit", PpkPolicy::Permit),
+                    ("propose", PpkPolicy::Propose),
+                    ("yes", PpkPolicy::Propose),
+                    ("insist", PpkPolicy::Insist),
+                ],
+            )
+        }),
+        ppk_ids: values.get("ppk-ids", Vec::new(), ppk_ids),
         auth: AuthMethod::Psk,
         retransmit: RetransmitPolicy {
             initial,

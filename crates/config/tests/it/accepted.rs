@@ -9,7 +9,7 @@ use cygnet_engine::{
     ConnectionKind, DeadPeerAction, HostSpec, Origin, PlaneChoice, SecretKind, Setup, Shunt,
     StartAction,
 };
-use cygnet_ike::{Encapsulation, Fragmentation, Identity, TsTemplate, Uniqueness};
+use cygnet_ike::{Encapsulation, Fragmentation, Identity, PpkPolicy, TsTemplate, Uniqueness};
 use cygnet_ipsec::Mark;
 
 use crate::support::{Files, accept, conn, connection, refuse};
@@ -251,6 +251,13 @@ fn dead_peers_and_attempts() {
         of("dpdaction=restart"),
         (true, Some(DeadPeerAction::Restart))
     );
+    assert_eq!(
+        connection("ppk=insist\n ppk-ids=one,two").ike.ppk_ids,
+        [b"one".to_vec(), b"two".to_vec()]
+    );
+    assert_eq!(connection("ppk=insist").ike.ppk, PpkPolicy::Insist);
+    assert_eq!(connection("ppk=yes").ike.ppk, PpkPolicy::Propose);
+    assert!(connection("intermediate=yes").ike.intermediate);
     assert_eq!(
         connection("inactivity=5m").child.inactivity,
         Some(Duration::from_secs(300))

@@ -85,9 +85,11 @@ fn other_kinds_are_known_and_warned_of() {
     let loaded = read(text).unwrap_or_else(|report| panic!("{report}"));
     let said: String = loaded.warnings.iter().map(|w| format!("{w}\n")).collect();
     insta::assert_snapshot!(said);
-    let [xauth] = loaded.set.secrets.entries.as_slice() else {
-        panic!("one entry")
+    let [ppk, xauth] = loaded.set.secrets.entries.as_slice() else {
+        panic!("two entries")
     };
+    assert_eq!((ppk.kind, &ppk.name[..]), (SecretKind::Ppk, &b"id"[..]));
+    assert_eq!(ppk.secret.as_ref(), b"secret");
     assert_eq!(xauth.kind, SecretKind::Xauth);
 }
 

@@ -16,7 +16,9 @@ use cygnet_engine::{
     PlaneChoice, Protection, ProtectionId, Request, RequestId, ResolveQuery, SecretEntry,
     SecretKind, SecretOwner, Secrets, Setup, Shunt, Sourced, StartAction, Status,
 };
-use cygnet_ike::{AuthMethod, Encapsulation, Fragmentation, RetransmitPolicy, TsTemplate};
+use cygnet_ike::{
+    AuthMethod, Encapsulation, Fragmentation, PpkPolicy, RetransmitPolicy, TsTemplate,
+};
 use cygnet_ipsec::{AllocateSpi, Command, Expire, Flow, Mark, Mode, Protocol, Reply, SaDatabase};
 use cygnet_kernel::sadb::{MemorySadb, Sadb, SadbEvent};
 
@@ -86,6 +88,8 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
         ike: IkeOptions {
             proposals: Sourced::default_value(IkeProposal::default_list()),
             intermediate: false,
+            ppk: PpkPolicy::Never,
+            ppk_ids: Vec::new(),
             auth: AuthMethod::Psk,
             retransmit: RetransmitPolicy::default(),
             liveness: None,
@@ -130,6 +134,7 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
 
 pub fn set(connections: Vec<Connection>, psk: &str) -> ConnectionSet {
     let entry = SecretEntry {
+        name: Vec::new(),
         owners: ["@west", "@east"]
             .map(|o| SecretOwner::Id(o.parse().expect("an identity")))
             .to_vec(),

@@ -12,6 +12,7 @@ mod mobike;
 mod narrowing;
 mod nat;
 mod pair;
+mod ppk;
 mod puzzles;
 mod rekey;
 mod sim;

@@ -30,6 +30,8 @@ pub struct Pair {
     pub west_config: EndpointConfig,
     pub east_psk: Vec<u8>,
     pub west_psk: Vec<u8>,
+    pub east_ppks: Vec<Ppk>,
+    pub west_ppks: Vec<Ppk>,
 }
 
 pub const EAST: &str = "192.0.2.1";
@@ -60,6 +62,8 @@ impl Default for Pair {
             west_config: EndpointConfig::default(),
             east_psk: key.clone(),
             west_psk: key,
+            east_ppks: Vec::new(),
+            west_ppks: Vec::new(),
         }
     }
 }
@@ -69,7 +73,7 @@ impl Pair {
     pub fn sim(mut self, seed: u64) -> Sim {
         self.east.children = vec![Arc::new(self.east_child)];
         self.west.children = vec![Arc::new(self.west_child)];
-        let book = |peer: PeerConfig, key: Vec<u8>| {
+        let book = |peer: PeerConfig, key: Vec<u8>, ppks: Vec<Ppk>| {
             let remote = peer
                 .remote_id
                 .exact()
@@ -78,6 +82,7 @@ impl Pair {
             Book {
                 psks: vec![(peer.local_id.clone(), remote, key)],
                 peers: vec![Arc::new(peer)],
+                ppks,
             }
         };
         let mut sim = Sim::new(seed);
@@ -85,13 +90,13 @@ impl Pair {
             "east",
             EAST,
             self.east_config,
-            book(self.east, self.east_psk),
+            book(self.east, self.east_psk, self.east_ppks),
         );
         sim.add(
             "west",
             WEST,
             self.west_config,
-            book(self.west, self.west_psk),
+            book(self.west, self.west_psk, self.west_ppks),
         );
         sim
     }

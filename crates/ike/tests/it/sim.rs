@@ -18,6 +18,7 @@ use cygnet_wire::{Message, Payload, TrafficSelector};
 pub struct Book {
     pub peers: Vec<Arc<PeerConfig>>,
     pub psks: Vec<(Identity, Identity, Vec<u8>)>,
+    pub ppks: Vec<Ppk>,
 }
 
 impl Directory for Book {
@@ -36,6 +37,13 @@ impl Directory for Book {
     ) -> Option<SecretBytes> {
         let found = self.psks.iter().find(|(l, r, _)| l == local && r == remote);
         found.map(|(_, _, key)| SecretBytes::copy_from(key))
+    }
+
+    fn ppks(&self, config: &PeerConfig) -> Vec<Ppk> {
+        let ids = &config.ppk_ids;
+        let mut found = self.ppks.clone();
+        found.retain(|ppk| ids.is_empty() || ids.contains(&ppk.id));
+        found
     }
 }
 

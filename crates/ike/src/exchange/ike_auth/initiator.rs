@@ -20,6 +20,7 @@ use crate::exchange::{auth_lifetime, mobike, set_window_size};
 use crate::identity::Identity;
 use crate::info::Role;
 use crate::io::{Answer, Refusal, RefusalKind, RequestId};
+use crate::ppk::{self, Mixed, PpkPolicy, Stage};
 use crate::proposal::ChildExchange;
 use crate::reason::{AuthFailure, ChildFailure, FailureReason, Party};
 use crate::sa::{Core, State};
@@ -37,6 +38,8 @@ pub(crate) struct SpiWanted {
 #[derive(Debug)]
 pub(crate) struct AuthSent {
     pub(crate) handshake: Handshake,
+    /// The keys with the PPK that we have named.
+    mixed: Option<Mixed>,
     offer: Option<Offer>,
 }
 
@@ -180,7 +183,23 @@ fn send(
         Err(reason) => return fail(core, cx, offer, reason),
     };
     let id = &config.local_id;
-    let auth = handshake.auth_data(Role::Initiator, &psk, &id.payload_body());
+    let body = id.payload_body();
+    let plain_auth = || handshake.auth_data(Role::Initiator, &handshake.sk_pi, &psk, &body);
+    let ppk = match handshake.ppk {
+        Stage::InAuth => ppk::usable(cx, &config).into_iter().next(),
+        _ => None,
+    };
+    let mixed = ppk.as_ref().map(|ppk| handshake.mixed(ppk));
+    let auth = match &mixed {
+        Some(mixed) => handshake.auth_data(Role::Initiator, &mixed.sk_pi, &psk, &body),
+        None => plain_auth(),
+    };
+    //= rfc8784#3
+    //# if using PPKs for communication with this
+    //# responder is optional for the initiator (based on the
+    //# mandatory_or_not flag), then the initiator MUST include a NO_PPK_AUTH
+    //# notification in the above message.
+    let no_ppk_auth = (mixed.is_some() && config.ppk != PpkPolicy::Insist).then(plain_auth);
     let pair = (id.clone(), assumed);
     //= rfc7296#2.4
     //# The INITIAL_CONTACT notification, if sent, MUST
@@ -205,6 +224,13 @@ fn send(
         }
         payloads.auth(AuthMethodId::SHARED_KEY, &auth);
         set_window_size::announce(config.window, payloads);
+        if let Some(ppk) = &ppk {
+            let id = ppk::write_id(&ppk.id);
+            payloads.notify(&Notify::new(NotifyType::PPK_IDENTITY, &id));
+        }
+        if let Some(auth) = &no_ppk_auth {
+            payloads.notify(&Notify::new(NotifyType::NO_PPK_AUTH, auth));
+        }
         if let Some(offer) = &offer {
             offer.write(Fresh::default(), payloads);
         }
@@ -218,7 +244,11 @@ fn send(
         core.request_plain(cx, channel, ExchangeType::IKE_AUTH, plain)
     });
     match sent {
-        Ok(()) => State::AuthSent(Box::new(AuthSent { handshake, offer })),
+        Ok(()) => State::AuthSent(Box::new(AuthSent {
+            handshake,
+            mixed,
+            offer,
+        })),
         Err(error) => fail(
             core,
             cx,
@@ -254,6 +284,20 @@ impl AuthSent {
         if let Some(reason) = fatal(core, &contents) {
             return fail(core, cx, self.offer, reason);
         }
+        //= rfc8784#3
+        //# If it receives one, it marks the
+        //# SA as using the configured PPK to generate SK_d, SK_pi, and SK_pr (as
+        //# shown above); the content of the received PPK_IDENTITY (if any) MUST
+        //# be ignored.
+        let accepted = contents.has(NotifyType::PPK_IDENTITY);
+        if let Some(mixed) = self.mixed.take_if(|_| accepted) {
+            self.handshake.adopt(mixed);
+        }
+        let used = matches!(self.handshake.ppk, Stage::Mixed(_));
+        if core.config.ppk == PpkPolicy::Insist && !used {
+            let kind = NotifyType::AUTHENTICATION_FAILED;
+            return self.refuse(core, cx, kind, &[], FailureReason::PpkRequired);
+        }
         let remote = match self.authenticate(core, cx, &contents) {
             Ok(remote) => remote,
             Err(reason) => {
@@ -274,7 +318,9 @@ impl AuthSent {
                 remote,
             });
         }
-        let Self { handshake, offer } = *self;
+        let Self {
+            handshake, offer, ..
+        } = *self;
         let Handshake {
             channel, ni, nr, ..
         } = handshake;
@@ -347,7 +393,13 @@ impl AuthSent {
         }
         let psk = find_psk(core, cx, &remote)?;
         self.handshake
-            .verify(Role::Responder, &psk, id.body(), &auth)
+            .verify(
+                Role::Responder,
+                &self.handshake.sk_pr,
+                &psk,
+                id.body(),
+                (auth.method, auth.data),
+            )
             .map_err(failed)?;
         Ok(remote)
     }

@@ -8,8 +8,8 @@ pub(crate) use responder::{AuthAwaited, ChildPending, choose_child};
 
 use std::sync::Arc;
 
-use cygnet_crypto::{SecretBytes, SignedOctets};
-use cygnet_wire::{AuthMethodId, AuthPayload, NotifyType};
+use cygnet_crypto::{AuthKey, SecretBytes, SignedOctets};
+use cygnet_wire::{AuthMethodId, NotifyType};
 
 use crate::config::{ChildConfig, PeerConfig, Uniqueness};
 use crate::contents::Contents;
@@ -18,6 +18,7 @@ use crate::exchange::ike_sa_init::Handshake;
 use crate::identity::Identity;
 use crate::info::{IkeSaState, Role};
 use crate::io::{ChildSaId, Event};
+use crate::ppk;
 use crate::reason::{AuthFailure, ChildFailure};
 use crate::sa::Core;
 
@@ -27,27 +28,29 @@ fn is_heeded(config: &PeerConfig, contents: &Contents<'_>) -> bool {
 }
 
 impl Handshake {
-    /// The AUTH data by which `role` proves with a shared key that it is whom its ID payload names.
-    fn auth_data(&self, role: Role, psk: &SecretBytes, id_body: &[u8]) -> Vec<u8> {
+    /// The AUTH data by which `role` proves with a shared key that it is whom its ID payload names. `sk_p` is its SK_pi or
+    /// SK_pr.
+    fn auth_data(&self, role: Role, sk_p: &AuthKey, psk: &SecretBytes, id_body: &[u8]) -> Vec<u8> {
         let int_auth = self.intermediate.int_auth.octets();
-        self.signed_by(role, id_body, &int_auth)
+        self.signed_by(role, sk_p, id_body, &int_auth)
             .psk_auth(psk.as_ref())
     }
 
-    /// Whether an AUTH payload of `role` is the right one.
+    /// Whether the AUTH data of `role` are the right ones.
     fn verify(
         &self,
         role: Role,
+        sk_p: &AuthKey,
         psk: &SecretBytes,
         id_body: &[u8],
-        auth: &AuthPayload<'_>,
+        (method, data): (AuthMethodId, &[u8]),
     ) -> Result<(), AuthFailure> {
-        if auth.method != AuthMethodId::SHARED_KEY {
-            return Err(AuthFailure::Method(auth.method.0));
+        if method != AuthMethodId::SHARED_KEY {
+            return Err(AuthFailure::Method(method.0));
         }
         let int_auth = self.intermediate.int_auth.octets();
-        let octets = self.signed_by(role, id_body, &int_auth);
-        if octets.psk_auth_verify(psk.as_ref(), auth.data) {
+        let octets = self.signed_by(role, sk_p, id_body, &int_auth);
+        if octets.psk_auth_verify(psk.as_ref(), data) {
             Ok(())
         } else {
             Err(AuthFailure::WrongPsk)
@@ -66,12 +69,13 @@ impl Handshake {
     fn signed_by<'a>(
         &'a self,
         role: Role,
+        sk_p: &'a AuthKey,
         id_payload_body: &'a [u8],
         int_auth: &'a [u8],
     ) -> SignedOctets<'a> {
-        let (first_message, peer_nonce, sk_p) = match role {
-            Role::Initiator => (&self.request, &self.nr, &self.sk_pi),
-            Role::Responder => (&self.response, &self.ni, &self.sk_pr),
+        let (first_message, peer_nonce) = match role {
+            Role::Initiator => (&self.request, &self.nr),
+            Role::Responder => (&self.response, &self.ni),
         };
         SignedOctets {
             first_message,
@@ -88,6 +92,7 @@ impl Core {
     fn authenticated(&mut self, cx: &mut Context<'_>, handshake: &mut Handshake, remote: Identity) {
         self.remote_id = Some(remote);
         self.established = Some(cx.now);
+        self.ppk = matches!(handshake.ppk, ppk::Stage::Mixed(_));
         cx.shared.stats.established = cx.shared.stats.established.saturating_add(1);
         let info = Box::new(self.info(IkeSaState::Established, Vec::new()));
         let keys = handshake.key_log.take();

@@ -20,6 +20,7 @@ use crate::exchange::{auth_lifetime, mobike, set_window_size};
 use crate::identity::Identity;
 use crate::info::Role;
 use crate::io::{Answer, ChildSaId, Event, Refusal, RefusalKind, RequestId};
+use crate::ppk::{self, Mixed, PpkPolicy, Stage};
 use crate::proposal::{ChildExchange, allows};
 use crate::puzzle::Puzzle;
 use crate::reason::{AuthFailure, ChildFailure, CloseReason, FailureReason, Party};
@@ -61,6 +62,8 @@ struct Reply {
     back: Back,
     id: Identity,
     auth: Vec<u8>,
+    /// The PPK that the initiator has named in its request is used.
+    names_ppk: bool,
 }
 
 /// What the child SA part of the response says.
@@ -75,16 +78,24 @@ enum ChildPart<'a> {
 struct Authenticated {
     remote: Identity,
     psk: SecretBytes,
+    /// The keys with the PPK that it has named and we have too.
+    mixed: Option<Mixed>,
     configs: Vec<Arc<PeerConfig>>,
+}
+
+/// What shows who an initiator is.
+struct Proof<'a> {
+    /// The keys by which it was made, if a PPK is in them.
+    mixed: Option<Mixed>,
+    data: &'a [u8],
 }
 
 impl AuthAwaited {
     /// Whether a request of this type may come now.
     pub(crate) fn takes_request(&self, exchange: ExchangeType) -> bool {
-        let intermediate = &self.handshake.intermediate;
         match exchange {
-            ExchangeType::IKE_INTERMEDIATE => intermediate.may_go_on(),
-            ExchangeType::IKE_AUTH => intermediate.is_complete(),
+            ExchangeType::IKE_INTERMEDIATE => self.handshake.intermediate.may_go_on(),
+            ExchangeType::IKE_AUTH => self.handshake.is_ready(),
             _ => false,
         }
     }
@@ -167,11 +178,16 @@ impl AuthAwaited {
         let Authenticated {
             remote,
             psk,
+            mixed,
             configs,
         } = authenticated;
         if mobike::met_unexpected_nat(&contents, back.path) {
             let kind = NotifyType::UNEXPECTED_NAT_DETECTED;
             return self.refuse(core, cx, back, kind, &[], FailureReason::UnexpectedNat);
+        }
+        let names_ppk = mixed.is_some();
+        if let Some(mixed) = mixed {
+            self.handshake.adopt(mixed);
         }
         let child_id = ChildSaId(cx.shared.fresh_id());
         let choice = contents
@@ -197,10 +213,18 @@ impl AuthAwaited {
                 remote,
             });
         }
-        let auth = self
-            .handshake
-            .auth_data(Role::Responder, &psk, &id.payload_body());
-        let reply = Reply { back, id, auth };
+        let auth = self.handshake.auth_data(
+            Role::Responder,
+            &self.handshake.sk_pr,
+            &psk,
+            &id.payload_body(),
+        );
+        let reply = Reply {
+            back,
+            id,
+            auth,
+            names_ppk,
+        };
         let handshake = self.handshake;
         match choice {
             None => finish(core, cx, handshake, &reply, ChildPart::Nothing, None),
@@ -229,6 +253,53 @@ impl AuthAwaited {
                     ChildPart::Refused(notify),
                     None,
                 )
+            }
+        }
+    }
+
+    /// Which of an initiator's proofs counts with a configuration: the one with the PPK that it names, or the one without.
+    fn proof<'a>(
+        &self,
+        cx: &Context<'_>,
+        config: &PeerConfig,
+        contents: &Contents<'a>,
+        auth: &'a [u8],
+    ) -> Result<Proof<'a>, FailureReason> {
+        let without = |data| match config.ppk {
+            PpkPolicy::Insist => Err(FailureReason::PpkRequired),
+            _ => Ok(Proof { mixed: None, data }),
+        };
+        match &self.handshake.ppk {
+            Stage::Unused | Stage::InIntermediate => without(auth),
+            Stage::Mixed(id) => {
+                let ours = ppk::usable(cx, config);
+                match ours.iter().any(|ppk| ppk.id == *id) {
+                    true => Ok(Proof {
+                        mixed: None,
+                        data: auth,
+                    }),
+                    false => Err(FailureReason::PpkUnknown),
+                }
+            }
+            Stage::InAuth => {
+                //= rfc8784#3
+                //# If no PPK_IDENTITY notification is
+                //# found and the peers successfully exchanged USE_PPK notifications in
+                //# the IKE_SA_INIT exchange, then the responder MUST send back an
+                //# AUTHENTICATION_FAILED notification and then fail the negotiation.
+                let named = ppk::named(contents).ok_or(FailureReason::PpkRequired)?;
+                let ours = ppk::usable(cx, config);
+                if let Some(ppk) = ours.iter().find(|ppk| Some(&ppk.id[..]) == named) {
+                    let mixed = Some(self.handshake.mixed(ppk));
+                    return Ok(Proof { mixed, data: auth });
+                }
+                //= rfc8784#3
+                //# If using PPKs is mandatory
+                //# or no NO_PPK_AUTH notification is found, then the responder MUST send
+                //# back an AUTHENTICATION_FAILED notification and then fail the
+                //# negotiation.
+                let fallback = contents.notify(NotifyType::NO_PPK_AUTH);
+                without(fallback.ok_or(FailureReason::PpkUnknown)?.data)
             }
         }
     }
@@ -290,17 +361,30 @@ impl AuthAwaited {
                 });
                 continue;
             };
-            match self
-                .handshake
-                .verify(Role::Initiator, &psk, id.body(), &auth)
-            {
+            let proof = match self.proof(cx, config, contents, auth.data) {
+                Ok(proof) => proof,
+                Err(reason) => {
+                    failure = Some(reason);
+                    continue;
+                }
+            };
+            let sk_p = proof.mixed.as_ref().map(|mixed| &mixed.sk_pi);
+            let verified = self.handshake.verify(
+                Role::Initiator,
+                sk_p.unwrap_or(&self.handshake.sk_pi),
+                &psk,
+                id.body(),
+                (auth.method, proof.data),
+            );
+            match verified {
                 Ok(()) => {
                     // The reply names one identity of ours: what else is to serve must bear it too.
-                    let local = local.clone();
-                    configs.retain(|c| c.local_id == local);
+                    let (local, ppk) = (local.clone(), (config.ppk, config.ppk_ids.clone()));
+                    configs.retain(|c| (&c.local_id, c.ppk, &c.ppk_ids) == (&local, ppk.0, &ppk.1));
                     return Ok(Authenticated {
                         remote,
                         psk,
+                        mixed: proof.mixed,
                         configs,
                     });
                 }
@@ -547,6 +631,13 @@ fn finish(
             payloads
                 .id_r(IdType(reply.id.id_type()), &reply.id.data())
                 .auth(AuthMethodId::SHARED_KEY, &reply.auth);
+            //= rfc8784#3
+            //# sends back
+            //# a response, which includes the PPK_IDENTITY notification with no data
+            //# to indicate that the PPK is used in the exchange
+            if reply.names_ppk {
+                payloads.notify(&Notify::new(NotifyType::PPK_IDENTITY, &[]));
+            }
             if let Some(lifetime) = lifetime {
                 payloads.notify(&Notify::new(NotifyType::AUTH_LIFETIME, &lifetime));
             }

@@ -1,16 +1,18 @@
 //! The initiator's half of IKE_INTERMEDIATE.
 
-use cygnet_crypto::PrivateKey;
-use cygnet_wire::{ExchangeType, KeId};
+use cygnet_crypto::{PrivateKey, SharedSecret};
+use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType};
 
 use super::int_auth;
 use crate::channel::{Plaintext, SealError};
 use crate::child::Wanted;
+use crate::config::PeerConfig;
 use crate::contents::{Contents, Unreadable};
 use crate::context::Context;
 use crate::exchange::ike_auth;
 use crate::exchange::ike_sa_init::Handshake;
 use crate::fragment::Assembled;
+use crate::ppk::{self, Ppk, PpkPolicy, Stage};
 use crate::reason::{ChildFailure, FailureReason, Party};
 use crate::sa::{Core, State};
 
@@ -19,7 +21,10 @@ use crate::sa::{Core, State};
 pub(crate) struct IntermediateSent {
     pub(crate) handshake: Handshake,
     child: Option<Wanted>,
-    key: Box<dyn PrivateKey>,
+    key: Option<Box<dyn PrivateKey>>,
+    /// The PPKs that it names; empty if it is not the exchange for them.
+    ppks: Vec<Ppk>,
+    ppk_due: bool,
     /// The request in the form that is authenticated.
     request: Vec<u8>,
 }
@@ -35,10 +40,13 @@ pub(crate) fn begin(
     mut handshake: Handshake,
     child: Option<Wanted>,
 ) -> State {
-    let Some(method) = handshake.intermediate.next_method() else {
+    let method = handshake.intermediate.next_method();
+    let ppk_due = handshake.is_ppk_due();
+    if method.is_none() && !ppk_due {
         return ike_auth::begin(core, cx, handshake, child);
-    };
-    let key = match cx.key_exchange.generate(method, cx.entropy) {
+    }
+    let key = method.map(|method| cx.key_exchange.generate(method, cx.entropy));
+    let key = match key.transpose() {
         Ok(key) => key,
         Err(error) => {
             return fail(
@@ -49,9 +57,20 @@ pub(crate) fn begin(
             );
         }
     };
+    let ppks = if ppk_due {
+        ppk::usable(cx, &core.config)
+    } else {
+        Vec::new()
+    };
+    let named: Vec<_> = ppks.iter().map(|ppk| handshake.identity_key(ppk)).collect();
     let exchange = ExchangeType::IKE_INTERMEDIATE;
     let sent = Plaintext::write(|payloads| {
-        payloads.ke(KeId(method.iana_id()), key.public());
+        if let Some(key) = &key {
+            payloads.ke(KeId(key.method().iana_id()), key.public());
+        }
+        for named in &named {
+            payloads.notify(&Notify::new(NotifyType::PPK_IDENTITY_KEY, named));
+        }
     })
     .and_then(|plain| {
         let request = int_auth::ours(&core.request_header(exchange), &plain)?;
@@ -67,6 +86,8 @@ pub(crate) fn begin(
             handshake,
             child,
             key,
+            ppks,
+            ppk_due,
             request,
         })),
         Err(error) => fail(
@@ -99,13 +120,13 @@ impl IntermediateSent {
         cx: &mut Context<'_>,
         opened: &Assembled,
     ) -> State {
-        if let Err(reason) = self.take_in(opened) {
+        if let Err(reason) = self.take_in(&core.config, opened) {
             return fail(core, cx, self.child, reason);
         }
         begin(core, cx, self.handshake, self.child)
     }
 
-    fn take_in(&mut self, opened: &Assembled) -> Result<(), FailureReason> {
+    fn take_in(&mut self, config: &PeerConfig, opened: &Assembled) -> Result<(), FailureReason> {
         let by = Party::Us;
         let contents = Contents::read(opened.plain.chain()).map_err(|error| match error {
             Unreadable::Critical(payload) => {
@@ -119,20 +140,37 @@ impl IntermediateSent {
         if let Some(error) = contents.error() {
             return Err(FailureReason::PeerNotify(error.kind));
         }
-        let method = self.key.method();
-        let ke = contents.ke.ok_or_else(|| FailureReason::InvalidSyntax {
-            by,
-            detail: "a key exchange of IKE_INTERMEDIATE is missing".to_owned(),
-        })?;
-        if ke.method.0 != method.iana_id() {
-            return Err(FailureReason::KeyExchangeMethod(ke.method.0));
-        }
-        let secret = self
-            .key
-            .agree(ke.data)
-            .map_err(|error| FailureReason::KeyExchange(error.to_string()))?;
+        let secret = match &self.key {
+            Some(key) => Some(agree(&**key, &contents)?),
+            None => None,
+        };
+        let response = int_auth::theirs(opened);
         self.handshake
-            .intermediate_done(&self.request, &int_auth::theirs(opened), Some(&secret))
+            .intermediate_done(&self.request, &response, secret.as_ref())?;
+        if self.ppk_due {
+            self.take_in_ppk(config, &contents)?;
+        }
+        Ok(())
+    }
+
+    /// Which PPK the responder has chosen.
+    fn take_in_ppk(
+        &mut self,
+        config: &PeerConfig,
+        contents: &Contents<'_>,
+    ) -> Result<(), FailureReason> {
+        match ppk::named(contents) {
+            Some(id) => {
+                let chosen = self.ppks.iter().find(|ppk| Some(&ppk.id[..]) == id);
+                self.handshake
+                    .mix_in(chosen.ok_or(FailureReason::PpkUnknown)?)
+            }
+            None if config.ppk == PpkPolicy::Insist => Err(FailureReason::PpkRequired),
+            None => {
+                self.handshake.ppk = Stage::Unused;
+                Ok(())
+            }
+        }
     }
 
     pub(crate) fn give_up(
@@ -153,4 +191,17 @@ impl IntermediateSent {
     pub(crate) fn cancel(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
         fail(core, cx, self.child, FailureReason::Cancelled)
     }
+}
+
+/// The secret of a key exchange.
+fn agree(key: &dyn PrivateKey, contents: &Contents<'_>) -> Result<SharedSecret, FailureReason> {
+    let ke = contents.ke.ok_or_else(|| FailureReason::InvalidSyntax {
+        by: Party::Us,
+        detail: "a key exchange of IKE_INTERMEDIATE is missing".to_owned(),
+    })?;
+    if ke.method.0 != key.method().iana_id() {
+        return Err(FailureReason::KeyExchangeMethod(ke.method.0));
+    }
+    key.agree(ke.data)
+        .map_err(|error| FailureReason::KeyExchange(error.to_string()))
 }

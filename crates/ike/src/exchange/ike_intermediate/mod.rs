@@ -13,6 +13,7 @@ pub(crate) use int_auth::{IntAuth, clear_of_fragment};
 use cygnet_crypto::{IkeSuite, KeyExchange, SharedSecret, Skeyseed};
 
 use crate::exchange::ike_sa_init::Handshake;
+use crate::ppk::Stage;
 use crate::reason::FailureReason;
 
 /// Exchanges that a responder takes part in at most: seven key exchanges, and some that a peer may have for purposes
@@ -50,11 +51,6 @@ impl Intermediate {
         self.to_do.last().copied()
     }
 
-    /// Whether all additional key exchanges have been made.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.to_do.is_empty()
-    }
-
     /// Whether a responder may let another one begin.
     pub(crate) fn may_go_on(&self) -> bool {
         self.supported && self.int_auth.exchanges() < MAX_EXCHANGES
@@ -72,6 +68,7 @@ impl Handshake {
         response: &[u8],
         secret: Option<&SharedSecret>,
     ) -> Result<(), FailureReason> {
+        self.previous = None;
         let Self {
             intermediate,
             sk_pi,
@@ -82,10 +79,15 @@ impl Handshake {
         let Some(secret) = secret else { return Ok(()) };
         intermediate.to_do.pop();
         self.update_keys(|sk_d, ni, nr| Skeyseed::additional(sk_d, ni, nr, secret))
-            .ok_or_else(keys_do_not_fit)
     }
-}
 
-fn keys_do_not_fit() -> FailureReason {
-    FailureReason::KeyExchange("the keys do not fit the algorithms".to_owned())
+    /// Whether IKE_AUTH may come: nothing is left to be agreed on before it.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.intermediate.to_do.is_empty() && self.ppk != Stage::InIntermediate
+    }
+
+    /// Whether the next exchange is the one in which a PPK is named: the last one.
+    fn is_ppk_due(&self) -> bool {
+        self.ppk == Stage::InIntermediate && self.intermediate.to_do.len() <= 1
+    }
 }

@@ -1,14 +1,18 @@
 //! The responder's half of IKE_INTERMEDIATE.
 
+use std::sync::Arc;
+
 use cygnet_crypto::SharedSecret;
 use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType};
 
 use super::int_auth;
 use crate::channel::{Plaintext, SealError};
+use crate::config::PeerConfig;
 use crate::contents::{Contents, Unreadable};
 use crate::context::{Back, Context};
 use crate::exchange::ike_auth::AuthAwaited;
 use crate::fragment::Assembled;
+use crate::ppk::{self, Ppk, PpkPolicy, Stage};
 use crate::reason::{FailureReason, Party};
 use crate::sa::{Core, State};
 
@@ -39,6 +43,14 @@ struct Exchanged {
     secret: SharedSecret,
 }
 
+/// Our part of an exchange.
+struct Answer {
+    /// `None` if no key exchange is due, and the peer has other reasons to talk.
+    exchanged: Option<Exchanged>,
+    /// The PPK that both ends have, if one is due.
+    ppk: Option<Ppk>,
+}
+
 impl AuthAwaited {
     /// An IKE_INTERMEDIATE request, from whoever sent the IKE_SA_INIT request.
     pub(crate) fn on_intermediate(
@@ -49,8 +61,9 @@ impl AuthAwaited {
         back: Back,
     ) -> State {
         let exchange = ExchangeType::IKE_INTERMEDIATE;
-        let exchanged = match self.exchange(cx, opened) {
-            Ok(exchanged) => exchanged,
+        let ppk_due = self.handshake.is_ppk_due();
+        let Answer { exchanged, ppk } = match self.answer(cx, opened) {
+            Ok(answer) => answer,
             Err(Refused {
                 notify,
                 data,
@@ -68,6 +81,10 @@ impl AuthAwaited {
             if let Some(Exchanged { method, public, .. }) = &exchanged {
                 payloads.ke(*method, public);
             }
+            if let Some(ppk) = &ppk {
+                let id = ppk::write_id(&ppk.id);
+                payloads.notify(&Notify::new(NotifyType::PPK_IDENTITY, &id));
+            }
         })
         .and_then(|plain| {
             let response = int_auth::ours(&core.response_header(exchange, back), &plain)?;
@@ -84,21 +101,23 @@ impl AuthAwaited {
                 let request = int_auth::theirs(opened);
                 self.handshake
                     .intermediate_done(&request, &response, secret)
+                    .and_then(|()| match &ppk {
+                        Some(ppk) => self.handshake.mix_in(ppk),
+                        None => Ok(()),
+                    })
             }
             Err(error) => Err(FailureReason::Unsendable(error.to_string())),
         };
+        if ppk_due && ppk.is_none() {
+            self.handshake.ppk = Stage::Unused;
+        }
         match updated {
             Ok(()) => State::AuthAwaited(self),
             Err(reason) => core.fail(cx, reason),
         }
     }
 
-    /// The key exchange that is due; `None` if there is none, and the peer has other reasons to talk.
-    fn exchange(
-        &self,
-        cx: &mut Context<'_>,
-        opened: &Assembled,
-    ) -> Result<Option<Exchanged>, Refused> {
+    fn answer(&self, cx: &mut Context<'_>, opened: &Assembled) -> Result<Answer, Refused> {
         let contents = Contents::read(opened.plain.chain()).map_err(|error| match error {
             Unreadable::Critical(payload) => Refused {
                 notify: NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD,
@@ -110,6 +129,38 @@ impl AuthAwaited {
             },
             error => Refused::syntax(error.to_string()),
         })?;
+        let ppk = self.ppk(cx, &contents)?;
+        let exchanged = self.exchange(cx, &contents)?;
+        Ok(Answer { exchanged, ppk })
+    }
+
+    /// The PPK of ours that the peer has named, if one is due.
+    fn ppk(&self, cx: &Context<'_>, contents: &Contents<'_>) -> Result<Option<Ppk>, Refused> {
+        if !self.handshake.is_ppk_due() {
+            return Ok(None);
+        }
+        // Who the peer is comes out later: then the PPK must be one for it.
+        let common = self.candidates.iter().find_map(|config| {
+            let ours = ppk::usable(cx, config);
+            self.handshake.confirmed(contents, &ours).cloned()
+        });
+        let insists = |config: &Arc<PeerConfig>| config.ppk == PpkPolicy::Insist;
+        if common.is_none() && self.candidates.iter().all(insists) {
+            return Err(Refused {
+                notify: NotifyType::AUTHENTICATION_FAILED,
+                data: Vec::new(),
+                reason: FailureReason::PpkRequired,
+            });
+        }
+        Ok(common)
+    }
+
+    /// The key exchange, if one is due.
+    fn exchange(
+        &self,
+        cx: &mut Context<'_>,
+        contents: &Contents<'_>,
+    ) -> Result<Option<Exchanged>, Refused> {
         let Some(method) = self.handshake.intermediate.next_method() else {
             return Ok(None);
         };

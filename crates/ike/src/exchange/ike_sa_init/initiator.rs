@@ -20,6 +20,7 @@ use crate::fragment::{self, Fragments};
 use crate::info::{NatSituation, Role};
 use crate::io::{Answer, IkeSaId, RequestId};
 use crate::nat::{self, HASH_LEN};
+use crate::ppk::{self, PpkPolicy, Stage};
 use crate::proposal::{accept_ike, ike_offer};
 use crate::reason::{ChildFailure, FailureReason, Party};
 use crate::sa::{Arrival, Core, IkeSa, State};
@@ -46,6 +47,8 @@ pub(crate) struct InitSent {
     tired: bool,
     /// The solution.
     solution: Option<Vec<u8>>,
+    /// We have a PPK for the peer and say so.
+    ppk: bool,
     child: Option<Wanted>,
     /// An unauthenticated error that counts unless something better comes until then.
     held: Option<(Instant, FailureReason)>,
@@ -72,6 +75,7 @@ pub(crate) fn begin(
         path,
         nat: NatSituation::default(),
         suite: None,
+        ppk: false,
         created: cx.now,
         established: None,
         replaces: None,
@@ -99,6 +103,11 @@ pub(crate) fn begin(
             let Path { local, remote, .. } = path;
             let nat_hashes =
                 nat::offer(encapsulation, initiator_spi.0, 0, local, remote, cx.entropy);
+            let ppk = core.config.proposes_ppk() && !ppk::usable(cx, &core.config).is_empty();
+            if core.config.ppk == PpkPolicy::Insist && !ppk {
+                let state = fail(&mut core, cx, child, FailureReason::NoPpk);
+                return IkeSa { core, state };
+            }
             let state = Box::new(InitSent {
                 key,
                 tried: vec![method],
@@ -110,6 +119,7 @@ pub(crate) fn begin(
                 solving: None,
                 tired: false,
                 solution: None,
+                ppk,
                 child,
                 held: None,
             });
@@ -205,6 +215,9 @@ impl InitSent {
                     NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED,
                     &[],
                 ));
+            }
+            if self.ppk {
+                ppk::propose(payloads);
             }
             for id in &cx.config.vendor_ids {
                 payloads.vendor_id(id);
@@ -468,6 +481,15 @@ impl InitSent {
             let (ours, theirs) = (core.config.proposals.clone(), Some(answer));
             return self.unusable(cx, FailureReason::NoProposalChosen { by, ours, theirs });
         };
+        let ppk = ppk::agreed(self.ppk, intermediate, contents);
+        //= rfc8784#3
+        //# If the responder did
+        //# not include the USE_PPK notification and the flag mandatory_or_not
+        //# indicates that using PPKs is mandatory for communication with this
+        //# responder, then the initiator MUST abort the exchange.
+        if core.config.ppk == PpkPolicy::Insist && ppk == Stage::Unused {
+            return self.unusable(cx, FailureReason::PpkRequired);
+        }
         let method = self.key.method();
         if responder_spi == IkeSpi::ZERO
             || suite.key_exchange != method
@@ -505,6 +527,7 @@ impl InitSent {
             request,
             response: message.as_bytes().to_vec(),
             intermediate,
+            ppk,
             key_log: cx.config.key_log,
         });
         let Some(mut handshake) = handshake else {

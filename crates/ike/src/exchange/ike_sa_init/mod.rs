@@ -15,6 +15,8 @@ use crate::exchange::ike_intermediate::Intermediate;
 use crate::info::Role;
 use crate::io::IkeKeyLog;
 use crate::nat;
+use crate::ppk;
+use crate::reason::FailureReason;
 
 /// Octets of our nonces.
 //= rfc7296#2.10
@@ -40,6 +42,7 @@ pub(crate) struct Handshake {
     pub(crate) ni: Vec<u8>,
     pub(crate) nr: Vec<u8>,
     pub(crate) intermediate: Intermediate,
+    pub(crate) ppk: ppk::Stage,
     pub(crate) key_log: Option<Box<IkeKeyLog>>,
     /// Keys that solve the puzzle in front of IKE_AUTH (RFC 8019 §7.2.2).
     pub(crate) solution: Option<Vec<u8>>,
@@ -86,6 +89,7 @@ struct Finished<'a> {
     response: Vec<u8>,
     /// Both ends know IKE_INTERMEDIATE.
     intermediate: bool,
+    ppk: ppk::Stage,
     /// The keys are wanted for the log.
     key_log: bool,
 }
@@ -144,6 +148,7 @@ impl Handshake {
             ni: ni.to_vec(),
             nr: nr.to_vec(),
             intermediate: Intermediate::new(finished.intermediate, &suite),
+            ppk: finished.ppk,
             key_log: keys.log,
             solution: None,
             peer_childless: false,
@@ -152,21 +157,31 @@ impl Handshake {
         })
     }
 
-    /// Replaces the keys of the IKE SA by those that `seed` makes of SK_d and the nonces. `None` as for [`expand`].
-    pub(super) fn update_keys(
+    /// The SPIs of initiator and responder.
+    pub(crate) fn spis(&self) -> (IkeSpi, IkeSpi) {
+        (self.spis.initiator, self.spis.responder)
+    }
+
+    /// Replaces the keys of the IKE SA by those that `seed` makes of SK_d and the nonces.
+    pub(crate) fn update_keys(
         &mut self,
         seed: impl FnOnce(&SkD, &[u8], &[u8]) -> Skeyseed,
-    ) -> Option<()> {
+    ) -> Result<(), FailureReason> {
         let nonces = (&self.ni[..], &self.nr[..]);
         let seed = seed(&self.channel.sk_d, nonces.0, nonces.1);
         let log = self.key_log.is_some();
-        let keys = expand(seed, self.role, self.suite, self.spis, nonces, log)?;
+        let misfit = || FailureReason::KeyExchange("the keys do not fit the algorithms".to_owned());
+        let keys =
+            expand(seed, self.role, self.suite, self.spis, nonces, log).ok_or_else(misfit)?;
         let previous = std::mem::replace(&mut self.channel, keys.channel);
-        self.previous = (self.role == Role::Responder).then_some(previous);
+        // An exchange with a key exchange and a PPK replaces them twice: what protected it is the older one.
+        if self.role == Role::Responder && self.previous.is_none() {
+            self.previous = Some(previous);
+        }
         self.sk_pi = keys.sk_pi;
         self.sk_pr = keys.sk_pr;
         self.key_log = keys.log;
-        Some(())
+        Ok(())
     }
 }
 

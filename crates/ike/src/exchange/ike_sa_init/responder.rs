@@ -20,6 +20,7 @@ use crate::fragment::{self, Fragments};
 use crate::info::{NatSituation, Role};
 use crate::io::IkeSaId;
 use crate::nat;
+use crate::ppk;
 use crate::proposal::IkeOffer;
 use crate::puzzle::Puzzle;
 use crate::reason::RejectReason;
@@ -181,6 +182,8 @@ impl<'a> InitRequest<'a> {
         let intermediate = self
             .contents
             .has(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED);
+        let ppk = candidates.iter().any(|c| !ppk::usable(cx, c).is_empty());
+        let ppk = ppk::agreed(ppk, intermediate, &self.contents);
         let selected = candidates.iter().find_map(|config| {
             let (suite, proposal) = offer.select(&config.proposals, intermediate)?;
             Some((Arc::clone(config), suite, proposal))
@@ -256,6 +259,7 @@ impl<'a> InitRequest<'a> {
             if let Some(puzzle) = puzzle {
                 write_puzzle(payloads, puzzle);
             }
+            ppk::confirm(&ppk, payloads);
             for id in &cx.config.vendor_ids {
                 payloads.vendor_id(id);
             }
@@ -276,6 +280,7 @@ impl<'a> InitRequest<'a> {
             request: self.message.as_bytes().to_vec(),
             response: response.clone(),
             intermediate,
+            ppk,
             key_log: cx.config.key_log,
         });
         let Some(handshake) = handshake else {
@@ -293,6 +298,7 @@ impl<'a> InitRequest<'a> {
             path: arrival.back(),
             nat,
             suite: Some(suite),
+            ppk: false,
             local_id: None,
             remote_id: None,
             created: cx.now,
