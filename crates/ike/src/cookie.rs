@@ -234,4 +234,44 @@ mod tests {
         }
         assert!(cookie.len() <= 64);
     }
+
+    /// Whatever strangers send, only what was baked is read, and as what it was.
+    #[test]
+    fn fuzz_cookies_and_solutions() {
+        let mut entropy = InsecureEntropy::from_seed(5);
+        let mut jar = CookieJar::default();
+        let start = Instant::now();
+        let own = bearer(b"nonce", 1, 7);
+        let puzzle = Some((Prf::HmacSha256, 8));
+        let cookie = jar.bake(start, LIFETIME, &mut entropy, own, puzzle);
+        bolero::check!()
+            .with_type::<(Vec<(u8, u8)>, u8, Vec<u8>, u8)>()
+            .for_each(|(changes, cut, solution, difficulty)| {
+                let mut changed = cookie.clone();
+                for (at, value) in changes {
+                    if let Some(octet) = changed.get_mut(usize::from(*at)) {
+                        *octet = *value;
+                    }
+                }
+                changed.truncate(cookie.len() + 8 - usize::from(*cut % 64).min(cookie.len()));
+                let read = jar.read(start, LIFETIME, &changed, own);
+                assert_eq!(read.is_some(), changed == cookie);
+                let puzzle = crate::puzzle::Puzzle {
+                    prf: Prf::HmacSha256,
+                    difficulty: *difficulty,
+                    data: changed,
+                };
+                if let Ok(ps) = cygnet_wire::PsPayload::parse(solution)
+                    && puzzle.is_solved_by(&ps)
+                {
+                    let keys: Vec<_> = solution.chunks_exact(solution.len() / 4).collect();
+                    for key in keys {
+                        let result = Prf::HmacSha256.compute(key, &[&puzzle.data]);
+                        let value = result.as_ref()[24..].try_into().map(u64::from_be_bytes);
+                        let bits = value.unwrap().trailing_zeros();
+                        assert!(bits >= u32::from(*difficulty).min(64));
+                    }
+                }
+            });
+    }
 }
