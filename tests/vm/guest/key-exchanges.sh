@@ -28,8 +28,8 @@ run() {
 }
 gone() { [ -z "$(on east ip xfrm state)" ] && [ -z "$(cy_packets west net)" ] && ! on west ip xfrm state | grep -q 'proto esp'; }
 says() { local what=$1; shift; "$@" | tee /out/said; grep -q -e "$what" /out/said; }
-# Exchanges by what strongSwan says of them: each is one message from us.
-intermediate_lines() { grep -c 'parsed IKE_INTERMEDIATE' /out/east-charon.log; }
+# Exchanges by what strongSwan says of them: each is one message from us, whole or put together from fragments.
+intermediate_lines() { grep -c 'parsed IKE_INTERMEDIATE .* \[ KE' /out/east-charon.log; }
 intermediates() { local n=$(($(intermediate_lines) - SEEN)); echo "strongSwan parsed $n"; [ $n = $1 ]; }
 ending() {
   capture_end
