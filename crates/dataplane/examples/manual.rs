@@ -3,12 +3,12 @@
 //!
 //! ```text
 //! manual device=cygnet0 local=192.0.2.1 remote=192.0.2.2 net=10.1.0.0/24,10.2.0.0/24 \
-//!        in=0x80000001,HEX out=0x100,HEX [cipher=gcm|chacha|cbc] [mode=tunnel|transport] \
+//!        in=0x80000001,HEX out=0x100,HEX [cipher=ENCR[:INTEG]] [mode=tunnel|transport] \
 //!        [udp=4500] [esn] [mark=7]
 //! ```
 //!
-//! HEX is the encryption key with its salt, for `cbc` followed by a comma and the key of
-//! HMAC-SHA2-256. `net` may be given again. Set the device up and route into it yourself. What has
+//! `cipher` gives IKEv2's numbers, 20 (AES-GCM) if it is not there. HEX is the encryption key with its
+//! salt, followed by a comma and the integrity key if there is one. `net` may be given again. Set the device up and route into it yourself. What has
 //! passed is printed whenever it has changed; the program ends when its input does.
 
 use std::error::Error;
@@ -43,7 +43,12 @@ fn main() -> Result<()> {
         Some("transport") => Mode::Transport,
         _ => Mode::Tunnel,
     };
-    let cipher = all("cipher").next().unwrap_or("gcm");
+    let cipher = all("cipher").next().unwrap_or("20");
+    let (encryption, integrity) = match cipher.split_once(':') {
+        Some((encryption, integrity)) => (encryption, Some(integrity.parse()?)),
+        None => (cipher, None),
+    };
+    let encryption: u16 = encryption.parse()?;
 
     // Events have no reader: nobody negotiates here.
     let (events, _) = sync_channel(1);
@@ -65,7 +70,7 @@ fn main() -> Result<()> {
         };
         let (spi, keys) = one(name)?.split_once(',').ok_or("an SA is SPI,KEY")?;
         let spi = u32::from_str_radix(spi.trim_start_matches("0x"), 16)?;
-        let (key, integrity) = keys.split_once(',').unwrap_or((keys, ""));
+        let (key, integrity_key) = keys.split_once(',').unwrap_or((keys, ""));
         let sa = Sa {
             id: SaId {
                 dst,
@@ -80,17 +85,13 @@ fn main() -> Result<()> {
             if_id: 0,
             set_mark: None,
             encryption: CipherKey {
-                transform: match cipher {
-                    "chacha" => 28,
-                    "cbc" => 12,
-                    _ => 20,
-                },
+                transform: encryption,
                 key: bytes(key)?.into(),
             },
-            integrity: (cipher == "cbc")
-                .then(|| {
-                    bytes(integrity).map(|key| IntegrityKey {
-                        transform: 12,
+            integrity: integrity
+                .map(|transform| {
+                    bytes(integrity_key).map(|key| IntegrityKey {
+                        transform,
                         key: key.into(),
                     })
                 })

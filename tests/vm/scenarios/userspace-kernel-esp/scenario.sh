@@ -8,24 +8,46 @@ modprobe tun; [ -e /dev/net/tun ] || { mkdir -p /dev/net; mknod /dev/net/tun c 1
 pair; step "two nodes"
 on west sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
 
-hex() { printf "%0$1d" 0 | sed "s/0/$2/g"; }
-# kernel CIPHER SPI KEY INTEGRITY: the algorithm's words for ip xfrm
-words() { case $1 in
-  gcm) echo "aead rfc4106(gcm(aes)) 0x$2 128" ;;
-  chacha) echo "aead rfc7539esp(chacha20,poly1305) 0x$2 128" ;;
-  cbc) echo "enc cbc(aes) 0x$2 auth-trunc hmac(sha256) 0x$3 128" ;;
-esac; }
+hex() { [ $1 = 0 ] || printf "%0$1d" 0 | sed "s/0/$2/g"; }
+# words ENCR[:INTEG] KEY INTEGRITY-KEY: the words of ip xfrm for IKEv2's numbers, for eval
+words() {
+  case ${1%:*} in
+    3) echo "enc 'cbc(des3_ede)' 0x$2" ;;
+    11) echo "enc 'ecb(cipher_null)' ''" ;;
+    12) echo "enc 'cbc(aes)' 0x$2" ;;
+    13) echo "enc 'rfc3686(ctr(aes))' 0x$2" ;;
+    14) echo "aead 'rfc4309(ccm(aes))' 0x$2 64" ;;
+    15) echo "aead 'rfc4309(ccm(aes))' 0x$2 96" ;;
+    16) echo "aead 'rfc4309(ccm(aes))' 0x$2 128" ;;
+    18) echo "aead 'rfc4106(gcm(aes))' 0x$2 64" ;;
+    19) echo "aead 'rfc4106(gcm(aes))' 0x$2 96" ;;
+    20) echo "aead 'rfc4106(gcm(aes))' 0x$2 128" ;;
+    21) echo "aead 'rfc4543(gcm(aes))' 0x$2 128" ;;
+    23) echo "enc 'cbc(camellia)' 0x$2" ;;
+    28) echo "aead 'rfc7539esp(chacha20,poly1305)' 0x$2 128" ;;
+  esac
+  case $1 in
+    *:2) echo "auth-trunc 'hmac(sha1)' 0x$3 96" ;;
+    *:5) echo "auth-trunc 'xcbc(aes)' 0x$3 96" ;;
+    *:8) echo "auth-trunc 'cmac(aes)' 0x$3 96" ;;
+    *:12) echo "auth-trunc 'hmac(sha256)' 0x$3 128" ;;
+    *:13) echo "auth-trunc 'hmac(sha384)' 0x$3 192" ;;
+    *:14) echo "auth-trunc 'hmac(sha512)' 0x$3 256" ;;
+  esac
+}
+# Hexadecimal digits of an integrity key.
+integrity_len() { case $1 in *:2) echo 40 ;; *:5 | *:8) echo 32 ;; *:12) echo 64 ;; *:13) echo 96 ;; *:14) echo 128 ;; esac; }
 
 run() {  # run TITLE CIPHER KEYLEN FAMILY UDP MODE [esn]
   local title=$1 cipher=$2 len=$3 family=$4 udp=$5 mode=$6 esn=${7:-} W E encap= flags= K1 K2 I=
   W=192.0.2.1 E=192.0.2.2; [ $family = 4 ] || { W=2001:db8:0::1 E=2001:db8:0::2; }
-  K1=$(hex $len 3) K2=$(hex $len 7); [ $cipher != cbc ] || I=$(hex 64 5)
+  K1=$(hex $len 3) K2=$(hex $len 7); [ $cipher = ${cipher#*:} ] || I=$(hex $(integrity_len $cipher) 5)
   on east ip xfrm state flush; on east ip xfrm policy flush
   [ -z "$udp" ] || encap="encap espinudp 4500 4500 0.0.0.0"
   [ -z "$esn" ] || flags="flag esn"
   [ $mode = transport ] || flags="$flags flag af-unspec"
-  on east ip xfrm state add src $W dst $E proto esp spi 0x80000e57 reqid 1 mode $mode $flags replay-window 64 $(words $cipher $K1 $I) $encap || return
-  on east ip xfrm state add src $E dst $W proto esp spi 0x80000be5 reqid 1 mode $mode $flags replay-window 64 $(words $cipher $K2 $I) $encap || return
+  eval on east ip xfrm state add src $W dst $E proto esp spi 0x80000e57 reqid 1 mode $mode $flags replay-window 64 $(words $cipher "$K1" $I) $encap || return
+  eval on east ip xfrm state add src $E dst $W proto esp spi 0x80000be5 reqid 1 mode $mode $flags replay-window 64 $(words $cipher "$K2" $I) $encap || return
   local nets="10.1.0.0/24,10.2.0.0/24 2001:db8:1::/64,2001:db8:2::/64" n a b
   [ $mode = tunnel ] || nets="$W,$E"
   local args=
@@ -57,7 +79,8 @@ run() {  # run TITLE CIPHER KEYLEN FAMILY UDP MODE [esn]
     check "$title: from east" on east ping -q -c 20 -i 0.02 -W 2 -s 1000 $W
     local expect=40
   fi
-  sleep 0.3
+  # It says what it has counted a little later.
+  within 10 sh -c "[ \$(tail -n 1 /out/plane.log | grep -o ': $expect packets' | wc -l) = 2 ]"
   tail -n 1 /out/plane.log
   # Packets and bytes per SPI of both ends, in the same words.
   plane() { tail -n 1 /out/plane.log | grep -oE '8000[0-9a-f]+: [0-9]+ packets [0-9]+ bytes' | sort; }
@@ -83,14 +106,28 @@ EOP
 bg east encap python3 /tmp/encap.py; ENCAP=$BG
 within 5 grep -q ready /out/east-encap.log
 
-run "AES-GCM-128" gcm 40 4 "" tunnel
-run "AES-GCM-256 in UDP" gcm 72 4 udp tunnel
-run "ChaCha20-Poly1305 over IPv6" chacha 72 6 "" tunnel
-run "AES-CBC-128 with HMAC-SHA2-256 in UDP over IPv6" cbc 32 6 udp tunnel
-run "AES-CBC-256 with HMAC-SHA2-256" cbc 64 4 "" tunnel
-run "AES-GCM-128 with extended sequence numbers" gcm 40 4 "" tunnel esn
-run "transport mode" gcm 40 4 "" transport
-run "transport mode over IPv6" gcm 40 6 "" transport
+run "AES-GCM-128" 20 40 4 "" tunnel
+run "AES-GCM-256 in UDP" 20 72 4 udp tunnel
+run "ChaCha20-Poly1305 over IPv6" 28 72 6 "" tunnel
+run "AES-CBC-128 with HMAC-SHA2-256 in UDP over IPv6" 12:12 32 6 udp tunnel
+run "AES-CBC-256 with HMAC-SHA2-256" 12:12 64 4 "" tunnel
+run "AES-GCM-128 with extended sequence numbers" 20 40 4 "" tunnel esn
+run "AES-GCM-192" 20 56 4 "" tunnel
+run "AES-GCM-128 with an ICV of 8 octets" 18 40 4 "" tunnel esn
+run "AES-GCM-256 with an ICV of 12 octets" 19 72 4 "" tunnel
+run "AES-CCM-128 with an ICV of 16 octets" 16 38 4 "" tunnel esn
+run "AES-CCM-192 with an ICV of 12 octets" 15 54 4 "" tunnel
+run "AES-CCM-256 with an ICV of 8 octets" 14 70 4 "" tunnel esn
+run "AES-GMAC-128" 21 40 4 "" tunnel
+run "AES-GMAC-256 with extended sequence numbers" 21 72 4 "" tunnel esn
+run "AES-CTR-256 with AES-CMAC" 13:8 72 4 "" tunnel esn
+run "AES-CBC-192 with AES-XCBC" 12:5 48 4 "" tunnel
+run "Camellia-CBC-128 with HMAC-SHA2-384" 23:13 32 4 "" tunnel esn
+run "Camellia-CBC-256 with HMAC-SHA2-512" 23:14 64 4 "" tunnel
+run "triple DES with HMAC-SHA-1" 3:2 48 4 "" tunnel
+run "NULL with HMAC-SHA2-256" 11:12 0 4 "" tunnel esn
+run "transport mode" 20 40 4 "" transport
+run "transport mode over IPv6" 20 40 6 "" transport
 kill $ENCAP
 counters east
 finish
