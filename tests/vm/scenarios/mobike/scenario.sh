@@ -19,11 +19,12 @@ at() { ss_ctl east --list-sas --raw | tee /out/sas | grep -q "remote-host=$1 "; 
 # has ADDRESS: where cygnet has strongSwan
 has() { cy west status | grep -q "to $1:"; }
 encap() { ss_ctl east --list-sas --raw | grep -q 'encap=yes'; }
-# Echoes all the while: of 400 in 8 seconds those may be lost that are under way while addresses change.
+# Echoes all the while: of 400 in 8 seconds those may be lost that are under way while addresses change; a message
+# of IKE that is lost with them costs half a second, 25 echoes.
 flow() { FLOW=$((${FLOW:-0} + 1)); bg west ping-$FLOW ping -i 0.02 -c 400 -W 2 -I 10.1.0.1 10.2.0.1; PING=$BG; sleep 2; }
 flowed() {
   while kill -0 $PING 2>/dev/null; do sleep 0.2; done; tail -n 3 /out/west-ping-$FLOW.log
-  awk '/packets transmitted/ { ok = $1 == 400 && $4 >= 400 - LOST } END { exit !ok }' LOST=${1:-20} /out/west-ping-$FLOW.log
+  awk '/packets transmitted/ { ok = $1 == 400 && $4 >= 400 - LOST } END { exit !ok }' LOST=${1:-40} /out/west-ping-$FLOW.log
 }
 crosses() { on west ping -q -c 20 -i 0.01 -W 3 -I 10.1.0.1 10.2.0.1 && on east ping -q -c 20 -i 0.01 -W 3 -I 10.2.0.1 10.1.0.1; }
 
@@ -78,7 +79,7 @@ for plane in userspace kernel; do
   readdress east 198.51.100.11 $EAST
 done
 capture_end
-# strongSwan tells its inner address too, which the router has no way to: it says so.
-check "nothing crossed the wire in clear" sh -c "tcpdump -n -r /out/wire.pcap '(src net 10.0.0.0/8 or dst net 10.0.0.0/8) and not udp port 4500' 2>/dev/null | tee /dev/stderr | wc -l | grep -qx 0"
+# What ICMP says of the tunnel's own packets, while an address is missing, is no traffic of the tunnel.
+check "nothing crossed the wire in clear" sh -c "tcpdump -n -r /out/wire.pcap 'src net 10.0.0.0/8 and dst net 10.0.0.0/8' 2>/dev/null | tee /dev/stderr | wc -l | grep -qx 0"
 counters west
 finish
