@@ -436,6 +436,10 @@ impl Engine {
         match &event {
             E::IkeEstablished { ike, info, .. } => {
                 let (ike, info) = (*ike, info.clone());
+                // A successor is known by the name of those whom it will serve.
+                if let Some(old) = info.replaces {
+                    self.inherit_users(now, old, ike);
+                }
                 self.note(event);
                 self.on_ike_established(now, ike, &info);
             }

@@ -275,14 +275,26 @@ impl Engine {
         }
     }
 
-    /// The successor of an IKE SA has taken its child SAs over.
-    pub(crate) fn on_children_moved(&mut self, now: Instant, from: IkeSaId, to: IkeSaId) {
+    /// Whom an IKE SA serves its successor serves.
+    pub(crate) fn inherit_users(
+        &mut self,
+        now: Instant,
+        from: IkeSaId,
+        to: IkeSaId,
+    ) -> Vec<ConnectionId> {
         let users = match self.ikes.get(&from) {
             Some(record) => record.users.clone(),
             None => Vec::new(),
         };
-        for id in users {
-            self.join(now, to, id);
+        for id in &users {
+            self.join(now, to, *id);
+        }
+        users
+    }
+
+    /// The successor of an IKE SA has taken its child SAs over.
+    pub(crate) fn on_children_moved(&mut self, now: Instant, from: IkeSaId, to: IkeSaId) {
+        for id in self.inherit_users(now, from, to) {
             if let Some(c) = self.connections.get_mut(&id) {
                 for place in [&mut c.negotiating, &mut c.replacing] {
                     if *place == Some(from) {
