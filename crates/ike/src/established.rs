@@ -196,6 +196,15 @@ impl Established {
         }
     }
 
+    /// Our successor of a child SA has won over the peer's, which the peer is to delete until then.
+    pub(crate) fn lose(&mut self, peers: ChildSaId, until: Instant) {
+        if let Some(child) = self.child_mut(peers) {
+            child.redundant = Some(until);
+        } else if let Some(answering) = &mut self.answering {
+            answering.lose(peers, until);
+        }
+    }
+
     /// We do not want a child SA, or not any more, however far it has come.
     fn give_up_child(&mut self, core: &mut Core, cx: &mut Context<'_>, id: ChildSaId) {
         let is_it = |errand: &Errand| matches!(errand, Errand::Create(Plan { what: What::Child(wanted), .. }) if wanted.id == id);

@@ -9,7 +9,7 @@ use crate::errand::Current;
 use crate::established::Established;
 use crate::exchange::{auth_lifetime, mobike, set_window_size};
 use crate::info::Role;
-use crate::io::Event;
+use crate::io::{ChildSaId, Event};
 use crate::reason::{ChildCloseReason, CloseReason};
 use crate::sa::{Core, State};
 
@@ -145,12 +145,16 @@ fn delete_children(
             }
             continue;
         }
-        let reason = match &child.state {
-            ChildState::Deleting(reason) => reason.clone(),
-            ChildState::Replaced => ChildCloseReason::Rekeyed,
-            _ if child.redundant.is_some() => ChildCloseReason::Redundant,
-            _ => ChildCloseReason::DeletedByPeer,
+        let known = match &child.state {
+            ChildState::Deleting(reason) => Some(reason.clone()),
+            ChildState::Replaced => Some(ChildCloseReason::Rekeyed),
+            _ => child.redundant.map(|_| ChildCloseReason::Redundant),
         };
+        let reason = known.unwrap_or(if has_lost(established, id) {
+            ChildCloseReason::Redundant
+        } else {
+            ChildCloseReason::DeletedByPeer
+        });
         //= rfc7296#1.4.1
         //# If a node receives a delete request for SAs for
         //# which it has already issued a delete request, it MUST delete the
@@ -164,4 +168,15 @@ fn delete_children(
         established.remove_child(core, cx, id, reason);
     }
     ours
+}
+
+/// Whether the peer, which deletes a child SA that it has made, knows already that ours wins in its place: the old one
+/// would have gone before.
+fn has_lost(established: &Established, id: ChildSaId) -> bool {
+    match &established.current {
+        Some(Current::Child(ours)) if ours.is_crossed_by(id) => ours
+            .replaces
+            .is_some_and(|old| established.child(old).is_some()),
+        _ => false,
+    }
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cygnet_crypto::testing::{InsecureEntropy, InsecureKeyExchange};
@@ -55,7 +55,8 @@ pub struct Plane {
     pub sending: Vec<ChildSaId>,
     /// SPIs that are reserved and not installed.
     pub reserved: BTreeMap<u32, ChildSaId>,
-    next_spi: u32,
+    /// How many SPIs it has given, or where it begins to count.
+    pub next_spi: u32,
     /// How the next requests for SPIs and installations are answered; empty: well.
     pub refuse_spi: bool,
     pub refuse_install: bool,
@@ -153,6 +154,26 @@ pub struct Node {
     pub book: Arc<Book>,
     /// Requests whose answers are held back.
     pub held: Vec<(RequestId, Request)>,
+    /// How its nonces begin, if a test has chosen that.
+    pub nonces: Lead,
+}
+
+/// The first octet of everything random that is as long as our nonces; `None`: it is random, too.
+pub type Lead = Arc<Mutex<Option<u8>>>;
+
+/// Randomness from a seed, with chosen nonces.
+struct Dice {
+    rng: InsecureEntropy,
+    nonces: Lead,
+}
+
+impl Entropy for Dice {
+    fn fill(&mut self, octets: &mut [u8]) {
+        self.rng.fill(octets);
+        if let (32, Some(lead)) = (octets.len(), *self.nonces.lock().unwrap()) {
+            octets[0] = lead;
+        }
+    }
 }
 
 impl Node {
@@ -303,7 +324,8 @@ impl Sim {
         book: Book,
     ) -> usize {
         let book = Arc::new(book);
-        let endpoint = self.endpoint(&config, &book);
+        let nonces = Lead::default();
+        let endpoint = self.endpoint(&config, &book, &nonces);
         let (address, plane) = (address.parse().unwrap(), Plane::default());
         let (events, held) = (Vec::new(), Vec::new());
         self.nodes.push(Node {
@@ -316,33 +338,29 @@ impl Sim {
             config,
             book,
             held,
+            nonces,
         });
         self.nodes.len() - 1
     }
 
-    fn endpoint(&mut self, config: &EndpointConfig, book: &Arc<Book>) -> Endpoint {
-        let seed = below(&mut self.rng, u64::MAX);
+    fn endpoint(&mut self, config: &EndpointConfig, book: &Arc<Book>, nonces: &Lead) -> Endpoint {
         let key_exchange: Arc<dyn KeyExchangeProvider> = Arc::new(InsecureKeyExchange);
-        let entropy = Box::new(InsecureEntropy::from_seed(seed));
+        let rng = InsecureEntropy::from_seed(below(&mut self.rng, u64::MAX));
+        let nonces = Arc::clone(nonces);
+        let entropy = Box::new(Dice { rng, nonces });
         Endpoint::new(config.clone(), book.clone(), key_exchange, entropy)
     }
 
     /// A node takes on its configuration, before anything has happened.
     pub fn restart_quietly(&mut self, node: usize) {
-        let (config, book) = (
-            self.nodes[node].config.clone(),
-            self.nodes[node].book.clone(),
-        );
-        self.nodes[node].endpoint = self.endpoint(&config, &book);
+        let n = &self.nodes[node];
+        let (config, book, nonces) = (n.config.clone(), n.book.clone(), n.nonces.clone());
+        self.nodes[node].endpoint = self.endpoint(&config, &book, &nonces);
     }
 
     /// The node loses everything and starts again.
     pub fn crash(&mut self, node: usize) {
-        let (config, book) = (
-            self.nodes[node].config.clone(),
-            self.nodes[node].book.clone(),
-        );
-        self.nodes[node].endpoint = self.endpoint(&config, &book);
+        self.restart_quietly(node);
         let next_spi = self.nodes[node].plane.next_spi;
         self.nodes[node].plane = Plane {
             next_spi,

@@ -75,6 +75,16 @@ impl CreatingChild {
         report_ended(core, cx, self.replaces, self.offer.wanted);
     }
 
+    /// Whether the peer's exchange, which renews the same child SA, has made this one.
+    pub(crate) fn is_crossed_by(&self, child: ChildSaId) -> bool {
+        self.crossing.as_ref().is_some_and(|c| c.other == child)
+    }
+
+    /// The peer's exchange has not made this one after all.
+    pub(crate) fn uncross(&mut self, child: ChildSaId) {
+        self.crossing.take_if(|crossing| crossing.other == child);
+    }
+
     /// The peer has deleted a child SA of which we know nothing.
     pub(crate) fn note_early_delete(&mut self, spi: u32) {
         if self.early_deletes.len() < MAX_EARLY_DELETES {
@@ -113,7 +123,7 @@ pub(super) fn begin(
     })));
 }
 
-/// Begins to renew a child SA, unless it is gone, about to go, or the peer has renewed it.
+/// Begins to renew a child SA, unless it is gone, about to go, or the peer has renewed it or is about to.
 pub(super) fn rekey(
     established: &mut Established,
     core: &Core,
@@ -136,9 +146,11 @@ pub(super) fn rekey(
 }
 
 fn is_renewable(established: &Established, old: ChildSaId) -> bool {
+    let answering = established.answering.as_ref();
     established
         .child(old)
         .is_some_and(|c| matches!(c.state, ChildState::Installed) && c.redundant.is_none())
+        && !answering.is_some_and(|answering| answering.concerns(old))
 }
 
 /// We do not want a child SA that is being made. Whether there is one of that name.
@@ -518,7 +530,7 @@ fn install(
         cx.request_unheard(offer.release(core));
         cx.shared.children.remove(&id);
         match replaces {
-            Some(old) => established.doom(old, ChildCloseReason::Rekeyed),
+            Some(old) => established.doom(old, ChildCloseReason::DeletedByPeer),
             None => {
                 let (config, reason) = (Some(offer.wanted.config), ChildFailure::DeletedByPeer);
                 ike_auth::child_failed(core, cx, id, config, reason);
@@ -532,8 +544,8 @@ fn install(
         if crossing.beats(&nonce, nr) {
             outbound = false;
             doomed = Some(ChildCloseReason::Redundant);
-        } else if let Some(other) = established.child_mut(crossing.other) {
-            other.redundant = Some(cx.now + OVERDUE);
+        } else {
+            established.lose(crossing.other, cx.now + OVERDUE);
         }
     }
     let source = KeySource {

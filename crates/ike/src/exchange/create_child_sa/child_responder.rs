@@ -32,6 +32,8 @@ pub(crate) struct Answering {
     key_exchange: Option<OurHalf>,
     phase: Phase,
     pub(crate) deadline: Instant,
+    /// As [`ChildSa::redundant`]: our own exchange has come to its end meanwhile, and has won.
+    redundant: Option<Instant>,
 }
 
 /// Our part of the key exchange and what came of it.
@@ -72,6 +74,18 @@ impl Answering {
     pub(crate) fn awaits(&self, id: RequestId) -> bool {
         match self.phase {
             Phase::Spi(request) | Phase::Install { request, .. } => request == id,
+        }
+    }
+
+    /// Whether it renews this child SA.
+    pub(crate) fn concerns(&self, id: ChildSaId) -> bool {
+        self.replaces == Some(id)
+    }
+
+    /// Another successor has won: if it makes this child SA, the peer is to delete that until then.
+    pub(crate) fn lose(&mut self, child: ChildSaId, until: Instant) {
+        if self.chosen.id == child {
+            self.redundant = Some(until);
         }
     }
 
@@ -171,15 +185,31 @@ pub(super) fn consider<'a>(
     };
     cx.shared.children.insert(id, core.id);
     let phase = Phase::Spi(cx.request(core.id, chosen.allocate_spi(core)));
+    let nr: [u8; NONCE_LEN] = cx.random();
+    //= rfc7296#2.25.1
+    //# If a peer receives a request to rekey a Child SA that it is currently rekeying,
+    //# it SHOULD reply as usual, and SHOULD prepare to close redundant SAs
+    //# later based on the nonces (see Section 2.8.1).
+    // The response to ours may come before the data plane has done its part.
+    if let Some(Current::Child(creating)) = &mut established.current
+        && creating.replaces.is_some()
+        && creating.replaces == replaces
+    {
+        creating.crossing = Some(Crossing {
+            other: id,
+            lowest: ni.min(&nr[..]).to_vec(),
+        });
+    }
     established.answering = Some(Box::new(Answering {
         chosen,
         replaces,
         back,
         ni: ni.to_vec(),
-        nr: cx.random(),
+        nr,
         key_exchange,
         phase,
         deadline: cx.now + cx.config.half_open_timeout,
+        redundant: None,
     }));
     Ok(())
 }
@@ -209,13 +239,15 @@ fn replaced<'a>(
     let Some(rekey) = contents.notify(NotifyType::REKEY_SA) else {
         return Ok(None);
     };
-    let may_come = matches!(established.current, Some(Current::Child(_)));
     let child = rekey
         .esp_spi()
-        .and_then(|spi| established.child_by_peer_spi(spi.0));
-    match child {
+        .and_then(|spi| established.child_by_peer_spi(spi.0))
+        .map(|child| child.id);
+    let Some(child) = child else {
         // The peer may mean what it has made for us, in a response that has not come yet.
-        None if may_come => Err(NotifyType::TEMPORARY_FAILURE.into()),
+        if matches!(established.current, Some(Current::Child(_))) {
+            return Err(NotifyType::TEMPORARY_FAILURE.into());
+        }
         //= rfc7296#2.25.1
         //# If a peer receives a request to rekey a Child SA that does not exist, it SHOULD reply with
         //# CHILD_SA_NOT_FOUND.
@@ -224,24 +256,38 @@ fn replaced<'a>(
         //# initiator attempted to rekey is indicated by the SPI field in the
         //# Notify payload, which is copied from the SPI field in the REKEY_SA
         //# notification.
-        None => Err(Rejection {
+        return Err(Rejection {
             spi: Some(rekey.spi),
             ..NotifyType::CHILD_SA_NOT_FOUND.into()
-        }),
-        //= rfc7296#2.25.1
-        //# If a peer receives a request to rekey a Child SA that it is currently
-        //# trying to close, it SHOULD reply with TEMPORARY_FAILURE.
-        Some(child)
-            if child.redundant.is_some()
-                || matches!(
-                    child.state,
-                    ChildState::Deleting(_) | ChildState::Installing { .. }
-                ) =>
-        {
-            Err(NotifyType::TEMPORARY_FAILURE.into())
-        }
-        Some(child) => Ok(Some(child.id)),
+        });
+    };
+    //= rfc7296#2.25.1
+    //# If a peer receives a request to rekey a Child SA that it is currently
+    //# trying to close, it SHOULD reply with TEMPORARY_FAILURE.
+    if may_be_replaced(established, child) {
+        Ok(Some(child))
+    } else {
+        Err(NotifyType::TEMPORARY_FAILURE.into())
     }
+}
+
+/// Whether the peer may renew a child SA.
+fn may_be_replaced(established: &Established, id: ChildSaId) -> bool {
+    let stands = established.child(id).is_some_and(|child| {
+        child.redundant.is_none()
+            && matches!(child.state, ChildState::Installed | ChildState::Replaced)
+    });
+    // We have renewed it and are about to close it.
+    let renewed = established
+        .children
+        .iter()
+        .any(|child| child.replaces == Some(id) && child.agreed.initiator);
+    // We are renewing it, and so has the peer already.
+    let crossed = matches!(
+        &established.current,
+        Some(Current::Child(creating)) if creating.replaces == Some(id) && creating.crossing.is_some()
+    );
+    stands && !renewed && !crossed
 }
 
 /// The configuration for what the peer asks for: that of the child SA which it replaces, or any one that is for this
@@ -362,6 +408,9 @@ pub(crate) fn on_plane(
                 Phase::Install { .. } => ChildFailure::InstallFailed(refusal),
             };
             answering.forget_request(core, cx);
+            if let Some(Current::Child(creating)) = &mut established.current {
+                creating.uncross(answering.chosen.id);
+            }
             let Answering {
                 chosen,
                 replaces,
@@ -394,9 +443,9 @@ fn finish(
         chosen,
         replaces,
         back,
-        ni,
         nr,
         key_exchange,
+        redundant,
         ..
     } = answering;
     let (ike, id) = (core.id, chosen.id);
@@ -407,7 +456,7 @@ fn finish(
         agreed: chosen.agreed(spi),
         replaces,
         outbound: replaces.is_none(),
-        redundant: None,
+        redundant,
     };
     let info = Box::new(child.info(core));
     established.children.push(child);
@@ -431,17 +480,5 @@ fn finish(
         Some(_) => {}
         // It went while this one was made.
         None => established.activate_successors(core, cx, old),
-    }
-    //= rfc7296#2.25.1
-    //# If a peer receives a request to rekey a Child SA that it is currently rekeying,
-    //# it SHOULD reply as usual, and SHOULD prepare to close redundant SAs
-    //# later based on the nonces (see Section 2.8.1).
-    if let Some(Current::Child(creating)) = &mut established.current
-        && creating.replaces == Some(old)
-    {
-        creating.crossing = Some(Crossing {
-            other: id,
-            lowest: ni.min(nr.to_vec()),
-        });
     }
 }
