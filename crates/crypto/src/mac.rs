@@ -99,7 +99,10 @@ impl MacKey {
 pub(crate) fn prf(prf: Prf, key: &[u8], parts: &[&[u8]]) -> SecretBytes {
     let mut out = Zeroizing::new(vec![0; prf.output_len()]);
     let key = MacKey::of_prf(prf, key);
-    sign_secret(key.as_ref(), parts, &mut out);
+    match parts {
+        [message] => sign_secret(key.as_ref(), message, &mut out),
+        parts => sign_secret(key.as_ref(), &Zeroizing::new(parts.concat()), &mut out),
+    }
     SecretBytes::copy_from(&out)
 }
 
@@ -111,28 +114,35 @@ pub(crate) fn prf_plus(prf: Prf, key: &[u8], seed: &[&[u8]], len: usize) -> Opti
     //# the prf function output.
     let rounds = u8::try_from(len.div_ceil(prf.output_len())).ok()?;
     let key = MacKey::of_prf(prf, key);
-    let seed = Zeroizing::new(seed.concat());
-    let mut out = Zeroizing::new(Vec::with_capacity(usize::from(rounds) * prf.output_len()));
-    let mut block = Zeroizing::new(vec![0; prf.output_len()]);
-    for n in 1..=rounds {
-        let mut next = Zeroizing::new(vec![0; prf.output_len()]);
-        let previous: &[u8] = if n == 1 { &[] } else { &block };
-        sign_secret(key.as_ref(), &[previous, &seed, &[n]], &mut next);
-        block = next;
-        out.extend_from_slice(&block);
+    let block = prf.output_len();
+    let seed_len: usize = seed.iter().map(|part| part.len()).sum();
+    // Tn-1 | S | n, with the place of Tn-1 filled from the second round on.
+    let mut data = Zeroizing::new(Vec::with_capacity(block + seed_len + 1));
+    data.resize(block, 0);
+    seed.iter().for_each(|part| data.extend_from_slice(part));
+    data.push(0);
+    let mut out = Zeroizing::new(vec![0; usize::from(rounds) * block]);
+    for (n, next) in (1..=rounds).zip(out.chunks_exact_mut(block)) {
+        if let Some(last) = data.last_mut() {
+            *last = n;
+        }
+        let message = if n == 1 {
+            data.get(block..)?
+        } else {
+            &data[..]
+        };
+        sign_secret(key.as_ref(), message, next);
+        data.get_mut(..block)?.copy_from_slice(next);
     }
     Some(SecretBytes::copy_from(out.get(..len)?))
 }
 
-/// The whole MAC of the concatenated parts, a key itself. For HMAC neither they nor the result stay behind in unwiped
+/// The whole MAC of a message, a key itself. For HMAC neither the message nor the result stays behind in unwiped
 /// memory, which is why this does not use the library's `Context` and `Tag`.
-fn sign_secret(key: Option<&MacKey>, parts: &[&[u8]], out: &mut [u8]) {
+fn sign_secret(key: Option<&MacKey>, message: &[u8], out: &mut [u8]) {
     let signed = match key {
-        Some(MacKey::Hmac(key)) => {
-            let data = Zeroizing::new(parts.concat());
-            hmac::sign_to_buffer(key, &data, out).ok().map(|_| ())
-        }
-        Some(key) => key.sign(parts, out),
+        Some(MacKey::Hmac(key)) => hmac::sign_to_buffer(key, message, out).ok().map(|_| ()),
+        Some(key) => key.sign(&[message], out),
         None => None,
     };
     debug_assert!(
