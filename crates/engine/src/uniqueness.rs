@@ -109,11 +109,11 @@ impl Engine {
                 && (&other.ts_local, &other.ts_remote) == (&new.ts_local, &new.ts_remote)
         };
         let smallest = |info: &ChildSaInfo| info.spi_in.min(info.spi_out);
-        let infos = c
+        let mut infos = c
             .children
             .iter()
             .filter_map(|other| self.endpoint.child_sa(*other));
-        let Some(other) = infos.filter(same).next() else {
+        let Some(other) = infos.find(same) else {
             return;
         };
         let loser = if smallest(&other) < smallest(&new) {

@@ -24,7 +24,7 @@ fn demanding() -> Pair {
     pair
 }
 
-fn notified<'a>(datagram: &'a Datagram, kind: NotifyType) -> Option<&'a [u8]> {
+fn notified(datagram: &Datagram, kind: NotifyType) -> Option<&[u8]> {
     let message = Message::parse(&datagram.bytes).unwrap();
     message.payloads().find_map(|payload| match payload {
         Ok(Payload::Notify(notify)) if notify.kind == kind => Some(notify.data),
