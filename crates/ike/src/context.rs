@@ -317,7 +317,7 @@ impl Path {
 }
 
 /// So many per second, and as many at once.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Limiter {
     window: Option<Instant>,
     used: u32,

@@ -46,6 +46,8 @@ pub(crate) struct Established {
     pub(crate) answering: Option<Box<Answering>>,
     /// What is to become of it.
     pub(crate) standing: Standing,
+    /// As responder: the Message ID of the peer's first request after IKE_AUTH, by which it may refuse our part of that.
+    pub(crate) peers_verdict: Option<u32>,
 }
 
 /// What an IKE SA is, seen from a renewal.
@@ -71,6 +73,7 @@ impl Established {
             current: None,
             answering: None,
             standing: Standing::Reigning,
+            peers_verdict: None,
         }
     }
 
@@ -118,9 +121,15 @@ impl Established {
 
     /// Queues the deletion of the IKE SA, before all else.
     pub(crate) fn end(&mut self, reason: CloseReason) {
-        if !self.queue.iter().any(|e| matches!(e, Errand::DeleteIke(_))) {
+        if !self.is_ending() {
             self.queue.push_front(Errand::DeleteIke(reason));
         }
+    }
+
+    /// Whether the deletion of the IKE SA waits to be sent.
+    fn is_ending(&self) -> bool {
+        let deletes = |errand: &Errand| matches!(errand, Errand::DeleteIke(_));
+        self.queue.iter().any(deletes)
     }
 
     /// Deletes the IKE SA: the window is free.
@@ -427,13 +436,11 @@ impl Established {
                 None
             }
         };
-        let ended = match (&informational, &contents) {
-            (Some(Errand::Mobike(ask)), Some(contents)) => {
-                mobike::on_response(core, cx, Some(*ask), contents)
+        let ended = match &informational {
+            Some(Errand::Mobike(ask)) => {
+                mobike::on_response(core, cx, Some(*ask), contents.as_ref())
             }
-            (Some(Errand::Liveness), Some(contents)) => {
-                mobike::on_response(core, cx, None, contents)
-            }
+            Some(Errand::Liveness) => mobike::on_response(core, cx, None, contents.as_ref()),
             _ => None,
         };
         if let Some(reason) = ended {
@@ -621,6 +628,8 @@ impl Established {
         };
         let answering = self.answering.as_ref().map(|a| a.deadline);
         let standing = match self.standing {
+            // It ends as soon as that can be said.
+            _ if self.is_ending() => None,
             Standing::Reigning => None,
             Standing::Pretending { until } | Standing::Succeeded { until } => Some(until),
         };

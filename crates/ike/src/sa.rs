@@ -97,6 +97,8 @@ pub(crate) struct Core {
     pub(crate) unwanted: bool,
     /// Of what others' datagrams make us say to the peer.
     pub(crate) spoken_up: Limiter,
+    /// Of the peer's renewals of this IKE SA and of those before it.
+    pub(crate) renewals: Limiter,
     /// Child SAs that we want deleted as soon as that can be said.
     pub(crate) unwanted_children: Vec<ChildSaId>,
 }
@@ -138,6 +140,7 @@ impl Core {
             fragments: Fragments::new(self.fragments.agreed),
             unwanted: false,
             spoken_up: Limiter::default(),
+            renewals: self.renewals,
             unwanted_children: Vec::new(),
         }
     }

@@ -8,13 +8,9 @@ use crate::context::{Back, Context};
 use crate::errand::Current;
 use crate::established::Established;
 use crate::exchange::{auth_lifetime, mobike, set_window_size};
-use crate::info::Role;
 use crate::io::{ChildSaId, Event};
 use crate::reason::{ChildCloseReason, CloseReason};
 use crate::sa::{Core, State};
-
-/// The Message ID of the first request after IKE_AUTH.
-const FIRST_INFORMATIONAL: u32 = 2;
 
 /// Complaints of one message that are reported: an event each must not be what a peer can flood us with.
 const MAX_REPORTED: usize = 4;
@@ -46,7 +42,7 @@ pub(crate) fn answer(
         established.respond(core, cx, exchange, back, |_| {});
         return established.close(core, cx, CloseReason::DeletedByPeer);
     }
-    if let Some(kind) = fatal(core, contents, back) {
+    if let Some(kind) = fatal(&established, contents, back) {
         established.respond(core, cx, exchange, back, |_| {});
         return established.close(core, cx, CloseReason::PeerNotify(kind));
     }
@@ -67,8 +63,8 @@ pub(crate) fn answer(
 }
 
 /// The errors by which an initiator refuses the response to its IKE_AUTH (RFC 7296 §2.21.2).
-fn fatal(core: &Core, contents: &Contents<'_>, back: Back) -> Option<NotifyType> {
-    if core.role != Role::Responder || back.message_id != FIRST_INFORMATIONAL {
+fn fatal(established: &Established, contents: &Contents<'_>, back: Back) -> Option<NotifyType> {
+    if established.peers_verdict != Some(back.message_id) {
         return None;
     }
     [

@@ -97,6 +97,13 @@ pub(crate) struct ChildPath {
     pub(crate) encapsulated: bool,
 }
 
+impl ChildPath {
+    /// Our address and the peer's.
+    fn addresses(&self) -> (IpAddr, IpAddr) {
+        (self.local.ip(), self.remote.ip())
+    }
+}
+
 impl Mobike {
     fn new(role: Role, peer: Vec<IpAddr>, told: Vec<IpAddr>) -> Self {
         Self {
@@ -113,12 +120,15 @@ impl Mobike {
         }
     }
 
-    /// For the IKE SA that takes this one's place. What was about to be said is said there.
+    /// For the IKE SA that takes this one's place. What was about to be said is said there, and what is under way is said
+    /// again: the answer will come to this one.
     pub(crate) fn heir(&self) -> Self {
-        Self {
-            wanted: self.wanted.clone(),
-            ..Self::new(self.role, self.peer.clone(), self.told.clone())
+        let mut heir = Self::new(self.role, self.peer.clone(), self.told.clone());
+        let under_way = self.request.as_ref().and_then(|request| request.ask);
+        for ask in under_way.into_iter().chain(self.wanted.iter().copied()) {
+            heir.want(ask);
         }
+        heir
     }
 
     fn want(&mut self, ask: Ask) {
@@ -383,12 +393,13 @@ pub(crate) fn liveness(core: &mut Core, cx: &mut Context<'_>) -> Vec<Said> {
     said
 }
 
-/// Takes in the response to a request of MOBIKE's, or to one for a sign of life. The reason if the IKE SA ends with it.
+/// Takes in the response to a request of MOBIKE's, or to one for a sign of life; `None`: it cannot be read. The reason if
+/// the IKE SA ends with it.
 pub(crate) fn on_response(
     core: &mut Core,
     cx: &mut Context<'_>,
     ask: Option<Ask>,
-    contents: &Contents<'_>,
+    contents: Option<&Contents<'_>>,
 ) -> Option<CloseReason> {
     let mobike = core.mobike.as_mut()?;
     let request = mobike.request.take_if(|request| request.ask == ask)?;
@@ -396,11 +407,13 @@ pub(crate) fn on_response(
     //# When processing the response, the original sender MUST
     //# verify that the value is the same one as sent.  If the values do not
     //# match, the IKE_SA MUST be closed.
+    let returned = contents.and_then(|contents| contents.notify(NotifyType::COOKIE2));
     if let Some(cookie) = request.cookie
-        && contents.notify(NotifyType::COOKIE2).map(|n| n.data) != Some(&cookie[..])
+        && returned.map(|notify| notify.data) != Some(&cookie[..])
     {
         return Some(CloseReason::ReturnRoutability);
     }
+    let contents = contents?;
     if request.path != core.path {
         // Another update follows; whether the peer is where the check went to begin with is of no interest any more.
         if ask == Some(Ask::Check) {
@@ -549,8 +562,9 @@ pub(crate) fn on_request(
             .children
             .iter()
             .any(|child| child.agreed.mode == Mode::Transport);
-        // Selectors of transport mode are the addresses themselves.
-        if transport || !is_usable(back.remote.ip()) {
+        // Selectors of transport mode are the addresses themselves. That a NAT has chosen another port changes nothing.
+        let stays = core.child_path().addresses() == back.ends();
+        if transport && !stays || !is_usable(back.remote.ip()) {
             said.push((NotifyType::UNACCEPTABLE_ADDRESSES, Vec::new()));
             return said;
         }

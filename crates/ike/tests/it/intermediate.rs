@@ -1,5 +1,7 @@
 //! IKE_INTERMEDIATE and additional key exchanges (RFC 9242, RFC 9370).
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_crypto::{IkeProposal, KeyExchange};
@@ -416,4 +418,66 @@ fn a_changed_message_fails_authentication() {
             established(&sim);
         }
     }
+}
+
+/// The request by which an initiator refuses our part of IKE_AUTH is the one right after it, whatever its Message ID.
+#[test]
+fn an_initiator_refuses_the_responder_after_key_exchanges_too() {
+    let mut pair = pair(HYBRID, HYBRID);
+    pair.east.remote_id = PeerIdentity::Any;
+    let mut sim = pair.sim(1);
+    let mut book = (*sim.nodes[0].book).clone();
+    let (east, west): (Identity, Identity) = (
+        "@east.example.com".parse().unwrap(),
+        "@west.example.com".parse().unwrap(),
+    );
+    let key = book.psks[0].2.clone();
+    // Both have a key for what east says, but not the same for the answer.
+    let address = Identity::from(WEST.parse::<IpAddr>().unwrap());
+    book.psks = vec![
+        (east.clone(), address, key),
+        (east, west, b"another".to_vec()),
+    ];
+    sim.nodes[0].endpoint.set_directory(Arc::new(book));
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    assert_eq!(ike_failure(&sim, 0).name(), "authentication_failed");
+    let last = sim
+        .lines()
+        .into_iter()
+        .find(|line| line.contains("INFORMATIONAL request"));
+    assert_eq!(
+        last.as_deref(),
+        Some("east 500 > 500 INFORMATIONAL request 3 SK")
+    );
+    let closed = sim.nodes[1].events.last();
+    assert!(
+        matches!(
+            closed,
+            Some(Event::IkeClosed {
+                reason: CloseReason::PeerNotify(NotifyType::AUTHENTICATION_FAILED),
+                ..
+            })
+        ),
+        "{closed:?}"
+    );
+}
+
+/// Later it is a complaint: nothing of what an established IKE SA has may end by it.
+#[test]
+fn a_later_refusal_ends_nothing() {
+    let mut pair = Pair::default();
+    pair.east_config.key_log = true;
+    let mut sim = run(pair);
+    let mut east = Forge::new(&sim, 0, Role::Initiator);
+    for id in [2, 3] {
+        let failed = east.message(ExchangeType::INFORMATIONAL, false, id, |payloads| {
+            if id == 3 {
+                payloads.notify(&Notify::new(NotifyType::AUTHENTICATION_FAILED, &[]));
+            }
+        });
+        sim.deliver(failed);
+    }
+    assert_eq!(sim.nodes[1].endpoint.ike_sas().count(), 1);
+    assert_eq!(sim.nodes[1].endpoint.child_sas().count(), 1);
 }

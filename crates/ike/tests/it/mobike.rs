@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use cygnet_ike::*;
-use cygnet_wire::{ExchangeType, Notify, NotifyType};
+use cygnet_wire::{ExchangeType, Notify, NotifyType, PayloadType};
 
 use crate::forge::Forge;
 use crate::pair::*;
@@ -408,6 +408,103 @@ fn a_peer_that_does_not_return_the_cookie_is_dropped() {
             })
         ));
     }
+}
+
+/// What the peer says instead of an answer does not keep us from saying anything else.
+#[test]
+fn an_unreadable_answer_is_an_answer() {
+    for moved in [false, true] {
+        let mut pair = logged();
+        pair.east.liveness = Some(s(20));
+        let (mut sim, ike) = up(pair, &[EAST], &[WEST]);
+        let mut west = Forge::new(&sim, 0, Role::Responder);
+        sim.manual = true;
+        if moved {
+            addresses(&mut sim, 0, &[EAST2]);
+        } else {
+            sim.act(0, |endpoint, now| endpoint.check_liveness(now, ike));
+        }
+        let asked = sim.sent().pop().expect("a request");
+        let id = info(&sim, 0).next_request - 1;
+        let mut answer = west.message(ExchangeType::INFORMATIONAL, true, id, |payloads| {
+            payloads.raw(PayloadType(200), true, b"?");
+        });
+        (answer.src, answer.dst, answer.marker) = (asked.dst, asked.src, true);
+        sim.deliver(answer);
+        sim.manual = false;
+        if moved {
+            // There was no cookie in it.
+            let closed = sim.nodes[0].events.last();
+            assert!(matches!(
+                closed,
+                Some(Event::IkeClosed {
+                    reason: CloseReason::ReturnRoutability,
+                    ..
+                })
+            ));
+            continue;
+        }
+        // West waits for the request that it has not got.
+        sim.nodes[1].addresses = Some(Vec::new());
+        let from = sim.lines().len();
+        addresses(&mut sim, 0, &[EAST, EAST2]);
+        assert_eq!(
+            since(&sim, from),
+            ["east 4500 > 4500 INFORMATIONAL request 3 SK"]
+        );
+        sim.run_for(s(200));
+        assert_eq!(info_or_none(&sim, 0), None, "west was silent");
+    }
+}
+
+/// Behind the same address of a NAT, transport mode goes on with the port that the NAT has chosen anew.
+#[test]
+fn transport_mode_follows_a_changed_mapping() {
+    let mut pair = mobile();
+    for child in [&mut pair.east_child, &mut pair.west_child] {
+        child.mode = cygnet_ipsec::Mode::Transport;
+        child.local_ts = vec![TsTemplate::dynamic()];
+        child.remote_ts = child.local_ts.clone();
+    }
+    let mut sim = pair.sim(1);
+    sim.nat = Some(Nat::new(ip(EAST), ip(NAT)));
+    addresses(&mut sim, 0, &[EAST]);
+    addresses(&mut sim, 1, &[WEST]);
+    let ike = sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    established(&sim);
+    for port in [40_002, 40_003] {
+        sim.act(0, |endpoint, now| endpoint.check_liveness(now, ike));
+        sim.run_for(s(1));
+        assert_eq!(info(&sim, 1).remote.port(), port);
+        assert_eq!(child_info(&sim, 1).remote.port(), port);
+        sim.nat.as_mut().unwrap().rebind();
+    }
+}
+
+/// The initiator has moved and renews the IKE SA before it has shown that it is there: that is asked on the new IKE SA.
+#[test]
+fn a_check_that_a_renewal_overtakes_is_made_again() {
+    let (mut sim, ike) = up(mobile(), &[EAST], &[WEST]);
+    sim.manual = true;
+    addresses(&mut sim, 0, &[EAST2]);
+    for update in sim.sent() {
+        sim.deliver(update);
+    }
+    let mut sent = sim.sent();
+    // The answer to the update; what is left is the check.
+    sim.deliver(sent.remove(0));
+    sim.act(0, |endpoint, now| endpoint.rekey_ike(now, ike));
+    for rekey in sim.sent() {
+        sim.deliver(rekey);
+    }
+    sim.manual = false;
+    for late in sent.into_iter().chain(sim.sent()) {
+        sim.deliver(late);
+    }
+    assert_eq!(child_info(&sim, 1).remote.ip(), ip(EAST), "unchecked");
+    sim.run_for(s(5));
+    assert_between(&sim, EAST2, WEST);
 }
 
 /// Whoever is authenticated may tell addresses and updates as much as it likes: what is kept and sent stays little, and

@@ -1,10 +1,13 @@
 //! Renewing child SAs and IKE SAs, and further child SAs, when nothing comes in between (RFC 7296 §1.3, §2.8, §2.18).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cygnet_crypto::{EspProposal, KeyExchange};
 use cygnet_ike::*;
+use cygnet_wire::ExchangeType;
 
+use crate::forge::Forge;
 use crate::pair::*;
 use crate::sim::*;
 
@@ -209,4 +212,51 @@ fn further_child_sas_under_one_ike_sa() {
     // The old IKE SA answers repetitions for a while.
     sim.run_for(s(100));
     sim.assert_agreement(0, 1);
+}
+
+/// Each renewal leaves an IKE SA behind, for as long as the peer likes not to delete it: there are not too many of them.
+#[test]
+fn a_peer_that_does_nothing_but_renew_is_put_off() {
+    let mut pair = Pair::default();
+    pair.east_config.key_log = true;
+    let mut sim = run(pair);
+    for _ in 0..50 {
+        let ike = sim.nodes[0].endpoint.ike_sas().last().map(|info| info.id);
+        sim.act(0, |endpoint, now| {
+            ike.into_iter().for_each(|ike| endpoint.rekey_ike(now, ike));
+        });
+        sim.run_for(Duration::from_millis(100));
+    }
+    let renewed = sim.event_names(1);
+    let renewed = renewed.iter().filter(|name| **name == "ike_established");
+    let renewed = renewed.count() - 1;
+    assert!((5..=24).contains(&renewed), "{renewed} in five seconds");
+    sim.run_for(s(300));
+    sim.assert_agreement(0, 1);
+}
+
+/// An IKE SA that the peer has renewed and does not delete waits quietly for its own last request to be answered, before
+/// it says that it ends.
+#[test]
+fn a_left_over_ike_sa_comes_to_rest() {
+    let mut pair = Pair::default();
+    pair.east_config.key_log = true;
+    let mut sim = run(pair);
+    let mut east = Forge::new(&sim, 0, Role::Initiator);
+    let ike = only_ike(&sim, 0).id;
+    sim.manual = true;
+    sim.act(0, |endpoint, now| endpoint.rekey_ike(now, ike));
+    for request in sim.sent() {
+        sim.deliver(request);
+    }
+    assert_eq!(sim.sent().len(), 1, "the answer, which is lost");
+    sim.manual = false;
+    let address = |text: &str| text.parse::<std::net::IpAddr>().unwrap();
+    sim.broken.push((address(EAST), address(WEST)));
+    sim.run_for(s(119));
+    // West complains of a Message ID, and nobody answers.
+    let ahead = east.message(ExchangeType::INFORMATIONAL, false, 99, |_| {});
+    sim.deliver(ahead);
+    sim.run_for(s(300));
+    assert!(sim.nodes[1].endpoint.size() <= 1);
 }

@@ -19,6 +19,9 @@ use crate::proposal::{IkeOffer, accept_ike, ike_offer};
 use crate::reason::{CloseReason, FailureReason, Party};
 use crate::sa::{Core, IkeSa, State};
 
+/// The peer's requests for a successor that are worked on in a second; more are put off.
+const RENEWALS_PER_SECOND: u32 = 4;
+
 /// The request has been sent, the response is awaited.
 #[derive(Debug)]
 pub(crate) struct RekeyingIke {
@@ -424,7 +427,9 @@ pub(super) fn answer(
         Some(_) => true,
         None => false,
     };
-    if busy || established.is_deleting_children() || established.answering.is_some() {
+    let busy = busy || established.is_deleting_children() || established.answering.is_some();
+    // Each leaves an IKE SA behind, which the peer may be slow to delete.
+    if busy || !core.renewals.take(cx.now, RENEWALS_PER_SECOND) {
         let notify = Notify::new(NotifyType::TEMPORARY_FAILURE, &[]);
         return refuse(established, core, cx, back, &notify);
     }

@@ -656,6 +656,7 @@ fn finish(
     );
     set_window_size::begin(core);
     let mut established = Established::new(handshake.channel);
+    established.peers_verdict = reply.back.message_id.checked_add(1);
     if let Some(child) = child {
         let (ike, id) = (core.id, child.id);
         let info = Box::new(child.info(core));

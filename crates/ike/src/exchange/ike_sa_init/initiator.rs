@@ -89,6 +89,7 @@ pub(crate) fn begin(
         fragments: Fragments::default(),
         unwanted: false,
         spoken_up: Limiter::default(),
+        renewals: Limiter::default(),
         unwanted_children: Vec::new(),
     };
     let method = core

@@ -314,6 +314,7 @@ impl<'a> InitRequest<'a> {
             fragments: Fragments::new(agreed),
             unwanted: false,
             spoken_up: Limiter::default(),
+            renewals: Limiter::default(),
             unwanted_children: Vec::new(),
         };
         cx.transmit(arrival.back(), response);
