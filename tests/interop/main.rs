@@ -10,9 +10,10 @@
 //! configuration.
 //!
 //! `fragmentation::…`: IKE messages in pieces (RFC 7383), with pairs of their own. `rekey::…`: SAs renewed
-//! under traffic.
+//! under traffic. `childless::…`: child SAs after IKE_AUTH.
 
 mod algorithms;
+mod childless;
 mod fragmentation;
 mod lab;
 mod rekey;
@@ -56,6 +57,7 @@ struct Case {
 fn feature_of(title: &str) -> &'static str {
     let rows = [
         ("fragmentation::", "fragmentation"),
+        ("childless::", "childless"),
         ("_with_forward_secrecy", "pfs"),
         ("_rekeys_the_child", "rekey-child"),
         ("_rekeys_the_ike_sa", "rekey-ike"),
@@ -105,7 +107,12 @@ fn main() -> ExitCode {
             }
         }
     }
-    for (title, run) in fragmentation::trials().into_iter().chain(rekey::trials()) {
+    let others = [
+        fragmentation::trials(),
+        rekey::trials(),
+        childless::trials(),
+    ];
+    for (title, run) in others.into_iter().flatten() {
         let feature = feature_of(&title);
         let trial = Trial::test(title, move || noted(feature, run()));
         trials.push(trial.with_ignored_flag(!able));

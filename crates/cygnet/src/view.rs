@@ -145,7 +145,7 @@ fn ike_sa(out: &mut String, ike: &Value) {
         text(ike, "initiator_spi"),
         text(ike, "responder_spi"),
         text(ike, "suite"),
-        ["ppk", "fragmentation", "mobike"]
+        ["ppk", "childless", "fragmentation", "mobike"]
             .into_iter()
             .filter(|field| ike[*field] == true)
             .map(|field| format!(", {field}"))

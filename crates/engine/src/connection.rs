@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use cygnet_crypto::{EspProposal, IkeProposal};
 use cygnet_ike::{
-    AuthMethod, Encapsulation, Fragmentation, Identity, PpkPolicy, PuzzlePolicy, RetransmitPolicy,
-    TsTemplate, Uniqueness,
+    AuthMethod, Childless, Encapsulation, Fragmentation, Identity, PpkPolicy, PuzzlePolicy,
+    RetransmitPolicy, TsTemplate, Uniqueness,
 };
 use cygnet_ipsec::Mark;
 
@@ -163,6 +163,8 @@ pub struct IkeOptions {
     pub window: u32,
     /// Whether a NAT in front of us gets keepalives (`nat-keepalive`).
     pub nat_keepalive: bool,
+    /// Whether IKE_AUTH makes no child SA (`childless`, RFC 6023).
+    pub childless: Childless,
     /// Hard lifetime of the IKE SA (`ikelifetime`).
     pub lifetime: Duration,
     /// Renewed by authenticating anew (`reauth`). As responder, the peer is told to.

@@ -179,6 +179,7 @@ pub(crate) fn build(
         mobike: connection.ike.mobike && connection.kind == ConnectionKind::Tunnel,
         window: connection.ike.window,
         nat_keepalive: connection.ike.nat_keepalive,
+        childless: connection.ike.childless,
         children: vec![child.clone()],
         lifetime: Some(connection.ike.lifetime),
         auth_lifetime: connection.ike.reauth.then_some(connection.ike.lifetime),

@@ -113,6 +113,8 @@ pub struct IkeStatus {
     pub suite: Option<String>,
     /// A post-quantum pre-shared key has part in the keys.
     pub ppk: bool,
+    /// IKE_AUTH made no child SA.
+    pub childless: bool,
     /// A NAT was found in front of us.
     pub nat_local: bool,
     /// A NAT was found in front of the peer.
@@ -311,6 +313,7 @@ impl Engine {
             responder_spi: info.responder_spi.to_string(),
             suite: info.suite.as_ref().map(ToString::to_string),
             ppk: info.ppk,
+            childless: info.childless,
             nat_local: info.nat.local,
             nat_remote: info.nat.remote,
             mobike: info.mobike,

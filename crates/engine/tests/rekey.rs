@@ -6,7 +6,7 @@ mod network;
 use std::time::Duration;
 
 use cygnet_engine::{Connection, Event, Plane, PlaneChoice, StartAction};
-use cygnet_ike::TsTemplate;
+use cygnet_ike::{Childless, TsTemplate};
 use network::{EAST, Network, WEST, connection, expire, packet, set};
 
 const PLANES: [(PlaneChoice, Plane); 2] = [
@@ -347,5 +347,72 @@ fn the_old_inbound_sa_stays_for_what_is_still_on_its_way() {
         net.run_for(seconds(1));
         assert!(net.west().engine.is_drained());
         assert_eq!(net.west().leftovers(plane), 0);
+    }
+}
+
+#[test]
+fn without_child_in_ike_auth_all_connections_come_up_and_stay() {
+    for childless in [Childless::Prefer, Childless::Force] {
+        let mut net = Network::west_and_east();
+        net.load(1, set(branches(StartAction::Add), "secret"));
+        let mut west = branches(StartAction::Start);
+        for c in &mut west {
+            c.ike.childless = childless;
+        }
+        net.load(0, set(west, "secret"));
+        net.run_for(seconds(60));
+        for host in [WEST, EAST] {
+            assert_eq!(ikes(&net, host).len(), 1);
+            assert!(net.status(host).ike_sas[0].childless);
+            assert_eq!(net.status(host).ike_sas[0].connections, ["a", "b", "c"]);
+            assert_eq!(net.hosts[host].sas(Plane::Kernel).len(), 6);
+            for name in ["a", "b", "c"] {
+                assert_eq!(child_ids(&net, host, name).len(), 1);
+            }
+            assert!(!net.hosts[host].names().contains(&"ike_closed"));
+        }
+    }
+}
+
+#[test]
+fn without_child_in_ike_auth_a_packet_brings_its_connection_up() {
+    let mut net = Network::west_and_east();
+    let childless = |start| {
+        let mut c = connection("t", start, PlaneChoice::Kernel);
+        c.ike.childless = Childless::Force;
+        c
+    };
+    net.load(EAST, set(vec![childless(StartAction::Add)], "secret"));
+    net.load(WEST, set(vec![childless(StartAction::OnDemand)], "secret"));
+    net.run_for(seconds(1));
+    net.west().kernel.send(&packet());
+    net.run_for(seconds(30));
+    net.assert_tunnel(Plane::Kernel);
+    let now = net.now;
+    net.west().engine.down(now, "t").expect("it is loaded");
+    net.run_for(seconds(1));
+    for host in [WEST, EAST] {
+        assert!(ikes(&net, host).is_empty());
+        assert!(net.hosts[host].sas(Plane::Kernel).is_empty());
+    }
+}
+
+#[test]
+fn an_ike_sa_whose_child_is_refused_afterwards_goes() {
+    let mut net = Network::west_and_east();
+    let mut east = connection("t", StartAction::Add, PlaneChoice::Kernel);
+    east.right.subnets = vec![TsTemplate::prefix("10.9.0.0/24".parse().expect("a prefix"))];
+    net.load(EAST, set(vec![east], "secret"));
+    let mut west = connection("t", StartAction::Start, PlaneChoice::Kernel);
+    west.ike.childless = Childless::Force;
+    net.load(WEST, set(vec![west], "secret"));
+    net.run_for(Duration::from_millis(500));
+    assert!(net.west().names().contains(&"attempt_failed"));
+    let now = net.now;
+    net.west().engine.down(now, "t").expect("it is loaded");
+    net.run_for(seconds(100));
+    for host in [WEST, EAST] {
+        assert!(ikes(&net, host).is_empty());
+        assert!(net.hosts[host].sas(Plane::Kernel).is_empty());
     }
 }

@@ -57,6 +57,8 @@ pub struct PeerConfig {
     pub mobike: bool,
     /// Keepalives are sent where there is a NAT in front of us (RFC 3948 §4).
     pub nat_keepalive: bool,
+    /// Whether IKE_AUTH makes no child SA (RFC 6023).
+    pub childless: Childless,
     /// How many requests the peer may have under way at the same time (RFC 7296 §2.3); 1 to
     /// [`MAX_WINDOW`](crate::MAX_WINDOW). More than 1 is said to the peer.
     pub window: u32,
@@ -96,6 +98,7 @@ impl PeerConfig {
             mobike: false,
             window: 1,
             nat_keepalive: true,
+            childless: Childless::default(),
             children: Vec::new(),
             lifetime: None,
             auth_lifetime: None,
@@ -137,6 +140,21 @@ pub enum Uniqueness {
     /// They end. The layer above sees to it, which knows what they carry.
     #[default]
     Replace,
+}
+
+/// Whether an IKE SA is made without a child SA in IKE_AUTH (RFC 6023). The first one then comes with a
+/// CREATE_CHILD_SA of its own, and with a key exchange of its own if its proposals have one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Childless {
+    /// Never, and a peer that begins so is refused.
+    Never,
+    /// The peer may begin so, we do not.
+    #[default]
+    Allow,
+    /// So do we, if the peer can.
+    Prefer,
+    /// Only so, whoever begins.
+    Force,
 }
 
 /// Whether ESP is put into UDP.
@@ -335,8 +353,6 @@ pub struct EndpointConfig {
     /// Child SAs that a peer may make under one IKE SA. What replaces another one does not count until twice as many
     /// are there.
     pub max_children: usize,
-    /// Offer IKE SAs without a child SA (RFC 6023) as responder.
-    pub childless: bool,
     /// [`Event::IkeEstablished`](crate::Event::IkeEstablished) carries the keys of the IKE SA.
     pub key_log: bool,
 }
@@ -363,7 +379,6 @@ impl Default for EndpointConfig {
             max_reassembly: 64 << 20,
             reassembly_timeout: Duration::from_secs(30),
             max_children: 512,
-            childless: false,
             key_log: false,
         }
     }

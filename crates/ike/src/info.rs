@@ -124,6 +124,8 @@ pub struct IkeSaInfo {
     pub suite: Option<IkeSuite>,
     /// A post-quantum pre-shared key has part in the keys (RFC 8784, RFC 9867).
     pub ppk: bool,
+    /// IKE_AUTH made no child SA with it or the one that it goes back to (RFC 6023).
+    pub childless: bool,
     /// When it was begun.
     pub created: Instant,
     /// When the peer was authenticated.

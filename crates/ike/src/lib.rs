@@ -45,7 +45,7 @@ mod stats;
 mod window;
 
 pub use config::{
-    AuthMethod, ChildConfig, Directory, Encapsulation, EndpointConfig, Fragmentation,
+    AuthMethod, ChildConfig, Childless, Directory, Encapsulation, EndpointConfig, Fragmentation,
     MIN_FRAGMENT_SIZE, PeerConfig, PuzzlePolicy, RetransmitPolicy, Uniqueness,
 };
 pub use defence::DefenceLevel;

@@ -182,9 +182,12 @@ pub enum FailureReason {
     /// A responder waited in vain for IKE_AUTH.
     #[error("the peer did not finish the exchange in time")]
     HalfOpenTimeout,
-    /// No child SA was asked for, and the peer cannot do without.
+    /// The IKE SA is to be made without a child SA, and the peer cannot do that (RFC 6023).
     #[error("the peer cannot make an IKE SA without a child SA")]
     ChildlessUnsupported,
+    /// The peer asks for a child SA with IKE_AUTH, where we make none.
+    #[error("the peer asks for a child SA in IKE_AUTH, where none is to be made")]
+    ChildlessRequired,
     /// The peer is busy, and was each time that we asked again.
     #[error("the peer is busy: it refuses for the time being")]
     TemporaryFailure,
@@ -229,6 +232,7 @@ names!(FailureReason {
     PeerNotify => "peer_notify",
     HalfOpenTimeout => "half_open_timeout",
     ChildlessUnsupported => "childless_unsupported",
+    ChildlessRequired => "childless_required",
     TemporaryFailure => "temporary_failure",
     Cancelled => "cancelled",
     Refused => "refused",

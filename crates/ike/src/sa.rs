@@ -75,6 +75,8 @@ pub(crate) struct Core {
     pub(crate) suite: Option<IkeSuite>,
     /// A post-quantum pre-shared key has part in the keys of this SA or of one before it.
     pub(crate) ppk: bool,
+    /// IKE_AUTH asked for no child SA, of this SA or of the first one before it.
+    pub(crate) childless: bool,
     pub(crate) local_id: Option<Identity>,
     pub(crate) remote_id: Option<Identity>,
     pub(crate) created: Instant,
@@ -125,6 +127,7 @@ impl Core {
             nat: self.nat,
             suite: Some(suite),
             ppk: self.ppk,
+            childless: self.childless,
             local_id: self.local_id.clone(),
             remote_id: self.remote_id.clone(),
             created: now,
@@ -417,6 +420,7 @@ impl Core {
             peer_window: self.outgoing.size(),
             suite: self.suite,
             ppk: self.ppk,
+            childless: self.childless,
             created: self.created,
             established: self.established,
             last_heard: self.last_heard,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cygnet_crypto::{EspProposal, IkeProposal, NameError, NameErrorKind};
 use cygnet_engine::{ChildOptions, DeadPeerAction, IkeOptions, PlaneChoice, Shunt, Sourced};
 use cygnet_ike::{
-    AuthMethod, Encapsulation, Fragmentation, MAX_WINDOW, MIN_FRAGMENT_SIZE, PpkPolicy,
+    AuthMethod, Childless, Encapsulation, Fragmentation, MAX_WINDOW, MIN_FRAGMENT_SIZE, PpkPolicy,
     RetransmitPolicy,
 };
 use cygnet_ipsec::Mark;
@@ -196,6 +196,17 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
         mobike: values.get("mobike", false, yes_no),
         window: values.get("ike-window", 1, |text| number(text, 1..=MAX_WINDOW)),
         nat_keepalive: values.get("nat-keepalive", true, yes_no),
+        childless: values.get("childless", Childless::Allow, |text| {
+            choice(
+                text,
+                &[
+                    ("never", Childless::Never),
+                    ("allow", Childless::Allow),
+                    ("prefer", Childless::Prefer),
+                    ("force", Childless::Force),
+                ],
+            )
+        }),
         lifetime: lifetime(values, "ikelifetime"),
         reauth: values.get("reauth", false, yes_no),
         initial_contact: values.get("initial-contact", true, yes_no),

@@ -197,6 +197,7 @@ pub const KEYWORDS: &[Keyword] = &[
     row(Conn, "encapsulation", "auto, yes, no", "auto", Supported, "ESP in UDP: behind NAT, always, never."),
     row(Conn, "nat-keepalive", "yes, no", "yes", Supported, "Send keepalives where there is a NAT in front of this host (RFC 3948)."),
     row(Conn, "mobike", "yes, no", "no", Supported, "The SAs go on when an address of either end changes (RFC 4555), if the peer can; tunnel mode only."),
+    row(Conn, "childless", "never, allow, prefer, force", "allow", Supported, "IKE SAs without a Child SA in IKE_AUTH (RFC 6023), which comes by a CREATE_CHILD_SA of its own afterwards: never; if the peer begins so; if the peer can; only so. strongSwan's keyword, libreswan does not know it."),
     row(Conn, "encap-dscp", "yes, no", "yes", Supported, "Copy the DSCP outwards."),
     row(Conn, "decap-dscp", "yes, no", "no", Supported, "Copy the DSCP inwards."),
     row(Conn, "nopmtudisc", "yes, no", "no", Supported, "Leave DF clear in the outer header."),

@@ -9,7 +9,9 @@ use cygnet_engine::{
     ConnectionKind, DeadPeerAction, HostSpec, Origin, PlaneChoice, SecretKind, Setup, Shunt,
     StartAction,
 };
-use cygnet_ike::{Encapsulation, Fragmentation, Identity, PpkPolicy, TsTemplate, Uniqueness};
+use cygnet_ike::{
+    Childless, Encapsulation, Fragmentation, Identity, PpkPolicy, TsTemplate, Uniqueness,
+};
 use cygnet_ipsec::Mark;
 
 use crate::support::{Files, accept, conn, connection, refuse};
@@ -258,6 +260,17 @@ fn dead_peers_and_attempts() {
     assert_eq!(connection("ppk=insist").ike.ppk, PpkPolicy::Insist);
     assert_eq!(connection("ppk=yes").ike.ppk, PpkPolicy::Propose);
     assert!(connection("intermediate=yes").ike.intermediate);
+    let childless = |text: &str| connection(&format!("childless={text}")).ike.childless;
+    assert_eq!(connection("").ike.childless, Childless::Allow);
+    assert_eq!(
+        ["never", "allow", "prefer", "force"].map(childless),
+        [
+            Childless::Never,
+            Childless::Allow,
+            Childless::Prefer,
+            Childless::Force
+        ]
+    );
     assert_eq!(
         connection("inactivity=5m").child.inactivity,
         Some(Duration::from_secs(300))

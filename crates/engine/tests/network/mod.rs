@@ -17,7 +17,7 @@ use cygnet_engine::{
     SecretKind, SecretOwner, Secrets, Setup, Shunt, Sourced, StartAction, Status,
 };
 use cygnet_ike::{
-    AuthMethod, Encapsulation, Fragmentation, PpkPolicy, RetransmitPolicy, TsTemplate,
+    AuthMethod, Childless, Encapsulation, Fragmentation, PpkPolicy, RetransmitPolicy, TsTemplate,
 };
 use cygnet_ipsec::{AllocateSpi, Command, Expire, Flow, Mark, Mode, Protocol, Reply, SaDatabase};
 use cygnet_kernel::sadb::{MemorySadb, Sadb, SadbEvent};
@@ -101,6 +101,7 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             mobike: false,
             window: 1,
             nat_keepalive: true,
+            childless: Childless::Allow,
             lifetime: Duration::from_secs(8 * 3600),
             reauth: false,
             initial_contact: true,

@@ -10,10 +10,11 @@ use cygnet_wire::{
 use super::{child_failed, is_heeded};
 use crate::channel::{Plaintext, SealError};
 use crate::child::{ChildSa, ChildState, Fresh, KeySource, NotAccepted, Offer, Wanted};
-use crate::config::Uniqueness;
+use crate::config::{Childless, Uniqueness};
 use crate::contents::{Contents, Unreadable};
 use crate::context::{Context, InitialContact, Undo};
 use crate::deleting::Deleting;
+use crate::errand::{Plan, What};
 use crate::established::Established;
 use crate::exchange::ike_sa_init::Handshake;
 use crate::exchange::{auth_lifetime, mobike, set_window_size};
@@ -40,7 +41,39 @@ pub(crate) struct AuthSent {
     pub(crate) handshake: Handshake,
     /// The keys with the PPK that we have named.
     mixed: Option<Mixed>,
-    offer: Option<Offer>,
+    child: FirstChild,
+}
+
+/// The child SA that the IKE SA is begun for.
+#[derive(Debug)]
+enum FirstChild {
+    /// There is none.
+    Unwanted,
+    /// IKE_AUTH is to make it.
+    Offered(Offer),
+    /// A CREATE_CHILD_SA is to make it afterwards (RFC 6023).
+    Deferred(Wanted),
+}
+
+impl FirstChild {
+    fn offer(&self) -> Option<&Offer> {
+        match self {
+            Self::Offered(offer) => Some(offer),
+            Self::Unwanted | Self::Deferred(_) => None,
+        }
+    }
+
+    /// It is not to be: the IKE SA has not come about.
+    fn give_up(self, core: &Core, cx: &mut Context<'_>) {
+        let reason = ChildFailure::IkeSaEnded;
+        match self {
+            Self::Unwanted => {}
+            Self::Offered(offer) => give_up_child(core, cx, offer, reason),
+            Self::Deferred(wanted) => {
+                child_failed(core, cx, wanted.id, Some(wanted.config), reason);
+            }
+        }
+    }
 }
 
 /// Goes on from IKE_SA_INIT.
@@ -50,8 +83,23 @@ pub(crate) fn begin(
     handshake: Handshake,
     child: Option<Wanted>,
 ) -> State {
-    match child {
-        Some(wanted) => {
+    //= rfc6023#3
+    //# A supporting initiator MAY send the modified IKE_AUTH request,
+    //# described in Section 5, if the notification was included in the
+    //# IKE_SA_INIT response.  The initiator MUST NOT send the modified
+    //# IKE_AUTH request if the notification was not present.
+    let able = handshake.childless;
+    let deferred = |child: Option<Wanted>| child.map_or(FirstChild::Unwanted, FirstChild::Deferred);
+    match (child, core.config.childless) {
+        (child, Childless::Force) | (child @ None, _) if !able => {
+            deferred(child).give_up(core, cx);
+            core.fail(cx, FailureReason::ChildlessUnsupported)
+        }
+        (child, Childless::Force | Childless::Prefer) if able => {
+            send(core, cx, handshake, deferred(child))
+        }
+        (None, _) => send(core, cx, handshake, FirstChild::Unwanted),
+        (Some(wanted), _) => {
             let request = cx.request(core.id, wanted.allocate_spi(core));
             let deadline = cx.now + core.config.retransmit.timeout;
             State::SpiWanted(Box::new(SpiWanted {
@@ -61,8 +109,6 @@ pub(crate) fn begin(
                 deadline,
             }))
         }
-        None if handshake.peer_childless => send(core, cx, handshake, None),
-        None => core.fail(cx, FailureReason::ChildlessUnsupported),
     }
 }
 
@@ -80,7 +126,7 @@ impl SpiWanted {
         match answer {
             Answer::Spi(spi) => {
                 let offer = self.wanted.offer(core, spi, ChildExchange::IkeAuth);
-                send(core, cx, self.handshake, Some(offer))
+                send(core, cx, self.handshake, FirstChild::Offered(offer))
             }
             Answer::Failed(refusal) => self.refused(core, cx, refusal),
             Answer::Done | Answer::Solution(_) => {
@@ -137,15 +183,8 @@ fn give_up_child(core: &Core, cx: &mut Context<'_>, offer: Offer, reason: ChildF
 }
 
 /// Neither the IKE SA nor its child SA has come about.
-fn fail(
-    core: &mut Core,
-    cx: &mut Context<'_>,
-    offer: Option<Offer>,
-    reason: FailureReason,
-) -> State {
-    if let Some(offer) = offer {
-        give_up_child(core, cx, offer, ChildFailure::IkeSaEnded);
-    }
+fn fail(core: &mut Core, cx: &mut Context<'_>, child: FirstChild, reason: FailureReason) -> State {
+    child.give_up(core, cx);
     core.fail(cx, reason)
 }
 
@@ -170,7 +209,7 @@ fn send(
     core: &mut Core,
     cx: &mut Context<'_>,
     mut handshake: Handshake,
-    offer: Option<Offer>,
+    child: FirstChild,
 ) -> State {
     let config = core.config.clone();
     let expected = config.remote_id.exact();
@@ -180,7 +219,7 @@ fn send(
         .unwrap_or_else(|| Identity::from(core.path.remote.ip()));
     let psk = match find_psk(core, cx, &assumed) {
         Ok(psk) => psk,
-        Err(reason) => return fail(core, cx, offer, reason),
+        Err(reason) => return fail(core, cx, child, reason),
     };
     let id = &config.local_id;
     let body = id.payload_body();
@@ -231,7 +270,7 @@ fn send(
         if let Some(auth) = &no_ppk_auth {
             payloads.notify(&Notify::new(NotifyType::NO_PPK_AUTH, auth));
         }
-        if let Some(offer) = &offer {
+        if let Some(offer) = child.offer() {
             offer.write(Fresh::default(), payloads);
         }
         for (kind, data) in &introduction {
@@ -247,12 +286,12 @@ fn send(
         Ok(()) => State::AuthSent(Box::new(AuthSent {
             handshake,
             mixed,
-            offer,
+            child,
         })),
         Err(error) => fail(
             core,
             cx,
-            offer,
+            child,
             FailureReason::Unsendable(error.to_string()),
         ),
     }
@@ -282,7 +321,7 @@ impl AuthSent {
             }
         };
         if let Some(reason) = fatal(core, &contents) {
-            return fail(core, cx, self.offer, reason);
+            return fail(core, cx, self.child, reason);
         }
         //= rfc8784#3
         //# If it receives one, it marks the
@@ -304,6 +343,7 @@ impl AuthSent {
                 return self.refuse(core, cx, NotifyType::AUTHENTICATION_FAILED, &[], reason);
             }
         };
+        core.childless = self.child.offer().is_none();
         core.authenticated(cx, &mut self.handshake, remote.clone());
         auth_lifetime::heed(core, cx, &contents);
         mobike::agree(core, cx, &contents);
@@ -319,7 +359,7 @@ impl AuthSent {
             });
         }
         let Self {
-            handshake, offer, ..
+            handshake, child, ..
         } = *self;
         let Handshake {
             channel, ni, nr, ..
@@ -330,8 +370,12 @@ impl AuthSent {
         //# is established; however, establishing the Child SA or requesting
         //# configuration information may still fail.  This failure does not
         //# automatically cause the IKE SA to be deleted.
-        if let Some(offer) = offer {
-            match offer.accept(core, &contents) {
+        match child {
+            FirstChild::Unwanted => {}
+            FirstChild::Deferred(wanted) => {
+                established.plan(Plan::new(What::Child(wanted)), None);
+            }
+            FirstChild::Offered(offer) => match offer.accept(core, &contents) {
                 Ok(agreed) => {
                     let id = offer.wanted.id;
                     let source = KeySource {
@@ -363,7 +407,7 @@ impl AuthSent {
                     }
                     give_up_child(core, cx, offer, reason);
                 }
-            }
+            },
         }
         Box::new(established).proceed(core, cx)
     }
@@ -417,9 +461,7 @@ impl AuthSent {
         data: &[u8],
         reason: FailureReason,
     ) -> State {
-        if let Some(offer) = self.offer {
-            give_up_child(core, cx, offer, ChildFailure::IkeSaEnded);
-        }
+        self.child.give_up(core, cx);
         core.report_failure(cx, reason);
         Deleting::complain(core, cx, self.handshake.channel, kind, data)
     }
@@ -434,7 +476,7 @@ impl AuthSent {
         fail(
             core,
             cx,
-            self.offer,
+            self.child,
             FailureReason::NoResponse { exchange, sent },
         )
     }

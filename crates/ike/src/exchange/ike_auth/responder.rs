@@ -11,7 +11,7 @@ use cygnet_wire::{
 
 use super::{child_failed, is_heeded};
 use crate::child::{ChildSa, ChildState, Chosen, Fresh, KeySource, Refused};
-use crate::config::{PeerConfig, Uniqueness};
+use crate::config::{Childless, PeerConfig, Uniqueness};
 use crate::contents::{Contents, Unreadable};
 use crate::context::{Back, Context, InitialContact, Undo};
 use crate::established::{Established, close_ike};
@@ -158,6 +158,18 @@ impl AuthAwaited {
                 return self.refuse(core, cx, back, kind, &[], reason);
             }
         };
+        //= rfc6023#3
+        //# it SHOULD reply with an INVALID_SYNTAX Notify
+        //# payload if the client sends an IKE_AUTH request that is modified as
+        //# described in Section 5.
+        if contents.sa.is_none() && !self.handshake.childless {
+            let kind = NotifyType::INVALID_SYNTAX;
+            let reason = FailureReason::InvalidSyntax {
+                by: Party::Us,
+                detail: "no child SA is asked for".to_owned(),
+            };
+            return self.refuse(core, cx, back, kind, &[], reason);
+        }
         let authenticated = match self.authenticate(core, cx, &contents) {
             Ok(authenticated) => authenticated,
             //= rfc7296#2.21.2
@@ -179,8 +191,15 @@ impl AuthAwaited {
             remote,
             psk,
             mixed,
-            configs,
+            mut configs,
         } = authenticated;
+        if contents.sa.is_some() {
+            configs.retain(|config| config.childless != Childless::Force);
+            if configs.is_empty() {
+                let kind = NotifyType::INVALID_SYNTAX;
+                return self.refuse(core, cx, back, kind, &[], FailureReason::ChildlessRequired);
+            }
+        }
         if mobike::met_unexpected_nat(&contents, back.path) {
             let kind = NotifyType::UNEXPECTED_NAT_DETECTED;
             return self.refuse(core, cx, back, kind, &[], FailureReason::UnexpectedNat);
@@ -201,6 +220,7 @@ impl AuthAwaited {
         }
         let id = core.config.local_id.clone();
         core.local_id = Some(id.clone());
+        core.childless = choice.is_none();
         mobike::agree(core, cx, &contents);
         core.authenticated(cx, &mut self.handshake, remote.clone());
         set_window_size::heed(core, &contents);
@@ -643,6 +663,10 @@ fn finish(
             }
             set_window_size::announce(window, payloads);
             match part {
+                //= rfc6023#3
+                //# A supporting responder that has advertised support by including the
+                //# notification in the IKE_SA_INIT response MUST process a modified
+                //# IKE_AUTH request, and MUST reply with a modified IKE_AUTH response.
                 ChildPart::Nothing => {}
                 ChildPart::Made(chosen, spi) => chosen.write(spi, Fresh::default(), payloads),
                 ChildPart::Refused(kind) => {

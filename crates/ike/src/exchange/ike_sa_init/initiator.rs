@@ -76,6 +76,7 @@ pub(crate) fn begin(
         nat: NatSituation::default(),
         suite: None,
         ppk: false,
+        childless: false,
         created: cx.now,
         established: None,
         replaces: None,
@@ -529,14 +530,14 @@ impl InitSent {
             response: message.as_bytes().to_vec(),
             intermediate,
             ppk,
+            childless: contents.has(NotifyType::CHILDLESS_IKEV2_SUPPORTED),
             key_log: cx.config.key_log,
         });
-        let Some(mut handshake) = handshake else {
+        let Some(handshake) = handshake else {
             let reason =
                 FailureReason::KeyExchange("the keys do not fit the algorithms".to_owned());
             return fail(core, cx, self.child, reason);
         };
-        handshake.peer_childless = contents.has(NotifyType::CHILDLESS_IKEV2_SUPPORTED);
         core.fragments.agreed = fragment::agreed(core.config.fragmentation, contents);
         if core.config.force_encapsulation != Encapsulation::No {
             let (local, remote) = (arrival.local, arrival.remote);

@@ -46,8 +46,8 @@ pub(crate) struct Handshake {
     pub(crate) key_log: Option<Box<IkeKeyLog>>,
     /// Keys that solve the puzzle in front of IKE_AUTH (RFC 8019 §7.2.2).
     pub(crate) solution: Option<Vec<u8>>,
-    /// The peer can do without a child SA (RFC 6023).
-    pub(crate) peer_childless: bool,
+    /// The responder has said that it can do without a child SA (RFC 6023).
+    pub(crate) childless: bool,
     role: Role,
     spis: Spis,
 }
@@ -90,6 +90,8 @@ struct Finished<'a> {
     /// Both ends know IKE_INTERMEDIATE.
     intermediate: bool,
     ppk: ppk::Stage,
+    /// The responder has said that it can do without a child SA.
+    childless: bool,
     /// The keys are wanted for the log.
     key_log: bool,
 }
@@ -151,7 +153,7 @@ impl Handshake {
             ppk: finished.ppk,
             key_log: keys.log,
             solution: None,
-            peer_childless: false,
+            childless: finished.childless,
             role,
             spis,
         })

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use cygnet_crypto::{IkeProposal, KeyExchange, Prf, sha256};
 use cygnet_wire::{
     ExchangeType, Flags, Header, IkeSpi, KeId, KePayload, Message, Notify, NotifyType,
-    PayloadWriter, PrfId, PsPayload, PuzzleNotify, SaPayload, TransformType, TransformView,
-    write_message,
+    PayloadWriter, PrfId, ProtocolId, PsPayload, PuzzleNotify, SaPayload, TransformType,
+    TransformView, write_message,
 };
 
 use super::{Finished, Handshake, NONCE_LEN, Spis, nat_hashes};
-use crate::config::{Encapsulation, PeerConfig};
+use crate::config::{Childless, Encapsulation, PeerConfig};
 use crate::contents::{Contents, Unreadable};
 use crate::context::{Context, Limiter};
 use crate::cookie::Bearer;
@@ -228,6 +228,13 @@ impl<'a> InitRequest<'a> {
             })
             .flatten();
         let agreed = fragment::agreed(config.fragmentation, &self.contents);
+        // Who the peer is comes out in IKE_AUTH: what is said now must hold for any of them.
+        //= rfc6023#3
+        //# A supporting responder that has been configured not to support this
+        //# extension to the protocol MUST behave as the same as if it didn't
+        //# support this extension.  It MUST NOT advertise the capability with a
+        //# notification
+        let childless = candidates.iter().all(|c| c.childless != Childless::Never);
         let response = self.answer_with_spi(responder_spi, |payloads| {
             payloads
                 .sa(std::slice::from_ref(&proposal))
@@ -244,8 +251,19 @@ impl<'a> InitRequest<'a> {
             if agreed {
                 fragment::announce(config.fragmentation, payloads);
             }
-            if cx.config.childless {
-                payloads.notify(&Notify::new(NotifyType::CHILDLESS_IKEV2_SUPPORTED, &[]));
+            //= rfc6023#3
+            //# A supporting responder MUST include the Notify payload,
+            //# described in Section 4, within the IKE_SA_INIT response.
+            if childless {
+                //= rfc6023#4
+                //# Protocol ID (1 octet) MUST be 1, as this message is related to an
+                //# IKEv2 SA.
+                let protocol = ProtocolId::IKE;
+                let kind = NotifyType::CHILDLESS_IKEV2_SUPPORTED;
+                payloads.notify(&Notify {
+                    protocol,
+                    ..Notify::new(kind, &[])
+                });
             }
             //= rfc9242#3.1
             //# If the responder also supports this
@@ -281,6 +299,7 @@ impl<'a> InitRequest<'a> {
             response: response.clone(),
             intermediate,
             ppk,
+            childless,
             key_log: cx.config.key_log,
         });
         let Some(handshake) = handshake else {
@@ -299,6 +318,7 @@ impl<'a> InitRequest<'a> {
             nat,
             suite: Some(suite),
             ppk: false,
+            childless: false,
             local_id: None,
             remote_id: None,
             created: cx.now,
