@@ -136,6 +136,15 @@ impl Engine {
             // Its selectors are the addresses themselves.
             return self.endpoint.delete_child(now, child);
         }
+        let outbound = SaId {
+            dst: ends.remote,
+            ..record.outbound
+        };
+        // The peer chose this SPI: another one behind the same NAT may have it. Its SA is not to go with this one.
+        let taken = self.by_sa.get(&(record.plane, outbound));
+        if taken.is_some_and(|other| *other != child) {
+            return self.endpoint.delete_child(now, child);
+        }
         let before = std::mem::replace(&mut record.ends, ends);
         let former = [record.inbound, record.outbound];
         record.departure = Some(Departure { sas: former });

@@ -6,8 +6,8 @@ mod network;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use cygnet_engine::{Event, Input, Plane, PlaneChoice, StartAction};
-use cygnet_ike::Encapsulation;
+use cygnet_engine::{Event, HostSpec, Input, Plane, PlaneChoice, Sourced, StartAction};
+use cygnet_ike::{Encapsulation, TsTemplate};
 use cygnet_ipsec::{Command, CommandError, Mapping, Outbound, Sa, SaDirection};
 use cygnet_kernel::sadb::SadbEvent;
 use network::{EAST, Network, WEST, connection, ip, packet, set};
@@ -174,6 +174,50 @@ fn what_cannot_follow_is_taken_away_whole() {
             assert_eq!(net.east().leftovers(plane), 0, "after {done} commands");
             assert!(net.east().protections.is_empty());
         }
+    }
+}
+
+/// Two peers have chosen the same SPI, and one comes to be behind the same NAT: the other one's SA is not touched.
+#[test]
+fn a_peer_with_the_spi_of_another_one_is_not_followed() {
+    for (choice, plane) in PLANES {
+        let mut net = Network::west_and_east();
+        let north = net.add("north", "192.0.2.3");
+        let mut other = connection("u", StartAction::Add, choice);
+        other.left.host = Sourced::default_value(HostSpec::Address(ip("192.0.2.3")));
+        other.left.subnets = vec![TsTemplate::prefix("10.3.0.0/24".parse().unwrap())];
+        other.ike.initial_contact = false;
+        let both = vec![connection("t", StartAction::Add, choice), other.clone()];
+        net.load(EAST, set(both, "secret"));
+        for (host, mut connection) in [
+            (WEST, connection("t", StartAction::Start, choice)),
+            (north, other),
+        ] {
+            connection.start = StartAction::Start;
+            connection.ike.encapsulation = Encapsulation::Yes;
+            net.load(host, set(vec![connection], "secret"));
+        }
+        net.run_for(Duration::from_secs(1));
+        let outbound = |net: &mut Network, peer: &str| {
+            let is_it = |sa: &&Sa| sa.id.dst == ip(peer);
+            net.east().sas(plane).iter().find(is_it).cloned()
+        };
+        let of_north = outbound(&mut net, "192.0.2.3").expect("north's");
+        let of_west = outbound(&mut net, "192.0.2.1").expect("west's");
+        assert_eq!(of_north.id.spi, of_west.id.spi);
+        let wests = |sa: &&Sa| sa.direction == SaDirection::In && sa.src == ip("192.0.2.1");
+        let inbound = net.east().sas(plane).iter().find(wests).cloned();
+        let inbound = inbound.expect("west's");
+        let event = cygnet_ipsec::Event::Mapping(Mapping {
+            sa: inbound.id,
+            reqid: inbound.reqid,
+            old: "192.0.2.1:4500".parse().unwrap(),
+            new: "192.0.2.3:61001".parse().unwrap(),
+        });
+        net.east().database(plane).emit(SadbEvent::Event(event));
+        net.run_for(Duration::from_secs(200));
+        assert_eq!(outbound(&mut net, "192.0.2.3"), Some(of_north));
+        assert_eq!(net.state(north, "u"), "up");
     }
 }
 

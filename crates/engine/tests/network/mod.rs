@@ -210,6 +210,15 @@ impl Network {
         network
     }
 
+    /// One more host; its number.
+    pub fn add(&mut self, name: &'static str, address: &str) -> usize {
+        let mut host = Host::new(name, ip(address), 99);
+        let input = Input::Addresses(vec![host.address]);
+        host.engine.handle(self.now, input);
+        self.hosts.push(host);
+        self.hosts.len() - 1
+    }
+
     /// A host loses its memory, and with it everything that it has installed.
     pub fn restart(&mut self, host: usize) {
         let (old, now) = (&self.hosts[host], self.now);

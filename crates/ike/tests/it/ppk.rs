@@ -1,6 +1,8 @@
 //! Post-quantum pre-shared keys between our own ends, which take the way by IKE_INTERMEDIATE (RFC 9867). The one by
 //! IKE_AUTH (RFC 8784) is tested with strongSwan and libreswan.
 
+use std::sync::Arc;
+
 use cygnet_crypto::{IkeProposal, SecretBytes};
 use cygnet_ike::*;
 
@@ -141,5 +143,37 @@ fn who_wants_what_and_what_comes_of_it() {
                 assert_eq!(sim.nodes[0].endpoint.size(), 0, "{what}");
             }
         }
+    }
+}
+
+/// A child SA of a configuration that insists on a PPK is not to be had under an IKE SA without one.
+#[test]
+fn what_insists_on_a_ppk_is_not_shared_with_what_has_none() {
+    for insists in [false, true] {
+        let pair = pair(Never, Never);
+        let mut secret = pair.west.clone();
+        secret.name = "secret".to_owned();
+        let child =
+            |name: &str, local, remote| ChildConfig::new(name, vec![net(local)], vec![net(remote)]);
+        secret.children = vec![Arc::new(child("secret", "10.9.0.0/16", "10.1.0.0/16"))];
+        if insists {
+            secret.ppk = Insist;
+        }
+        let mut sim = pair.sim(1);
+        let mut book = (*sim.nodes[1].book).clone();
+        book.peers.push(Arc::new(secret));
+        sim.nodes[1].endpoint.set_directory(Arc::new(book));
+        let ike = sim.initiate(0, WEST);
+        sim.run_for(s(1));
+        established(&sim);
+        let config = Arc::new(child("secret", "10.1.0.0/16", "10.9.0.0/16"));
+        let request = ChildRequest {
+            config,
+            acquire: None,
+        };
+        sim.act(0, |endpoint, now| endpoint.create_child(now, ike, request));
+        sim.run_for(s(1));
+        let made = sim.nodes[1].endpoint.child_sas().count();
+        assert_eq!(made, if insists { 1 } else { 2 });
     }
 }

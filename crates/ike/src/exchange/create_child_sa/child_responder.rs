@@ -8,7 +8,7 @@ use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType};
 
 use super::{Crossing, child_failed};
 use crate::child::{ChildSa, ChildState, Chosen, Fresh, KeySource, Refused};
-use crate::config::ChildConfig;
+use crate::config::{ChildConfig, PeerConfig};
 use crate::contents::Contents;
 use crate::context::{Back, Context, Undo};
 use crate::errand::Current;
@@ -308,8 +308,11 @@ fn choose(
     let mut configs = vec![core.config.clone()];
     let (local, remote) = (core.path.local, core.path.remote);
     let others = cx.directory.candidates(local, remote).into_iter();
+    // What IKE_AUTH asks of a peer of theirs it has asked of this one.
+    let ppk = |config: &PeerConfig| (config.ppk, config.ppk_ids.clone());
     configs.extend(others.filter(|config| {
-        Some(&config.local_id) == core.local_id.as_ref()
+        ppk(config) == ppk(&core.config)
+            && Some(&config.local_id) == core.local_id.as_ref()
             && core
                 .remote_id
                 .as_ref()
