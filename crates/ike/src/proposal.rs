@@ -128,6 +128,8 @@ struct Known {
     integrity: Vec<Option<Integrity>>,
     prf: Vec<Prf>,
     key_exchange: Vec<KeyExchange>,
+    /// There is a transform of the type KE, known or not.
+    has_key_exchange: bool,
     /// By number; empty where there is no transform of the type.
     additional: AdditionalOffer,
     /// There is a transform of one of those types.
@@ -146,6 +148,7 @@ impl Known {
             integrity: Vec::new(),
             prf: Vec::new(),
             key_exchange: Vec::new(),
+            has_key_exchange: proposal.of_kind(TransformType::KE).next().is_some(),
             additional: AdditionalOffer::default(),
             has_additional: false,
             no_key_exchange: false,
@@ -322,11 +325,16 @@ fn allows_additional(ours: &AdditionalOffer, chosen: &Additional) -> bool {
 
 fn esp_match(ours: &EspProposal, theirs: &Known, exchange: ChildExchange) -> Option<EspSuite> {
     let (encryption, integrity) = theirs.encryption(&ours.encryption, &ours.integrity)?;
+    // No IKE_FOLLOWUP_KE is offered here: an additional key exchange must be one that may be left out.
+    let optional = |methods: &Vec<Option<KeyExchange>>| methods.contains(&None);
+    if exchange == ChildExchange::CreateChildSa && !theirs.additional.iter().all(optional) {
+        return None;
+    }
     let key_exchange = match exchange {
         ChildExchange::IkeAuth => None,
         // Who wants forward secrecy does not do without, and who is not prepared for it cannot give it.
         ChildExchange::CreateChildSa if ours.key_exchange.is_empty() => {
-            (theirs.key_exchange.is_empty() || theirs.no_key_exchange).then_some(None)?
+            (!theirs.has_key_exchange || theirs.no_key_exchange).then_some(None)?
         }
         ChildExchange::CreateChildSa => {
             Some(first_common(&theirs.key_exchange, &ours.key_exchange)?)
@@ -842,6 +850,29 @@ mod tests {
         assert_eq!(answer.of_kind(TransformType::KE).count(), 1);
         assert!(accept_esp(&with, std::slice::from_ref(&answer), exchange).is_some());
         assert_eq!(accept_esp(&without, &[answer], exchange), None);
+    }
+
+    /// What cannot be done here is not left out of the answer: that is another proposal than the one offered.
+    #[test]
+    fn a_child_sa_with_more_key_exchanges_than_we_make_is_passed_over() {
+        let exchange = ChildExchange::CreateChildSa;
+        let (with, without) = (esp("aes_gcm_16_256-dh31"), esp("aes_gcm_16_256"));
+        let number = |ours: &[EspProposal], theirs: &[Proposal]| {
+            select_esp(ours, theirs, exchange).map(|choice| choice.answer(0x4321).number)
+        };
+        let twice = [with.clone(), with.clone()].concat();
+        let mut offer = esp_offer(&twice, 1234, exchange);
+        let [kind, ..] = TransformType::ADDITIONAL_KEY_EXCHANGES;
+        offer[0]
+            .transforms
+            .push(additional(kind, Some(KeyExchange::MlKem768)));
+        assert_eq!(number(&with, &offer), Some(2));
+        offer[0].transforms.push(additional(kind, None));
+        assert_eq!(number(&with, &offer), Some(1), "it may be left out");
+        // A method that is unknown here is one all the same.
+        let mut unknown = esp_offer(&without, 1234, exchange);
+        unknown[0].transforms.push(Transform::ke(KeId(60_000)));
+        assert_eq!(number(&without, &unknown), None);
     }
 
     #[test]

@@ -366,6 +366,8 @@ impl Core {
         } else if back.local.ip() == self.path.local.ip()
             && self.mobike.is_none()
             && self.may_follow()
+            // Nobody goes back to port 500, where ESP would be without UDP: it is somebody else who has caught the message.
+            && back.marker == self.path.marker
         {
             let before = self.child_path();
             self.path = back;

@@ -1,5 +1,7 @@
 //! NAT detection, the move to port 4500, and peers whose address changes (RFC 7296 §2.23).
 
+use std::net::SocketAddr;
+
 use cygnet_ike::*;
 
 use crate::pair::*;
@@ -57,6 +59,33 @@ fn behind_a_nat_both_move_to_port_4500() {
     assert!(
         matches!(moved, Event::Moved { from, to, .. } if from.1.port() == 40_002 && to.1.port() == 40_003)
     );
+}
+
+/// Whoever catches a message of the peer can send it to port 500 instead: that does not take ESP out of UDP.
+#[test]
+fn nobody_is_followed_to_port_500() {
+    let mut sim = Pair::default().sim(1);
+    sim.nat = Some(Nat::new(EAST.parse().unwrap(), NAT.parse().unwrap()));
+    let ike = sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    let before = child_addresses(&sim);
+    sim.manual = true;
+    sim.act(0, |endpoint, now| endpoint.check_liveness(now, ike));
+    let mut caught = sim.sent().remove(0);
+    caught.marker = false;
+    caught.src = "203.0.113.66:500".parse().unwrap();
+    caught.dst.set_port(500);
+    sim.deliver(caught);
+    let answer = sim.sent().remove(0);
+    assert_eq!(answer.dst.port(), 500, "that is where it came from");
+    assert_eq!(child_addresses(&sim), before);
+}
+
+/// Where west has its child SA, and whether it is in UDP.
+fn child_addresses(sim: &Sim) -> (SocketAddr, SocketAddr, bool) {
+    let child = sim.nodes[1].endpoint.child_sas().next();
+    let child = child.expect("a child SA");
+    (child.local, child.remote, child.encapsulated)
 }
 
 //= rfc3948#4
