@@ -269,14 +269,15 @@ impl Fragments {
         }
         let key = Key::of(message);
         let (number, total) = (fragment.number, fragment.total);
-        let at = self.assemblies.iter().position(|a| a.key == key);
+        let at = self.assemblies.iter().position(|a| a.key.names(&key));
         if let Some(assembly) = at.and_then(|at| self.assemblies.get(at)) {
             //= rfc7383#2.6
             //# if reassembling has already started, check that the value in
             //# the Total Fragments field is equal to or greater than the Total
             //# Fragments field in the fragments that have already been stored
             //# in the reassembling queue
-            if total < assembly.total {
+            // And a Message ID is that of one exchange.
+            if total < assembly.total || assembly.key != key {
                 return Err(DropReason::FragmentMismatch);
             }
             //= rfc7383#2.6
@@ -374,6 +375,11 @@ struct Key {
 }
 
 impl Key {
+    /// Whether both have the same place in a window.
+    fn names(&self, other: &Self) -> bool {
+        (self.response, self.message_id) == (other.response, other.message_id)
+    }
+
     fn of(message: &Message<'_>) -> Self {
         let header = message.header();
         Self {

@@ -274,6 +274,19 @@ fn more_and_smaller_fragments_replace_what_is_there() {
     assert_eq!(sim.nodes[1].endpoint.reassembling(), 0);
 }
 
+/// Whatever exchanges a peer makes up, a Message ID has the memory of one message.
+#[test]
+fn a_message_id_is_that_of_one_exchange() {
+    let (mut sim, mut east, _) = established_pair(Pair::default());
+    for exchange in (0..=u8::MAX).map(ExchangeType) {
+        let part = east.fragment((exchange, false, 2), (2, 2), PayloadType::NONE, &[1; 900]);
+        assert_eq!(answers(&mut sim, &part), 0);
+    }
+    let used = sim.nodes[1].endpoint.reassembling();
+    assert!((900..2000).contains(&used), "{used}");
+    assert!(drops(&sim, 1, DropReason::FragmentMismatch) > 200);
+}
+
 #[test]
 fn a_whole_message_overtakes_its_fragments() {
     let (mut sim, mut east, _) = established_pair(Pair::default());
