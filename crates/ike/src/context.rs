@@ -8,17 +8,13 @@ use cygnet_crypto::{Entropy, KeyExchangeProvider};
 use cygnet_ipsec::Protocol;
 use cygnet_wire::IkeSpi;
 
-use crate::child::ChildSa;
 use crate::config::{Directory, EndpointConfig};
-use crate::errand::{Errand, Later};
 use crate::fragment::{Datagrams, Pool};
 use crate::identity::Identity;
-use crate::info::IkeSaInfo;
-use crate::io::{
-    Answer, ChildSaId, Event, IkeKeyLog, IkeSaId, Output, Request, RequestId, Transmit,
-};
+use crate::io::{Answer, ChildSaId, Event, IkeSaId, Output, Request, RequestId, Transmit};
 use crate::sa::IkeSa;
 use crate::stats::{DropReason, Stats};
+use crate::succession::Transfer;
 
 /// The surroundings of a state for the time of one call.
 pub(crate) struct Context<'a> {
@@ -46,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) births: Vec<IkeSa>,
     /// What they take over, after that.
     pub(crate) transfers: Vec<Transfer>,
+    /// Successors that have ended before they could take over: whose, and which.
+    pub(crate) withdrawn: Vec<(IkeSaId, IkeSaId)>,
     /// The addresses at which this host may be reached.
     pub(crate) addresses: Vec<IpAddr>,
     /// Peers that have told us that they know of no other SA, to be acted on after the call.
@@ -67,25 +65,6 @@ pub(crate) struct InitialContact {
     pub(crate) begun: Instant,
     pub(crate) local: Identity,
     pub(crate) remote: Identity,
-}
-
-/// The successor of an IKE SA, as it will be told of when it takes over.
-#[derive(Debug)]
-pub(crate) struct Heir {
-    pub(crate) ike: IkeSaId,
-    pub(crate) info: Box<IkeSaInfo>,
-    pub(crate) keys: Option<Box<IkeKeyLog>>,
-}
-
-/// What goes from an IKE SA to its successor.
-#[derive(Debug)]
-pub(crate) struct Transfer {
-    pub(crate) to: IkeSaId,
-    pub(crate) children: Vec<ChildSa>,
-    pub(crate) errands: VecDeque<Errand>,
-    pub(crate) later: Vec<Later>,
-    /// We want the IKE SA deleted.
-    pub(crate) unwanted: bool,
 }
 
 /// Who waits for the answer to a request.
@@ -316,7 +295,7 @@ impl Path {
     }
 }
 
-/// So many per second, and as many at once.
+/// So many in some time, and as many at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Limiter {
     window: Option<Instant>,
@@ -324,9 +303,14 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    /// Whether there may be one more.
+    /// Whether there may be one more, of as many as `rate` per second.
     pub(crate) fn take(&mut self, now: Instant, rate: u32) -> bool {
-        let over = |begun: Instant| now.saturating_duration_since(begun) >= Duration::from_secs(1);
+        self.take_within(now, rate, Duration::from_secs(1))
+    }
+
+    /// Whether there may be one more, of as many as `rate` within `time`.
+    pub(crate) fn take_within(&mut self, now: Instant, rate: u32, time: Duration) -> bool {
+        let over = |begun: Instant| now.saturating_duration_since(begun) >= time;
         if self.window.is_none_or(over) {
             self.window = Some(now);
             self.used = 0;

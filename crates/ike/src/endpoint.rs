@@ -396,8 +396,12 @@ impl Endpoint {
         }
     }
 
-    /// Lists the IKE SAs that others have made to replace them, and hands over what is to be theirs.
+    /// Lists the IKE SAs that others have made to replace them, and hands over what is to be theirs. Those that will not
+    /// take over are crossed out.
     fn admit_successors(&mut self, now: Instant) {
+        for (old, heir) in std::mem::take(&mut self.shared.withdrawn) {
+            self.with_sa(now, old, |sa, _| sa.forget_heir(heir));
+        }
         for sa in std::mem::take(&mut self.shared.births) {
             let (id, spi) = (sa.core.id, sa.core.own_spi());
             self.insert(id, spi, sa, None);

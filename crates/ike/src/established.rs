@@ -4,14 +4,14 @@
 //! successor ([`Established::hand_over`]).
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cygnet_wire::{ExchangeType, Notify, NotifyType, PayloadChain, PayloadWriter};
 
 use crate::channel::Channel;
 use crate::child::{ChildSa, ChildState, Wanted};
 use crate::contents::{Contents, Unreadable};
-use crate::context::{Back, Context, Heir, Transfer, Undo};
+use crate::context::{Back, Context, Undo};
 use crate::deleting::Deleting;
 use crate::errand::{Current, Errand, Later, Plan, What};
 use crate::exchange::create_child_sa::{self, Answering};
@@ -21,12 +21,10 @@ use crate::io::{Answer, ChildRequest, ChildSaId, Event, Refusal, RefusalKind, Re
 use crate::reason::{ChildCloseReason, ChildFailure, CloseReason, Party};
 use crate::sa::{Core, State};
 use crate::stats::DropReason;
+use crate::succession::Standing;
 
 /// Complaints that wait for the window; more are dropped.
 const MAX_COMPLAINTS: usize = 4;
-
-/// How long we wait for the peer to delete what it should delete, before we do: longer than a request is repeated.
-pub(crate) const OVERDUE: Duration = Duration::from_secs(120);
 
 /// An authenticated IKE SA.
 #[derive(Debug)]
@@ -37,9 +35,9 @@ pub(crate) struct Established {
     /// What we want to say, in this order as far as the one does not wait for the other.
     pub(crate) queue: VecDeque<Errand>,
     /// What the peer has put off.
-    later: Vec<Later>,
+    pub(crate) later: Vec<Later>,
     /// Our INFORMATIONAL requests that are under way, by Message ID.
-    informational: Vec<(u32, Errand)>,
+    pub(crate) informational: Vec<(u32, Errand)>,
     /// Our CREATE_CHILD_SA that is under way.
     pub(crate) current: Option<Current>,
     /// The peer's CREATE_CHILD_SA that is worked on.
@@ -48,18 +46,6 @@ pub(crate) struct Established {
     pub(crate) standing: Standing,
     /// As responder: the Message ID of the peer's first request after IKE_AUTH, by which it may refuse our part of that.
     pub(crate) peers_verdict: Option<u32>,
-}
-
-/// What an IKE SA is, seen from a renewal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// The one that counts.
-    Reigning,
-    /// The peer has made it as a successor while we were making one: which one stays is open, or the other one. It
-    /// serves nothing yet. If the peer does not delete it until then, we do.
-    Pretending { until: Instant },
-    /// Its successor has taken over, and the peer will delete it; we do at this time.
-    Succeeded { until: Instant },
 }
 
 impl Established {
@@ -139,6 +125,7 @@ impl Established {
         cx: &mut Context<'_>,
         reason: CloseReason,
     ) -> State {
+        self.withdraw(core, cx);
         self.drop_exchanges(core, cx);
         end_children(core, cx, self.children, &reason);
         Deleting::begin(core, cx, self.channel, reason)
@@ -157,6 +144,13 @@ impl Established {
         self.children
             .iter_mut()
             .find(|child| child.agreed.spi_out == spi)
+    }
+
+    /// Why the peer cannot have another child SA by this SPI.
+    pub(crate) fn spi_in_use(&self, peer_spi: u32) -> Option<ChildFailure> {
+        let is_it = |child: &ChildSa| child.agreed.spi_out == peer_spi;
+        let taken = self.children.iter().any(is_it);
+        taken.then_some(ChildFailure::SpiInUse(peer_spi))
     }
 
     /// Whether we are waiting for the peer to acknowledge the deletion of a child SA.
@@ -309,16 +303,23 @@ impl Established {
         core: &mut Core,
         cx: &mut Context<'_>,
     ) -> State {
-        let silent = core.outgoing.is_idle() && self.current.is_none() && self.queue.is_empty();
-        if silent && self.standing == Standing::Reigning {
+        if self.may_probe(core) {
             self.queue.push_back(Errand::Liveness);
         }
         self.proceed(core, cx)
     }
 
-    /// The addresses of this host have changed.
+    /// Whether a sign of life may be asked for: nothing is said, or waits to be, that would bring one.
+    fn may_probe(&self, core: &Core) -> bool {
+        let silent = core.outgoing.is_idle() && self.current.is_none() && self.queue.is_empty();
+        silent && self.standing == Standing::Reigning
+    }
+
+    /// The addresses of this host have changed. A successor that does not reign yet learns it when it does.
     pub(crate) fn on_addresses(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
-        mobike::on_addresses(core, cx);
+        if self.standing == Standing::Reigning {
+            mobike::on_addresses(core, cx);
+        }
         self.proceed(core, cx)
     }
 
@@ -616,7 +617,7 @@ impl Established {
         let probe = core
             .config
             .liveness
-            .filter(|_| core.outgoing.is_idle() && self.standing == Standing::Reigning)
+            .filter(|_| self.may_probe(core))
             .and_then(|interval| {
                 core.last_heard
                     .or(core.established)
@@ -677,7 +678,7 @@ impl Established {
             let answer = Answer::Failed(Refusal::new(RefusalKind::Failed, text));
             return create_child_sa::on_plane(self, core, cx, answer);
         }
-        let probe = core.config.liveness.filter(|_| core.outgoing.is_idle());
+        let probe = core.config.liveness.filter(|_| self.may_probe(core));
         let heard = core.last_heard.or(core.established);
         match (probe, heard) {
             (Some(interval), Some(heard)) if now >= heard + interval => {
@@ -704,101 +705,28 @@ impl Established {
     }
 
     /// Ends the IKE SA without a word to the peer. If the peer has made a successor while we were about to, that takes
-    /// over.
+    /// over, unless the peer has forgotten everything.
     pub(crate) fn close(
         mut self: Box<Self>,
         core: &mut Core,
         cx: &mut Context<'_>,
         reason: CloseReason,
     ) -> State {
-        let reason = match self.standing {
-            Standing::Succeeded { .. } => CloseReason::Rekeyed,
-            _ => match create_child_sa::peers_successor(&mut self) {
-                Some(heir) => {
-                    self.hand_over(core, cx, heir);
-                    CloseReason::Rekeyed
-                }
-                None => reason,
-            },
+        self.withdraw(core, cx);
+        let heir = match reason {
+            CloseReason::ReplacedByInitialContact => None,
+            _ => create_child_sa::peers_successor(&mut self),
+        };
+        let reason = match (self.standing, heir) {
+            (Standing::Succeeded { .. }, _) => CloseReason::Rekeyed,
+            (_, Some(heir)) => {
+                self.hand_over(core, cx, heir);
+                CloseReason::Rekeyed
+            }
+            (_, None) => reason,
         };
         self.drop_exchanges(core, cx);
         close_ike(core, cx, self.children, reason)
-    }
-
-    /// Gives everything to the successor.
-    //= rfc7296#2.8
-    //# An IKE SA so
-    //# created inherits all of the original IKE SA's Child SAs, and the new
-    //# IKE SA is used for all control messages needed to maintain those
-    //# Child SAs.
-    pub(crate) fn hand_over(&mut self, core: &mut Core, cx: &mut Context<'_>, heir: Heir) {
-        let Heir { ike, info, keys } = heir;
-        cx.shared.stats.established = cx.shared.stats.established.saturating_add(1);
-        cx.event(Event::IkeEstablished { ike, info, keys });
-        let children = std::mem::take(&mut self.children);
-        for child in &children {
-            cx.shared.children.insert(child.id, ike);
-            if let ChildState::Installing { request, .. } = child.state {
-                cx.reassign(request, ike);
-            }
-        }
-        let mut errands: VecDeque<_> = std::mem::take(&mut self.queue);
-        // What is not known to have been heard is said again.
-        errands.extend(self.informational.drain(..).map(|(_, errand)| errand));
-        // What belongs to this IKE SA stays here.
-        errands.retain(|errand| match errand {
-            Errand::Liveness | Errand::Window(_) | Errand::Mobike(_) | Errand::DeleteIke(_) => {
-                false
-            }
-            Errand::Create(plan) => !matches!(plan.what, What::Ike),
-            _ => true,
-        });
-        let mut later = std::mem::take(&mut self.later);
-        later.retain(|later| !matches!(later.plan.what, What::Ike));
-        let wanted = errands
-            .iter()
-            .filter_map(|errand| match errand {
-                Errand::Create(plan) => Some(plan),
-                _ => None,
-            })
-            .chain(later.iter().map(|later| &later.plan));
-        for plan in wanted {
-            if let What::Child(wanted) = &plan.what {
-                cx.shared.children.insert(wanted.id, ike);
-            }
-        }
-        cx.event(Event::ChildrenMoved {
-            from: core.id,
-            to: ike,
-            children: children.iter().map(|child| child.id).collect(),
-        });
-        cx.shared.transfers.push(Transfer {
-            to: ike,
-            children,
-            errands,
-            later,
-            unwanted: std::mem::take(&mut core.unwanted),
-        });
-        self.standing = Standing::Succeeded {
-            until: cx.now + OVERDUE,
-        };
-    }
-
-    /// Takes over from the predecessor.
-    pub(crate) fn inherit(
-        mut self: Box<Self>,
-        core: &mut Core,
-        cx: &mut Context<'_>,
-        transfer: Transfer,
-    ) -> State {
-        core.announced = true;
-        core.unwanted |= transfer.unwanted;
-        self.standing = Standing::Reigning;
-        self.children.extend(transfer.children);
-        self.queue.extend(transfer.errands);
-        self.later.extend(transfer.later);
-        self.announce_window(core);
-        self.proceed(core, cx)
     }
 
     /// Lets go of exchanges that will not come to an end, and of what waits.

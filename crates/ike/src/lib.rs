@@ -42,6 +42,7 @@ mod receive;
 mod sa;
 mod selectors;
 mod stats;
+mod succession;
 mod window;
 
 pub use config::{

@@ -376,6 +376,9 @@ pub enum ChildFailure {
     /// Our limit on child SAs of one IKE SA is reached.
     #[error("too many child SAs under one IKE SA")]
     TooMany,
+    /// The peer has chosen an SPI by which it has another child SA: a Delete could mean either.
+    #[error("the peer's SPI {0:#010x} is that of another child SA")]
+    SpiInUse(u32),
     /// The peer has deleted it before it could be used.
     #[error("the peer deleted it at once")]
     DeletedByPeer,
@@ -417,6 +420,7 @@ names!(ChildFailure {
     PeerNotify => "peer_notify",
     IkeSaEnded => "ike_sa_ended",
     TooMany => "too_many_children",
+    SpiInUse => "spi_in_use",
     DeletedByPeer => "deleted_by_peer",
     KeyExchange => "key_exchange_failed",
     KeyExchangeMethod => "key_exchange_method",

@@ -18,9 +18,9 @@ use cygnet_wire::{ExchangeType, Flags, Header, IkeSpi, NotifyType, PayloadWriter
 use crate::channel::{Channel, Plaintext, SealError};
 use crate::child::ChildSa;
 use crate::config::{Encapsulation, EndpointConfig, PeerConfig};
-use crate::context::{Back, Context, Limiter, Path, Transfer};
+use crate::context::{Back, Context, Limiter, Path};
 use crate::deleting::Deleting;
-use crate::established::{Established, Standing, end_children, report_closed};
+use crate::established::{Established, end_children, report_closed};
 use crate::exchange::ike_auth::{AuthAwaited, AuthSent, ChildPending, SpiWanted};
 use crate::exchange::ike_intermediate::IntermediateSent;
 use crate::exchange::ike_sa_init::InitSent;
@@ -33,6 +33,7 @@ use crate::io::{Answer, ChildRequest, ChildSaId, Event, IkeSaId, RequestId};
 use crate::keepalive;
 use crate::reason::{CloseReason, FailureReason};
 use crate::stats::DropReason;
+use crate::succession::{Standing, Transfer};
 use crate::window::{Due, Incoming, MAX_WINDOW, Outgoing};
 
 /// Complaints to a peer, and liveness checks because of unprotected hints, per second.
@@ -639,9 +640,17 @@ impl IkeSa {
             other => {
                 end_children(core, cx, transfer.children, &CloseReason::DeletedByPeer);
                 report_closed(core, cx, CloseReason::DeletedByPeer);
+                core.announced = false;
                 other
             }
         });
+    }
+
+    /// The successor that the peer has made while we are making one has ended.
+    pub(crate) fn forget_heir(&mut self, heir: IkeSaId) {
+        if let State::Established(established) = &mut self.state {
+            established.forget_heir(heir);
+        }
     }
 
     /// We want a child SA deleted.

@@ -484,7 +484,7 @@ impl Sim {
         }
     }
 
-    fn translate_out(&mut self, mut datagram: Datagram) -> Datagram {
+    pub fn translate_out(&mut self, mut datagram: Datagram) -> Datagram {
         if let Some(nat) = &mut self.nat
             && datagram.src.ip() == nat.inside
         {

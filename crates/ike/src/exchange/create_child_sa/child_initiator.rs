@@ -10,13 +10,14 @@ use crate::child::{Agreed, ChildSa, ChildState, Fresh, KeySource, NotAccepted, O
 use crate::contents::Contents;
 use crate::context::{Context, Undo};
 use crate::errand::{Current, Patience, Plan, What};
-use crate::established::{Established, OVERDUE};
+use crate::established::Established;
 use crate::exchange::ike_auth;
 use crate::exchange::ike_sa_init::NONCE_LEN;
 use crate::io::{Answer, ChildSaId, Refusal, RefusalKind, RequestId};
 use crate::proposal::ChildExchange;
 use crate::reason::{ChildCloseReason, ChildFailure, CloseReason};
 use crate::sa::{Core, State};
+use crate::succession::overdue;
 
 /// Deletions of child SAs that we do not know, and that are remembered while we wait for a response.
 const MAX_EARLY_DELETES: usize = 16;
@@ -367,7 +368,7 @@ pub(crate) fn on_child_response(
         Some(NotifyType::CHILD_SA_NOT_FOUND) if creating.replaces.is_some() => {
             lost(&mut established, core, cx, creating);
         }
-        Some(_) | None => match conclude(core, &creating, contents) {
+        Some(_) | None => match conclude(&established, core, &creating, contents) {
             Ok((agreed, secret)) => {
                 let nr = contents.nonce.map_or(&[][..], |nonce| nonce.data());
                 install(&mut established, core, cx, creating, agreed, secret, nr);
@@ -476,6 +477,7 @@ fn lost(established: &mut Established, core: &Core, cx: &mut Context<'_>, creati
 
 /// What both have agreed on, and the shared secret.
 fn conclude(
+    established: &Established,
     core: &Core,
     creating: &CreatingChild,
     contents: &Contents<'_>,
@@ -487,6 +489,9 @@ fn conclude(
     };
     if contents.nonce.is_none() {
         return Err(refused(ChildFailure::Missing(PayloadType::NONCE)));
+    }
+    if let Some(reason) = established.spi_in_use(agreed.spi_out) {
+        return Err(refused(reason));
     }
     let Some(method) = agreed.suite.key_exchange else {
         return Ok((agreed, None));
@@ -545,7 +550,7 @@ fn install(
             outbound = false;
             doomed = Some(ChildCloseReason::Redundant);
         } else {
-            established.lose(crossing.other, cx.now + OVERDUE);
+            established.lose(crossing.other, overdue(core, cx));
         }
     }
     let source = KeySource {

@@ -300,6 +300,25 @@ fn choose(
     replaces: Option<ChildSaId>,
     contents: &Contents<'_>,
 ) -> Result<Chosen, Refused> {
+    let chosen = choose_any(established, core, cx, id, replaces, contents)?;
+    match established.spi_in_use(chosen.choice.peer_spi) {
+        Some(reason) => Err(Refused {
+            notify: NotifyType::NO_PROPOSAL_CHOSEN,
+            reason,
+            config: Some(chosen.config),
+        }),
+        None => Ok(chosen),
+    }
+}
+
+fn choose_any(
+    established: &Established,
+    core: &Core,
+    cx: &Context<'_>,
+    id: ChildSaId,
+    replaces: Option<ChildSaId>,
+    contents: &Contents<'_>,
+) -> Result<Chosen, Refused> {
     let exchange = ChildExchange::CreateChildSa;
     if let Some(old) = replaces.and_then(|old| established.child(old)) {
         let configs = [old.agreed.config.clone()];

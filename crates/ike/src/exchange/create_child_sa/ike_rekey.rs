@@ -1,5 +1,7 @@
 //! CREATE_CHILD_SA for a successor of the IKE SA, both halves (RFC 7296 §1.3.2, §2.18).
 
+use std::time::Duration;
+
 use cygnet_crypto::{
     AdditionalOffer, IkeProposal, IkeSuite, KeyExchange, PrivateKey, SharedSecret, Skeyseed,
 };
@@ -8,19 +10,24 @@ use cygnet_wire::{ExchangeType, IkeSpi, KeId, Notify, NotifyType, Proposal};
 use super::{Crossing, other_method, refuse};
 use crate::channel::Channel;
 use crate::contents::Contents;
-use crate::context::{Back, Context, Heir};
+use crate::context::{Back, Context};
 use crate::deleting::Deleting;
 use crate::errand::{Current, Patience, Plan, What};
-use crate::established::{Established, OVERDUE, Standing};
+use crate::established::Established;
 use crate::exchange::ike_sa_init::{NONCE_LEN, key_log};
 use crate::info::{IkeSaState, Role};
 use crate::io::{Event, IkeSaId};
 use crate::proposal::{IkeOffer, accept_ike, ike_offer};
 use crate::reason::{CloseReason, FailureReason, Party};
 use crate::sa::{Core, IkeSa, State};
+use crate::succession::{Heir, Standing, overdue};
 
-/// The peer's requests for a successor that are worked on in a second; more are put off.
-const RENEWALS_PER_SECOND: u32 = 4;
+/// So many times the peer may renew an IKE SA within [`RENEWALS_TIME`]: each costs a key exchange and leaves an old one
+/// to be deleted.
+const RENEWALS: u32 = 8;
+
+/// See [`RENEWALS`].
+const RENEWALS_TIME: Duration = Duration::from_secs(60);
 
 /// The request has been sent, the response is awaited.
 #[derive(Debug)]
@@ -34,12 +41,29 @@ pub(crate) struct RekeyingIke {
     key: Box<dyn PrivateKey>,
     /// Methods that the peer has seen a public value for.
     tried: Vec<KeyExchange>,
-    pub(crate) crossing: Option<Crossing<Heir>>,
+    /// The peer's successor, as long as there is one.
+    crossing: Option<Crossing<Option<Heir>>>,
 }
 
 impl RekeyingIke {
     pub(crate) fn abandon(self, cx: &mut Context<'_>) {
         cx.shared.spis.remove(&self.spi);
+    }
+
+    /// The peer's successor, if it may take over.
+    pub(crate) fn take_heir(&mut self) -> Option<Heir> {
+        self.crossing.as_mut()?.other.take()
+    }
+
+    fn has_heir(&self) -> bool {
+        self.crossing.as_ref().is_some_and(|c| c.other.is_some())
+    }
+
+    /// The peer's successor has ended.
+    pub(crate) fn forget_heir(&mut self, heir: IkeSaId) {
+        if let Some(crossing) = &mut self.crossing {
+            crossing.other.take_if(|other| other.ike == heir);
+        }
     }
 }
 
@@ -155,10 +179,10 @@ fn fail(
     mut rekeying: RekeyingIke,
     reason: FailureReason,
 ) {
-    let crossing = rekeying.crossing.take();
+    let heir = rekeying.take_heir();
     rekeying.abandon(cx);
-    match crossing {
-        Some(crossing) => established.hand_over(core, cx, crossing.other),
+    match heir {
+        Some(heir) => established.hand_over(core, cx, heir),
         None => report(core, cx, reason),
     }
 }
@@ -204,7 +228,7 @@ pub(crate) fn on_ike_response(
             Ok(agreement) => return succeed(established, core, cx, rekeying, agreement),
             Err(reason) => {
                 // The peer has a successor that we do not have, and waits for us to delete this one.
-                let ours_alone = rekeying.crossing.is_none();
+                let ours_alone = !rekeying.has_heir();
                 fail(&mut established, core, cx, rekeying, reason);
                 if ours_alone {
                     established.end(CloseReason::OutOfStep);
@@ -246,10 +270,10 @@ fn put_off(
     cx: &mut Context<'_>,
     mut rekeying: RekeyingIke,
 ) {
-    let at = match rekeying.crossing {
-        None => rekeying.patience.wait(cx),
+    let at = match rekeying.has_heir() {
+        false => rekeying.patience.wait(cx),
         // What the peer is busy with is its own renewal.
-        Some(_) => None,
+        true => None,
     };
     let patience = rekeying.patience;
     match at {
@@ -259,7 +283,7 @@ fn put_off(
             established.plan(Plan { what, patience }, Some(at));
         }
         None => {
-            let ours_alone = rekeying.crossing.is_none();
+            let ours_alone = !rekeying.has_heir();
             fail(
                 established,
                 core,
@@ -390,7 +414,11 @@ fn succeed(
         Some(crossing) if crossing.beats(&rekeying.nonce, &nr) => {
             let state = Deleting::begin(&mut young, cx, channel, CloseReason::Rekeyed);
             cx.shared.births.push(IkeSa { core: young, state });
-            established.hand_over(core, cx, crossing.other);
+            match crossing.other {
+                Some(heir) => established.hand_over(core, cx, heir),
+                // The peer has deleted the one that stays: everything is over.
+                None => established.end(CloseReason::DeletedByPeer),
+            }
             established.proceed(core, cx)
         }
         // The peer deletes its own.
@@ -429,7 +457,7 @@ pub(super) fn answer(
     };
     let busy = busy || established.is_deleting_children() || established.answering.is_some();
     // Each leaves an IKE SA behind, which the peer may be slow to delete.
-    if busy || !core.renewals.take(cx.now, RENEWALS_PER_SECOND) {
+    if busy || !core.renewals.take_within(cx.now, RENEWALS, RENEWALS_TIME) {
         let notify = Notify::new(NotifyType::TEMPORARY_FAILURE, &[]);
         return refuse(established, core, cx, back, &notify);
     }
@@ -495,7 +523,7 @@ pub(super) fn answer(
     };
     let mut pretender = Box::new(Established::new(channel));
     pretender.standing = Standing::Pretending {
-        until: cx.now + OVERDUE,
+        until: overdue(core, cx),
     };
     cx.shared.births.push(IkeSa {
         core: young,
@@ -516,7 +544,7 @@ pub(super) fn answer(
     match &mut established.current {
         Some(Current::Ike(rekeying)) => {
             let lowest = ni.min(&nr[..]).to_vec();
-            let other = heir;
+            let other = Some(heir);
             rekeying.crossing = Some(Crossing { other, lowest });
         }
         _ => established.hand_over(core, cx, heir),

@@ -27,12 +27,13 @@ use super::ike_auth;
 use crate::child::ChildState;
 use crate::config::ChildConfig;
 use crate::contents::Contents;
-use crate::context::{Back, Context, Heir};
+use crate::context::{Back, Context};
 use crate::errand::{Current, Plan, What};
-use crate::established::{Established, Standing};
+use crate::established::Established;
 use crate::io::{ChildSaId, Event};
 use crate::reason::ChildFailure;
 use crate::sa::{Core, State};
+use crate::succession::{Heir, Standing};
 
 /// The peer has renewed the same SA while our request for it was under way.
 #[derive(Debug)]
@@ -135,7 +136,7 @@ fn refuse(
 /// The successor that the peer has made of an IKE SA, if that is about to end and the peer's may take over.
 pub(crate) fn peers_successor(established: &mut Established) -> Option<Heir> {
     match &mut established.current {
-        Some(Current::Ike(rekeying)) => rekeying.crossing.take().map(|crossing| crossing.other),
+        Some(Current::Ike(rekeying)) => rekeying.take_heir(),
         _ => None,
     }
 }

@@ -232,3 +232,30 @@ fn a_plane_that_does_not_answer_ends_the_attempt() {
         lab.finish();
     });
 }
+
+/// Neither end must spin when a sign of life is due and cannot be asked for.
+#[test]
+fn a_plane_that_does_not_answer_while_a_sign_of_life_is_due() {
+    for end in [E, W] {
+        for turned in [false, true] {
+            let mut pair = Pair::default();
+            (pair.east.liveness, pair.west.liveness) = (Some(s(5)), Some(s(5)));
+            let mut lab = Lab::new(pair, turned);
+            lab.node(end).plane.hold = true;
+            lab.create(E);
+            if end == W {
+                let request = lab.request(E);
+                lab.deliver(&request);
+                // What it wants itself waits for its plane.
+                lab.create(W);
+            }
+            lab.sim.run_for(s(28));
+            lab.release(end);
+            lab.planes("e1>w1", if end == E { "w1>e1" } else { "w1+e1 w2>e2" });
+            lab.sim.outbox.clear();
+            lab.sim.manual = false;
+            lab.sim.run_for(s(400));
+            lab.sim.assert_agreement(0, 1);
+        }
+    }
+}

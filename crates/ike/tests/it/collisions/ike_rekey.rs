@@ -594,3 +594,160 @@ fn a_successor_takes_over_when_the_own_exchange_gets_no_answer() {
         lab.finish();
     });
 }
+
+#[test]
+fn the_peers_successor_ends_before_our_exchange_does() {
+    // Our request is lost, or refused for the time being.
+    for refused in [false, true] {
+        for turned in [false, true] {
+            let mut pair = Pair::default();
+            for peer in [&mut pair.east, &mut pair.west] {
+                // Longer than what is over is remembered.
+                peer.retransmit.timeout = s(90);
+            }
+            let mut lab = Lab::new(pair, turned);
+            let (e, w) = lab.both_rekey_ike(Nonce::EastInitiator);
+            lab.exchange(&w);
+            lab.delete_ike(W);
+            let from_west = lab.sim.sent();
+            let [_, delete] = from_west.as_slice() else {
+                panic!("the ends of two IKE SAs");
+            };
+            lab.exchange(delete);
+            if refused {
+                let refusal = lab.answer(&e);
+                assert_eq!(lab.read(&refusal), "N(TEMPORARY_FAILURE)");
+                lab.deliver(&refusal);
+            }
+            lab.tells(
+                &[],
+                &[
+                    "ike west's",
+                    "moved w1",
+                    "child_closed w1 ike_sa_closed",
+                    "ike_closed west's deleted_by_us",
+                ],
+            );
+            lab.planes("e1>w1", "");
+            lab.sim.run_for(s(200));
+            lab.planes("", "");
+            lab.finish_with(
+                &[
+                    "child_closed e1 ike_sa_closed",
+                    "ike_closed first peer_unresponsive",
+                ],
+                &["ike_closed first rekeyed"],
+            );
+        }
+    }
+}
+
+#[test]
+fn the_peers_successor_ends_and_it_was_the_winner() {
+    east_loses(|mut lab, lowest| {
+        let (e, w) = lab.both_rekey_ike(lowest);
+        let (from_east, late) = (lab.answer(&w), lab.answer(&e));
+        lab.deliver(&from_east);
+        lab.delete_ike(W);
+        let from_west = lab.sim.sent();
+        let [old, young] = from_west.as_slice() else {
+            panic!("the ends of two IKE SAs");
+        };
+        lab.exchange(young);
+        lab.deliver(&late);
+        lab.sim.exchange();
+        lab.exchange(old);
+        lab.sim.exchange();
+        lab.planes("", "");
+        lab.tells(
+            &[
+                "child_closed e1 ike_sa_closed",
+                "ike_closed first deleted_by_peer",
+            ],
+            &[
+                "ike west's",
+                "moved w1",
+                "child_closed w1 ike_sa_closed",
+                "ike_closed west's deleted_by_us",
+                "ike_closed first rekeyed",
+            ],
+        );
+        lab.finish();
+    });
+}
+
+#[test]
+fn a_peer_that_has_forgotten_everything_ends_both() {
+    both(|mut lab| {
+        let (_, w) = lab.both_rekey_ike(Nonce::EastInitiator);
+        lab.answer(&w);
+        let at = lab.at(W);
+        lab.sim.crash(at);
+        lab.seen[at] = 0;
+        lab.sim.outbox.clear();
+        lab.sim.manual = false;
+        let east = lab.node(E).address.to_string();
+        lab.sim.initiate(at, &east);
+        lab.sim.run_for(s(1));
+        lab.tells(
+            &[
+                "ike first",
+                "child_closed e1 ike_sa_closed",
+                "ike_closed first replaced_by_initial_contact",
+                "child e2 w2",
+            ],
+            &["ike first", "child w2 e2"],
+        );
+        lab.finish();
+    });
+}
+
+#[test]
+fn the_old_one_is_overdue_while_its_window_is_full() {
+    both(|mut lab| {
+        lab.rekey_ike(W);
+        let rekey = lab.request(W);
+        let old = lab.ike(E);
+        lab.exchange(&rekey);
+        lab.request(W);
+        lab.sim.run_for(s(119));
+        // Something is said on it, and not heard, when it is time to end it.
+        lab.sim.outbox.clear();
+        lab.act(E, |endpoint, now| {
+            endpoint.report_invalid_spi(now, old, 0x1234);
+        });
+        lab.request(E);
+        lab.sim.run_for(s(200));
+        lab.tells(
+            &["ike west's", "moved e1", "ike_closed first rekeyed"],
+            &["ike west's", "moved w1", "ike_closed first rekeyed"],
+        );
+        lab.finish();
+    });
+}
+
+#[test]
+fn the_path_changes_while_a_successor_waits() {
+    let nat = Nat::new(EAST.parse().unwrap(), NAT.parse().unwrap());
+    let mut lab = Lab::behind(Some(nat), Pair::default(), false);
+    let (e, w) = lab.both_rekey_ike(Nonce::WestInitiator);
+    lab.answer(&e);
+    lab.deliver(&w);
+    let response = lab.response(E);
+    // The NAT forgets, and what east says now comes from another port.
+    lab.sim.nat.as_mut().unwrap().rebind();
+    let before = remote_port(&lab);
+    lab.deliver(&response);
+    lab.tells(&[], &["moved", "ike east's", "moved w1"]);
+    let after = remote_port(&lab);
+    assert_ne!(before, after);
+    let child = lab.child(W, "w1");
+    let info = lab.node(W).endpoint.child_sa(child).unwrap();
+    assert_eq!(info.remote.port(), after);
+}
+
+/// Where west believes east to be.
+fn remote_port(lab: &Lab) -> u16 {
+    let endpoint = &lab.sim.nodes[lab.at(W)].endpoint;
+    endpoint.ike_sa(lab.ike(W)).unwrap().remote.port()
+}
