@@ -15,6 +15,7 @@ mod diagnostic;
 mod document;
 mod keyword;
 mod lexer;
+mod redirect;
 mod secrets;
 mod section;
 mod setup;

@@ -10,6 +10,7 @@ use crate::address::addresses;
 use crate::diagnostic::Diagnostics;
 use crate::document::Assignment;
 use crate::keyword::Side;
+use crate::redirect;
 use crate::section::Values;
 use crate::value::{Parsed, TimeUnit, ValueError, choice, duration, number, yes_no};
 
@@ -85,7 +86,11 @@ fn read(values: &mut Values<'_, '_>) -> Setup {
             bits(t, least..=most)
         }),
     };
+    let (send_redirect, redirect_to) =
+        redirect::sent(values, "global-redirect", "global-redirect-to");
     Setup {
+        send_redirect,
+        redirect_to,
         keepalive_interval: values.get("keep-alive", default.keepalive_interval, |text| {
             duration(text, TimeUnit::Seconds)
         }),

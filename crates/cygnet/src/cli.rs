@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cygnet_ike::Gateway;
 
 /// IPsec for Linux: IKEv2 daemon, data plane and the commands that control them.
 #[derive(Debug, Parser)]
@@ -66,6 +67,22 @@ pub(crate) enum Command {
         /// anew.
         #[arg(long)]
         ike: bool,
+    },
+    /// Send the peers of a connection to another gateway (RFC 5685).
+    ///
+    /// Only those that have begun their IKE SA and said that they go where they are sent. Exit status: 0 they are
+    /// told, 1 there are none, 3 no such connection, 4 no daemon.
+    #[command(allow_missing_positional = true)]
+    Redirect {
+        /// The connection's name.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        connection: Option<String>,
+        /// The peers of all connections.
+        #[arg(long)]
+        all: bool,
+        /// The other gateway: an address or a name.
+        #[arg(required = true)]
+        target: Gateway,
     },
     /// Read the configuration again, as SIGHUP does.
     Reload,

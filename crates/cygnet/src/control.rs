@@ -39,6 +39,11 @@ pub(crate) enum Request {
         #[serde(default)]
         ike: bool,
     },
+    /// Send the peers of a connection, or all peers, to another gateway.
+    Redirect {
+        connection: Option<String>,
+        target: String,
+    },
     /// Read the configuration again.
     Reload,
     /// Connections, SAs, counters.

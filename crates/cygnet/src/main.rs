@@ -42,6 +42,12 @@ fn main() -> ExitCode {
         cli::Command::Rekey { connection, ike } => {
             client::simple(&cli.run_dir, Request::Rekey { connection, ike })
         }
+        cli::Command::Redirect {
+            connection, target, ..
+        } => {
+            let target = target.to_string();
+            client::simple(&cli.run_dir, Request::Redirect { connection, target })
+        }
         cli::Command::Reload => client::simple(&cli.run_dir, Request::Reload),
         cli::Command::Status { json } => client::status(&cli.run_dir, json),
         cli::Command::Demo(options) => demo::run(&options),

@@ -160,6 +160,9 @@ fn ike_sa(out: &mut String, ike: &Value) {
             "    requests at a time: {own} of the peer, {peer} of ours"
         );
     }
+    if let Some(from) = ike["redirected_from"].as_str() {
+        let _ = writeln!(out, "    sent there by the gateway {from}");
+    }
     renewal(out, ike, "#");
     match (ike["nat_local"].as_bool(), ike["nat_remote"].as_bool()) {
         (Some(true), Some(true)) => out.push_str("    both ends are behind a NAT\n"),

@@ -1,17 +1,18 @@
 //! Between the protocol and the planes: SPIs, installation and removal of
 //! child SAs, and what the endpoint tells.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cygnet_ike::{
-    ChildCloseReason, ChildFailure, ChildInstall, ChildSaId, ChildSaInfo, CloseReason, IkeSaId,
-    Output as IkeOutput, Refusal, RefusalKind,
+    ChildCloseReason, ChildFailure, ChildInstall, ChildSaId, ChildSaInfo, CloseReason,
+    FailureReason, Gateway, IkeSaId, Output as IkeOutput, Refusal, RefusalKind,
 };
 use cygnet_ipsec::{AllocateSpi, Command, CommandError, Mark, Reply, SaId};
 
 use crate::commands::{Path, PolicyPlan, lifetimes, security_associations};
-use crate::connection_state::ConnectionId;
+use crate::connection_state::{ConnectionId, State};
 use crate::engine::{Child, Engine, KERNEL_SPIS, USERSPACE_SPIS, Waiting};
 use crate::event::Event;
 use crate::io::{Answer, Output, Plane, Request};
@@ -443,6 +444,19 @@ impl Engine {
                 self.note(event);
                 self.on_ike_established(now, ike, &info);
             }
+            E::IkeFailed {
+                ike,
+                reason: FailureReason::Redirected { to },
+                info,
+            } => {
+                let (ike, to, from) = (*ike, to.clone(), info.remote.ip());
+                self.note(event);
+                let sent = self.negotiating_with(ike);
+                self.forget_ike(ike);
+                for id in sent {
+                    self.on_redirected(now, id, to.clone(), from);
+                }
+            }
             E::IkeFailed { ike, reason, info } => {
                 let (ike, name, text) = (*ike, reason.name(), reason.to_string());
                 let by_name = info.config.as_ref().map(|c| c.name.clone());
@@ -496,6 +510,12 @@ impl Engine {
                 reason,
             } => {
                 let (ike, child) = (*ike, *child);
+                let sent_to = match &reason {
+                    ChildCloseReason::IkeSaClosed(CloseReason::Redirected { to }) => {
+                        Some((to.clone(), info.remote.ip()))
+                    }
+                    _ => None,
+                };
                 let peer_died = matches!(
                     reason,
                     ChildCloseReason::IkeSaClosed(CloseReason::PeerUnresponsive { .. })
@@ -506,7 +526,7 @@ impl Engine {
                 if peer_died {
                     self.on_dead_peer(owner);
                 }
-                self.on_child_closed(now, ike, child, owner, stood);
+                self.on_child_closed(now, ike, child, owner, stood, sent_to);
             }
             E::AuthLifetime { ike, lifetime } => {
                 let (ike, lifetime) = (*ike, *lifetime);
@@ -520,7 +540,13 @@ impl Engine {
                 self.follow(now, ike);
             }
             E::Retransmitting { ike, .. } if !self.ikes.contains_key(ike) => {}
+            // Nobody else is to come to it.
+            E::Redirecting { ike, .. } => {
+                self.ike_record(*ike).retiring = true;
+                self.note(event);
+            }
             E::Retransmitting { .. }
+            | E::RedirectRefused { .. }
             | E::Puzzled { .. }
             | E::PeerComplaint { .. }
             | E::Rejected { .. } => {
@@ -541,6 +567,8 @@ impl Engine {
             | E::ChildClosed { ike, .. }
             | E::Retransmitting { ike, .. }
             | E::Puzzled { ike, .. }
+            | E::Redirecting { ike, .. }
+            | E::RedirectRefused { ike, .. }
             | E::Moved { ike, .. }
             | E::AuthLifetime { ike, .. }
             | E::ChildrenMoved { to: ike, .. }
@@ -679,6 +707,7 @@ impl Engine {
         child: ChildSaId,
         owner: ConnectionId,
         stood: Option<Duration>,
+        sent_to: Option<(Gateway, IpAddr)>,
     ) {
         let known = self.connections.get_mut(&owner).is_some_and(|c| {
             let before = c.children.len();
@@ -686,8 +715,17 @@ impl Engine {
             c.children.len() < before
         });
         self.drop_out(now, ike, owner);
-        if known {
-            self.child_gone(now, owner, stood);
+        let last = |c: &State| c.children.is_empty() && c.negotiating.is_none();
+        match sent_to {
+            Some((to, from)) if known && self.connections.get(&owner).is_some_and(last) => {
+                let connection = self.connections.get(&owner).map(|c| c.name.clone());
+                if let Some(connection) = connection {
+                    self.tell(Event::ConnectionDown { connection });
+                }
+                self.on_redirected(now, owner, to, from);
+            }
+            _ if known => self.child_gone(now, owner, stood),
+            _ => {}
         }
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use cygnet_crypto::{EspProposal, IkeProposal};
 use cygnet_ike::{
-    AuthMethod, Childless, Encapsulation, Fragmentation, Identity, PpkPolicy, PuzzlePolicy,
-    RetransmitPolicy, TsTemplate, Uniqueness,
+    AcceptRedirect, AuthMethod, Childless, Encapsulation, Fragmentation, Gateway, Identity,
+    PpkPolicy, PuzzlePolicy, RetransmitPolicy, SendRedirect, TsTemplate, Uniqueness,
 };
 use cygnet_ipsec::Mark;
 
@@ -55,6 +55,10 @@ pub struct Setup {
     pub max_per_identity: u32,
     /// What becomes of other IKE SAs with an identity that connects again (`uniqueids`).
     pub uniqueness: Uniqueness,
+    /// Whether peers are sent elsewhere at once (`global-redirect`).
+    pub send_redirect: SendRedirect,
+    /// To which gateways (`global-redirect-to`).
+    pub redirect_to: Vec<Gateway>,
 }
 
 impl Default for Setup {
@@ -73,6 +77,8 @@ impl Default for Setup {
             max_puzzle_difficulty: 22,
             max_per_identity: 1000,
             uniqueness: Uniqueness::Replace,
+            send_redirect: SendRedirect::No,
+            redirect_to: Vec::new(),
         }
     }
 }
@@ -171,6 +177,12 @@ pub struct IkeOptions {
     pub reauth: bool,
     /// Say that there is no other IKE SA with the peer when that is so (`initial-contact`).
     pub initial_contact: bool,
+    /// Where the gateway may send us (`accept-redirect`, `accept-redirect-to`).
+    pub accept_redirect: AcceptRedirect,
+    /// Whether authenticated peers are sent elsewhere (`send-redirect`).
+    pub send_redirect: SendRedirect,
+    /// To which gateways (`redirect-to`).
+    pub redirect_to: Vec<Gateway>,
 }
 
 /// What becomes of a connection whose peer is dead (`dpdaction`).

@@ -10,6 +10,7 @@ use cygnet_ipsec::{PolicyKey, Selector};
 use crate::connection::Connection;
 use crate::io::{Plane, ProtectionId};
 use crate::orient::{Orientation, Unoriented};
+use crate::redirect::Redirects;
 use crate::shared_policies::OwnerId;
 
 /// Names a loaded connection. A changed connection gets a new one, so that
@@ -127,6 +128,8 @@ pub(crate) struct State {
     pub(crate) released: bool,
     /// The address that it was oriented by is lost, and its SAs have gone on elsewhere.
     pub(crate) adrift: bool,
+    /// Where gateways have sent it.
+    pub(crate) redirects: Redirects,
     /// No longer in the configuration; forgotten when nothing of it is left.
     pub(crate) unloaded: bool,
 }

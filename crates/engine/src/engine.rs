@@ -5,6 +5,7 @@
 //! [`Engine::next_timeout`]. Time only moves forward.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -72,6 +73,12 @@ pub(crate) enum Waiting {
     },
     /// Addresses.
     Resolve(ResolveQuery),
+    /// The addresses of a gateway that a connection is sent to.
+    Gateway {
+        connection: ConnectionId,
+        name: String,
+        from: IpAddr,
+    },
     /// What a child SA has carried.
     Activity(ChildSaId),
     /// The outbound SA of a child SA that was installed without.
@@ -264,6 +271,11 @@ impl Engine {
             Some(Waiting::Spi { request }) => self.on_spi(now, request, answer),
             Some(Waiting::Puzzle { request }) => self.on_puzzle(now, request, answer),
             Some(Waiting::Resolve(query)) => self.on_resolved(now, query, answer),
+            Some(Waiting::Gateway {
+                connection,
+                name,
+                from,
+            }) => self.on_gateway(now, id, (connection, name, from), answer),
             Some(Waiting::Activity(child)) => self.on_activity(now, child, answer),
             Some(Waiting::Outbound(child)) => self.on_outbound(now, child, answer),
             Some(Waiting::Nothing { plane, what }) => {
@@ -554,10 +566,12 @@ impl Engine {
     /// Whether nothing is installed and nothing is under way any more. Nobody
     /// waits for a slow resolver.
     pub fn is_drained(&self) -> bool {
-        self.waiting
-            .values()
-            .all(|w| matches!(w, Waiting::Resolve(_) | Waiting::Puzzle { .. }))
-            && self.children.is_empty()
+        self.waiting.values().all(|w| {
+            matches!(
+                w,
+                Waiting::Resolve(_) | Waiting::Puzzle { .. } | Waiting::Gateway { .. }
+            )
+        }) && self.children.is_empty()
             && self.lingering.is_empty()
             && self.ikes.is_empty()
     }
@@ -573,6 +587,8 @@ fn endpoint_config(options: &EngineOptions, setup: &Setup) -> EndpointConfig {
         puzzles: setup.puzzles,
         max_puzzle_difficulty: setup.max_puzzle_difficulty,
         max_per_identity: setup.max_per_identity as usize,
+        send_redirect: setup.send_redirect,
+        redirect_to: setup.redirect_to.clone(),
         vendor_ids: options.vendor_ids.clone(),
         key_log: options.key_log,
         ..EndpointConfig::default()

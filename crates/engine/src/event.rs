@@ -1,10 +1,11 @@
 //! What the engine tells: one type for the log, `cygnet status`, the event
 //! stream and the metrics, so that they use the same names.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cygnet_ike::{ChildSaId, IkeSaId};
+use cygnet_ike::{ChildSaId, Gateway, IkeSaId};
 
 use crate::io::Plane;
 
@@ -42,6 +43,15 @@ pub enum Event {
         text: String,
         /// When it will be tried again; `None`: not by itself.
         retry_in: Option<Duration>,
+    },
+    /// A gateway sends a connection to another one (RFC 5685), and it goes there.
+    Redirected {
+        /// Which.
+        connection: Arc<str>,
+        /// Who sends it.
+        from: IpAddr,
+        /// To where.
+        to: Gateway,
     },
     /// A trap is in place: the first packet will start the negotiation.
     Trapped {
@@ -104,6 +114,7 @@ impl Event {
             Self::ConnectionUp { .. } => "connection_up",
             Self::ConnectionDown { .. } => "connection_down",
             Self::AttemptFailed { .. } => "attempt_failed",
+            Self::Redirected { .. } => "redirected",
             Self::Trapped { .. } => "trapped",
             Self::TrapFailed { .. } => "trap_failed",
             Self::Acquired { .. } => "acquired",

@@ -31,6 +31,7 @@ mod origin;
 mod plane_conflict;
 mod plane_events;
 mod reconcile;
+mod redirect;
 mod renewal;
 mod reqids;
 mod secrets;

@@ -17,6 +17,7 @@ use crate::directory::Snapshot;
 use crate::engine::Engine;
 use crate::event::Event;
 use crate::orient::Unoriented;
+use crate::redirect::Redirects;
 use crate::shared_policies::OwnerId;
 use crate::timers::Timer;
 
@@ -59,6 +60,7 @@ impl Engine {
             last_failure: None,
             released: false,
             adrift: false,
+            redirects: Redirects::default(),
             unloaded: false,
         };
         self.reqids.assign(reqid, id);
@@ -115,6 +117,7 @@ impl Engine {
         c.intent = to;
         c.retry_at = None;
         c.replacing = None;
+        c.redirects.cancel();
         let ikes = c.ikes.clone();
         self.timers.clear(Timer::Retry(id));
         for ike in ikes {
@@ -194,7 +197,10 @@ impl Engine {
         let Some(c) = self.connections.get(&id) else {
             return;
         };
-        let idle = c.children.is_empty() && c.negotiating.is_none() && c.retry_at.is_none();
+        let idle = c.children.is_empty()
+            && c.negotiating.is_none()
+            && c.retry_at.is_none()
+            && !c.redirects.is_pending();
         // The trap comes first: nothing may pass in clear while we negotiate.
         let trap_pending = match c.trap {
             Trap::Installing | Trap::Removing => true,
@@ -215,6 +221,10 @@ impl Engine {
         acquire: Option<AcquireHint>,
     ) {
         let gone_to = self.gone_to(id);
+        let Some(c) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let redirection = c.redirects.take();
         let Some(c) = self.connections.get(&id) else {
             return;
         };
@@ -236,10 +246,15 @@ impl Engine {
             .filter(|_| c.adrift)
             .unwrap_or(oriented.orientation.local);
         let local = SocketAddr::new(local, peer.local_port);
-        let remote = SocketAddr::new(remote, peer.remote_port);
-        let ike = self
-            .endpoint
-            .initiate(now, peer.clone(), Some(child), local, remote);
+        let to = redirection.map_or(remote, |(to, _)| to);
+        let remote = SocketAddr::new(to, peer.remote_port);
+        let (endpoint, child) = (&mut self.endpoint, Some(child));
+        let ike = match redirection {
+            None => endpoint.initiate(now, peer.clone(), child, local, remote),
+            Some((_, from)) => {
+                endpoint.follow_redirect(now, peer.clone(), child, (local, remote), from)
+            }
+        };
         if let Some(c) = self.connections.get_mut(&id) {
             c.negotiating = Some(ike);
         }

@@ -93,6 +93,8 @@ pub struct IkeStatus {
     pub connections: Vec<String>,
     /// The number of the IKE SA that it was made from by rekeying.
     pub replaces: Option<u64>,
+    /// The gateway that has sent us to this one.
+    pub redirected_from: Option<IpAddr>,
     /// Who began it.
     pub role: &'static str,
     /// How far it is.
@@ -248,7 +250,7 @@ impl Engine {
             ("unoriented", Some(reason.to_string()))
         } else if let Trap::Failed(text) = &c.trap {
             ("blocked", Some(text.clone()))
-        } else if c.negotiating.is_some() {
+        } else if c.negotiating.is_some() || c.redirects.is_pending() {
             ("connecting", failure.map(|f| f.text.clone()))
         } else if c.retry_at.is_some() {
             ("retrying", failure.map(|f| f.text.clone()))
@@ -303,6 +305,7 @@ impl Engine {
             connection: connections.first().cloned(),
             connections,
             replaces: info.replaces.map(|old| old.0),
+            redirected_from: info.redirected_from,
             role: info.role.name(),
             state: info.state.name(),
             local: info.local,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use cygnet_crypto::{EspProposal, IkeProposal, SecretBytes};
 use cygnet_ipsec::{Lifetime, Mode};
+use cygnet_wire::Gateway;
 
 use crate::identity::{Identity, PeerIdentity};
 use crate::ppk::{Ppk, PpkPolicy};
@@ -72,6 +73,12 @@ pub struct PeerConfig {
     pub uniqueness: Uniqueness,
     /// Say that there is no other IKE SA with the peer when that is so (INITIAL_CONTACT).
     pub initial_contact: bool,
+    /// As initiator, where we let the gateway send us (RFC 5685).
+    pub accept_redirect: AcceptRedirect,
+    /// As responder, whether a peer is sent to one of [`Self::redirect_to`] once it is authenticated.
+    pub send_redirect: SendRedirect,
+    /// The gateways that peers are sent to, in turn.
+    pub redirect_to: Vec<Gateway>,
 }
 
 impl PeerConfig {
@@ -104,6 +111,9 @@ impl PeerConfig {
             auth_lifetime: None,
             uniqueness: Uniqueness::default(),
             initial_contact: true,
+            accept_redirect: AcceptRedirect::No,
+            send_redirect: SendRedirect::No,
+            redirect_to: Vec::new(),
         }
     }
 
@@ -117,6 +127,68 @@ impl PeerConfig {
         let additional = |p: &IkeProposal| p.additional.iter().any(|list| !list.is_empty());
         self.intermediate || self.proposes_ppk() || self.proposals.iter().any(additional)
     }
+}
+
+/// Where an initiator lets the gateway send it (RFC 5685).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AcceptRedirect {
+    /// Nowhere, and the gateway is told nothing of it.
+    #[default]
+    No,
+    /// To these gateways. A name that is none of them is looked up and may turn out to have an address of them.
+    To(Vec<Gateway>),
+    /// To any gateway.
+    Any,
+}
+
+impl AcceptRedirect {
+    /// Whether an IKE SA may be begun with this gateway. For a name the question is to be asked again of its address.
+    pub fn permits(&self, gateway: &Gateway) -> bool {
+        let sensible = match gateway {
+            Gateway::Address(address) => is_host(*address),
+            Gateway::Name(_) => true,
+        };
+        sensible
+            && match self {
+                Self::No => false,
+                Self::Any => true,
+                Self::To(list) => list.iter().any(|permitted| match (permitted, gateway) {
+                    (Gateway::Name(ours), Gateway::Name(name)) => ours.eq_ignore_ascii_case(name),
+                    (Gateway::Address(_), Gateway::Name(_)) => true,
+                    (permitted, gateway) => permitted == gateway,
+                }),
+            }
+    }
+
+    /// Whether an IKE SA may be begun with a gateway of this name at this address.
+    pub fn permits_resolved(&self, name: &str, address: IpAddr) -> bool {
+        let by_name = |permitted: &Gateway| matches!(permitted, Gateway::Name(ours) if ours.eq_ignore_ascii_case(name));
+        let named = matches!(self, Self::To(list) if list.iter().any(by_name));
+        (named && is_host(address)) || self.permits(&address.into())
+    }
+}
+
+/// Whether an address can be another host's. Nobody makes us send anything elsewhere.
+fn is_host(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    !(address.is_unspecified()
+        || address.is_loopback()
+        || address.is_multicast()
+        || broadcast
+        || mapped)
+}
+
+/// Whether a responder sends peers to another gateway (RFC 5685).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SendRedirect {
+    /// It does not.
+    #[default]
+    No,
+    /// While it is under load: when it asks strangers for cookies.
+    UnderLoad,
+    /// Always.
+    Yes,
 }
 
 /// How both ends prove who they are (RFC 7296 §2.15).
@@ -341,6 +413,10 @@ pub struct EndpointConfig {
     pub unprotected_replies_per_second: u32,
     /// Time without a message of ours after which a NAT in front of us gets a keepalive; zero: never.
     pub keepalive_interval: Duration,
+    /// Whether peers are sent to one of [`Self::redirect_to`] before anything is computed for them (RFC 5685 §3).
+    pub send_redirect: SendRedirect,
+    /// The gateways that they are sent to, in turn.
+    pub redirect_to: Vec<Gateway>,
     /// Vendor IDs to send in IKE_SA_INIT.
     pub vendor_ids: Vec<Vec<u8>>,
     /// Datagrams longer than this are dropped unread, and so are messages put together from fragments.
@@ -374,6 +450,8 @@ impl Default for EndpointConfig {
             linger: Duration::from_secs(60),
             unprotected_replies_per_second: 20,
             keepalive_interval: Duration::from_secs(20),
+            send_redirect: SendRedirect::No,
+            redirect_to: Vec::new(),
             vendor_ids: Vec::new(),
             max_datagram: 65_535,
             max_reassembly: 64 << 20,

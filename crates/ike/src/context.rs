@@ -48,6 +48,10 @@ pub(crate) struct Shared {
     pub(crate) addresses: Vec<IpAddr>,
     /// Peers that have told us that they know of no other SA, to be acted on after the call.
     pub(crate) initial_contacts: Vec<InitialContact>,
+    /// Strangers are asked for cookies.
+    pub(crate) under_load: bool,
+    /// How many peers have been sent to another gateway: they go to each in turn.
+    pub(crate) redirects: usize,
     /// What incomplete messages cost.
     pub(crate) pool: Pool,
     requests: HashMap<RequestId, Owner>,

@@ -18,21 +18,18 @@ pub(crate) struct Deleting {
 }
 
 impl Deleting {
-    /// Sends a Delete for the IKE SA.
+    /// Sends a Delete for the IKE SA. Without a reason, its end has been reported already.
     pub(crate) fn begin(
         core: &mut Core,
         cx: &mut Context<'_>,
         mut channel: Channel,
-        reason: CloseReason,
+        reason: Option<CloseReason>,
     ) -> State {
         let sent = core.request(cx, &mut channel, ExchangeType::INFORMATIONAL, |payloads| {
             payloads.delete_ike();
         });
         debug_assert_eq!(sent, Ok(()), "one delete fits into a message");
-        State::Deleting(Box::new(Self {
-            channel,
-            reason: Some(reason),
-        }))
+        State::Deleting(Box::new(Self { channel, reason }))
     }
 
     /// Tells the peer why there is no IKE SA, after a failure that has been reported.

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use cygnet_crypto::{Entropy, KeyExchangeProvider, sha256};
 use cygnet_wire::{
-    ExchangeType, Flags, Header, IkeSpi, Message, Notify, NotifyType, ParseErrorKind, Payload,
-    Version, write_message,
+    ExchangeType, Flags, Gateway, Header, IkeSpi, Message, Notify, NotifyType, ParseErrorKind,
+    Payload, Version, write_message,
 };
 
 use crate::child::Wanted;
@@ -21,7 +21,7 @@ use crate::fragment::Share;
 use crate::identity::Identity;
 use crate::info::{ChildSaInfo, IkeSaInfo, IkeSaState, Role};
 use crate::io::{Answer, ChildRequest, ChildSaId, Event, IkeSaId, Input, Output, RequestId};
-use crate::reason::{CloseReason, RejectReason};
+use crate::reason::{CloseReason, Party, RejectReason};
 use crate::sa::{Arrival, IkeSa, State};
 use crate::stats::{DropReason, Stats};
 
@@ -169,6 +169,30 @@ impl Endpoint {
         local: SocketAddr,
         remote: SocketAddr,
     ) -> IkeSaId {
+        self.begin(now, peer, child, (local, remote), None)
+    }
+
+    /// The same with a gateway to which `from` has sent us (RFC 5685), as [`FailureReason::Redirected`] and
+    /// [`CloseReason::Redirected`] say.
+    pub fn follow_redirect(
+        &mut self,
+        now: Instant,
+        peer: Arc<PeerConfig>,
+        child: Option<ChildRequest>,
+        (local, remote): (SocketAddr, SocketAddr),
+        from: IpAddr,
+    ) -> IkeSaId {
+        self.begin(now, peer, child, (local, remote), Some(from))
+    }
+
+    fn begin(
+        &mut self,
+        now: Instant,
+        peer: Arc<PeerConfig>,
+        child: Option<ChildRequest>,
+        (local, remote): (SocketAddr, SocketAddr),
+        redirected_from: Option<IpAddr>,
+    ) -> IkeSaId {
         let id = IkeSaId(self.shared.fresh_id());
         let wanted = child.map(|request| Wanted::new(ChildSaId(self.shared.fresh_id()), request));
         if let Some(wanted) = &wanted {
@@ -182,7 +206,8 @@ impl Endpoint {
             remote,
             marker,
         };
-        let sa = ike_sa_init::begin(&mut context!(self, now), id, spi, peer, path, wanted);
+        let cx = &mut context!(self, now);
+        let sa = ike_sa_init::begin(cx, id, spi, peer, path, wanted, redirected_from);
         self.insert(id, spi, sa, None);
         id
     }
@@ -216,6 +241,21 @@ impl Endpoint {
     /// if there is none of that name, or its renewal or end is under way.
     pub fn rekey_ike(&mut self, now: Instant, ike: IkeSaId) {
         self.with_sa(now, ike, IkeSa::rekey_ike);
+    }
+
+    /// Sends the peer to another gateway (RFC 5685 §5): [`Event::Redirecting`] follows when it has heard. False if that
+    /// cannot be: there is no established IKE SA of that name, or the peer has not begun it or not said that it goes
+    /// where it is sent.
+    pub fn redirect(&mut self, now: Instant, ike: IkeSaId, to: Gateway) -> bool {
+        let can_be = |entry: &Entry| {
+            entry.sa.core.redirectable == Some(Party::Peer)
+                && matches!(entry.sa.state, State::Established(_))
+        };
+        let can_be = self.sas.get(&ike).is_some_and(can_be);
+        if can_be {
+            self.with_sa(now, ike, |sa, cx| sa.redirect(cx, to));
+        }
+        can_be
     }
 
     /// Deletes a child SA. Does nothing if there is none of that name.
@@ -556,6 +596,7 @@ impl Endpoint {
                 _ => return self.shared.stats.count(DropReason::Malformed),
             },
         };
+        self.shared.under_load = self.defence(now) != DefenceLevel::None;
         let header = message.header();
         if header.exchange == ExchangeType::IKE_SA_INIT && !header.flags.response {
             return self.on_init_request(now, arrival, &message);
@@ -694,6 +735,9 @@ impl Endpoint {
                 return self.reject(now, arrival, reason, || None);
             }
         };
+        if let Some(verdict) = request.redirect(&mut context!(self, now), arrival) {
+            return self.on_verdict(now, arrival, key, verdict);
+        }
         let id = IkeSaId(self.shared.fresh_id());
         let puzzle = solved.and_then(|task| self.defence.before_auth(task));
         let mut cx = context!(self, now);
@@ -728,6 +772,11 @@ impl Endpoint {
             Verdict::AnotherMethod(answer) => {
                 let stats = &mut self.shared.stats;
                 stats.invalid_ke_sent = stats.invalid_ke_sent.saturating_add(1);
+                context!(self, now).transmit(arrival.back(), answer);
+            }
+            Verdict::Redirected(answer) => {
+                let stats = &mut self.shared.stats;
+                stats.redirected = stats.redirected.saturating_add(1);
                 context!(self, now).transmit(arrival.back(), answer);
             }
             Verdict::Dropped(reason) => self.shared.stats.count(reason),

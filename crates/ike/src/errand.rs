@@ -3,14 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use cygnet_wire::{Notify, NotifyType, PayloadWriter, ProtocolId, Spi};
+use cygnet_wire::{Gateway, Notify, NotifyType, PayloadWriter, ProtocolId, Spi};
 
 use crate::child::{ChildSa, Wanted};
 use crate::context::Context;
 use crate::established::Established;
 use crate::exchange::create_child_sa::{CreatingChild, RekeyingIke, SpiWanted};
 use crate::exchange::mobike::{self, Ask};
-use crate::exchange::set_window_size;
+use crate::exchange::{redirect, set_window_size};
 use crate::io::ChildSaId;
 use crate::reason::CloseReason;
 use crate::sa::Core;
@@ -43,6 +43,8 @@ pub(crate) enum Errand {
         spi: Option<u32>,
         data: Vec<u8>,
     },
+    /// Send the peer to another gateway.
+    Redirect(Gateway),
     /// Tell the peer how many requests it may send at a time.
     Window(u32),
     /// A CREATE_CHILD_SA.
@@ -67,6 +69,10 @@ impl Errand {
             }
             Self::DeleteIke(_) => {
                 payloads.delete_ike();
+            }
+            Self::Redirect(to) => {
+                let data = redirect::data(to, &[]);
+                payloads.notify(&Notify::new(NotifyType::REDIRECT, &data));
             }
             Self::Window(size) => set_window_size::write(*size, payloads),
             Self::Complain { kind, spi, data } => {

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use cygnet_wire::{ExchangeType, Notify, NotifyType, PayloadChain, PayloadWriter};
+use cygnet_wire::{ExchangeType, Gateway, Notify, NotifyType, PayloadChain, PayloadWriter};
 
 use crate::channel::Channel;
 use crate::child::{ChildSa, ChildState, Wanted};
@@ -21,7 +21,7 @@ use crate::io::{Answer, ChildRequest, ChildSaId, Event, Refusal, RefusalKind, Re
 use crate::reason::{ChildCloseReason, ChildFailure, CloseReason, Party};
 use crate::sa::{Core, State};
 use crate::stats::DropReason;
-use crate::succession::Standing;
+use crate::succession::{OVERDUE, Standing};
 
 /// Complaints that wait for the window; more are dropped.
 const MAX_COMPLAINTS: usize = 4;
@@ -128,7 +128,7 @@ impl Established {
         self.withdraw(core, cx);
         self.drop_exchanges(core, cx);
         end_children(core, cx, self.children, &reason);
-        Deleting::begin(core, cx, self.channel, reason)
+        Deleting::begin(core, cx, self.channel, Some(reason))
     }
 
     pub(crate) fn child(&self, id: ChildSaId) -> Option<&ChildSa> {
@@ -323,6 +323,37 @@ impl Established {
         self.proceed(core, cx)
     }
 
+    /// Sends the peer to another gateway, unless it is being sent to one already.
+    pub(crate) fn redirect(
+        mut self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        to: Gateway,
+    ) -> State {
+        let redirects = |errand: &Errand| matches!(errand, Errand::Redirect(_));
+        if self.standing == Standing::Reigning
+            && !self.queue.iter().any(redirects)
+            && !self.is_under_way(redirects)
+        {
+            self.queue.push_back(Errand::Redirect(to));
+        }
+        self.proceed(core, cx)
+    }
+
+    /// The peer knows that it is to go to another gateway. We wait for it to do so.
+    //= rfc5685#5
+    //# The gateway
+    //# MAY also decide to delete the security associations without any
+    //# signaling from the client, again by sending an INFORMATIONAL message
+    //# with a DELETE payload; however, it should allow sufficient time for
+    //# the client to set up the required security associations with the new
+    //# security gateway.
+    pub(crate) fn sent_away(&mut self, core: &Core, cx: &mut Context<'_>, to: Gateway) {
+        let until = cx.now + OVERDUE;
+        self.standing = Standing::SentAway { until };
+        cx.event(Event::Redirecting { ike: core.id, to });
+    }
+
     /// Tells the peer of a problem.
     pub(crate) fn complain(
         mut self: Box<Self>,
@@ -449,6 +480,10 @@ impl Established {
         }
         if let Some(contents) = &contents {
             set_window_size::heed(core, contents);
+        }
+        if let Some(Errand::Redirect(to)) = informational {
+            self.sent_away(core, cx, to);
+            return self.proceed(core, cx);
         }
         if informational.is_some() {
             return self.proceed(core, cx);
@@ -632,7 +667,9 @@ impl Established {
             // It ends as soon as that can be said.
             _ if self.is_ending() => None,
             Standing::Reigning => None,
-            Standing::Pretending { until } | Standing::Succeeded { until } => Some(until),
+            Standing::Pretending { until }
+            | Standing::Succeeded { until }
+            | Standing::SentAway { until } => Some(until),
         };
         let later = self.later.iter().map(|later| later.at).min();
         let redundant = self
@@ -666,6 +703,7 @@ impl Established {
             Standing::Pretending { until } | Standing::Succeeded { until } if until <= now => {
                 self.end(CloseReason::Rekeyed);
             }
+            Standing::SentAway { until } if until <= now => self.end(CloseReason::SentAway),
             _ => {}
         }
         if matches!(&self.current, Some(Current::SpiWanted(wanted)) if wanted.deadline <= now) {

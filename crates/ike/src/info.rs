@@ -1,6 +1,6 @@
 //! What can be known of an SA from outside.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -140,6 +140,8 @@ pub struct IkeSaInfo {
     pub children: Vec<ChildSaId>,
     /// The IKE SA whose successor it is.
     pub replaces: Option<IkeSaId>,
+    /// The gateway that has sent us to the peer (RFC 5685).
+    pub redirected_from: Option<IpAddr>,
 }
 
 /// A child SA as seen from outside.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cygnet_crypto::{DirectionKeys, EspSuite, IkeSuite, SecretBytes};
 use cygnet_ipsec::{Mode, Protocol};
-use cygnet_wire::{IkeSpi, NotifyType, TrafficSelector};
+use cygnet_wire::{Gateway, IkeSpi, NotifyType, TrafficSelector};
 use thiserror::Error;
 
 use crate::config::ChildConfig;
@@ -392,6 +392,20 @@ pub enum Event {
         /// Zero bits to find, four times.
         difficulty: u8,
     },
+    /// The peer has been sent to another gateway (RFC 5685). It is expected to end the IKE SA.
+    Redirecting {
+        /// Which IKE SA.
+        ike: IkeSaId,
+        /// To which gateway.
+        to: Gateway,
+    },
+    /// The gateway sends us where we do not go. The IKE SA stays.
+    RedirectRefused {
+        /// Which IKE SA.
+        ike: IkeSaId,
+        /// To which gateway.
+        to: Gateway,
+    },
     /// The SAs run between other addresses now (RFC 7296 §2.23, RFC 4555 §3.5). The child SAs must follow.
     Moved {
         /// Which IKE SA.
@@ -447,6 +461,8 @@ impl Event {
             Self::Retransmitting { .. } => "retransmitting",
             Self::Moved { .. } => "moved",
             Self::Puzzled { .. } => "puzzled",
+            Self::Redirecting { .. } => "redirecting",
+            Self::RedirectRefused { .. } => "redirect_refused",
             Self::AuthLifetime { .. } => "auth_lifetime",
             Self::PeerComplaint { .. } => "peer_complaint",
             Self::Rejected { .. } => "rejected",

@@ -45,9 +45,12 @@ mod stats;
 mod succession;
 mod window;
 
+pub use cygnet_wire::{Gateway, NoGateway};
+
 pub use config::{
-    AuthMethod, ChildConfig, Childless, Directory, Encapsulation, EndpointConfig, Fragmentation,
-    MIN_FRAGMENT_SIZE, PeerConfig, PuzzlePolicy, RetransmitPolicy, Uniqueness,
+    AcceptRedirect, AuthMethod, ChildConfig, Childless, Directory, Encapsulation, EndpointConfig,
+    Fragmentation, MIN_FRAGMENT_SIZE, PeerConfig, PuzzlePolicy, RetransmitPolicy, SendRedirect,
+    Uniqueness,
 };
 pub use defence::DefenceLevel;
 pub use endpoint::Endpoint;

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use cygnet_crypto::{EspProposal, IkeProposal};
-use cygnet_wire::{ExchangeType, NotifyType, PayloadType, Proposal, TrafficSelector};
+use cygnet_wire::{ExchangeType, Gateway, NotifyType, PayloadType, Proposal, TrafficSelector};
 use thiserror::Error;
 
 use crate::describe::{list, proposals};
@@ -191,6 +191,18 @@ pub enum FailureReason {
     /// The peer is busy, and was each time that we asked again.
     #[error("the peer is busy: it refuses for the time being")]
     TemporaryFailure,
+    /// The gateway sends us to another one (RFC 5685).
+    #[error("the gateway sends us to {to}")]
+    Redirected {
+        /// To which one.
+        to: Gateway,
+    },
+    /// The gateway sends us where we do not go.
+    #[error("the gateway sends us to {to}, which the configuration does not permit")]
+    RedirectForbidden {
+        /// To which one.
+        to: Gateway,
+    },
     /// We gave it up ourselves.
     #[error("cancelled")]
     Cancelled,
@@ -233,6 +245,8 @@ names!(FailureReason {
     HalfOpenTimeout => "half_open_timeout",
     ChildlessUnsupported => "childless_unsupported",
     ChildlessRequired => "childless_required",
+    Redirected => "redirected",
+    RedirectForbidden => "redirect_forbidden",
     TemporaryFailure => "temporary_failure",
     Cancelled => "cancelled",
     Refused => "refused",
@@ -290,6 +304,15 @@ pub enum CloseReason {
         /// What is wrong, if known.
         detail: String,
     },
+    /// The gateway sends us to another one (RFC 5685 §5).
+    #[error("the gateway sends us to {to}")]
+    Redirected {
+        /// To which one.
+        to: Gateway,
+    },
+    /// We have sent the peer to another gateway, and it has not deleted the SA itself.
+    #[error("the peer has been sent to another gateway")]
+    SentAway,
     /// Its successor stands.
     #[error("rekeyed")]
     Rekeyed,
@@ -306,6 +329,8 @@ names!(CloseReason {
     ReplacedByInitialContact => "replaced_by_initial_contact",
     PeerNotify => "peer_notify",
     InvalidSyntax => "invalid_syntax",
+    Redirected => "redirected",
+    SentAway => "sent_away",
     Rekeyed => "rekeyed",
     OutOfStep => "out_of_step",
 });

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cygnet_crypto::IkeSuite;
-use cygnet_wire::{ExchangeType, Flags, Header, IkeSpi, NotifyType, PayloadWriter};
+use cygnet_wire::{ExchangeType, Flags, Gateway, Header, IkeSpi, NotifyType, PayloadWriter};
 
 use crate::channel::{Channel, Plaintext, SealError};
 use crate::child::ChildSa;
@@ -31,7 +31,7 @@ use crate::identity::Identity;
 use crate::info::{ChildSaInfo, IkeSaInfo, IkeSaState, NatSituation, Role};
 use crate::io::{Answer, ChildRequest, ChildSaId, Event, IkeSaId, RequestId};
 use crate::keepalive;
-use crate::reason::{CloseReason, FailureReason};
+use crate::reason::{CloseReason, FailureReason, Party};
 use crate::stats::DropReason;
 use crate::succession::{Standing, Transfer};
 use crate::window::{Due, Incoming, MAX_WINDOW, Outgoing};
@@ -104,6 +104,10 @@ pub(crate) struct Core {
     pub(crate) renewals: Limiter,
     /// Child SAs that we want deleted as soon as that can be said.
     pub(crate) unwanted_children: Vec<ChildSaId>,
+    /// Who of the two may be sent to another gateway: whoever has begun the first IKE SA, if it has said so.
+    pub(crate) redirectable: Option<Party>,
+    /// The gateway that has sent us to the peer.
+    pub(crate) redirected_from: Option<IpAddr>,
 }
 
 impl Core {
@@ -146,6 +150,8 @@ impl Core {
             spoken_up: Limiter::default(),
             renewals: self.renewals,
             unwanted_children: Vec::new(),
+            redirectable: self.redirectable,
+            redirected_from: self.redirected_from,
         }
     }
 
@@ -431,6 +437,7 @@ impl Core {
             next_peer_request: self.incoming.next_id(),
             children,
             replaces: self.replaces,
+            redirected_from: self.redirected_from,
         }
     }
 
@@ -580,6 +587,14 @@ impl IkeSa {
     pub(crate) fn check_liveness(&mut self, cx: &mut Context<'_>) {
         self.step(|state, core| match state {
             State::Established(s) => s.check_liveness(core, cx),
+            other => other,
+        });
+    }
+
+    /// Sends the peer to another gateway.
+    pub(crate) fn redirect(&mut self, cx: &mut Context<'_>, to: Gateway) {
+        self.step(|state, core| match state {
+            State::Established(s) => s.redirect(core, cx, to),
             other => other,
         });
     }

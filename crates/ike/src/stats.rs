@@ -138,6 +138,8 @@ pub struct Stats {
     pub puzzles_solved: u64,
     /// INVALID_KE_PAYLOAD sent.
     pub invalid_ke_sent: u64,
+    /// Peers sent to another gateway in IKE_SA_INIT.
+    pub redirected: u64,
     /// IKE SAs that we began.
     pub initiated: u64,
     /// IKE SAs that peers began.

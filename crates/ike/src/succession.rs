@@ -13,7 +13,7 @@ use crate::io::{Event, IkeKeyLog, IkeSaId};
 use crate::sa::{Core, State};
 
 /// How long we wait at least for the peer to delete what it should delete, before we do.
-const OVERDUE: Duration = Duration::from_secs(120);
+pub(crate) const OVERDUE: Duration = Duration::from_secs(120);
 
 /// When the peer should have deleted what it is to delete: later than a request of ours, or of a peer that has our
 /// patience, can have been repeated.
@@ -32,6 +32,8 @@ pub(crate) enum Standing {
     Pretending { until: Instant },
     /// Its successor has taken over, and the peer will delete it; we do at this time.
     Succeeded { until: Instant },
+    /// The peer has been sent to another gateway, and will delete it; we do at this time.
+    SentAway { until: Instant },
 }
 
 /// The successor of an IKE SA, as it will be told of when it takes over.

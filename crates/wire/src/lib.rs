@@ -52,9 +52,10 @@ pub use message::{Message, PayloadChain, Payloads, RawPayload, RawPayloads};
 pub use payload::{
     Attribute, AttributeValue, AttributeView, Attributes, AuthPayload, CertPayload, CertReqPayload,
     ConfigAttribute, ConfigAttributes, CpPayload, DeletePayload, DigitalSignature, EapPayload,
-    IdPayload, KePayload, NoncePayload, Notify, Payload, Proposal, ProposalView, Proposals,
-    PsPayload, PuzzleNotify, SaPayload, SelectorEntries, SelectorEntry, SkPayload, SkfPayload,
-    TrafficSelector, Transform, TransformView, Transforms, TsPayload,
+    Gateway, IdPayload, KePayload, NoGateway, NoncePayload, Notify, Payload, Proposal,
+    ProposalView, Proposals, PsPayload, PuzzleNotify, RedirectNotify, SaPayload, SelectorEntries,
+    SelectorEntry, SkPayload, SkfPayload, TrafficSelector, Transform, TransformView, Transforms,
+    TsPayload,
 };
 pub use registry::{
     AttributeType, AuthMethodId, CertEncoding, CfgAttributeType, CfgType, EapCode, EapType, EncrId,

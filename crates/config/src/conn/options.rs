@@ -12,6 +12,7 @@ use cygnet_ike::{
 use cygnet_ipsec::Mark;
 
 use crate::keyword::Side;
+use crate::redirect;
 use crate::section::Values;
 use crate::value::{
     Fault, Parsed, TimeUnit, ValueError, choice, count, duration, list, mark, number, percent,
@@ -133,7 +134,11 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
     let liveness = values.get("dpddelay", Duration::ZERO, |text| {
         duration(text, TimeUnit::Seconds)
     });
+    let (send_redirect, redirect_to) = redirect::sent(values, "send-redirect", "redirect-to");
     IkeOptions {
+        accept_redirect: redirect::accepted(values),
+        send_redirect,
+        redirect_to,
         proposals: ike_proposals(values),
         intermediate: values.get("intermediate", false, yes_no),
         ppk: values.get("ppk", PpkPolicy::Never, |text| {

@@ -10,7 +10,8 @@ use cygnet_engine::{
     StartAction,
 };
 use cygnet_ike::{
-    Childless, Encapsulation, Fragmentation, Identity, PpkPolicy, TsTemplate, Uniqueness,
+    AcceptRedirect, Childless, Encapsulation, Fragmentation, Gateway, Identity, PpkPolicy,
+    SendRedirect, TsTemplate, Uniqueness,
 };
 use cygnet_ipsec::Mark;
 
@@ -274,6 +275,24 @@ fn dead_peers_and_attempts() {
     assert_eq!(
         connection("inactivity=5m").child.inactivity,
         Some(Duration::from_secs(300))
+    );
+    let ike = connection(
+        "accept-redirect=yes\n accept-redirect-to=192.0.2.9, gw.example.com\n send-redirect=auto\n redirect-to=192.0.2.8",
+    )
+    .ike;
+    let gateways = |texts: &[&str]| -> Vec<Gateway> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    };
+    let listed = gateways(&["192.0.2.9", "gw.example.com"]);
+    assert_eq!(ike.accept_redirect, AcceptRedirect::To(listed));
+    assert_eq!(ike.send_redirect, SendRedirect::UnderLoad);
+    assert_eq!(ike.redirect_to, gateways(&["192.0.2.8"]));
+    let accepted = |text: &str| connection(text).ike.accept_redirect;
+    assert_eq!(accepted("accept-redirect=yes"), AcceptRedirect::Any);
+    assert_eq!(accepted("accept-redirect-to=192.0.2.9"), AcceptRedirect::No);
+    assert_eq!(
+        connection("send-redirect=never").ike.send_redirect,
+        SendRedirect::No
     );
     let ike = connection("reauth=yes\n initial-contact=no").ike;
     assert_eq!((ike.reauth, ike.initial_contact), (true, false));

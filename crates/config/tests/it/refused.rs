@@ -25,6 +25,31 @@ fn texts(cases: &[&str]) -> String {
 }
 
 #[test]
+fn redirection_to_nowhere() {
+    let cases = [
+        (
+            "send-redirect=yes",
+            "without `redirect-to=` there is nowhere to go",
+        ),
+        (
+            "redirect-to=192.0.2.0/24",
+            "`192.0.2.0/24`: neither an address nor the name of a host",
+        ),
+        (
+            "accept-redirect-to=gw.example.com;",
+            "neither an address nor",
+        ),
+        ("send-redirect=perhaps", "unknown value"),
+    ];
+    for (line, expected) in cases {
+        let said = refuse(&conn(line));
+        assert!(said.contains(expected), "{said}");
+    }
+    let said = refuse("config setup\n global-redirect=auto\n");
+    assert!(said.contains("without `global-redirect-to=`"), "{said}");
+}
+
+#[test]
 fn sections() {
     insta::assert_snapshot!(texts(&[
         "con office\n left=192.0.2.1\n",

@@ -102,6 +102,13 @@ impl EventLog {
                     warn!(event = name, connection = %connection, reason, "attempt failed: {text}")
                 }
             },
+            Event::Redirected {
+                connection,
+                from,
+                to,
+            } => {
+                info!(event = name, connection = %connection, %from, %to, "sent to another gateway");
+            }
             Event::Trapped { connection } => {
                 info!(event = name, connection = %connection, "trap and fence are in place");
             }
@@ -247,6 +254,14 @@ impl EventLog {
                     event = name,
                     difficulty, "the peer is under load, solving its puzzle"
                 );
+            }
+            IkeEvent::Redirecting { ike, to } => {
+                let _in = self.span(connection, *ike).enter();
+                info!(event = name, %to, "the peer has been sent to another gateway");
+            }
+            IkeEvent::RedirectRefused { ike, to } => {
+                let _in = self.span(connection, *ike).enter();
+                warn!(event = name, %to, "the gateway sends us where accept-redirect-to does not permit to go");
             }
             IkeEvent::Moved {
                 ike,

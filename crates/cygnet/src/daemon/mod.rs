@@ -310,6 +310,18 @@ impl Daemon {
                 .engine
                 .rekey(now, connection, *ike)
                 .map(|count| begun = count),
+            Request::Redirect { connection, target } => match target.parse() {
+                Ok(to) => self
+                    .engine
+                    .redirect(now, connection.as_deref(), &to)
+                    .map(|count| begun = count),
+                Err(error) => {
+                    let error: cygnet_ike::NoGateway = error;
+                    let text = format!("{target}: {error}");
+                    let _ = replies.try_send(refusal(Refusal::Failed, "no_gateway", text));
+                    return;
+                }
+            },
             Request::Reload => {
                 let reply = match self.reload() {
                     Ok(text) => Reply::Done { text },
@@ -349,6 +361,13 @@ impl Daemon {
             Request::Rekey { connection, ike } => {
                 let what = if ike { "IKE SAs" } else { "child SAs" };
                 done(&replies, format!("{connection}: renewing {what}: {begun}"));
+            }
+            Request::Redirect { .. } if begun == 0 => {
+                let text = "there is no peer that can be sent elsewhere".to_owned();
+                let _ = replies.try_send(refusal(Refusal::Failed, "not_redirectable", text));
+            }
+            Request::Redirect { target, .. } => {
+                done(&replies, format!("peers sent to {target}: {begun}"));
             }
             Request::Reload | Request::Status => {}
         }

@@ -17,7 +17,8 @@ use cygnet_engine::{
     SecretKind, SecretOwner, Secrets, Setup, Shunt, Sourced, StartAction, Status,
 };
 use cygnet_ike::{
-    AuthMethod, Childless, Encapsulation, Fragmentation, PpkPolicy, RetransmitPolicy, TsTemplate,
+    AcceptRedirect, AuthMethod, Childless, Encapsulation, Fragmentation, PpkPolicy,
+    RetransmitPolicy, SendRedirect, TsTemplate,
 };
 use cygnet_ipsec::{AllocateSpi, Command, Expire, Flow, Mark, Mode, Protocol, Reply, SaDatabase};
 use cygnet_kernel::sadb::{MemorySadb, Sadb, SadbEvent};
@@ -105,6 +106,9 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             lifetime: Duration::from_secs(8 * 3600),
             reauth: false,
             initial_contact: true,
+            accept_redirect: AcceptRedirect::No,
+            send_redirect: SendRedirect::No,
+            redirect_to: Vec::new(),
         },
         child: ChildOptions {
             proposals: Sourced::default_value(EspProposal::default_list()),
@@ -210,9 +214,9 @@ impl Network {
         network
     }
 
-    /// One more host; its number.
+    /// One more host; gives its index.
     pub fn add(&mut self, name: &'static str, address: &str) -> usize {
-        let mut host = Host::new(name, ip(address), 99);
+        let mut host = Host::new(name, ip(address), 1000 + self.hosts.len() as u64);
         let input = Input::Addresses(vec![host.address]);
         host.engine.handle(self.now, input);
         self.hosts.push(host);

@@ -7,7 +7,7 @@ use crate::contents::Contents;
 use crate::context::{Back, Context};
 use crate::errand::Current;
 use crate::established::Established;
-use crate::exchange::{auth_lifetime, mobike, set_window_size};
+use crate::exchange::{auth_lifetime, mobike, redirect, set_window_size};
 use crate::io::{ChildSaId, Event};
 use crate::reason::{ChildCloseReason, CloseReason};
 use crate::sa::{Core, State};
@@ -59,6 +59,13 @@ pub(crate) fn answer(
             payloads.delete(ProtocolId::ESP, &deleted);
         }
     });
+    //= rfc5685#5
+    //# Once the client sends an acknowledgement to the gateway, it SHOULD
+    //# delete the existing security associations with the old gateway by
+    //# sending an INFORMATIONAL message with a DELETE payload.
+    if let Some(to) = redirect::heed(core, cx, contents) {
+        established.end(CloseReason::Redirected { to });
+    }
     established.proceed(core, cx)
 }
 

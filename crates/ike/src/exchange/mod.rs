@@ -8,4 +8,5 @@ pub(crate) mod ike_sa_init;
 pub(crate) mod informational;
 pub(crate) mod mobike;
 pub(crate) mod puzzle;
+pub(crate) mod redirect;
 pub(crate) mod set_window_size;

@@ -16,6 +16,7 @@ mod nat;
 mod pair;
 mod ppk;
 mod puzzles;
+mod redirect;
 mod rekey;
 mod sim;
 mod simulation;

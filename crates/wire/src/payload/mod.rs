@@ -12,6 +12,7 @@ mod identity;
 mod notify;
 pub(crate) mod proposal;
 mod puzzle;
+mod redirect;
 mod sa;
 pub(crate) mod traffic_selector;
 
@@ -26,6 +27,7 @@ pub use identity::IdPayload;
 pub use notify::Notify;
 pub use proposal::{Attribute, AttributeValue, Proposal, Transform};
 pub use puzzle::{PsPayload, PuzzleNotify};
+pub use redirect::{Gateway, NoGateway, RedirectNotify};
 pub use sa::{
     AttributeView, Attributes, ProposalView, Proposals, SaPayload, TransformView, Transforms,
 };

@@ -412,7 +412,7 @@ fn succeed(
     };
     match rekeying.crossing.take() {
         Some(crossing) if crossing.beats(&rekeying.nonce, &nr) => {
-            let state = Deleting::begin(&mut young, cx, channel, CloseReason::Rekeyed);
+            let state = Deleting::begin(&mut young, cx, channel, Some(CloseReason::Rekeyed));
             cx.shared.births.push(IkeSa { core: young, state });
             match crossing.other {
                 Some(heir) => established.hand_over(core, cx, heir),

@@ -17,6 +17,7 @@ use crate::deleting::Deleting;
 use crate::errand::{Plan, What};
 use crate::established::Established;
 use crate::exchange::ike_sa_init::Handshake;
+use crate::exchange::redirect::{self, Asked};
 use crate::exchange::{auth_lifetime, mobike, set_window_size};
 use crate::identity::Identity;
 use crate::info::Role;
@@ -343,6 +344,9 @@ impl AuthSent {
                 return self.refuse(core, cx, NotifyType::AUTHENTICATION_FAILED, &[], reason);
             }
         };
+        if let Some(asked) = redirect::asked(core, &contents) {
+            return self.redirected(core, cx, asked);
+        }
         core.childless = self.child.offer().is_none();
         core.authenticated(cx, &mut self.handshake, remote.clone());
         auth_lifetime::heed(core, cx, &contents);
@@ -464,6 +468,25 @@ impl AuthSent {
         self.child.give_up(core, cx);
         core.report_failure(cx, reason);
         Deleting::complain(core, cx, self.handshake.channel, kind, data)
+    }
+
+    /// The gateway, which is who it should be, sends us to another one.
+    //= rfc5685#6
+    //# the client MUST verify the gateway's AUTH payload before
+    //# acting on the REDIRECT payload.
+    //= rfc5685#6
+    //# When the client receives the IKE_AUTH response with the
+    //# REDIRECT payload, it SHOULD delete the IKEv2 security association
+    //# with the gateway by sending an INFORMATIONAL message with a DELETE
+    //# payload.
+    fn redirected(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>, asked: Asked) -> State {
+        self.child.give_up(core, cx);
+        let reason = match asked {
+            Asked::Go(to) => FailureReason::Redirected { to },
+            Asked::Forbidden(to) => FailureReason::RedirectForbidden { to },
+        };
+        core.report_failure(cx, reason);
+        Deleting::begin(core, cx, self.handshake.channel, None)
     }
 
     pub(crate) fn give_up(

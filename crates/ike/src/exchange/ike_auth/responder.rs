@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use cygnet_crypto::SecretBytes;
 use cygnet_wire::{
-    AuthMethodId, ExchangeType, IdType, Message, Notify, NotifyType, Payload, PayloadChain,
-    PayloadType,
+    AuthMethodId, ExchangeType, Gateway, IdType, Message, Notify, NotifyType, Payload,
+    PayloadChain, PayloadType,
 };
 
 use super::{child_failed, is_heeded};
@@ -16,7 +16,7 @@ use crate::contents::{Contents, Unreadable};
 use crate::context::{Back, Context, InitialContact, Undo};
 use crate::established::{Established, close_ike};
 use crate::exchange::ike_sa_init::Handshake;
-use crate::exchange::{auth_lifetime, mobike, set_window_size};
+use crate::exchange::{auth_lifetime, mobike, redirect, set_window_size};
 use crate::identity::Identity;
 use crate::info::Role;
 use crate::io::{Answer, ChildSaId, Event, Refusal, RefusalKind, RequestId};
@@ -72,6 +72,8 @@ enum ChildPart<'a> {
     Nothing,
     Made(&'a Chosen, u32),
     Refused(NotifyType),
+    /// None, since the peer is sent to another gateway.
+    Elsewhere(Gateway),
 }
 
 /// A peer that is who it says it is, and the configurations that it may use.
@@ -208,9 +210,19 @@ impl AuthAwaited {
         if let Some(mixed) = mixed {
             self.handshake.adopt(mixed);
         }
+        //= rfc5685#6
+        //# The gateway
+        //# MUST verify the client's AUTH payload before sending the REDIRECT
+        //# payload
+        let elsewhere = configs.first().and_then(|config| {
+            let (when, own) = (config.send_redirect, back.path.local.ip());
+            (core.redirectable == Some(Party::Peer))
+                .then(|| redirect::elsewhere(cx, when, &config.redirect_to, own))?
+        });
         let child_id = ChildSaId(cx.shared.fresh_id());
         let choice = contents
             .sa
+            .filter(|_| elsewhere.is_none())
             .map(|_| choose_child(core, child_id, &configs, &contents, ChildExchange::IkeAuth));
         if let Some(config) = match &choice {
             Some(Ok((config, _))) => Some(config),
@@ -247,7 +259,10 @@ impl AuthAwaited {
         };
         let handshake = self.handshake;
         match choice {
-            None => finish(core, cx, handshake, &reply, ChildPart::Nothing, None),
+            None => {
+                let part = elsewhere.map_or(ChildPart::Nothing, ChildPart::Elsewhere);
+                finish(core, cx, handshake, &reply, part, None)
+            }
             Some(Ok((_, chosen))) => {
                 cx.shared.children.insert(child_id, core.id);
                 let phase = Phase::Spi(cx.request(core.id, chosen.allocate_spi(core)));
@@ -662,15 +677,19 @@ fn finish(
                 payloads.notify(&Notify::new(NotifyType::AUTH_LIFETIME, &lifetime));
             }
             set_window_size::announce(window, payloads);
-            match part {
+            match &part {
                 //= rfc6023#3
                 //# A supporting responder that has advertised support by including the
                 //# notification in the IKE_SA_INIT response MUST process a modified
                 //# IKE_AUTH request, and MUST reply with a modified IKE_AUTH response.
                 ChildPart::Nothing => {}
-                ChildPart::Made(chosen, spi) => chosen.write(spi, Fresh::default(), payloads),
+                ChildPart::Made(chosen, spi) => chosen.write(*spi, Fresh::default(), payloads),
                 ChildPart::Refused(kind) => {
-                    payloads.notify(&Notify::new(kind, &[]));
+                    payloads.notify(&Notify::new(*kind, &[]));
+                }
+                ChildPart::Elsewhere(gateway) => {
+                    let data = redirect::data(gateway, &[]);
+                    payloads.notify(&Notify::new(NotifyType::REDIRECT, &data));
                 }
             }
             for (kind, data) in &introduction {
@@ -681,6 +700,9 @@ fn finish(
     set_window_size::begin(core);
     let mut established = Established::new(handshake.channel);
     established.peers_verdict = reply.back.message_id.checked_add(1);
+    if let ChildPart::Elsewhere(gateway) = part {
+        established.sent_away(core, cx, gateway);
+    }
     if let Some(child) = child {
         let (ike, id) = (core.id, child.id);
         let info = Box::new(child.info(core));

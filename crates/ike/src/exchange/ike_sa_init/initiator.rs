@@ -1,5 +1,6 @@
 //! The initiator's half of IKE_SA_INIT.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,11 +12,12 @@ use cygnet_wire::{
 
 use super::{Finished, Handshake, NONCE_LEN, Spis, nat_hashes};
 use crate::child::Wanted;
-use crate::config::{Encapsulation, PeerConfig};
+use crate::config::{AcceptRedirect, Encapsulation, PeerConfig};
 use crate::contents::{Contents, Unreadable};
 use crate::context::{Context, Limiter, Path};
 use crate::exchange::ike_auth;
 use crate::exchange::puzzle::{self, Solving};
+use crate::exchange::redirect::{self, Asked};
 use crate::fragment::{self, Fragments};
 use crate::info::{NatSituation, Role};
 use crate::io::{Answer, IkeSaId, RequestId};
@@ -54,7 +56,7 @@ pub(crate) struct InitSent {
     held: Option<(Instant, FailureReason)>,
 }
 
-/// Begins an IKE SA.
+/// Begins an IKE SA, perhaps where another gateway has sent us.
 pub(crate) fn begin(
     cx: &mut Context<'_>,
     id: IkeSaId,
@@ -62,8 +64,10 @@ pub(crate) fn begin(
     config: Arc<PeerConfig>,
     path: Path,
     child: Option<Wanted>,
+    redirected_from: Option<IpAddr>,
 ) -> IkeSa {
     let encapsulation = config.force_encapsulation;
+    let accepts = config.accept_redirect != AcceptRedirect::No;
     let mut core = Core {
         id,
         role: Role::Initiator,
@@ -92,6 +96,8 @@ pub(crate) fn begin(
         spoken_up: Limiter::default(),
         renewals: Limiter::default(),
         unwanted_children: Vec::new(),
+        redirectable: accepts.then_some(Party::Us),
+        redirected_from,
     };
     let method = core
         .config
@@ -208,6 +214,7 @@ impl InitSent {
                     ));
             }
             fragment::announce(core.config.fragmentation, payloads);
+            redirect::announce(core, payloads);
             //= rfc9242#3.1
             //# The initiator indicates its support for Intermediate Exchange by
             //# including a notification of type INTERMEDIATE_EXCHANGE_SUPPORTED in
@@ -266,6 +273,9 @@ impl InitSent {
                 return self.unusable(cx, reason);
             }
         };
+        if let Some(notify) = contents.notify(NotifyType::REDIRECT) {
+            return self.on_redirect(core, cx, notify.data);
+        }
         let puzzle = puzzle::given(&contents.notifies);
         if let Some(cookie) = contents.notify(NotifyType::COOKIE) {
             return self.on_cookie(core, cx, cookie.data, puzzle);
@@ -293,6 +303,27 @@ impl InitSent {
             return State::InitSent(self);
         }
         self.on_answer(core, cx, arrival, message, &contents)
+    }
+
+    /// The gateway sends us to another one. Who knows the nonce has seen our request; who else the new gateway is, it has
+    /// to prove like the old one.
+    fn on_redirect(
+        mut self: Box<Self>,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> State {
+        match redirect::asked_in_init(core, data, &self.nonce) {
+            Some(Asked::Go(to)) => self.fail(core, cx, FailureReason::Redirected { to }),
+            Some(Asked::Forbidden(to)) => {
+                self.hold(cx, FailureReason::RedirectForbidden { to });
+                State::InitSent(self)
+            }
+            None => {
+                cx.drop(DropReason::BadResponse);
+                State::InitSent(self)
+            }
+        }
     }
 
     fn on_cookie(

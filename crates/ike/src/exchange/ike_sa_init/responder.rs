@@ -16,6 +16,7 @@ use crate::contents::{Contents, Unreadable};
 use crate::context::{Context, Limiter};
 use crate::cookie::Bearer;
 use crate::exchange::ike_auth::AuthAwaited;
+use crate::exchange::redirect;
 use crate::fragment::{self, Fragments};
 use crate::info::{NatSituation, Role};
 use crate::io::IkeSaId;
@@ -23,7 +24,7 @@ use crate::nat;
 use crate::ppk;
 use crate::proposal::IkeOffer;
 use crate::puzzle::Puzzle;
-use crate::reason::RejectReason;
+use crate::reason::{Party, RejectReason};
 use crate::sa::{Arrival, Core, IkeSa, State};
 use crate::stats::DropReason;
 use crate::window::{Incoming, Outgoing};
@@ -50,6 +51,8 @@ pub(crate) enum Verdict {
     },
     /// No state; the peer is asked for another key exchange method.
     AnotherMethod(Vec<u8>),
+    /// No state; the peer is sent to another gateway.
+    Redirected(Vec<u8>),
     /// Not worth a word.
     Dropped(DropReason),
 }
@@ -151,6 +154,25 @@ impl<'a> InitRequest<'a> {
                 write_puzzle(payloads, puzzle);
             }
         })
+    }
+
+    /// Sends the initiator to another gateway, if that is the order and it goes there.
+    //= rfc5685#3
+    //# If the
+    //# IKE_SA_INIT request did not indicate support for the redirect
+    //# mechanism, the responder MUST NOT send the REDIRECT payload to the
+    //# VPN client.
+    pub(crate) fn redirect(&self, cx: &mut Context<'_>, arrival: Arrival) -> Option<Verdict> {
+        if !redirect::is_supported(&self.contents) {
+            return None;
+        }
+        let (when, gateways) = (cx.config.send_redirect, &cx.config.redirect_to);
+        let gateway = redirect::elsewhere(cx, when, gateways, arrival.local.ip())?;
+        let data = redirect::data(&gateway, self.nonce);
+        answer(self.message.header(), |payloads| {
+            payloads.notify(&Notify::new(NotifyType::REDIRECT, &data));
+        })
+        .map(Verdict::Redirected)
     }
 
     /// Refuses one that offers no pseudorandom function that we know.
@@ -336,6 +358,8 @@ impl<'a> InitRequest<'a> {
             spoken_up: Limiter::default(),
             renewals: Limiter::default(),
             unwanted_children: Vec::new(),
+            redirectable: redirect::is_supported(&self.contents).then_some(Party::Peer),
+            redirected_from: None,
         };
         cx.transmit(arrival.back(), response);
         let state = State::AuthAwaited(Box::new(AuthAwaited {
