@@ -483,10 +483,13 @@ impl Engine {
                 self.note(event);
                 self.on_children_moved(now, from, to);
             }
-            E::IkeRekeyFailed { ike, .. } | E::ChildRekeyFailed { ike, .. } => {
-                let ike = *ike;
+            E::IkeRekeyFailed { ike, role, .. } | E::ChildRekeyFailed { ike, role, .. } => {
+                let (ike, role) = (*ike, *role);
                 self.note(event);
-                self.replace(now, ike);
+                // What the peer had wanted and could not have is the peer's to see to.
+                if role == cygnet_ike::Role::Initiator {
+                    self.replace(now, ike);
+                }
             }
             // The IKE SA's own end follows and says more.
             E::ChildFailed {

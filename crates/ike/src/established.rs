@@ -639,7 +639,8 @@ impl Established {
         if let Some(at) = self.children.iter().position(|child| child.id == child_id) {
             let config = self.children.remove(at).agreed.config;
             let reason = ChildFailure::InstallFailed(refusal);
-            create_child_sa::child_failed(&mut self, core, cx, child_id, replaces, config, reason);
+            let attempt = create_child_sa::attempt(child_id, replaces);
+            create_child_sa::child_failed(&mut self, core, cx, attempt, config, reason);
         }
         if doomed != Some(ChildCloseReason::DeletedByPeer) {
             self.delete_spi(spi);

@@ -11,7 +11,7 @@ use cygnet_wire::{Gateway, IkeSpi, NotifyType, TrafficSelector};
 use thiserror::Error;
 
 use crate::config::ChildConfig;
-use crate::info::{ChildSaInfo, IkeSaInfo};
+use crate::info::{ChildSaInfo, IkeSaInfo, Role};
 use crate::puzzle::Puzzle;
 use crate::reason::{ChildCloseReason, ChildFailure, CloseReason, FailureReason, RejectReason};
 
@@ -333,6 +333,8 @@ pub enum Event {
     IkeRekeyFailed {
         /// Which.
         ike: IkeSaId,
+        /// We had wanted it, or, as responder, the peer.
+        role: Role,
         /// Why.
         reason: FailureReason,
     },
@@ -342,6 +344,8 @@ pub enum Event {
         ike: IkeSaId,
         /// Which.
         child: ChildSaId,
+        /// We had wanted it, or, as responder, the peer.
+        role: Role,
         /// Why.
         reason: ChildFailure,
     },

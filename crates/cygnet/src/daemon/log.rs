@@ -225,17 +225,23 @@ impl EventLog {
                 let _in = self.span(connection, *to).enter();
                 info!(event = name, %from, children = children.len(), "IKE SA rekeyed, its child SAs go to the new one");
             }
-            IkeEvent::IkeRekeyFailed { ike, reason } => {
+            IkeEvent::IkeRekeyFailed { ike, role, reason } => {
                 let _in = self.span(connection, *ike).enter();
                 warn!(
                     event = name,
                     reason = reason.name(),
+                    role = role.name(),
                     "IKE SA could not be rekeyed: {reason}"
                 );
             }
-            IkeEvent::ChildRekeyFailed { ike, child, reason } => {
+            IkeEvent::ChildRekeyFailed {
+                ike,
+                child,
+                role,
+                reason,
+            } => {
                 let _in = self.span(connection, *ike).enter();
-                warn!(event = name, child = %child, reason = reason.name(), "child SA could not be rekeyed: {reason}");
+                warn!(event = name, child = %child, reason = reason.name(), role = role.name(), "child SA could not be rekeyed: {reason}");
             }
             IkeEvent::Retransmitting {
                 ike,

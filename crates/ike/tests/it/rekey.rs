@@ -128,7 +128,14 @@ fn without_forward_secrecy_in_common_the_old_child_sa_stands() {
     let old = only_child(&sim, 0);
     sim.act(0, |endpoint, now| endpoint.rekey_child(now, old.id));
     sim.run_for(s(1));
-    assert_eq!(events(&sim, 0), ["child_rekey_failed"]);
+    for (node, role) in [(0, Role::Initiator), (1, Role::Responder)] {
+        assert_eq!(events(&sim, node), ["child_rekey_failed"]);
+        // Who did not ask has nothing to make up for.
+        assert!(matches!(
+            sim.nodes[node].events.last(),
+            Some(Event::ChildRekeyFailed { role: r, .. }) if *r == role
+        ));
+    }
     assert_eq!(only_child(&sim, 0).id, old.id);
     sim.assert_agreement(0, 1);
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use cygnet_crypto::{KeyExchange, PrivateKey, SharedSecret};
 use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType, PayloadType, ProtocolId, Spi};
 
-use super::{Crossing, child_failed, other_method};
+use super::{Attempt, Crossing, child_failed, other_method};
 use crate::child::{Agreed, ChildSa, ChildState, Fresh, KeySource, NotAccepted, Offer, Wanted};
 use crate::contents::Contents;
 use crate::context::{Context, Undo};
@@ -13,6 +13,7 @@ use crate::errand::{Current, Patience, Plan, What};
 use crate::established::Established;
 use crate::exchange::ike_auth;
 use crate::exchange::ike_sa_init::NONCE_LEN;
+use crate::info::Role;
 use crate::io::{Answer, ChildSaId, Refusal, RefusalKind, RequestId};
 use crate::proposal::ChildExchange;
 use crate::reason::{ChildCloseReason, ChildFailure, CloseReason};
@@ -210,7 +211,8 @@ pub(crate) fn on_spi(
     } = *spi_wanted;
     let reason = ChildFailure::SpiRefused(refusal);
     let (id, config) = (wanted.id, wanted.config);
-    child_failed(&mut established, core, cx, id, replaces, config, reason);
+    let attempt = attempt(id, replaces);
+    child_failed(&mut established, core, cx, attempt, config, reason);
     established.proceed(core, cx)
 }
 
@@ -330,7 +332,17 @@ fn fail(
         offer, replaces, ..
     } = creating;
     let (id, config) = (offer.wanted.id, offer.wanted.config);
-    child_failed(established, core, cx, id, replaces, config, reason);
+    let attempt = attempt(id, replaces);
+    child_failed(established, core, cx, attempt, config, reason);
+}
+
+/// An attempt of ours.
+pub(crate) fn attempt(child: ChildSaId, replaces: Option<ChildSaId>) -> Attempt {
+    Attempt {
+        child,
+        replaces,
+        role: Role::Initiator,
+    }
 }
 
 /// The response.

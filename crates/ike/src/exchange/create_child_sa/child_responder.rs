@@ -6,7 +6,7 @@ use std::time::Instant;
 use cygnet_crypto::{KeyExchangeError, SharedSecret};
 use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType};
 
-use super::{Crossing, child_failed};
+use super::{Attempt, Crossing, child_failed};
 use crate::child::{ChildSa, ChildState, Chosen, Fresh, KeySource, Refused};
 use crate::config::{ChildConfig, PeerConfig};
 use crate::contents::Contents;
@@ -15,6 +15,7 @@ use crate::errand::Current;
 use crate::established::Established;
 use crate::exchange::ike_auth;
 use crate::exchange::ike_sa_init::NONCE_LEN;
+use crate::info::Role;
 use crate::io::{Answer, ChildSaId, Event, Refusal, RefusalKind, RequestId};
 use crate::proposal::{ChildExchange, allows};
 use crate::reason::ChildFailure;
@@ -225,9 +226,18 @@ fn report(
 ) {
     match (replaces, config) {
         (Some(_), Some(config)) => {
-            child_failed(established, core, cx, id, replaces, config, reason);
+            child_failed(established, core, cx, attempt(id, replaces), config, reason);
         }
         (_, config) => ike_auth::child_failed(core, cx, id, config, reason),
+    }
+}
+
+/// An attempt of the peer's.
+fn attempt(child: ChildSaId, replaces: Option<ChildSaId>) -> Attempt {
+    Attempt {
+        child,
+        replaces,
+        role: Role::Responder,
     }
 }
 
@@ -440,7 +450,8 @@ pub(crate) fn on_plane(
                 ..
             } = *answering;
             let (id, config) = (chosen.id, chosen.config);
-            child_failed(&mut established, core, cx, id, replaces, config, reason);
+            let attempt = attempt(id, replaces);
+            child_failed(&mut established, core, cx, attempt, config, reason);
             //= rfc7296#3.10.1
             //# This can also be used as "generic" Child SA error when Child SA
             //# cannot be created for some other reason.

@@ -90,7 +90,7 @@ pub(super) fn begin(
         });
     let Some(method) = method else {
         let reason = FailureReason::KeyExchange("no method is configured".to_owned());
-        return report(core, cx, reason);
+        return report(core, cx, Role::Initiator, reason);
     };
     match cx.key_exchange.generate(method, cx.entropy) {
         Ok(key) => {
@@ -107,7 +107,12 @@ pub(super) fn begin(
             };
             send(established, core, cx, rekeying);
         }
-        Err(error) => report(core, cx, FailureReason::KeyExchange(error.to_string())),
+        Err(error) => report(
+            core,
+            cx,
+            Role::Initiator,
+            FailureReason::KeyExchange(error.to_string()),
+        ),
     }
 }
 
@@ -166,9 +171,9 @@ fn send(
     }
 }
 
-fn report(core: &Core, cx: &mut Context<'_>, reason: FailureReason) {
+fn report(core: &Core, cx: &mut Context<'_>, role: Role, reason: FailureReason) {
     let ike = core.id;
-    cx.event(Event::IkeRekeyFailed { ike, reason });
+    cx.event(Event::IkeRekeyFailed { ike, role, reason });
 }
 
 /// We have made no successor. If the peer has, that takes over.
@@ -183,7 +188,7 @@ fn fail(
     rekeying.abandon(cx);
     match heir {
         Some(heir) => established.hand_over(core, cx, heir),
-        None => report(core, cx, reason),
+        None => report(core, cx, Role::Initiator, reason),
     }
 }
 
@@ -473,7 +478,7 @@ pub(super) fn answer(
             ours: core.config.proposals.clone(),
             theirs: Some(theirs.to_vec()),
         };
-        report(core, cx, reason);
+        report(core, cx, Role::Responder, reason);
         let notify = Notify::new(NotifyType::NO_PROPOSAL_CHOSEN, &[]);
         return refuse(established, core, cx, back, &notify);
     };
@@ -516,7 +521,7 @@ pub(super) fn answer(
         Ok(made) => made,
         Err(error) => {
             cx.shared.spis.remove(&spi);
-            report(core, cx, FailureReason::KeyExchange(error));
+            report(core, cx, Role::Responder, FailureReason::KeyExchange(error));
             let notify = Notify::new(NotifyType::NO_PROPOSAL_CHOSEN, &[]);
             return refuse(established, core, cx, back, &notify);
         }

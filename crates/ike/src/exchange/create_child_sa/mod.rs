@@ -19,7 +19,9 @@ use std::sync::Arc;
 use cygnet_crypto::KeyExchange;
 use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType, ProtocolId};
 
-pub(crate) use child_initiator::{CreatingChild, SpiWanted, cancel, on_child_response, on_spi};
+pub(crate) use child_initiator::{
+    CreatingChild, SpiWanted, attempt, cancel, on_child_response, on_spi,
+};
 pub(crate) use child_responder::{Answering, on_plane};
 pub(crate) use ike_rekey::{RekeyingIke, on_ike_response};
 
@@ -30,6 +32,7 @@ use crate::contents::Contents;
 use crate::context::{Back, Context};
 use crate::errand::{Current, Plan, What};
 use crate::established::Established;
+use crate::info::Role;
 use crate::io::{ChildSaId, Event};
 use crate::reason::ChildFailure;
 use crate::sa::{Core, State};
@@ -154,16 +157,30 @@ pub(crate) fn abandon(established: &mut Established, core: &Core, cx: &mut Conte
     }
 }
 
+/// An attempt to make a child SA.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) child: ChildSaId,
+    /// The child SA that it was to replace.
+    pub(crate) replaces: Option<ChildSaId>,
+    /// We began the exchange, or the peer did.
+    pub(crate) role: Role,
+}
+
 /// Reports that a child SA has not come about, or that an old one has no successor.
 pub(crate) fn child_failed(
     established: &mut Established,
     core: &Core,
     cx: &mut Context<'_>,
-    child: ChildSaId,
-    replaces: Option<ChildSaId>,
+    attempt: Attempt,
     config: Arc<ChildConfig>,
     reason: ChildFailure,
 ) {
+    let Attempt {
+        child,
+        replaces,
+        role,
+    } = attempt;
     let Some(old) = replaces else {
         return ike_auth::child_failed(core, cx, child, Some(config), reason);
     };
@@ -174,6 +191,7 @@ pub(crate) fn child_failed(
         cx.event(Event::ChildRekeyFailed {
             ike: core.id,
             child: old,
+            role,
             reason,
         });
     }
