@@ -28,6 +28,7 @@ check "strongSwan: the peer initiates" ss_ctl east --initiate --child net --time
 crosses strongSwan
 check "strongSwan: the peer ends it" ss_ctl east --terminate --ike net --timeout 10
 check "strongSwan: nothing is left" within 5 gone
+cell psk strongswan
 kill $CHARON; wait $CHARON
 
 put east /etc/ipsec.conf <<'END'
@@ -54,6 +55,7 @@ check "libreswan: the peer initiates" lw_ctl east up net
 crosses libreswan
 check "libreswan: the peer ends it" lw_ctl east down net
 check "libreswan: nothing is left" within 5 gone
+cell psk libreswan
 kill $PLUTO; wait $PLUTO; on east ip xfrm policy flush
 
 # OpenIKED has no AES-GCM for child SAs here.
@@ -72,6 +74,7 @@ END
   [ $way = active ] || check "OpenIKED: cygnet ends it" cy west down net
   kill $IKED; wait $IKED
 done
+cell psk openiked
 check "nothing crossed the wire in clear" only_protected wire.pcap
 tail -n 30 /out/west-cygnet.log
 finish

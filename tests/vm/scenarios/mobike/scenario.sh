@@ -49,11 +49,14 @@ for plane in userspace kernel; do
   }
   move "another address" 192.0.2.1 192.0.2.11 192.0.2.11
   check "$plane: native ESP" not encap
+  cell mobike strongswan
   move "behind a NAT" 192.0.2.11 192.0.2.77 198.51.100.254
   check "$plane: now ESP is in UDP" within 3 encap
+  cell nat strongswan
   flow; on router conntrack -F >/dev/null 2>&1
   check "$plane: a new mapping: the echoes go on" flowed
   check "$plane: a new mapping: the same SAs" same_spis
+  cell nat-mapping strongswan
   move "in the open again" 192.0.2.77 192.0.2.1 192.0.2.1
   check "$plane: native ESP again" within 3 not encap
   check "$plane: cygnet ends it" cy west down net
@@ -77,6 +80,7 @@ for plane in userspace kernel; do
   check "$plane: strongSwan ends it" ss_ctl east --terminate --ike net --timeout 10
   check "$plane: nothing is left of it" within 5 sh -c "[ -z \"\$(ip netns exec east ip xfrm state)\" ]"
   readdress east 198.51.100.11 $EAST
+  cell mobike strongswan
 done
 capture_end
 # What ICMP says of the tunnel's own packets, while an address is missing, is no traffic of the tunnel.

@@ -79,6 +79,7 @@ check "strongSwan: cygnet insists as responder" not ss_up
 cy west down net; within 5 gone
 ss one yes; conf never
 check "strongSwan insists in vain" not ss_up
+cell ppk strongswan
 kill $CHARON; wait $CHARON; on east ip xfrm policy flush
 
 # lw POLICY intermediate=yes|no
@@ -123,6 +124,7 @@ for way in no yes; do
 done
 capture_end
 check "nothing crossed the wire in clear" only_protected wire.pcap
+cell ppk libreswan
 grep -h -i ppk /out/pluto-*.log | tail -n 20
 grep -h 'PPK' /out/east-charon.log | tail -n 20
 grep ppk /out/west-cygnet.log | tail -n 5
