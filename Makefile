@@ -1,6 +1,6 @@
 # Cygnet. The two commands a newcomer needs: `make demo` and `make test`.
 
-.PHONY: help build demo test check bench fuzz interop vm clean
+.PHONY: help build demo test check bench fuzz explore interop vm clean
 
 CARGO ?= cargo
 
@@ -11,6 +11,7 @@ help:
 	@echo 'make interop  docs/interop.md anew: all foreign peers, also on kernels and suites that make test leaves out (root)'
 	@echo 'make bench  benchmarks, each beside its limit'
 	@echo 'make fuzz   every fuzz harness for FUZZ_SECONDS (600) seconds'
+	@echo 'make explore  random runs of two engines, SEEDS (0..1000000); resumed where it was stopped'
 	@echo 'make build  the release binary, target/release/cygnet'
 
 build:
@@ -38,6 +39,11 @@ fuzz:
 interop: vm
 	@scripts/install-packages test
 	@scripts/interop
+
+explore:
+	@mkdir -p target
+	nice -n 10 $(CARGO) test --release --locked -p cygnet-engine --test explore -- $(or $(SEEDS),0..1000000) \
+	  --progress $(CURDIR)/target/explore.progress --result $(CURDIR)/docs/exploration.txt
 
 vm:
 	@tests/vm/vm-build all qemu

@@ -267,7 +267,9 @@ impl Engine {
             installed_sas: 0,
             lifetime: lifetimes.inbound,
             deferred: None,
+            predecessor: install.replaces,
             successor: None,
+            superseded: false,
             packets: 0,
             idle_since,
             policies: policies.iter().map(|p| p.key).collect(),
@@ -311,6 +313,7 @@ impl Engine {
                 if let Some(c) = self.children.get_mut(&child) {
                     c.installed_sas = if c.deferred.is_some() { 1 } else { 2 };
                 }
+                self.stop_sending_on_predecessor(child);
                 cygnet_ike::Answer::Done
             }
             Outcome::Failed {
@@ -335,6 +338,24 @@ impl Engine {
         self.drain_endpoint(now);
         // Its IKE SA may have moved meanwhile.
         self.follow_with(now, child);
+    }
+
+    /// We send on the successor of a child SA now. Nothing must go out by the old one any more while its deletion is
+    /// under way: the planes would turn back to it when the new one reaches a soft limit (K5), and the peer may be
+    /// without it by then.
+    fn stop_sending_on_predecessor(&mut self, child: ChildSaId) {
+        let record = self.children.get(&child);
+        let sends = record.filter(|c| c.deferred.is_none());
+        let old = sends
+            .and_then(|c| c.predecessor)
+            .and_then(|old| self.children.get_mut(&old))
+            .filter(|old| old.installed_sas == 2 && old.departure.is_none());
+        if let Some(old) = old {
+            old.installed_sas = 1;
+            old.superseded = true;
+            let (plane, commands) = (old.plane, vec![Command::RemoveSa(old.outbound)]);
+            self.execute(plane, commands, "leaving an SA that was rekeyed");
+        }
     }
 
     /// What we send goes by this child SA from now on.
@@ -402,10 +423,13 @@ impl Engine {
             }
         }
         let mut sas = Vec::new();
-        let successor = record
-            .successor
-            .filter(|next| self.children.contains_key(next));
-        if successor.is_some() && record.departure.is_none() && !self.shutting_down {
+        // Also one whose successor has a successor by now.
+        let goes_on = record.successor.is_some()
+            && self
+                .connections
+                .get(&record.connection)
+                .is_some_and(|c| c.children.iter().any(|other| *other != child));
+        if goes_on && record.departure.is_none() && !self.shutting_down {
             self.leave_inbound(now, child, &record);
         } else {
             sas.push(record.inbound);
@@ -655,7 +679,10 @@ impl Engine {
             c.pending = None;
             old = c.replacing.take();
         }
-        if c.config.start == crate::connection::StartAction::Keep && c.intent == crate::Intent::Down
+        // One that is being unloaded may have an exchange under way; it is not to come back.
+        if c.config.start == crate::connection::StartAction::Keep
+            && c.intent == crate::Intent::Down
+            && !c.unloaded
         {
             c.intent = crate::Intent::Up;
         }

@@ -107,8 +107,12 @@ pub(crate) struct Child {
     pub(crate) lifetime: Lifetime,
     /// The outbound SA, while it is too early to send on it.
     pub(crate) deferred: Option<Box<Sa>>,
+    /// The child SA in whose place it has been made.
+    pub(crate) predecessor: Option<ChildSaId>,
     /// The child SA that has been made in its place.
     pub(crate) successor: Option<ChildSaId>,
+    /// The successor is sent on; its own outbound SA is gone.
+    pub(crate) superseded: bool,
     pub(crate) policies: Vec<PolicyKey>,
     pub(crate) protection: Option<ProtectionId>,
     /// Packets that both SAs had carried when last asked (`inactivity=`), and since when no more have come.

@@ -236,7 +236,17 @@ impl Engine {
                 }
             }
         }
-        let Some(key) = record.peer.map(|peer| peer_key(&peer)) else {
+        self.by_peer_without(ike, record.peer.as_deref());
+    }
+
+    /// No more child SAs are made under an IKE SA.
+    fn stop_sharing(&mut self, ike: IkeSaId) {
+        let peer = self.ikes.get(&ike).and_then(|record| record.peer.clone());
+        self.by_peer_without(ike, peer.as_deref());
+    }
+
+    fn by_peer_without(&mut self, ike: IkeSaId, peer: Option<&PeerConfig>) {
+        let Some(key) = peer.map(peer_key) else {
             return;
         };
         if let Some(ikes) = self.by_peer.get_mut(&key) {
@@ -294,6 +304,7 @@ impl Engine {
 
     /// The successor of an IKE SA has taken its child SAs over.
     pub(crate) fn on_children_moved(&mut self, now: Instant, from: IkeSaId, to: IkeSaId) {
+        self.stop_sharing(from);
         for id in self.inherit_users(now, from, to) {
             if let Some(c) = self.connections.get_mut(&id) {
                 for place in [&mut c.negotiating, &mut c.replacing] {

@@ -126,9 +126,9 @@ impl Engine {
         let Some(record) = self.children.get_mut(&child) else {
             return;
         };
-        // One that is not sent on yet has its outbound SA still to be installed.
-        let installed =
-            record.installed_sas == 2 || record.deferred.is_some() && record.installed_sas == 1;
+        // One that is not sent on yet, or not any more, has no outbound SA.
+        let inbound_only = record.deferred.is_some() || record.superseded;
+        let installed = record.installed_sas == 2 || inbound_only && record.installed_sas == 1;
         if record.ends == ends || !installed || record.departure.is_some() {
             return;
         }
@@ -174,6 +174,7 @@ impl Engine {
             Some(sa) => {
                 (sa.id.dst, sa.src, sa.encap) = (outbound.dst, outbound.src, outbound.encap)
             }
+            None if record.superseded => {}
             None => commands.push(Command::MoveSa(outbound)),
         }
         if before.addresses() != ends.addresses() {

@@ -416,3 +416,112 @@ fn an_ike_sa_whose_child_is_refused_afterwards_goes() {
         assert!(net.hosts[host].sas(Plane::Kernel).is_empty());
     }
 }
+
+fn millis(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// West renews the child SA, and the response to its deletion of the old one is lost.
+fn lose_answer_to_deletion(net: &mut Network) {
+    expire(net, WEST, Plane::Kernel, false);
+    net.run_for(millis(16));
+    net.cut = true;
+    net.run_for(millis(6));
+    net.cut = false;
+}
+
+#[test]
+fn nothing_goes_out_by_an_sa_whose_deletion_is_under_way() {
+    let mut net = up_with(PlaneChoice::Kernel, |_| {});
+    lose_answer_to_deletion(&mut net);
+    let address = net.west().address;
+    let sas = net.west().sas(Plane::Kernel);
+    let outbound = sas.iter().filter(|sa| sa.id.dst != address).count();
+    assert_eq!((outbound, sas.len()), (1, 3), "both are still received on");
+    net.run_for(seconds(20));
+    net.assert_tunnel(Plane::Kernel);
+}
+
+#[test]
+fn what_is_on_the_way_is_received_though_the_successor_has_a_successor() {
+    let mut net = up_with(PlaneChoice::Kernel, |_| {});
+    let address = net.west().address;
+    let sas = net.west().sas(Plane::Kernel);
+    let first = sas.into_iter().find(|sa| sa.id.dst == address);
+    let first = first.expect("an inbound SA").id;
+    lose_answer_to_deletion(&mut net);
+    expire(&mut net, EAST, Plane::Kernel, false);
+    // Only now is the deletion of the first answered.
+    net.run_for(seconds(1));
+    assert_eq!(child_ids(&net, WEST, "t").len(), 1);
+    let sas = net.west().sas(Plane::Kernel);
+    assert!(sas.iter().any(|sa| sa.id == first));
+    net.run_for(seconds(20));
+    net.assert_tunnel(Plane::Kernel);
+}
+
+#[test]
+fn a_connection_that_is_unloaded_while_a_successor_is_made_does_not_come_back() {
+    let mut net = Network::west_and_east();
+    let mut kept = connection("t", StartAction::Keep, PlaneChoice::Kernel);
+    net.load(WEST, set(vec![kept.clone()], "secret"));
+    let east = connection("t", StartAction::Start, PlaneChoice::Kernel);
+    net.load(EAST, set(vec![east], "secret"));
+    net.run_for(seconds(1));
+    // West cannot say good-bye while it waits for a response.
+    net.cut = true;
+    expire(&mut net, WEST, Plane::Kernel, false);
+    net.run_for(millis(6));
+    net.cut = false;
+    net.west().holding = true;
+    expire(&mut net, EAST, Plane::Kernel, false);
+    net.run_for(millis(6));
+    // It has its SPI and is being installed.
+    net.release_one(WEST);
+    kept.child.lifetime = seconds(1800);
+    net.west().events.clear();
+    net.load(WEST, set(vec![kept], "secret"));
+    net.release(WEST);
+    let names = net.west().names();
+    assert!(names.contains(&"child_established"), "{names:?}");
+    net.run_for(seconds(30));
+    assert_eq!(net.status(WEST).connections.len(), 1);
+}
+
+#[test]
+fn a_configuration_that_changes_between_the_first_two_exchanges_is_the_one_that_counts() {
+    let mut net = Network::west_and_east();
+    let mut east = connection("t", StartAction::Add, PlaneChoice::Kernel);
+    net.load(EAST, set(vec![east.clone()], "secret"));
+    let west = connection("t", StartAction::Start, PlaneChoice::Kernel);
+    net.load(WEST, set(vec![west], "secret"));
+    net.run_for(millis(6));
+    east.child.lifetime = seconds(1800);
+    net.load(EAST, set(vec![east], "secret"));
+    net.run_for(millis(500));
+    net.assert_tunnel(Plane::Kernel);
+    assert!(!net.west().names().contains(&"attempt_failed"));
+}
+
+#[test]
+fn an_ike_sa_that_has_a_successor_gets_no_further_child_sas() {
+    let mut net = up_with(PlaneChoice::Kernel, |c| {
+        c.ike.liveness = Some(seconds(5));
+        c.ike.retransmit.timeout = seconds(10);
+    });
+    let (now, old) = (net.now, ikes(&net, WEST));
+    let rekeyed = net.east().engine.rekey(now, "t", true);
+    assert_eq!(rekeyed.expect("it is loaded"), 1);
+    net.settle();
+    net.run_for(millis(6));
+    // West has made the successor. East never hears of it and does not delete the old one.
+    net.cut = true;
+    net.run_for(seconds(19));
+    let status = net.status(WEST);
+    assert!(status.ike_sas.iter().any(|ike| old.contains(&ike.id)));
+    let states: Vec<_> = status.ike_sas.iter().map(|ike| ike.state).collect();
+    assert!(states.contains(&"initiating"), "{states:?}");
+    net.cut = false;
+    net.run_for(seconds(200));
+    net.assert_tunnel(Plane::Kernel);
+}

@@ -139,6 +139,12 @@ impl Established {
         self.children.iter_mut().find(|child| child.id == id)
     }
 
+    /// Whether an exchange of ours has made a successor of a child SA.
+    pub(crate) fn has_renewed(&self, old: ChildSaId) -> bool {
+        let made = |child: &ChildSa| child.agreed.initiator && child.replaces == Some(old);
+        self.children.iter().any(made)
+    }
+
     /// A child SA by the SPI under which the peer knows it: that of what we send.
     pub(crate) fn child_by_peer_spi(&mut self, spi: u32) -> Option<&mut ChildSa> {
         self.children

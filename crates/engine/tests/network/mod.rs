@@ -333,6 +333,16 @@ impl Network {
         panic!("the engines never come to rest");
     }
 
+    /// Carries out the first of what was held back on a host.
+    pub fn release_one(&mut self, host: usize) {
+        let now = self.now;
+        let host = &mut self.hosts[host];
+        let (id, request) = host.held.pop_front().expect("something is held back");
+        let answer = host.carry_out(request);
+        host.engine.handle(now, Input::Answer { id, answer });
+        self.settle();
+    }
+
     /// Carries out what was held back on a host and holds no more.
     pub fn release(&mut self, host: usize) {
         let now = self.now;

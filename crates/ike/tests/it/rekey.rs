@@ -267,3 +267,40 @@ fn a_left_over_ike_sa_comes_to_rest() {
     sim.run_for(s(300));
     assert!(sim.nodes[1].endpoint.size() <= 1);
 }
+
+#[test]
+fn a_child_sa_whose_successor_is_being_installed_is_not_renewed_again() {
+    let mut sim = run(Pair::default());
+    let old = only_child(&sim, 0).id;
+    sim.act(0, |endpoint, now| endpoint.rekey_child(now, old));
+    sim.run_for(Duration::ZERO);
+    sim.nodes[0].plane.hold = true;
+    sim.run_for(s(1));
+    sim.act(0, |endpoint, now| endpoint.rekey_child(now, old));
+    // An SPI is had faster than an SA is installed.
+    sim.nodes[0].held.reverse();
+    sim.release(0);
+    sim.run_for(s(1));
+    let creations = sim.lines().iter().filter(|l| l.contains("CREATE")).count();
+    assert_eq!(creations, 2);
+    assert_eq!(only_child(&sim, 0).replaces, Some(old));
+    sim.assert_agreement(0, 1);
+}
+
+#[test]
+fn a_liveness_check_that_is_due_waits_for_the_data_plane_in_peace() {
+    let mut pair = Pair::default();
+    pair.east.liveness = Some(s(20));
+    let mut sim = run(pair);
+    let old = only_child(&sim, 0).id;
+    sim.nodes[0].plane.hold = true;
+    sim.act(0, |endpoint, now| endpoint.rekey_child(now, old));
+    // It would not come to rest.
+    sim.run_for(s(30));
+    let due = sim.nodes[0].endpoint.next_timeout();
+    assert!(due.is_some_and(|due| due > sim.now));
+    sim.release(0);
+    sim.run_for(s(1));
+    assert_eq!(only_child(&sim, 0).replaces, Some(old));
+    sim.assert_agreement(0, 1);
+}

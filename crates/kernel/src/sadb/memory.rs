@@ -49,6 +49,15 @@ impl MemorySadb {
         }
     }
 
+    /// Empty, with other SPIs than those of another number.
+    pub fn seeded(seed: u32) -> Self {
+        Self {
+            // The generator stands still at zero.
+            random: seed | 1,
+            ..Self::new()
+        }
+    }
+
     /// A kernel without ESP: policies only.
     pub fn without_esp() -> Self {
         let missing = EspSupport::Missing {
@@ -85,6 +94,28 @@ impl MemorySadb {
             }
         }
         resolution
+    }
+
+    /// An SA reaches a limit (K11): after a soft one others are preferred to it (K5), after a hard one it is gone. Does
+    /// nothing if it is not there.
+    pub fn expire(&mut self, id: &ipsec::SaId, hard: bool) {
+        let found = self.databases.states().find(|state| state.sa.id == *id);
+        let Some(state) = found.filter(|state| state.state == ipsec::SaState::Valid) else {
+            return;
+        };
+        let expire = ipsec::Expire {
+            sa: state.sa.id,
+            src: state.sa.src,
+            reqid: state.sa.reqid,
+            hard,
+        };
+        let serial = state.serial;
+        if hard {
+            self.databases.remove_sa(id).ok();
+        } else {
+            self.databases.set_dying(serial, true);
+        }
+        self.emit(SadbEvent::Event(ipsec::Event::Expire(expire)));
     }
 
     /// Queues an event.

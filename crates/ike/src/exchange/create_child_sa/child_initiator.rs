@@ -153,6 +153,7 @@ fn is_renewable(established: &Established, old: ChildSaId) -> bool {
         .child(old)
         .is_some_and(|c| matches!(c.state, ChildState::Installed) && c.redundant.is_none())
         && !answering.is_some_and(|answering| answering.concerns(old))
+        && !established.has_renewed(old)
 }
 
 /// We do not want a child SA that is being made. Whether there is one of that name.

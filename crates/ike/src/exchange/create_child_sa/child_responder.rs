@@ -287,11 +287,8 @@ fn may_be_replaced(established: &Established, id: ChildSaId) -> bool {
         child.redundant.is_none()
             && matches!(child.state, ChildState::Installed | ChildState::Replaced)
     });
-    // We have renewed it and are about to close it.
-    let renewed = established
-        .children
-        .iter()
-        .any(|child| child.replaces == Some(id) && child.agreed.initiator);
+    // If we have renewed it, we are about to close it.
+    let renewed = established.has_renewed(id);
     // We are renewing it, and so has the peer already.
     let crossed = matches!(
         &established.current,

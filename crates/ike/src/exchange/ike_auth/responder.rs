@@ -355,19 +355,16 @@ impl AuthAwaited {
         let id = contents.id_i.ok_or_else(|| missing(PayloadType::ID_I))?;
         let remote =
             Identity::from_wire(id.id_type.0, id.data).map_err(FailureReason::BadIdentity)?;
-        let mut configs: Vec<_> = self
-            .candidates
+        // Not those of IKE_SA_INIT: the configuration may have changed since.
+        let candidates = cx.directory.candidates(core.path.local, core.path.remote);
+        let mut configs: Vec<_> = candidates
             .iter()
             .filter(|c| allows(&c.proposals, &self.handshake.suite))
             .filter(|c| c.remote_id.accepts(&remote))
             .cloned()
             .collect();
         if configs.is_empty() {
-            let expected: Vec<_> = self
-                .candidates
-                .iter()
-                .map(|c| c.remote_id.to_string())
-                .collect();
+            let expected: Vec<_> = candidates.iter().map(|c| c.remote_id.to_string()).collect();
             return Err(FailureReason::WrongIdentity {
                 expected: expected.join(" or "),
                 got: remote,

@@ -1,0 +1,920 @@
+//! Two hosts and what is between them: links that lose, repeat and reorder, a NAT, planes that take their time, and a
+//! clock that jumps from one event to the next.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cygnet_crypto::KeyExchangeProvider;
+use cygnet_crypto::testing::InsecureEntropy;
+use cygnet_engine::{
+    Answer, Capabilities, ConnectionSet, Engine, EngineOptions, Event, Input, Output, Plane,
+    ProtectionId, Request, RequestId, ResolveQuery, Setup,
+};
+use cygnet_ike::ChildSaId;
+use cygnet_ipsec::{
+    Command, Flow, Outbound, OutboundPacket, Reply, SaDatabase, SaDirection, SaId, SaState,
+};
+use cygnet_kernel::sadb::{MemorySadb, Sadb, SadbEvent};
+use cygnet_wire::NAT_KEEPALIVE;
+
+use crate::counts::Counts;
+use crate::dice::Dice;
+use crate::sads::{End, Sads};
+use crate::wire::{Observer, Sent};
+
+/// Index of west, who may be behind a NAT and whose addresses change.
+pub const WEST: usize = 0;
+/// Index of east.
+pub const EAST: usize = 1;
+const NAMES: [&str; 2] = ["west", "east"];
+
+/// What has gone wrong, as a sentence.
+pub type Violation = String;
+
+/// A run that takes more steps than this does not come to rest.
+const MAX_STEPS: u64 = 400_000;
+
+/// How the network treats what is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    /// In a thousand.
+    pub loss: u64,
+    pub duplicates: u64,
+    /// Those that take as long as [`Weather::late`] says.
+    pub delayed: u64,
+    /// Milliseconds.
+    pub latency: (u64, u64),
+    pub late: (u64, u64),
+}
+
+impl Weather {
+    pub const CALM: Self = Self {
+        loss: 0,
+        duplicates: 0,
+        delayed: 0,
+        latency: (5, 5),
+        late: (0, 0),
+    };
+}
+
+/// The NAT in front of west.
+pub struct Nat {
+    pub public: IpAddr,
+    mappings: BTreeMap<SocketAddr, SocketAddr>,
+    next_port: u16,
+}
+
+impl Nat {
+    pub fn new(public: IpAddr) -> Self {
+        Self {
+            public,
+            mappings: BTreeMap::new(),
+            next_port: 20_000,
+        }
+    }
+
+    fn outside(&mut self, inside: SocketAddr) -> SocketAddr {
+        let next = SocketAddr::new(self.public, self.next_port);
+        let outside = *self.mappings.entry(inside).or_insert(next);
+        if outside == next {
+            self.next_port += 1;
+        }
+        outside
+    }
+
+    fn inside(&self, outside: SocketAddr) -> Option<SocketAddr> {
+        let found = self.mappings.iter().find(|(_, to)| **to == outside);
+        found.map(|(inside, _)| *inside)
+    }
+
+    /// It forgets its mappings.
+    pub fn rebind(&mut self) {
+        self.mappings.clear();
+    }
+}
+
+pub struct Host {
+    pub addresses: Vec<IpAddr>,
+    pub engine: Engine,
+    pub planes: [MemorySadb; 2],
+    pub protections: BTreeSet<ProtectionId>,
+    pub plane_delay: Duration,
+    /// How often it has been started.
+    generation: u32,
+    /// Child SAs that it has told of and that have not ended.
+    children: HashMap<ChildSaId, u32>,
+    ikes: BTreeSet<cygnet_ike::IkeSaId>,
+}
+
+enum Future {
+    Arrival {
+        src: SocketAddr,
+        dst: SocketAddr,
+        marker: bool,
+        bytes: Rc<[u8]>,
+        from: usize,
+        order: u64,
+        sent: Option<Sent>,
+    },
+    Answer {
+        host: usize,
+        generation: u32,
+        id: RequestId,
+        request: Request,
+    },
+    Limit {
+        host: usize,
+        generation: u32,
+        plane: usize,
+        spi: u32,
+        direction: SaDirection,
+        hard: bool,
+    },
+}
+
+pub struct World {
+    pub start: Instant,
+    pub now: Instant,
+    pub hosts: Vec<Host>,
+    pub weather: Weather,
+    /// Nothing gets through before this time.
+    pub dark_until: Instant,
+    pub nat: Option<Nat>,
+    pub observer: Observer,
+    pub sads: Sads,
+    pub counts: Counts,
+    /// The packets whose way is watched, as west sends them, and the plane of each.
+    pub flows: Vec<(Flow, usize)>,
+    key_exchange: Arc<dyn KeyExchangeProvider>,
+    seed: u64,
+    dice: Dice,
+    queue: BTreeMap<(Instant, u64), Future>,
+    sequence: u64,
+    last_arrived: [u64; 2],
+    keys: HashMap<Vec<u8>, u32>,
+    installed: BTreeSet<(usize, u32, bool)>,
+    steps: u64,
+    violation: Option<Violation>,
+    pub trace: bool,
+}
+
+pub fn plane_index(plane: Plane) -> usize {
+    usize::from(plane == Plane::Userspace)
+}
+
+pub fn reversed(flow: &Flow) -> Flow {
+    Flow {
+        src: flow.dst,
+        dst: flow.src,
+        sport: flow.dport,
+        dport: flow.sport,
+        ..*flow
+    }
+}
+
+macro_rules! note {
+    ($world:expr, $($text:tt)*) => {
+        if $world.trace {
+            let at = $world.now.saturating_duration_since($world.start).as_secs_f64();
+            println!("{at:>9.3} {}", format_args!($($text)*));
+        }
+    };
+}
+
+impl World {
+    pub fn new(
+        seed: u64,
+        key_exchange: Arc<dyn KeyExchangeProvider>,
+        addresses: [IpAddr; 2],
+        trace: bool,
+    ) -> Self {
+        let now = Instant::now();
+        let mut world = Self {
+            start: now,
+            now,
+            hosts: Vec::new(),
+            weather: Weather::CALM,
+            dark_until: now,
+            nat: None,
+            observer: Observer::default(),
+            sads: Sads::default(),
+            counts: Counts::default(),
+            flows: Vec::new(),
+            key_exchange,
+            seed,
+            dice: Dice::new(seed, 0x11ce),
+            queue: BTreeMap::new(),
+            sequence: 0,
+            last_arrived: [0; 2],
+            keys: HashMap::new(),
+            installed: BTreeSet::new(),
+            steps: 0,
+            violation: None,
+            trace,
+        };
+        for (index, address) in addresses.into_iter().enumerate() {
+            let host = world.boot(index, 0, vec![address], Duration::ZERO);
+            world.hosts.push(host);
+        }
+        world
+    }
+
+    fn boot(&self, index: usize, generation: u32, addresses: Vec<IpAddr>, delay: Duration) -> Host {
+        let options = EngineOptions {
+            capabilities: Capabilities {
+                kernel_esp: true,
+                userspace: true,
+            },
+            // The observer reads along.
+            key_log: true,
+            vendor_ids: Vec::new(),
+        };
+        let mut dice = Dice::new(self.seed, 0xb007 + u64::from(generation) * 2 + index as u64);
+        let mut entropy = || Box::new(InsecureEntropy::from_seed(dice.any()));
+        let mut engine = Engine::new(
+            options,
+            Setup::default(),
+            self.key_exchange.clone(),
+            entropy(),
+            entropy(),
+        );
+        engine.handle(self.now, Input::Addresses(addresses.clone()));
+        let mut planes = [0, 1].map(|_| MemorySadb::seeded(dice.any() as u32));
+        for plane in &mut planes {
+            plane.set_now(self.now);
+        }
+        Host {
+            addresses,
+            engine,
+            planes,
+            protections: BTreeSet::new(),
+            plane_delay: delay,
+            generation,
+            children: HashMap::new(),
+            ikes: BTreeSet::new(),
+        }
+    }
+
+    /// A host loses its memory and everything that it has installed.
+    pub fn restart(&mut self, index: usize, set: ConnectionSet) {
+        note!(self, "{} restarts", NAMES[index]);
+        let old = &self.hosts[index];
+        let (generation, delay) = (old.generation + 1, old.plane_delay);
+        let addresses = old.addresses.clone();
+        self.sads.crashed(self.now, index);
+        self.hosts[index] = self.boot(index, generation, addresses, delay);
+        self.watch(index);
+        self.load(index, set);
+    }
+
+    pub fn load(&mut self, index: usize, set: ConnectionSet) {
+        note!(
+            self,
+            "{} loads {} connections",
+            NAMES[index],
+            set.connections.len()
+        );
+        let loaded = self.hosts[index].engine.load(self.now, set);
+        if let Err(e) = loaded {
+            self.fail(format!("the connections do not go together: {e}"));
+        }
+        self.pump(index);
+    }
+
+    /// A user's word.
+    pub fn command(&mut self, index: usize, what: &str, name: &str) {
+        note!(self, "{}: {what} {name}", NAMES[index]);
+        let (engine, now) = (&mut self.hosts[index].engine, self.now);
+        let known = match what {
+            "up" => engine.up(now, name),
+            "down" => engine.down(now, name),
+            "route" => engine.route(now, name),
+            "unroute" => engine.unroute(now, name),
+            "rekey child" => engine.rekey(now, name, false).map(drop),
+            "rekey ike" => engine.rekey(now, name, true).map(drop),
+            other => unreachable!("there is no command {other}"),
+        };
+        if known.is_ok() && matches!(what, "down" | "unroute") {
+            self.sads.lost(self.now, index);
+        }
+        self.pump(index);
+    }
+
+    /// A host has these addresses from now on.
+    pub fn readdress(&mut self, index: usize, addresses: Vec<IpAddr>) {
+        note!(self, "{} has the addresses {addresses:?}", NAMES[index]);
+        self.hosts[index].addresses.clone_from(&addresses);
+        self.hosts[index]
+            .engine
+            .handle(self.now, Input::Addresses(addresses));
+        self.pump(index);
+    }
+
+    /// An application sends a packet.
+    pub fn packet(&mut self, index: usize, flow: usize) {
+        let Some((packet, plane)) = self.flows.get(flow).cloned() else {
+            return;
+        };
+        let packet = if index == WEST {
+            packet
+        } else {
+            reversed(&packet)
+        };
+        note!(
+            self,
+            "{}: packet {} > {}",
+            NAMES[index],
+            packet.src,
+            packet.dst
+        );
+        let host = &mut self.hosts[index];
+        host.planes[plane].set_now(self.now);
+        host.planes[plane].send(&packet);
+        self.pump(index);
+    }
+
+    /// An SA reaches a limit. `which` chooses; tells whether there was one.
+    pub fn limit(&mut self, index: usize, which: u64, hard: bool) -> bool {
+        let host = &mut self.hosts[index];
+        let sas = |plane: &MemorySadb| -> Vec<SaId> {
+            let states = plane.databases().states();
+            let valid = states.filter(|s| s.state == SaState::Valid);
+            valid.map(|s| s.sa.id).collect()
+        };
+        let all: Vec<(usize, SaId)> = (0..2)
+            .flat_map(|p| sas(&host.planes[p]).into_iter().map(move |id| (p, id)))
+            .collect();
+        if all.is_empty() {
+            return false;
+        }
+        let (plane, id) = all[which as usize % all.len()];
+        self.reach(index, plane, id, hard);
+        true
+    }
+
+    fn reach(&mut self, index: usize, plane: usize, id: SaId, hard: bool) {
+        let kind = if hard { "hard" } else { "soft" };
+        note!(self, "{}: {kind} limit of {:08x}", NAMES[index], id.spi);
+        self.hosts[index].planes[plane].expire(&id, hard);
+        if hard {
+            self.sads.removed(self.now, index, id.spi, false);
+        }
+        self.watch(index);
+        self.pump(index);
+    }
+
+    /// East's plane sees ESP of west come from where the NAT sends it now.
+    pub fn mapping(&mut self) -> bool {
+        let Some(nat) = &mut self.nat else {
+            return false;
+        };
+        let west = self.hosts[WEST].addresses.first().copied();
+        let Some(west) = west else { return false };
+        let new = nat.outside(SocketAddr::new(west, 4500));
+        let mut found = None;
+        for (index, plane) in self.hosts[EAST].planes.iter_mut().enumerate() {
+            for state in plane.databases().states() {
+                let sa = &state.sa;
+                if let Some(encap) = sa.encap.filter(|_| sa.direction == SaDirection::In) {
+                    let old = SocketAddr::new(sa.src, encap.remote_port);
+                    if old != new {
+                        let event = cygnet_ipsec::Event::Mapping(cygnet_ipsec::Mapping {
+                            sa: sa.id,
+                            reqid: sa.reqid,
+                            old,
+                            new,
+                        });
+                        found = Some((index, event));
+                    }
+                }
+            }
+        }
+        let Some((index, event)) = found else {
+            return false;
+        };
+        note!(self, "east sees ESP from {new}");
+        self.hosts[EAST].planes[index].emit(SadbEvent::Event(event));
+        self.pump(EAST);
+        true
+    }
+
+    /// What has gone wrong so far.
+    pub fn check(&mut self) -> Result<(), Violation> {
+        self.violation.take().map_or(Ok(()), Err)
+    }
+
+    fn fail(&mut self, text: String) {
+        note!(self, "VIOLATION: {text}");
+        self.violation.get_or_insert(text);
+    }
+
+    fn schedule(&mut self, at: Instant, what: Future) {
+        self.sequence += 1;
+        self.queue.insert((at, self.sequence), what);
+    }
+
+    /// Takes what a host wants done until it wants nothing more.
+    pub fn pump(&mut self, index: usize) {
+        let now = self.now;
+        loop {
+            let host = &mut self.hosts[index];
+            for plane in [Plane::Kernel, Plane::Userspace] {
+                while let Ok(Some(SadbEvent::Event(event))) =
+                    host.planes[plane_index(plane)].next_event()
+                {
+                    host.engine.handle(now, Input::PlaneEvent { plane, event });
+                }
+            }
+            let Some(output) = host.engine.poll_output() else {
+                return;
+            };
+            match output {
+                Output::Transmit(t) => self.transmit(index, t.local, t.remote, t.marker, t.bytes),
+                Output::Event(event) => self.told(index, &event),
+                Output::Request { id, request } => {
+                    let generation = self.hosts[index].generation;
+                    let at = now + self.hosts[index].plane_delay;
+                    self.schedule(
+                        at,
+                        Future::Answer {
+                            host: index,
+                            generation,
+                            id,
+                            request,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    fn transmit(
+        &mut self,
+        from: usize,
+        src: SocketAddr,
+        dst: SocketAddr,
+        marker: bool,
+        bytes: Vec<u8>,
+    ) {
+        if !self.hosts[from].addresses.contains(&src.ip()) {
+            // The system refuses to.
+            return;
+        }
+        let keepalive = bytes == [NAT_KEEPALIVE];
+        let sent = if keepalive {
+            None
+        } else {
+            match self.observer.send(self.now, from, &bytes) {
+                Ok(sent) => Some(sent),
+                Err(text) => return self.fail(format!("{} {text}", NAMES[from])),
+            }
+        };
+        let mut fate = |fate: &str| {
+            let Some(sent) = &sent else { return };
+            let kind = if sent.response { "response" } else { "request" };
+            self.counts
+                .add(&format!("message {} {kind} {fate}", sent.exchange));
+        };
+        fate("sent");
+        if sent.is_some_and(|sent| sent.repeated) {
+            fate("repeated");
+        }
+        let bytes: Rc<[u8]> = bytes.into();
+        let duplicated = self.dice.permille(self.weather.duplicates);
+        if duplicated {
+            fate("duplicated");
+        }
+        let mut arrivals = Vec::new();
+        for _ in 0..1 + u32::from(duplicated) {
+            if self.dice.permille(self.weather.loss) || self.now < self.dark_until {
+                fate("lost");
+                continue;
+            }
+            let late = self.dice.permille(self.weather.delayed);
+            if late {
+                fate("late");
+            }
+            let (least, most) = if late {
+                self.weather.late
+            } else {
+                self.weather.latency
+            };
+            arrivals.push(self.now + self.dice.millis(least, most));
+        }
+        if self.trace {
+            let what = match &sent {
+                Some(s) => format!(
+                    "{} {} {}{}",
+                    s.exchange,
+                    if s.response { "response" } else { "request" },
+                    s.name.4,
+                    s.kind.map_or(String::new(), |k| format!(": {}", k.name())),
+                ),
+                None => "keepalive".to_owned(),
+            };
+            let spis = sent.map_or((0, 0), |s| (s.name.0 as u32, s.name.1 as u32));
+            let ways: Vec<f64> = arrivals
+                .iter()
+                .map(|at| at.saturating_duration_since(self.start).as_secs_f64())
+                .collect();
+            note!(
+                self,
+                "{} {src} > {dst} [{:08x} {:08x}] {what}, arrives {ways:.3?}",
+                NAMES[from],
+                spis.0,
+                spis.1
+            );
+        }
+        let seen_as = match &mut self.nat {
+            Some(nat) if from == WEST => nat.outside(src),
+            _ => src,
+        };
+        for at in arrivals {
+            let order = self.sequence + 1;
+            self.schedule(
+                at,
+                Future::Arrival {
+                    src: seen_as,
+                    dst,
+                    marker,
+                    bytes: bytes.clone(),
+                    from,
+                    order,
+                    sent,
+                },
+            );
+        }
+    }
+
+    fn arrive(
+        &mut self,
+        (src, mut dst): (SocketAddr, SocketAddr),
+        marker: bool,
+        bytes: &[u8],
+        from: usize,
+        order: u64,
+        sent: Option<Sent>,
+    ) {
+        if let Some(nat) = &self.nat
+            && from == EAST
+        {
+            // From outside nobody reaches what is inside but through a mapping.
+            match nat.inside(dst) {
+                Some(inside) => dst = inside,
+                None => return,
+            }
+        }
+        let to = 1 - from;
+        let Some(sent) = sent else { return };
+        if !self.hosts[to].addresses.contains(&dst.ip()) {
+            return;
+        }
+        if order < self.last_arrived[to] {
+            let kind = if sent.response { "response" } else { "request" };
+            self.counts
+                .add(&format!("message {} {kind} overtaken", sent.exchange));
+        }
+        self.last_arrived[to] = self.last_arrived[to].max(order);
+        if marker != (dst.port() == 4500) {
+            return self.fail(format!(
+                "{} sends with the marker of another port",
+                NAMES[from]
+            ));
+        }
+        self.observer.arrive(to, sent.name);
+        let input = Input::Datagram {
+            local: dst,
+            remote: src,
+            bytes,
+            encapsulated: marker,
+        };
+        self.hosts[to].engine.handle(self.now, input);
+        self.pump(to);
+    }
+
+    fn answer(&mut self, index: usize, id: RequestId, request: Request) {
+        let answer = match request {
+            Request::Execute { plane, commands } => {
+                let plane = plane_index(plane);
+                let now = self.now;
+                self.hosts[index].planes[plane].set_now(now);
+                let mut results = Vec::new();
+                for command in &commands {
+                    let result = self.hosts[index].planes[plane].execute(command);
+                    self.executed(index, plane, command, result.as_ref().ok());
+                    let failed = result.is_err();
+                    results.push(result);
+                    if failed {
+                        break;
+                    }
+                }
+                self.watch(index);
+                Answer::Executed(results)
+            }
+            Request::SolvePuzzle { puzzle, .. } => match puzzle.solve(|| true) {
+                Some(solution) => Answer::Solution(solution),
+                None => Answer::Failed("no solution".to_owned()),
+            },
+            Request::Protect(protection) => {
+                self.hosts[index].protections.insert(protection.id);
+                Answer::Done
+            }
+            Request::Unprotect(id) => {
+                if self.hosts[index].protections.remove(&id) {
+                    Answer::Done
+                } else {
+                    Answer::Failed("no such protection".to_owned())
+                }
+            }
+            Request::Resolve(ResolveQuery::DefaultRoute { .. }) => {
+                let first = self.hosts[index].addresses.first().copied();
+                Answer::Addresses(first.into_iter().collect())
+            }
+            Request::Resolve(_) => Answer::Addresses(Vec::new()),
+        };
+        self.hosts[index]
+            .engine
+            .handle(self.now, Input::Answer { id, answer });
+        self.pump(index);
+    }
+
+    /// A plane has done something.
+    fn executed(&mut self, index: usize, plane: usize, command: &Command, reply: Option<&Reply>) {
+        let name = NAMES[index];
+        if self.trace {
+            let outcome = if reply.is_some() { "" } else { ": refused" };
+            match command {
+                Command::InstallSa(sa) => {
+                    note!(
+                        self,
+                        "{name} installs {:08x} {:?}{outcome}",
+                        sa.id.spi,
+                        sa.direction
+                    );
+                }
+                Command::RemoveSa(id) => note!(self, "{name} removes {:08x}{outcome}", id.spi),
+                Command::MoveSa(m) => note!(self, "{name} moves {:08x}{outcome}", m.id.spi),
+                _ => {}
+            }
+        }
+        if reply.is_none() {
+            self.counts.add("a plane refuses");
+            return;
+        }
+        match command {
+            Command::InstallSa(sa) => {
+                let inbound = sa.direction == SaDirection::In;
+                let mut key = sa.encryption.key.as_bytes().to_vec();
+                key.extend(sa.integrity.iter().flat_map(|i| i.key.as_bytes().to_vec()));
+                // Both ends have it, and both call the SA by the SPI of who receives.
+                if *self.keys.entry(key).or_insert(sa.id.spi) != sa.id.spi {
+                    return self.fail("two ESP SAs have the same key".to_owned());
+                }
+                if !self.installed.insert((index, sa.id.spi, inbound)) {
+                    return self.fail(format!("{name} installs {:08x} twice", sa.id.spi));
+                }
+                if inbound {
+                    self.sads.installed(self.now, index, sa.id.spi);
+                }
+                let generation = self.hosts[index].generation;
+                for (after, hard) in [(sa.lifetime.soft_add, false), (sa.lifetime.hard_add, true)] {
+                    if let Some(after) = after {
+                        let limit = Future::Limit {
+                            host: index,
+                            generation,
+                            plane,
+                            spi: sa.id.spi,
+                            direction: sa.direction,
+                            hard,
+                        };
+                        self.schedule(self.now + after, limit);
+                    }
+                }
+            }
+            Command::RemoveSa(id) => self.sads.removed(self.now, index, id.spi, true),
+            Command::MoveSa(_) => self.sads.lost(self.now, index),
+            _ => {}
+        }
+    }
+
+    /// Looks at what a host would send its packets on.
+    fn watch(&mut self, index: usize) {
+        for flow in 0..self.flows.len() {
+            let (packet, plane) = &self.flows[flow];
+            let packet = if index == WEST {
+                *packet
+            } else {
+                reversed(packet)
+            };
+            let databases = self.hosts[index].planes[*plane].databases();
+            let verdict = databases.output(&OutboundPacket::new(&packet)).verdict;
+            let spi = match verdict {
+                Outbound::Protect { sas, .. } => sas
+                    .single()
+                    .and_then(|serial| databases.state(serial))
+                    .map(|state| state.sa.id.spi),
+                _ => None,
+            };
+            let before = self.sads.sending(index, flow);
+            if before != spi {
+                note!(
+                    self,
+                    "{} sends flow {flow} on {spi:08x?}, before on {before:08x?}",
+                    NAMES[index]
+                );
+                let gone = before.is_some_and(|before| {
+                    !databases
+                        .states()
+                        .any(|s| s.sa.id.spi == before && s.sa.direction == SaDirection::Out)
+                });
+                self.sads.sends(self.now, index, flow, spi, gone);
+            }
+        }
+    }
+
+    /// Another set of flows or planes.
+    pub fn watch_flows(&mut self, flows: Vec<(Flow, usize)>) {
+        self.flows = flows;
+        for index in 0..self.hosts.len() {
+            self.watch(index);
+        }
+    }
+
+    fn told(&mut self, index: usize, event: &Event) {
+        use cygnet_ike::Event as E;
+        let (now, name) = (self.now, NAMES[index]);
+        let inner = match event {
+            Event::Ike { event, .. } => event,
+            other => {
+                note!(self, "{name} tells {other:?}");
+                self.counts.add(&format!("told {}", other.name()));
+                if let Event::MoveFailed { .. } | Event::CleanupFailed { .. } = other {
+                    self.sads.lost(now, index);
+                }
+                return;
+            }
+        };
+        let full = full_name(inner);
+        if !matches!(inner, E::Retransmitting { .. }) {
+            note!(self, "{name} tells {full}");
+        }
+        self.counts.add(&format!("told {full}"));
+        match inner {
+            E::IkeEstablished { keys, ike, .. } => {
+                if !self.hosts[index].ikes.insert(*ike) {
+                    self.fail(format!("{name} tells of {ike} twice"));
+                }
+                if let Some(Err(text)) = keys.as_ref().map(|keys| self.observer.learn(keys)) {
+                    self.fail(format!("{name}: {text}"));
+                }
+            }
+            E::IkeClosed { ike, .. } if !self.hosts[index].ikes.remove(ike) => {
+                self.fail(format!("{name} closes {ike}, which is not open"));
+            }
+            E::ChildEstablished { child, info, .. } => {
+                self.observer.learn_child(index, info.spi_in, info.spi_out);
+                self.sads
+                    .established(index, info.spi_out, info.replaces.is_some());
+                if self.hosts[index]
+                    .children
+                    .insert(*child, info.spi_in)
+                    .is_some()
+                {
+                    self.fail(format!("{name} tells of {child} twice"));
+                }
+            }
+            E::ChildClosed {
+                child,
+                info,
+                reason,
+                ..
+            } => {
+                let spis = (info.spi_in, info.spi_out);
+                self.sads.closed(now, index, spis, End::of(reason));
+                if self.hosts[index].children.remove(child).is_none() {
+                    self.fail(format!("{name} closes {child}, which is not open"));
+                }
+            }
+            E::ChildRekeyFailed { .. } | E::ChildFailed { .. } | E::Moved { .. } => {
+                self.sads.lost(now, index);
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets the world run for some time, or until something goes wrong.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.violation.is_none() {
+            let queued = self.queue.first_key_value().map(|((at, _), _)| *at);
+            let timers = self.hosts.iter().filter_map(|h| h.engine.next_timeout());
+            let next = queued.into_iter().chain(timers).min();
+            let Some(next) = next.filter(|at| *at <= end) else {
+                break;
+            };
+            self.steps += 1;
+            if self.steps > MAX_STEPS {
+                return self.fail("does not come to rest".to_owned());
+            }
+            self.now = self.now.max(next);
+            if queued.is_some_and(|at| at <= self.now) {
+                if let Some((_, what)) = self.queue.pop_first() {
+                    self.happen(what);
+                }
+                continue;
+            }
+            for index in 0..self.hosts.len() {
+                let engine = &mut self.hosts[index].engine;
+                if engine.next_timeout().is_some_and(|at| at <= self.now) {
+                    engine.handle(self.now, Input::Timeout);
+                    self.pump(index);
+                }
+            }
+        }
+        self.now = end;
+        for host in &mut self.hosts {
+            for plane in &mut host.planes {
+                plane.set_now(end);
+            }
+        }
+        for index in 0..self.hosts.len() {
+            self.pump(index);
+        }
+    }
+
+    fn happen(&mut self, what: Future) {
+        match what {
+            Future::Arrival {
+                src,
+                dst,
+                marker,
+                bytes,
+                from,
+                order,
+                sent,
+            } => self.arrive((src, dst), marker, &bytes, from, order, sent),
+            Future::Answer {
+                host,
+                generation,
+                id,
+                request,
+            } => {
+                if self.hosts[host].generation == generation {
+                    self.answer(host, id, request);
+                }
+            }
+            Future::Limit {
+                host,
+                generation,
+                plane,
+                spi,
+                direction,
+                hard,
+            } => {
+                if self.hosts[host].generation != generation {
+                    return;
+                }
+                let states = self.hosts[host].planes[plane].databases().states();
+                // It may have moved.
+                let found = states
+                    .filter(|s| s.sa.id.spi == spi && s.sa.direction == direction)
+                    .map(|s| s.sa.id)
+                    .next();
+                if let Some(id) = found {
+                    let kind = if hard { "hard" } else { "soft" };
+                    self.counts.add(&format!("event {kind} lifetime reached"));
+                    self.reach(host, plane, id, hard);
+                }
+            }
+        }
+    }
+
+    /// The children that a host has told of and that have not ended.
+    pub fn open_children(&self, index: usize) -> usize {
+        self.hosts[index].children.len()
+    }
+
+    /// The same of IKE SAs.
+    pub fn open_ikes(&self, index: usize) -> usize {
+        self.hosts[index].ikes.len()
+    }
+}
+
+/// The name of an event and of its reason.
+fn full_name(event: &cygnet_ike::Event) -> String {
+    use cygnet_ike::Event as E;
+    let reason = match event {
+        E::IkeFailed { reason, .. } => reason.name(),
+        E::IkeClosed { reason, .. } => reason.name(),
+        E::ChildFailed { reason, .. } => reason.name(),
+        E::ChildClosed { reason, .. } => reason.name(),
+        E::Rejected { reason, .. } => reason.name(),
+        E::IkeRekeyFailed { reason, .. } => reason.name(),
+        E::ChildRekeyFailed { reason, .. } => reason.name(),
+        _ => return event.name().to_owned(),
+    };
+    format!("{} {reason}", event.name())
+}
