@@ -174,7 +174,9 @@ impl Sads {
                     losses.any(|(of, loss)| *of == host && *loss <= time && time < *loss + REKEYING)
                 };
                 match self.inbound.get(&(peer, spi)) {
-                    None if is_successor && !interrupted(peer, stretch.from) => {
+                    None if is_successor
+                        && !interrupted(host, stretch.from)
+                        && !interrupted(peer, stretch.from) => {
                         return Err(format!(
                             "host {host} sends on {spi:08x} from {:.3} and the peer has never had it",
                             at(stretch.from)
