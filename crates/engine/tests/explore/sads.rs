@@ -176,7 +176,8 @@ impl Sads {
                 match self.inbound.get(&(peer, spi)) {
                     None if is_successor
                         && !interrupted(host, stretch.from)
-                        && !interrupted(peer, stretch.from) => {
+                        && !interrupted(peer, stretch.from) =>
+                    {
                         return Err(format!(
                             "host {host} sends on {spi:08x} from {:.3} and the peer has never had it",
                             at(stretch.from)

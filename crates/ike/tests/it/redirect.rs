@@ -256,7 +256,8 @@ fn forged(sim: &mut Sim, to: &str, nonce: impl Fn(&[u8]) -> Vec<u8>) -> Datagram
 //# discard the response (and keep waiting for another response).
 #[test]
 fn an_answer_without_our_nonce_is_none() {
-    let wrong: [fn(&[u8]) -> Vec<u8>; 4] = [
+    type Spoil = fn(&[u8]) -> Vec<u8>;
+    let wrong: [Spoil; 4] = [
         |_| Vec::new(),
         |ni| ni[..ni.len() - 1].to_vec(),
         |ni| [ni, &[0]].concat(),
