@@ -13,8 +13,9 @@ use cygnet_wire::{
 
 use crate::config::ChildConfig;
 use crate::contents::{Contents, ranges};
+use crate::context::{Context, Undo};
 use crate::info::ChildSaInfo;
-use crate::io::{AcquireHint, ChildInstall, ChildRequest, ChildSaId, Request, RequestId};
+use crate::io::{AcquireHint, ChildInstall, ChildRequest, ChildSaId, Refusal, Request, RequestId};
 use crate::proposal::{ChildExchange, EspChoice, accept_esp, esp_offer, select_esp};
 use crate::reason::{ChildCloseReason, ChildFailure, Party};
 use crate::sa::Core;
@@ -148,6 +149,31 @@ impl Agreed {
     }
 }
 
+impl Agreed {
+    /// What must follow if it is installed after all.
+    pub(crate) fn undo_install(&self, core: &Core, child: ChildSaId) -> Undo {
+        let (local, remote) = core.addresses();
+        Undo::Install {
+            ike: core.id,
+            child,
+            local,
+            remote,
+            spi_in: self.spi_in,
+            spi_out: self.spi_out,
+        }
+    }
+}
+
+/// What must follow if an SPI is reserved after all.
+fn undo_spi(core: &Core, child: ChildSaId) -> Undo {
+    let (local, remote) = core.addresses();
+    Undo::Spi {
+        child,
+        local,
+        remote,
+    }
+}
+
 impl ChildSa {
     /// As seen from outside.
     pub(crate) fn info(&self, core: &Core) -> ChildSaInfo {
@@ -230,6 +256,11 @@ impl Wanted {
     /// The order to reserve an SPI for it.
     pub(crate) fn allocate_spi(&self, core: &Core) -> Request {
         allocate_spi(core, self.id, &self.config, self.acquire_seq())
+    }
+
+    /// Stops waiting for the SPI.
+    pub(crate) fn abandon(&self, core: &Core, cx: &mut Context<'_>, request: RequestId) {
+        cx.abandon(request, undo_spi(core, self.id));
     }
 
     /// What we ask for, once there is an SPI.
@@ -458,6 +489,23 @@ pub(crate) struct Chosen {
     peer_refuses_tfc: bool,
 }
 
+/// What a responder awaits from the data plane for a child SA that it has chosen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Phase {
+    Spi(RequestId),
+    Install { request: RequestId, spi: u32 },
+}
+
+impl Phase {
+    /// Why there is no child SA if the data plane refuses.
+    pub(crate) fn failure(self, refusal: Refusal) -> ChildFailure {
+        match self {
+            Self::Spi(_) => ChildFailure::SpiRefused(refusal),
+            Self::Install { .. } => ChildFailure::InstallFailed(refusal),
+        }
+    }
+}
+
 /// Why a responder refuses a child SA, and what the peer is told.
 #[derive(Debug)]
 pub(crate) struct Refused {
@@ -663,6 +711,16 @@ impl Chosen {
     /// The order to reserve an SPI for it.
     pub(crate) fn allocate_spi(&self, core: &Core) -> Request {
         allocate_spi(core, self.id, &self.config, 0)
+    }
+
+    /// Stops waiting for the data plane.
+    pub(crate) fn abandon(&self, core: &Core, cx: &mut Context<'_>, phase: Phase) {
+        match phase {
+            Phase::Spi(request) => cx.abandon(request, undo_spi(core, self.id)),
+            Phase::Install { request, spi } => {
+                cx.abandon(request, self.agreed(spi).undo_install(core, self.id));
+            }
+        }
     }
 
     /// What is agreed, once there is an SPI.

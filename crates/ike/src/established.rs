@@ -11,7 +11,7 @@ use cygnet_wire::{ExchangeType, Gateway, Notify, NotifyType, PayloadChain, Paylo
 use crate::channel::Channel;
 use crate::child::{ChildSa, ChildState, Wanted};
 use crate::contents::{Contents, Unreadable};
-use crate::context::{Back, Context, Undo};
+use crate::context::{Back, Context};
 use crate::deleting::Deleting;
 use crate::errand::{Current, Errand, Later, Plan, What};
 use crate::exchange::create_child_sa::{self, Answering};
@@ -833,19 +833,9 @@ pub(crate) fn end_children(
     reason: &CloseReason,
 ) {
     for child in children {
-        let (ike, id) = (core.id, child.id);
+        let id = child.id;
         if let ChildState::Installing { request, .. } = child.state {
-            let (local, remote) = core.addresses();
-            let (spi_in, spi_out) = (child.agreed.spi_in, child.agreed.spi_out);
-            let undo = Undo::Install {
-                ike,
-                child: id,
-                local,
-                remote,
-                spi_in,
-                spi_out,
-            };
-            cx.abandon(request, undo);
+            cx.abandon(request, child.agreed.undo_install(core, id));
             let config = Some(child.agreed.config);
             ike_auth::child_failed(core, cx, id, config, ChildFailure::IkeSaEnded);
         } else {

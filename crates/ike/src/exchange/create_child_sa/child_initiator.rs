@@ -8,7 +8,7 @@ use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType, PayloadType, ProtocolI
 use super::{Attempt, Crossing, child_failed, other_method};
 use crate::child::{Agreed, ChildSa, ChildState, Fresh, KeySource, NotAccepted, Offer, Wanted};
 use crate::contents::Contents;
-use crate::context::{Context, Undo};
+use crate::context::Context;
 use crate::errand::{Current, Patience, Plan, What};
 use crate::established::Established;
 use crate::exchange::ike_auth;
@@ -55,19 +55,8 @@ pub(crate) struct CreatingChild {
 
 impl SpiWanted {
     pub(crate) fn abandon(self, core: &Core, cx: &mut Context<'_>) {
-        self.forget_request(core, cx);
+        self.wanted.abandon(core, cx, self.request);
         report_ended(core, cx, self.replaces, self.wanted);
-    }
-
-    fn forget_request(&self, core: &Core, cx: &mut Context<'_>) {
-        let (local, remote) = core.addresses();
-        let child = self.wanted.id;
-        let undo = Undo::Spi {
-            child,
-            local,
-            remote,
-        };
-        cx.abandon(self.request, undo);
     }
 }
 
@@ -165,7 +154,7 @@ pub(crate) fn cancel(
 ) -> bool {
     match &mut established.current {
         Some(Current::SpiWanted(spi_wanted)) if spi_wanted.wanted.id == id => {
-            spi_wanted.forget_request(core, cx);
+            spi_wanted.wanted.abandon(core, cx, spi_wanted.request);
             let config = Some(spi_wanted.wanted.config.clone());
             established.current = None;
             ike_auth::child_failed(core, cx, id, config, ChildFailure::Cancelled);
@@ -206,7 +195,7 @@ pub(crate) fn on_spi(
             Refusal::new(RefusalKind::Failed, "done, but no SPI was given")
         }
     };
-    spi_wanted.forget_request(core, cx);
+    spi_wanted.wanted.abandon(core, cx, spi_wanted.request);
     let SpiWanted {
         wanted, replaces, ..
     } = *spi_wanted;

@@ -7,10 +7,10 @@ use cygnet_crypto::{KeyExchangeError, SharedSecret};
 use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType};
 
 use super::{Attempt, Crossing, child_failed};
-use crate::child::{ChildSa, ChildState, Chosen, Fresh, KeySource, Refused};
+use crate::child::{ChildSa, ChildState, Chosen, Fresh, KeySource, Phase, Refused};
 use crate::config::{ChildConfig, PeerConfig};
 use crate::contents::Contents;
-use crate::context::{Back, Context, Undo};
+use crate::context::{Back, Context};
 use crate::errand::Current;
 use crate::established::Established;
 use crate::exchange::ike_auth;
@@ -43,13 +43,6 @@ struct OurHalf {
     method: KeId,
     public: Vec<u8>,
     secret: SharedSecret,
-}
-
-/// What is awaited from the data plane.
-#[derive(Clone, Copy, Debug)]
-enum Phase {
-    Spi(RequestId),
-    Install { request: RequestId, spi: u32 },
 }
 
 /// What the peer is told if there is no such child SA.
@@ -92,39 +85,12 @@ impl Answering {
 
     /// Lets go of it: the IKE SA ends.
     pub(crate) fn abandon(self, core: &Core, cx: &mut Context<'_>) {
-        self.forget_request(core, cx);
+        self.chosen.abandon(core, cx, self.phase);
         if self.replaces.is_some() {
             cx.shared.children.remove(&self.chosen.id);
         } else {
             let (id, config) = (self.chosen.id, Some(self.chosen.config));
             ike_auth::child_failed(core, cx, id, config, ChildFailure::IkeSaEnded);
-        }
-    }
-
-    fn forget_request(&self, core: &Core, cx: &mut Context<'_>) {
-        let (local, remote) = core.addresses();
-        let (ike, child) = (core.id, self.chosen.id);
-        match self.phase {
-            Phase::Spi(request) => {
-                let undo = Undo::Spi {
-                    child,
-                    local,
-                    remote,
-                };
-                cx.abandon(request, undo);
-            }
-            Phase::Install { request, spi } => {
-                let (spi_in, spi_out) = (spi, self.chosen.agreed(spi).spi_out);
-                let undo = Undo::Install {
-                    ike,
-                    child,
-                    local,
-                    remote,
-                    spi_in,
-                    spi_out,
-                };
-                cx.abandon(request, undo);
-            }
         }
     }
 }
@@ -432,11 +398,8 @@ pub(crate) fn on_plane(
                 Answer::Failed(refusal) => refusal,
                 _ => Refusal::new(RefusalKind::Failed, "an answer of the wrong kind"),
             };
-            let reason = match phase {
-                Phase::Spi(_) => ChildFailure::SpiRefused(refusal),
-                Phase::Install { .. } => ChildFailure::InstallFailed(refusal),
-            };
-            answering.forget_request(core, cx);
+            let reason = phase.failure(refusal);
+            answering.chosen.abandon(core, cx, answering.phase);
             if let Some(Current::Child(creating)) = &mut established.current {
                 creating.uncross(answering.chosen.id);
             }

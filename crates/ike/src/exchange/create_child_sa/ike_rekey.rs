@@ -192,6 +192,21 @@ fn fail(
     }
 }
 
+/// The same where the two ends have different pictures of the IKE SA: it ends, unless the peer's successor takes over.
+fn fail_out_of_step(
+    established: &mut Established,
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    rekeying: RekeyingIke,
+    reason: FailureReason,
+) {
+    let ours_alone = !rekeying.has_heir();
+    fail(established, core, cx, rekeying, reason);
+    if ours_alone {
+        established.end(CloseReason::OutOfStep);
+    }
+}
+
 /// The response.
 pub(crate) fn on_ike_response(
     mut established: Box<Established>,
@@ -231,14 +246,8 @@ pub(crate) fn on_ike_response(
         }
         (None, contents) => match conclude(core, &rekeying, contents) {
             Ok(agreement) => return succeed(established, core, cx, rekeying, agreement),
-            Err(reason) => {
-                // The peer has a successor that we do not have, and waits for us to delete this one.
-                let ours_alone = !rekeying.has_heir();
-                fail(&mut established, core, cx, rekeying, reason);
-                if ours_alone {
-                    established.end(CloseReason::OutOfStep);
-                }
-            }
+            // The peer has a successor that we do not have, and waits for us to delete this one.
+            Err(reason) => fail_out_of_step(&mut established, core, cx, rekeying, reason),
         },
     }
     established.proceed(core, cx)
@@ -288,17 +297,8 @@ fn put_off(
             established.plan(Plan { what, patience }, Some(at));
         }
         None => {
-            let ours_alone = !rekeying.has_heir();
-            fail(
-                established,
-                core,
-                cx,
-                rekeying,
-                FailureReason::TemporaryFailure,
-            );
-            if ours_alone {
-                established.end(CloseReason::OutOfStep);
-            }
+            let reason = FailureReason::TemporaryFailure;
+            fail_out_of_step(established, core, cx, rekeying, reason);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::channel::{Plaintext, SealError};
 use crate::child::{ChildSa, ChildState, Fresh, KeySource, NotAccepted, Offer, Wanted};
 use crate::config::{Childless, Uniqueness};
 use crate::contents::{Contents, Unreadable};
-use crate::context::{Context, InitialContact, Undo};
+use crate::context::{Context, InitialContact};
 use crate::deleting::Deleting;
 use crate::errand::{Plan, What};
 use crate::established::Established;
@@ -147,13 +147,13 @@ impl SpiWanted {
         if cx.now < self.deadline {
             return State::SpiWanted(self);
         }
-        self.abandon(core, cx);
+        self.wanted.abandon(core, cx, self.request);
         let refusal = Refusal::new(RefusalKind::Failed, "no answer to the request for an SPI");
         self.refused(core, cx, refusal)
     }
 
     pub(crate) fn cancel(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
-        self.abandon(core, cx);
+        self.wanted.abandon(core, cx, self.request);
         child_failed(
             core,
             cx,
@@ -162,18 +162,6 @@ impl SpiWanted {
             ChildFailure::IkeSaEnded,
         );
         core.fail(cx, FailureReason::Cancelled)
-    }
-
-    fn abandon(&self, core: &Core, cx: &mut Context<'_>) {
-        let (local, remote) = core.addresses();
-        cx.abandon(
-            self.request,
-            Undo::Spi {
-                child: self.wanted.id,
-                local,
-                remote,
-            },
-        );
     }
 }
 

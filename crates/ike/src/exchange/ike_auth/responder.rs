@@ -10,10 +10,10 @@ use cygnet_wire::{
 };
 
 use super::{child_failed, is_heeded};
-use crate::child::{ChildSa, ChildState, Chosen, Fresh, KeySource, Refused};
+use crate::child::{ChildSa, ChildState, Chosen, Fresh, KeySource, Phase, Refused};
 use crate::config::{Childless, PeerConfig, Uniqueness};
 use crate::contents::{Contents, Unreadable};
-use crate::context::{Back, Context, InitialContact, Undo};
+use crate::context::{Back, Context, InitialContact};
 use crate::established::{Established, close_ike};
 use crate::exchange::ike_sa_init::Handshake;
 use crate::exchange::{auth_lifetime, mobike, redirect, set_window_size};
@@ -47,13 +47,6 @@ pub(crate) struct ChildPending {
     phase: Phase,
     /// When the data plane is no longer waited for.
     pub(crate) deadline: Instant,
-}
-
-/// What the data plane has been asked for.
-#[derive(Debug)]
-enum Phase {
-    Spi(RequestId),
-    Install { request: RequestId, spi: u32 },
 }
 
 /// Our part of the authentication, and where it goes.
@@ -572,10 +565,7 @@ impl ChildPending {
             phase,
             ..
         } = *self;
-        let reason = match phase {
-            Phase::Spi(_) => ChildFailure::SpiRefused(refusal),
-            Phase::Install { .. } => ChildFailure::InstallFailed(refusal),
-        };
+        let reason = phase.failure(refusal);
         child_failed(core, cx, chosen.id, Some(chosen.config), reason);
         //= rfc7296#3.10.1
         //# This can also be used as "generic" Child SA error when Child SA
@@ -584,40 +574,11 @@ impl ChildPending {
         finish(core, cx, handshake, &reply, part, None)
     }
 
-    fn abandon(&self, core: &Core, cx: &mut Context<'_>) {
-        let (local, remote) = core.addresses();
-        let (ike, child) = (core.id, self.chosen.id);
-        match self.phase {
-            Phase::Spi(request) => cx.abandon(
-                request,
-                Undo::Spi {
-                    child,
-                    local,
-                    remote,
-                },
-            ),
-            Phase::Install { request, spi } => {
-                let (spi_in, spi_out) = (spi, self.chosen.agreed(spi).spi_out);
-                cx.abandon(
-                    request,
-                    Undo::Install {
-                        ike,
-                        child,
-                        local,
-                        remote,
-                        spi_in,
-                        spi_out,
-                    },
-                );
-            }
-        }
-    }
-
     pub(crate) fn on_timeout(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
         if cx.now < self.deadline {
             return State::ChildPending(self);
         }
-        self.abandon(core, cx);
+        self.chosen.abandon(core, cx, self.phase);
         let refusal = Refusal::new(RefusalKind::Failed, "no answer from the data plane in time");
         self.refused(core, cx, refusal)
     }
@@ -629,7 +590,7 @@ impl ChildPending {
         cx: &mut Context<'_>,
         reason: CloseReason,
     ) -> State {
-        self.abandon(core, cx);
+        self.chosen.abandon(core, cx, self.phase);
         child_failed(
             core,
             cx,
