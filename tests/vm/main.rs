@@ -132,4 +132,6 @@ scenarios! {
     post_quantum_pre_shared_keys => "ppk",
     strongswan_and_ml_kem => "ml-kem",
     fragments_with_strongswan_and_libreswan => "fragmentation",
+    ike_sas_without_a_child_sa => "childless",
+    redirected_by_peers_and_redirecting_them => "redirect",
 }

@@ -1,10 +1,11 @@
 # Configurations of both ends of the scenarios' tunnels:  . /vm/peers.sh  (after lib.sh)
 SECRET='a key of a test that nobody else uses, long enough for everyone'
 
-# cy_conf NODE KEY=VALUE...: a cygnet connection "net"; AUTO: its auto= (add)
+# cy_conf NODE KEY=VALUE...: a cygnet connection "net"; AUTO: its auto= (add); CY_SETUP: KEY=VALUE... of "config setup"
 cy_conf() {
   local n=$1 line; shift
-  { printf 'config setup\n\nconn net\n    authby=secret\n    auto=%s\n' "${AUTO:-add}"
+  { printf 'config setup\n'; for line in ${CY_SETUP:-}; do printf '    %s\n' "$line"; done
+    printf '\nconn net\n    authby=secret\n    auto=%s\n' "${AUTO:-add}"
     for line; do printf '    %s\n' "$line"; done; } | put $n /etc/ipsec.conf 644
   printf ': PSK "%s"\n' "$SECRET" | put $n /etc/ipsec.secrets
 }
@@ -37,3 +38,59 @@ same_counts() {
   echo "cygnet: in ${ours[0]:-?} out ${ours[1]:-?}; strongSwan: in ${theirs[0]:-?} out ${theirs[1]:-?}; sent $3 each way"
   [ "${ours[*]:-}" = "$3 $3" ] && [ "${theirs[*]:-}" = "$3 $3" ]
 }
+
+# cy_site KEY=VALUE...: "net" between the two of `routed`, cygnet on west; loaded anew if the daemon runs
+cy_site() {
+  cy_conf west left=192.0.2.1 leftid=@west.example leftsubnet=10.1.0.0/24 right=198.51.100.1 rightid=@east.example \
+    rightsubnet=10.2.0.0/24 ike=aes_gcm256-sha2_256-dh19 esp=aes_gcm256 "$@"
+  ! on west test -S /run/cygnet/control.sock || cy west reload >/out/west-reload.log 2>&1
+}
+# ss_site [lines of the connection] [lines of the child]: the same on east, for strongSwan
+ss_site() {
+  put east /etc/swanctl/conf.d/net.conf <<END
+connections { net {
+    version = 2
+    local_addrs = 198.51.100.1
+    remote_addrs = 192.0.2.1
+    proposals = aes256gcm16-prfsha256-ecp256
+    ${1:-}
+    local { auth = psk
+      id = @east.example }
+    remote { auth = psk
+      id = @west.example }
+    children { net {
+        local_ts = 10.2.0.0/24
+        remote_ts = 10.1.0.0/24
+        esp_proposals = aes256gcm16,aes256gcm16-ecp256
+        ${2:-} } } } }
+secrets { ike-1 { secret = "$SECRET" } }
+END
+  ! on east test -S /run/charon.vici || ss_ctl east --load-all >/out/east-load.log 2>&1
+}
+# lw_site KEY=VALUE...: the same on east, for libreswan; LW_SETUP: KEY=VALUE... of "config setup"
+lw_site() {
+  local line
+  { printf 'config setup\n'; for line in ${LW_SETUP:-}; do printf '    %s\n' "$line"; done
+    printf '%s\n' "conn net" "    keyexchange=ikev2" "    authby=secret" "    left=198.51.100.1" "    leftid=@east.example" \
+      "    leftsubnet=10.2.0.0/24" "    right=192.0.2.1" "    rightid=@west.example" "    rightsubnet=10.1.0.0/24" \
+      "    ike=aes_gcm256-sha2_256-dh19" "    esp=aes_gcm256;none,aes_gcm256;dh19" "    auto=add"
+    for line; do printf '    %s\n' "$line"; done; } | put east /etc/ipsec.conf
+  printf '@west.example @east.example : PSK "%s"\n' "$SECRET" | put east /etc/ipsec.secrets
+  ! on east test -S /run/pluto/pluto.ctl || { lw_ctl east replace net >/out/east-replace.log 2>&1; lw_knows east; }
+}
+# The connection arrives a moment after whack has answered.
+lw_knows() { within 10 sh -c "nsenter --net=/run/netns/$1 --mount=/nodes/$1/mnt ipsec whack --connectionstatus | grep -q ${2:-net}"; }
+# Starting a peer on east, and ending it.
+ss_begin() { ss_start east "$@" >/out/east-start.log 2>&1; PEER=$BG; check "charon runs on east" on east test -S /run/charon.vici; }
+lw_begin() { lw_start east >/out/east-start.log 2>&1; PEER=$BG; check "pluto runs on east" lw_knows east; }
+peer_ends() { kill ${1:-} $PEER; wait $PEER 2>/dev/null; on east ip xfrm state flush; on east ip xfrm policy flush; }
+ss_up() { ss_ctl east --initiate --child ${1:-net} --timeout 20; }
+ss_down() { ss_ctl east --terminate --ike net --timeout 10; }
+# Traffic both ways, which the kernel's SAs at the other end have carried:  crosses [NODE]
+crosses() {
+  local a; a=$(esp_packets ${1:-east})
+  on west ping -q -c 10 -i 0.01 -W 3 -I 10.1.0.1 10.2.0.1 && on ${1:-east} ping -q -c 10 -i 0.01 -W 3 -I 10.2.0.1 10.1.0.1 || return
+  a=$(( $(esp_packets ${1:-east}) - a )); echo "$a packets in SAs"; [ $a -ge 40 ]
+}
+# No SA is left at either end.
+none_left() { [ -z "$(cy_packets west net)" ] && ! on east ip xfrm state | grep -q 'proto esp' && ! on west ip xfrm state | grep -q 'proto esp'; }
