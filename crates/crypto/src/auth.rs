@@ -37,6 +37,18 @@ impl SignedOctets<'_> {
         .concat()
     }
 
+    /// The AUTH data of a resumed session (RFC 5723 §4.3.3): `prf(SK_p, <signed octets>)`.
+    pub fn resumption_auth(&self) -> Vec<u8> {
+        let maced_id = self.sk_p.mac(&[self.id_payload_body]);
+        let signed = [
+            self.first_message,
+            self.peer_nonce,
+            maced_id.as_ref(),
+            self.int_auth,
+        ];
+        self.sk_p.mac(&signed).as_ref().to_vec()
+    }
+
     /// The AUTH data of the shared-key method (RFC 7296 §2.15):
     /// `prf(prf(psk, "Key Pad for IKEv2"), <signed octets>)`.
     pub fn psk_auth(&self, psk: &[u8]) -> Vec<u8> {

@@ -1,11 +1,11 @@
 //! The key schedule of IKEv2 as one type per stage (RFC 7296 §2.13–2.14, 2.17–2.18), with additional key exchanges
-//! (RFC 9370 §2.2.2, §2.2.4) and post-quantum preshared keys (RFC 8784 §3, RFC 9867 §3.1).
+//! (RFC 9370 §2.2.2, §2.2.4), post-quantum preshared keys (RFC 8784 §3, RFC 9867 §3.1) and resumption (RFC 5723 §5.1).
 //!
 //! ```text
 //! g^ir, Ni, Nr ──► Skeyseed ──expand──► IkeKeys { sk_d, sk_ai, sk_ar, sk_ei, sk_er, sk_pi, sk_pr }
 //!                     ▲                           │
 //!                     ├── additional, with_ppk ◄──┤  in an IKE_INTERMEDIATE exchange
-//!                     └──────── rekeyed ◄──────── SkD ──child_keys──► ChildKeys { initiator, responder }
+//!                     └─── rekeyed, resumed ◄──── SkD ──child_keys──► ChildKeys { initiator, responder }
 //! ```
 //!
 //! A stage can only be made from the one before it, and [`Skeyseed::expand`] consumes it, so that a secret can be
@@ -68,6 +68,16 @@ impl Skeyseed {
     /// SA keeps its SPIs in [`Self::expand`].
     pub fn additional(previous: &SkD, ni: &[u8], nr: &[u8], shared: &SharedSecret) -> Self {
         Self::rekeyed(previous, ni, nr, shared, &[])
+    }
+
+    /// The SKEYSEED of an IKE SA that resumes another one: `prf(SK_d (old), "Resumption" | Ni | Nr)` (RFC 5723 §5.1).
+    ///
+    /// The nonces are those of the IKE_SESSION_RESUME exchange. The PRF is the old SA's, which is the new one's too.
+    pub fn resumed(old: &SkD, ni: &[u8], nr: &[u8]) -> Self {
+        //= rfc5723#5.1
+        //# The literal string is
+        //# encoded as 10 ASCII characters, with no NULL terminator.
+        Skeyseed(old.prf.compute(old.key.as_ref(), &[b"Resumption", ni, nr]))
     }
 
     /// The SKEYSEED after a post-quantum preshared key was agreed on in IKE_INTERMEDIATE: `prf+(PPK, SK_d)`, as long as
@@ -190,6 +200,16 @@ impl SkD {
     /// The PRF of the IKE SA.
     pub fn prf(&self) -> Prf {
         self.prf
+    }
+
+    /// SK_d as [`Self::secret`] gave it; `None` if it has not the length that the PRF wants.
+    pub fn restore(prf: Prf, key: SecretBytes) -> Option<Self> {
+        (key.len() == prf.output_len()).then_some(SkD { prf, key })
+    }
+
+    /// The octets, for a ticket by which the IKE SA can be resumed (RFC 5723 §6.1).
+    pub fn secret(&self) -> &SecretBytes {
+        &self.key
     }
 
     /// SK_d with a post-quantum preshared key mixed in: `prf+(PPK, SK_d')` (RFC 8784 §3). SK_pi and SK_pr change with it.

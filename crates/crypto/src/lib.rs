@@ -33,6 +33,7 @@ mod key_schedule;
 mod mac;
 mod proposal;
 mod protection;
+mod sealing;
 mod secret;
 #[cfg(test)]
 mod test_util;
@@ -55,4 +56,5 @@ pub use proposal::{
     NameError, NameErrorKind,
 };
 pub use protection::{OpenError, Protection, ProtectionError};
+pub use sealing::SealingKey;
 pub use secret::{SecretBytes, constant_time_eq};

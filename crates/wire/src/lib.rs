@@ -54,8 +54,8 @@ pub use payload::{
     ConfigAttribute, ConfigAttributes, CpPayload, DeletePayload, DigitalSignature, EapPayload,
     Gateway, IdPayload, KePayload, NoGateway, NoncePayload, Notify, Payload, Proposal,
     ProposalView, Proposals, PsPayload, PuzzleNotify, RedirectNotify, SaPayload, SelectorEntries,
-    SelectorEntry, SkPayload, SkfPayload, TrafficSelector, Transform, TransformView, Transforms,
-    TsPayload,
+    SelectorEntry, SkPayload, SkfPayload, TicketNotify, TrafficSelector, Transform, TransformView,
+    Transforms, TsPayload,
 };
 pub use registry::{
     AttributeType, AuthMethodId, CertEncoding, CfgAttributeType, CfgType, EapCode, EapType, EncrId,

@@ -58,3 +58,21 @@ fn psk_auth_of_every_prf() {
         assert!(!verify(psk, id, &[]));
     }
 }
+
+#[test]
+fn auth_of_a_resumed_session() {
+    let sk_p = AuthKey::new(Prf::HmacSha256, SecretBytes::new(vec![0x11; 32]));
+    let octets = SignedOctets {
+        first_message: b"message",
+        peer_nonce: b"noncenoncenoncenonce",
+        sk_p: &sk_p,
+        id_payload_body: b"\x02\0\0\0west",
+        int_auth: b"",
+    };
+    let auth = octets.resumption_auth();
+    assert_eq!(
+        auth,
+        hex("12b374f0c608f83093751e61d5d36e18154e493c1f015fd97a0ec810ceb2538b")
+    );
+    assert_eq!(auth, sk_p.mac(&[&octets.to_vec()]).as_ref());
+}

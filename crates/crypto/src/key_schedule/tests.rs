@@ -232,6 +232,24 @@ fn every_prf_against_an_independent_computation() {
     }
 }
 
+/// Computed with Python's hmac from the formula of RFC 5723 §5.1.
+//= rfc5723#5.1
+//= type=test
+//# The literal string is
+//# encoded as 10 ASCII characters, with no NULL terminator.
+#[test]
+fn resumption_against_an_independent_computation() {
+    let old: Vec<u8> = (0..32).collect();
+    let ni: Vec<u8> = (0xa0..0xb0).collect();
+    let restored = SkD::restore(Prf::HmacSha256, SecretBytes::new(old.clone())).unwrap();
+    assert_eq!(restored.secret().as_ref(), old);
+    assert_eq!(
+        Skeyseed::resumed(&restored, &ni, &[0xb0; 32]).expose(),
+        hex("f6cc6986d9d2ace7fb51faf5d80d9ed514fe7577ef64e596744259a7ae10b950"),
+    );
+    assert!(SkD::restore(Prf::HmacSha384, SecretBytes::new(old)).is_none());
+}
+
 //= rfc7296#2.18
 //= type=test
 //# The old and new IKE SA may have selected a different PRF.  Because

@@ -14,6 +14,7 @@ pub(crate) mod proposal;
 mod puzzle;
 mod redirect;
 mod sa;
+mod ticket;
 pub(crate) mod traffic_selector;
 
 pub use auth::{
@@ -31,6 +32,7 @@ pub use redirect::{Gateway, NoGateway, RedirectNotify};
 pub use sa::{
     AttributeView, Attributes, ProposalView, Proposals, SaPayload, TransformView, Transforms,
 };
+pub use ticket::TicketNotify;
 pub use traffic_selector::{SelectorEntries, SelectorEntry, TrafficSelector, TsPayload};
 
 use crate::registry::PayloadType;
