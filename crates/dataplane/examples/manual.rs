@@ -84,10 +84,10 @@ fn main() -> Result<()> {
             reqid: 1,
             if_id: 0,
             set_mark: None,
-            encryption: CipherKey {
+            encryption: Some(CipherKey {
                 transform: encryption,
                 key: bytes(key)?.into(),
-            },
+            }),
             integrity: integrity
                 .map(|transform| {
                     bytes(integrity_key).map(|key| IntegrityKey {
@@ -111,6 +111,10 @@ fn main() -> Result<()> {
             },
             acquire_seq: 0,
             tfc_pad: 0,
+            compression: None,
+            iptfs: None,
+            cpu: None,
+            label: None,
         };
         ids.push(sa.id);
         plane.clone().execute(&Command::InstallSa(Box::new(sa)))?;

@@ -31,3 +31,18 @@ pub use counters::{CoreCounters, IoCounters, Report};
 pub use handle::{Dataplane, Handle, HandleError};
 pub use io::{SetupError, Tun, TunError};
 pub use packet::{HEADROOM, MAX_PACKET, Packet, Pool, TAILROOM};
+
+use cygnet_ipsec::PlaneFeatures;
+
+/// What this plane can do beyond ESP in tunnel mode.
+pub const FEATURES: PlaneFeatures = PlaneFeatures {
+    transport: true,
+    beet: false,
+    ah: false,
+    ipcomp: false,
+    esn: true,
+    tfc_padding: true,
+    iptfs: false,
+    per_cpu: false,
+    labels: false,
+};

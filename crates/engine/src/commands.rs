@@ -215,7 +215,7 @@ pub(crate) fn security_associations(
             reqid,
             if_id: 0,
             set_mark: None,
-            encryption,
+            encryption: Some(encryption),
             integrity,
             encap,
             replay_window: if direction == SaDirection::In {
@@ -229,6 +229,10 @@ pub(crate) fn security_associations(
             flags: SaFlags::default(),
             acquire_seq: 0,
             tfc_pad: 0,
+            compression: None,
+            iptfs: None,
+            cpu: None,
+            label: None,
         }
     };
     let mut inbound = common(

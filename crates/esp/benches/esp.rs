@@ -53,10 +53,10 @@ fn suite(name: &'static str, transform: u16, algorithm: &'static Algorithm) -> S
         reqid: 1,
         if_id: 0,
         set_mark: None,
-        encryption: CipherKey {
+        encryption: Some(CipherKey {
             transform,
             key: KeyMaterial::new(keymat),
-        },
+        }),
         integrity: None,
         encap: None,
         replay_window: WINDOW,
@@ -66,6 +66,10 @@ fn suite(name: &'static str, transform: u16, algorithm: &'static Algorithm) -> S
         flags: SaFlags::default(),
         acquire_seq: 0,
         tfc_pad: 0,
+        compression: None,
+        iptfs: None,
+        cpu: None,
+        label: None,
     };
     Suite {
         name,

@@ -30,6 +30,9 @@ pub enum SaError {
     /// Replay window not possible.
     #[error("replay window: {0}")]
     ReplayWindow(String),
+    /// ESP without even the NULL cipher.
+    #[error("the sa has no encryption algorithm")]
+    NoCipher,
     /// The algorithm is unknown or the key does not fit it.
     #[error("keys: {0}")]
     Keys(String),

@@ -30,13 +30,16 @@ pub(crate) fn cipher(sa: &Sa, direction: SaDirection) -> Result<EspCipher, SaErr
     if sa.id.spi < FIRST_SPI {
         return Err(SaError::ReservedSpi(sa.id.spi));
     }
+    let Some(encryption) = &sa.encryption else {
+        return Err(SaError::NoCipher);
+    };
     let (integrity, integrity_key) = match &sa.integrity {
         Some(integrity) => (Some(integrity.transform), integrity.key.as_bytes()),
         None => (None, &[][..]),
     };
     EspCipher::new(
-        sa.encryption.transform,
-        sa.encryption.key.as_bytes(),
+        encryption.transform,
+        encryption.key.as_bytes(),
         integrity,
         integrity_key,
     )

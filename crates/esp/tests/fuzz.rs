@@ -20,7 +20,7 @@ static SAS: LazyLock<Vec<Sa>> = LazyLock::new(|| {
         for mode in [Mode::Tunnel, Mode::Transport] {
             for encap in [None, Some(UDP_4500)] {
                 let sa = Sa {
-                    encryption: encryption.clone(),
+                    encryption: Some(encryption.clone()),
                     integrity: integrity.clone(),
                     mode,
                     encap,

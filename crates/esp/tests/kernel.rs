@@ -70,7 +70,7 @@ fn case(line: &str) -> Case {
         } else {
             Mode::Transport
         },
-        encryption: CipherKey {
+        encryption: Some(CipherKey {
             transform: match enc {
                 "gcm128" | "gcm256" => ENCR_AES_GCM_16,
                 "chacha20" => ENCR_CHACHA20_POLY1305,
@@ -78,7 +78,7 @@ fn case(line: &str) -> Case {
                 _ => panic!("{enc}"),
             },
             key: key(hex(enc_key)),
-        },
+        }),
         integrity: (auth != "-").then(|| IntegrityKey {
             transform: match auth {
                 "sha256" => AUTH_HMAC_SHA2_256_128,

@@ -372,7 +372,7 @@ fn the_mtu_is_the_largest_size_that_fits() {
             for encap in [None, Some(UDP_4500)] {
                 for mtu in 576..=640 {
                     let sa = Sa {
-                        encryption: encryption.clone(),
+                        encryption: Some(encryption.clone()),
                         integrity: integrity.clone(),
                         mode,
                         encap,
@@ -454,7 +454,7 @@ fn unsuitable_sas_are_refused() {
         SaError::TcpEncapsulation
     );
     let mut short = sa();
-    short.encryption.key = key([0; 19]);
+    short.encryption.as_mut().unwrap().key = key([0; 19]);
     assert!(matches!(refused(short), SaError::Keys(_)));
     let esn_without_window = Sa {
         esn: true,

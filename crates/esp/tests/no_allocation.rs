@@ -37,7 +37,7 @@ fn sealing_and_opening_allocate_nothing() {
     for (name, encryption, integrity) in suites() {
         for mode in [Mode::Tunnel, Mode::Transport] {
             let sa = Sa {
-                encryption: encryption.clone(),
+                encryption: Some(encryption.clone()),
                 integrity: integrity.clone(),
                 mode,
                 ..sa()

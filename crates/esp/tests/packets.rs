@@ -19,7 +19,7 @@ fn every_suite_and_family_pair_and_size_passes_unchanged() {
             for sa4 in [sa(), over_ipv6(sa())] {
                 for encap in [None, Some(UDP_4500)] {
                     let sa = Sa {
-                        encryption: encryption.clone(),
+                        encryption: Some(encryption.clone()),
                         integrity: integrity.clone(),
                         esn,
                         encap,
@@ -59,7 +59,7 @@ proptest! {
     ) {
         let (_, encryption, integrity) = suites().swap_remove(suite);
         let mode = if tunnel { Mode::Tunnel } else { Mode::Transport };
-        let sa = Sa { encryption, integrity, esn, mode, tfc_pad, ..sa() };
+        let sa = Sa { encryption: Some(encryption), integrity, esn, mode, tfc_pad, ..sa() };
         let sa = if v6 { over_ipv6(sa) } else { sa };
         let (src, dst) = (sa.src.to_string(), sa.id.dst.to_string());
         let mut packet = ip(&src, &dst, 253, tos, true, &payload);
@@ -82,7 +82,7 @@ fn the_rooms_asked_for_are_enough_and_not_too_much() {
         for mode in [Mode::Tunnel, Mode::Transport] {
             for tfc_pad in [0, 300] {
                 let sa = Sa {
-                    encryption: encryption.clone(),
+                    encryption: Some(encryption.clone()),
                     integrity: integrity.clone(),
                     mode,
                     tfc_pad,
@@ -295,7 +295,7 @@ fn only_authentic_packets_move_the_window() {
 fn the_high_half_of_an_extended_number_is_authenticated() {
     for (name, encryption, integrity) in suites() {
         let sa = Sa {
-            encryption,
+            encryption: Some(encryption),
             integrity,
             esn: true,
             ..sa()
@@ -331,7 +331,7 @@ fn the_high_half_of_an_extended_number_is_authenticated() {
 fn no_changed_octet_passes() {
     for (name, encryption, integrity) in suites() {
         let sa = Sa {
-            encryption,
+            encryption: Some(encryption),
             integrity,
             replay_window: 0,
             ..sa()
@@ -369,7 +369,7 @@ fn padding_counts_up_and_is_inspected() {
     //# MUST be used.
     let (_, encryption, integrity) = suites().swap_remove(3);
     let sa = Sa {
-        encryption,
+        encryption: Some(encryption),
         integrity,
         replay_window: 0,
         ..sa()

@@ -28,10 +28,10 @@ fn rfc7634_appendix_a_chacha20_poly1305_tunnel() {
             ..sa().id
         },
         src: "203.0.113.153".parse().unwrap(),
-        encryption: CipherKey {
+        encryption: Some(CipherKey {
             transform: ENCR_CHACHA20_POLY1305,
             key: key(keymat.clone()),
-        },
+        }),
         ..sa()
     };
 
@@ -165,10 +165,10 @@ fn rfc3602_section_4_aes_cbc_packets() {
             },
             src: address(12),
             mode: case.mode,
-            encryption: CipherKey {
+            encryption: Some(CipherKey {
                 transform: ENCR_AES_CBC,
                 key: key(hex(case.key)),
-            },
+            }),
             integrity: Some(IntegrityKey {
                 transform: AUTH_HMAC_SHA2_256_128,
                 key: key(INTEGRITY_KEY),
@@ -348,10 +348,10 @@ fn draft_mcgrew_gcm_test_packets() {
         let sa = Sa {
             direction: SaDirection::In,
             mode: Mode::Transport,
-            encryption: CipherKey {
+            encryption: Some(CipherKey {
                 transform: ENCR_AES_GCM_16,
                 key: key([hex(secret), nonce[..4].to_vec()].concat()),
-            },
+            }),
             esn,
             ..sa()
         };

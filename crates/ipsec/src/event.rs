@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{Mark, PolicyKey, SaId, Selector, Template};
+use crate::{Mark, PolicyKey, SaId, SecurityLabel, Selector, Template};
 
 /// A message from a data plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,10 @@ pub struct Acquire {
     pub mark: Mark,
     /// The policy's xfrm interface.
     pub if_id: u32,
+    /// The CPU that the packet was met on, of a policy that asks for SAs of single CPUs ([`Policy::per_cpu`](crate::Policy)).
+    pub cpu: Option<u32>,
+    /// The packet's security label.
+    pub label: Option<SecurityLabel>,
 }
 
 /// An SA has reached a limit (K11).

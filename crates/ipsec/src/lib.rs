@@ -15,8 +15,10 @@
 mod command;
 mod counter;
 mod event;
+mod features;
 mod flow;
 mod key;
+mod label;
 mod lifetime;
 mod mark;
 mod policy;
@@ -33,15 +35,17 @@ pub use command::{
 };
 pub use counter::{Counter, Counters};
 pub use event::{Acquire, Event, Expire, Mapping, PolicyExpire};
+pub use features::PlaneFeatures;
 pub use flow::{Family, Flow, FlowError};
 pub use key::{CipherKey, IntegrityKey, KeyMaterial};
+pub use label::{LabelError, SecurityLabel};
 pub use lifetime::{Lifetime, LifetimeState, Limit, PolicyLifetimeState};
 pub use mark::Mark;
 pub use policy::{
     Action, Direction, Mode, Policy, PolicyKey, PolicyType, Protocol, Template, UnknownNumber,
 };
 pub use replay::{ReplayError, ReplayWindow, ReplayWindowError};
-pub use sa::{Encap, EncapKind, Sa, SaCounters, SaDirection, SaFlags, SaId};
+pub use sa::{Compression, Encap, EncapKind, Iptfs, Sa, SaCounters, SaDirection, SaFlags, SaId};
 pub use selector::{PortMatch, Selector, masks_of_port_range, prefixes_of_range};
 pub use verdict::{
     Bundle, Inbound, InboundPacket, InboundSpi, InstalledPolicy, Missing, Outbound, OutboundDrop,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
-use crate::{CommandError, Family, Lifetime, Mark, Selector};
+use crate::{CommandError, Family, Lifetime, Mark, SecurityLabel, Selector};
 
 /// The given number has no value of this type in the kernel's interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -235,6 +235,11 @@ pub struct Policy {
     pub index: u32,
     /// POLICY_ICMP: forwarded ICMP errors follow the policy of the packet they quote (K3).
     pub icmp: bool,
+    /// A packet on a CPU that has no SA of its own asks for one, and leaves by the common SA meanwhile (RFC 9611). The
+    /// lookups of this crate know nothing of CPUs.
+    pub per_cpu: bool,
+    /// The security label that its traffic must be allowed to have (RFC 9478), for the kernel's security module.
+    pub label: Option<SecurityLabel>,
 }
 
 impl Policy {
@@ -251,6 +256,8 @@ impl Policy {
             lifetime: Lifetime::UNLIMITED,
             index: 0,
             icmp: false,
+            per_cpu: false,
+            label: None,
         }
     }
 

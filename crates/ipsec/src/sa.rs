@@ -1,11 +1,11 @@
 //! Security associations (SAD entries) as values (K5, K8, K14, K15).
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{
     CipherKey, CommandError, Family, IntegrityKey, Lifetime, Mark, Mode, Protocol, ReplayWindow,
-    Selector,
+    SecurityLabel, Selector,
 };
 
 /// What identifies an SA in the SAD.
@@ -78,7 +78,44 @@ pub struct SaFlags {
     pub oseq_may_wrap: bool,
 }
 
-/// A security association.
+/// How an IPComp SA compresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// DEFLATE, RFC 2394.
+    Deflate,
+}
+
+/// What an IP-TFS SA is told (RFC 9347); the default is the kernel's (6.14). Each direction takes what concerns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Iptfs {
+    /// Out: never spread an inner packet over several outer ones: the peer does not take such.
+    pub dont_fragment: bool,
+    /// Out: octets of an outer packet, 0 for the path MTU.
+    pub packet_size: u32,
+    /// Out: octets of inner packets that may wait.
+    pub max_queue: u32,
+    /// Out: how long the first inner packet waits for others.
+    pub init_delay: Duration,
+    /// In: how many outer packets may be awaited out of order.
+    pub reorder_window: u16,
+    /// In: how long a missing one is waited for.
+    pub drop_time: Duration,
+}
+
+impl Default for Iptfs {
+    fn default() -> Iptfs {
+        Iptfs {
+            dont_fragment: false,
+            packet_size: 0,
+            max_queue: 1024 * 10240,
+            init_delay: Duration::ZERO,
+            reorder_window: 3,
+            drop_time: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A security association: one transform. IPComp is an SA of its own beside that of ESP or AH (RFC 3173 §4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sa {
     /// What identifies it. The outer destination is `id.dst`.
@@ -95,9 +132,9 @@ pub struct Sa {
     pub if_id: u32,
     /// The mark written on the packet that comes out, so that its route can be steered (S1.5, S1.6).
     pub set_mark: Option<Mark>,
-    /// Encryption or AEAD.
-    pub encryption: CipherKey,
-    /// Integrity; none with AEAD.
+    /// Encryption or AEAD; ESP has one, though it may be NULL, AH and IPComp have none.
+    pub encryption: Option<CipherKey>,
+    /// Integrity; none with AEAD and with IPComp.
     pub integrity: Option<IntegrityKey>,
     /// UDP or TCP encapsulation.
     pub encap: Option<Encap>,
@@ -105,7 +142,8 @@ pub struct Sa {
     pub replay_window: u32,
     /// Extended (64-bit) sequence numbers.
     pub esn: bool,
-    /// Which inner packets it may carry; `None` for no restriction.
+    /// Which inner packets it may carry; `None` for no restriction. That of a BEET SA names the two hosts whose addresses
+    /// the inner header has.
     pub selector: Option<Selector>,
     /// When it ends.
     pub lifetime: Lifetime,
@@ -113,11 +151,47 @@ pub struct Sa {
     pub flags: SaFlags,
     /// The sequence number of the ACQUIRE that this SA answers, or 0 (K13).
     pub acquire_seq: u32,
-    /// Pad tunnel packets to this many octets; 0 for none.
+    /// Pad tunnel packets to this many octets, or as far as the path allows (RFC 4303 §2.7); 0 for none.
     pub tfc_pad: u32,
+    /// How an IPComp SA compresses; the other protocols do not.
+    pub compression: Option<Compression>,
+    /// Parameters of [`Mode::Iptfs`]; `None` leaves them to the plane.
+    pub iptfs: Option<Iptfs>,
+    /// Out: the CPU whose packets it carries (RFC 9611), the others' only as long as they have none of their own. The
+    /// lookups of this crate know nothing of CPUs.
+    pub cpu: Option<u32>,
+    /// The security label of what it carries (RFC 9478).
+    pub label: Option<SecurityLabel>,
 }
 
 impl Sa {
+    /// An SA that has nothing but its identity: a larval one, or what the others begin with.
+    pub fn new(id: SaId, src: IpAddr, direction: SaDirection, mode: Mode, reqid: u32) -> Sa {
+        Sa {
+            id,
+            src,
+            direction,
+            mode,
+            reqid,
+            if_id: 0,
+            set_mark: None,
+            encryption: None,
+            integrity: None,
+            encap: None,
+            replay_window: 0,
+            esn: false,
+            selector: None,
+            lifetime: Lifetime::UNLIMITED,
+            flags: SaFlags::default(),
+            acquire_seq: 0,
+            tfc_pad: 0,
+            compression: None,
+            iptfs: None,
+            cpu: None,
+            label: None,
+        }
+    }
+
     /// The family of the outer addresses.
     pub fn family(&self) -> Family {
         Family::of(self.id.dst)
@@ -147,8 +221,29 @@ impl Sa {
         if self.esn && self.replay_window == 0 && self.direction == SaDirection::In {
             return invalid("inbound extended sequence numbers need a replay window");
         }
+        match self.id.protocol {
+            Protocol::Esp if self.encryption.is_none() => {
+                return invalid("ESP needs a cipher, if only NULL");
+            }
+            Protocol::Ah if self.encryption.is_some() || self.integrity.is_none() => {
+                return invalid("AH has integrity protection and no encryption");
+            }
+            Protocol::Comp if self.encryption.is_some() || self.integrity.is_some() => {
+                return invalid("IPComp has no keys");
+            }
+            Protocol::Comp if self.id.spi > 0xffff => {
+                return invalid("a compression parameter index has 16 bits");
+            }
+            _ => {}
+        }
+        if (self.id.protocol == Protocol::Comp) != self.compression.is_some() {
+            return invalid("compression is what IPComp has and nothing else");
+        }
         if self.mode == Mode::Iptfs && self.id.protocol != Protocol::Esp {
             return invalid("IP-TFS is for ESP only");
+        }
+        if self.iptfs.is_some() && self.mode != Mode::Iptfs {
+            return invalid("IP-TFS parameters are for IP-TFS only");
         }
         if let Some(selector) = &self.selector {
             if !selector.is_consistent() {

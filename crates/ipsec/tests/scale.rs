@@ -93,10 +93,10 @@ fn sa(n: u32, direction: SaDirection) -> Sa {
         reqid: n + 1,
         if_id: 0,
         set_mark: None,
-        encryption: CipherKey {
+        encryption: Some(CipherKey {
             transform: 20,
             key: KeyMaterial::default(),
-        },
+        }),
         integrity: None,
         encap: None,
         replay_window: 32,
@@ -106,6 +106,10 @@ fn sa(n: u32, direction: SaDirection) -> Sa {
         flags: SaFlags::default(),
         acquire_seq: 0,
         tfc_pad: 0,
+        compression: None,
+        iptfs: None,
+        cpu: None,
+        label: None,
     }
 }
 

@@ -69,11 +69,13 @@ impl KeyLogFiles {
         self.ike.write_all(row.as_bytes())
     }
 
-    /// Adds an ESP SA; algorithms that have no name there are left out.
+    /// Adds an ESP SA; algorithms that have no name there are left out, and so is what encrypts nothing.
     pub(super) fn esp_sa(&mut self, sa: &Sa) -> io::Result<()> {
-        let key_len = sa.encryption.key.as_ref().len();
-        let same =
-            |e: &&Encryption| e.iana_id() == sa.encryption.transform && e.key_len() == key_len;
+        let Some(cipher) = &sa.encryption else {
+            return Ok(());
+        };
+        let key_len = cipher.key.as_ref().len();
+        let same = |e: &&Encryption| e.iana_id() == cipher.transform && e.key_len() == key_len;
         let known = Encryption::ALL.iter().find(same);
         let Some(encryption) = known.and_then(|e| e.wireshark_esp_name()) else {
             return Ok(());
@@ -89,7 +91,7 @@ impl KeyLogFiles {
             sa.id.dst,
             sa.id.spi,
             encryption,
-            key_field(sa.encryption.key.as_ref()),
+            key_field(cipher.key.as_ref()),
             integrity.map_or(Integrity::WIRESHARK_ESP_NONE, Integrity::wireshark_esp_name),
             sa.integrity
                 .as_ref()

@@ -210,7 +210,9 @@ impl Core {
         let state = self.db.sad.get(index).ok_or(CommandError::NotFound)?;
         let mut sa = state.sa.clone();
         // Nobody who asks needs the keys.
-        sa.encryption.key = Vec::new().into();
+        if let Some(encryption) = &mut sa.encryption {
+            encryption.key = Vec::new().into();
+        }
         if let Some(integrity) = &mut sa.integrity {
             integrity.key = Vec::new().into();
         }

@@ -38,12 +38,15 @@ pub(super) struct KeyNumbers {
 impl KeyNumbers {
     /// Of the key that numbers must not repeat with: the cipher's, and where nothing is encrypted that of the ICV.
     fn fingerprint(&self, sa: &Sa) -> u64 {
-        let key = match (sa.encryption.key.as_bytes(), &sa.integrity) {
-            ([], Some(integrity)) => integrity.key.as_bytes(),
-            (key, _) => key,
+        let cipher = sa
+            .encryption
+            .as_ref()
+            .map(|e| (e.transform, e.key.as_bytes()));
+        let key = match (cipher, &sa.integrity) {
+            (Some((_, [])) | None, Some(integrity)) => (0, integrity.key.as_bytes()),
+            (cipher, _) => cipher.unwrap_or_default(),
         };
-        self.hasher
-            .hash_one((sa.direction as u8, sa.encryption.transform, key))
+        self.hasher.hash_one((sa.direction as u8, key))
     }
 
     /// Whether another SA sends with the key of this one.

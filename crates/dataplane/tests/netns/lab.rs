@@ -353,10 +353,10 @@ fn sa(src: IpAddr, dst: IpAddr, spi: u32, udp: bool) -> Sa {
         reqid: 7,
         if_id: 0,
         set_mark: None,
-        encryption: CipherKey {
+        encryption: Some(CipherKey {
             transform: 20,
             key: key(spi).into(),
-        },
+        }),
         integrity: None,
         encap: udp.then_some(Encap {
             kind: EncapKind::Udp,
@@ -373,6 +373,10 @@ fn sa(src: IpAddr, dst: IpAddr, spi: u32, udp: bool) -> Sa {
         },
         acquire_seq: 0,
         tfc_pad: 0,
+        compression: None,
+        iptfs: None,
+        cpu: None,
+        label: None,
     }
 }
 

@@ -553,7 +553,10 @@ impl Run {
                     keys[index].push((
                         spi,
                         (sa.direction == SaDirection::In) == (index == WEST),
-                        sa.encryption.key.as_bytes().to_vec(),
+                        sa.encryption
+                            .iter()
+                            .flat_map(|e| e.key.as_bytes().to_vec())
+                            .collect::<Vec<u8>>(),
                         sa.esn,
                         sa.mode == Mode::Tunnel,
                     ));

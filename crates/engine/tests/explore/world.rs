@@ -667,7 +667,8 @@ impl World {
         match command {
             Command::InstallSa(sa) => {
                 let inbound = sa.direction == SaDirection::In;
-                let mut key = sa.encryption.key.as_bytes().to_vec();
+                let encryption = sa.encryption.iter();
+                let mut key: Vec<u8> = encryption.flat_map(|e| e.key.as_bytes().to_vec()).collect();
                 key.extend(sa.integrity.iter().flat_map(|i| i.key.as_bytes().to_vec()));
                 // Both ends have it, and both call the SA by the SPI of who receives.
                 if *self.keys.entry(key).or_insert(sa.id.spi) != sa.id.spi {

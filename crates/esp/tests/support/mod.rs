@@ -97,7 +97,7 @@ pub fn sa() -> Sa {
         reqid: 7,
         if_id: 0,
         set_mark: None,
-        encryption: suites().remove(0).1,
+        encryption: Some(suites().remove(0).1),
         integrity: None,
         encap: None,
         replay_window: 64,
@@ -107,6 +107,10 @@ pub fn sa() -> Sa {
         flags: SaFlags::default(),
         acquire_seq: 0,
         tfc_pad: 0,
+        compression: None,
+        iptfs: None,
+        cpu: None,
+        label: None,
     }
 }
 
@@ -270,13 +274,14 @@ pub fn plaintext(sa: &Sa, sequence: u64, esp: &[u8]) -> Vec<u8> {
 }
 
 pub fn cipher(sa: &Sa) -> EspCipher {
+    let encryption = sa.encryption.as_ref().unwrap();
     let (integrity, integrity_key) = match &sa.integrity {
         Some(integrity) => (Some(integrity.transform), integrity.key.as_bytes()),
         None => (None, &[][..]),
     };
     EspCipher::new(
-        sa.encryption.transform,
-        sa.encryption.key.as_bytes(),
+        encryption.transform,
+        encryption.key.as_bytes(),
         integrity,
         integrity_key,
     )

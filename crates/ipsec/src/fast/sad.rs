@@ -11,9 +11,8 @@ use slab::Slab;
 
 use super::prefix::SelectorBits;
 use crate::{
-    Acquire, CipherKey, Counter, Flow, InboundSpi, KeyMaterial, Lifetime, Mark, Missing, Mode,
-    OutboundLookup, OutboundLookupError, Policy, Protocol, Sa, SaDirection, SaFlags, SaId, SaState,
-    Template,
+    Acquire, Counter, Flow, InboundSpi, Mark, Missing, Mode, OutboundLookup, OutboundLookupError,
+    Policy, Protocol, Sa, SaDirection, SaId, SaState, Template,
 };
 
 /// The place of an SA in a [`Sad`]: small, dense, and reused after the SA is gone, so that it can index tables beside
@@ -336,7 +335,7 @@ impl Sad {
         let sa = Sa {
             if_id: missing.policy.if_id,
             acquire_seq: self.acquire_seq,
-            ..without_keys(
+            ..Sa::new(
                 id,
                 missing.src,
                 SaDirection::Out,
@@ -355,6 +354,8 @@ impl Sad {
             dst: missing.dst,
             mark: missing.policy.mark,
             if_id: missing.policy.if_id,
+            cpu: None,
+            label: None,
         })
     }
 
@@ -545,31 +546,5 @@ fn larval_key(sa: &Sa) -> LarvalKey {
         reqid: sa.reqid,
         mode: sa.mode,
         protocol: sa.id.protocol,
-    }
-}
-
-/// What a larval state consists of.
-fn without_keys(id: SaId, src: IpAddr, direction: SaDirection, mode: Mode, reqid: u32) -> Sa {
-    Sa {
-        id,
-        src,
-        direction,
-        mode,
-        reqid,
-        if_id: 0,
-        set_mark: None,
-        encryption: CipherKey {
-            transform: 0,
-            key: KeyMaterial::default(),
-        },
-        integrity: None,
-        encap: None,
-        replay_window: 0,
-        esn: false,
-        selector: None,
-        lifetime: Lifetime::UNLIMITED,
-        flags: SaFlags::default(),
-        acquire_seq: 0,
-        tfc_pad: 0,
     }
 }

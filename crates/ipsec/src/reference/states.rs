@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use super::{Databases, State, family_of, mark_accepts, selector_matches};
 use crate::{
-    Acquire, AllocateSpi, CipherKey, CommandError, Counter, Flow, InboundSpi, KeyMaterial,
-    Lifetime, Mark, Missing, Mode, MoveSa, OutboundLookup, OutboundLookupError, Policy, PolicyKey,
-    Protocol, Sa, SaCounters, SaDirection, SaFlags, SaId, SaReport, SaState, Template,
+    Acquire, AllocateSpi, CommandError, Counter, Flow, InboundSpi, Mark, Missing, Mode, MoveSa,
+    OutboundLookup, OutboundLookupError, Policy, PolicyKey, Protocol, Sa, SaCounters, SaDirection,
+    SaId, SaReport, SaState, Template,
 };
 
 impl Databases {
@@ -172,7 +172,7 @@ impl Databases {
             protocol: template.protocol,
             mark: missing.policy.mark,
         };
-        let mut sa = larval(
+        let mut sa = Sa::new(
             id,
             missing.src,
             SaDirection::Out,
@@ -192,6 +192,8 @@ impl Databases {
             dst: missing.dst,
             mark: missing.policy.mark,
             if_id: missing.policy.if_id,
+            cpu: None,
+            label: None,
         })
     }
 
@@ -263,7 +265,7 @@ impl Databases {
                     protocol: request.protocol,
                     mark,
                 };
-                let mut sa = larval(
+                let mut sa = Sa::new(
                     id,
                     request.src,
                     SaDirection::In,
@@ -482,30 +484,4 @@ fn preferred(x: &State, best: &State) -> bool {
         return best.dying;
     }
     (x.added, x.serial) > (best.added, best.serial)
-}
-
-/// A state without keys.
-fn larval(id: SaId, src: IpAddr, direction: SaDirection, mode: Mode, reqid: u32) -> Sa {
-    Sa {
-        id,
-        src,
-        direction,
-        mode,
-        reqid,
-        if_id: 0,
-        set_mark: None,
-        encryption: CipherKey {
-            transform: 0,
-            key: KeyMaterial::default(),
-        },
-        integrity: None,
-        encap: None,
-        replay_window: 0,
-        esn: false,
-        selector: None,
-        lifetime: Lifetime::UNLIMITED,
-        flags: SaFlags::default(),
-        acquire_seq: 0,
-        tfc_pad: 0,
-    }
 }

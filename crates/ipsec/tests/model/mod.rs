@@ -5,9 +5,9 @@ pub mod related;
 use std::net::IpAddr;
 
 use cygnet_ipsec::{
-    Action, AllocateSpi, CipherKey, Command, Direction, Encap, EncapKind, Flow, InboundSpi,
-    KeyMaterial, Lifetime, Mark, Mode, MoveSa, Policy, PolicyKey, PolicyType, PortMatch, Protocol,
-    Sa, SaDirection, SaFlags, SaId, SaState, Selector, Template,
+    Action, AllocateSpi, CipherKey, Command, Compression, Direction, Encap, EncapKind, Flow,
+    InboundSpi, IntegrityKey, KeyMaterial, Lifetime, Mark, Mode, MoveSa, Policy, PolicyKey,
+    PolicyType, PortMatch, Protocol, Sa, SaDirection, SaFlags, SaId, SaState, Selector, Template,
 };
 use ipnet::IpNet;
 use proptest::option;
@@ -523,7 +523,7 @@ pub fn sa() -> impl Strategy<Value = Sa> {
         })
         .prop_map(|((id, src, mode, reqid, if_id), rest)| {
             let (selector, encap, outbound, flags, acquire_seq, set_mark) = rest;
-            Sa {
+            let sa = Sa {
                 id,
                 src,
                 direction: if outbound {
@@ -535,10 +535,7 @@ pub fn sa() -> impl Strategy<Value = Sa> {
                 reqid,
                 if_id,
                 set_mark,
-                encryption: CipherKey {
-                    transform: 20,
-                    key: KeyMaterial::default(),
-                },
+                encryption: None,
                 integrity: None,
                 encap,
                 replay_window: 32,
@@ -552,8 +549,28 @@ pub fn sa() -> impl Strategy<Value = Sa> {
                 },
                 acquire_seq,
                 tfc_pad: 0,
-            }
+                compression: None,
+                iptfs: None,
+                cpu: None,
+                label: None,
+            };
+            with_fitting_keys(sa)
         })
+}
+
+/// The SA with what its protocol asks for and nothing else.
+pub fn with_fitting_keys(sa: Sa) -> Sa {
+    let key = KeyMaterial::default();
+    let protocol = sa.id.protocol;
+    Sa {
+        encryption: (protocol == Protocol::Esp).then(|| CipherKey {
+            transform: 20,
+            key: key.clone(),
+        }),
+        integrity: (protocol == Protocol::Ah).then_some(IntegrityKey { transform: 12, key }),
+        compression: (protocol == Protocol::Comp).then_some(Compression::Deflate),
+        ..sa
+    }
 }
 
 fn allocate_spi() -> impl Strategy<Value = AllocateSpi> {

@@ -8,7 +8,7 @@ use cygnet_ipsec::{
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Step, flow, sa};
+use super::{Step, flow, sa, with_fitting_keys};
 
 /// A step about something that is there already: what is meant is known only when the step is taken.
 #[derive(Clone, Debug)]
@@ -154,7 +154,7 @@ pub fn sa_for(policy: &Policy, template: &Template, chance: &Sa, twist: u8) -> S
         }
         _ => {}
     }
-    sa
+    with_fitting_keys(sa)
 }
 
 /// SAs that together serve all templates of a policy: each inside the outer addresses of the one before.

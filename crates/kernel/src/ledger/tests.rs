@@ -41,10 +41,10 @@ fn sa(spi: u32, reqid: u32) -> Sa {
         reqid,
         if_id: 0,
         set_mark: None,
-        encryption: ipsec::CipherKey {
+        encryption: Some(ipsec::CipherKey {
             transform: 20,
             key: vec![0x5a; 20].into(),
-        },
+        }),
         integrity: None,
         encap: None,
         replay_window: 32,
@@ -54,6 +54,10 @@ fn sa(spi: u32, reqid: u32) -> Sa {
         flags: ipsec::SaFlags::default(),
         acquire_seq: 0,
         tfc_pad: 0,
+        compression: None,
+        iptfs: None,
+        cpu: None,
+        label: None,
     }
 }
 

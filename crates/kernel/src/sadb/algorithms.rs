@@ -1,5 +1,6 @@
 //! IANA transform numbers and the names of the kernel's crypto API (`net/xfrm/xfrm_algo.c`).
 
+use cygnet_ipsec::Compression;
 use cygnet_xfrm::{Algorithm, AlgorithmIcv, AlgorithmName, Attribute, Attributes, KeyBytes};
 
 /// How the kernel is told about an encryption algorithm.
@@ -152,6 +153,15 @@ pub(crate) fn integrity_attribute(id: u16, key: &[u8]) -> Result<Attribute, Algo
 
 fn name(name: &'static str) -> Option<AlgorithmName> {
     AlgorithmName::new(name)
+}
+
+/// The attribute for compression, which has no key.
+pub(crate) fn compression_attribute(compression: Compression) -> Option<Attribute> {
+    let name = name(match compression {
+        Compression::Deflate => "deflate",
+    })?;
+    let key = KeyBytes::default();
+    Some(Attribute::Compression(Algorithm { name, key }))
 }
 
 /// The encryption number of a dumped SA, if it has an algorithm from the table.

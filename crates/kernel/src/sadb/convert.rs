@@ -9,7 +9,9 @@ use ipnet::IpNet;
 use ipsec::CommandError;
 use xfrm::{Attribute, Attributes, Body, Message};
 
-use super::algorithms::{encryption_attribute, encryption_id, integrity_attribute, integrity_id};
+use super::algorithms::{
+    compression_attribute, encryption_attribute, encryption_id, integrity_attribute, integrity_id,
+};
 
 /// The largest replay window of the kernel, in packets (`XFRMA_REPLAY_ESN_MAX`).
 const MAX_WINDOW: u32 = 4096;
@@ -73,22 +75,15 @@ pub(crate) fn sa(sa: &ipsec::Sa) -> Result<(xfrm::SaInfo, Attributes), CommandEr
         _ => CommandError::Unsupported(error.to_string()),
     };
     let mut attributes = identity(sa.id.mark, sa.if_id);
-    match sa.id.protocol {
-        ipsec::Protocol::Esp => {
-            let key = &sa.encryption;
-            let attribute = encryption_attribute(key.transform, key.key.as_bytes());
-            attributes.push(attribute.map_err(invalid)?);
-        }
-        // The kernel refuses a cipher there.
-        ipsec::Protocol::Ah => {}
-        ipsec::Protocol::Comp => {
-            let text = "IPComp SAs are not implemented for the kernel";
-            return Err(CommandError::Unsupported(text.into()));
-        }
+    if let Some(key) = &sa.encryption {
+        let attribute = encryption_attribute(key.transform, key.key.as_bytes());
+        attributes.push(attribute.map_err(invalid)?);
     }
     if let Some(key) = &sa.integrity {
         attributes.push(integrity_attribute(key.transform, key.key.as_bytes()).map_err(invalid)?);
     }
+    let compression = sa.compression.and_then(compression_attribute);
+    attributes.0.extend(compression);
     let inbound = sa.direction == ipsec::SaDirection::In;
     if let Some(encap) = sa.encap {
         attributes.push(Attribute::Encap(encapsulation(encap, sa.direction)));
@@ -106,6 +101,17 @@ pub(crate) fn sa(sa: &ipsec::Sa) -> Result<(xfrm::SaInfo, Attributes), CommandEr
     if sa.tfc_pad > 0 && !inbound {
         attributes.push(Attribute::TfcPadding(sa.tfc_pad));
     }
+    if let Some(iptfs) = &sa.iptfs {
+        attributes.0.extend(iptfs_attributes(iptfs, inbound));
+    }
+    if let Some(cpu) = sa.cpu {
+        attributes.push(Attribute::Cpu(cpu));
+    }
+    attributes.0.extend(
+        sa.label
+            .iter()
+            .map(|label| security_context(label.as_bytes())),
+    );
     let (flags, extra) = sa_flags(sa, inbound);
     if extra != xfrm::SaExtraFlags::default() {
         attributes.push(Attribute::SaExtraFlags(extra));
@@ -128,6 +134,44 @@ pub(crate) fn sa(sa: &ipsec::Sa) -> Result<(xfrm::SaInfo, Attributes), CommandEr
         ..xfrm::SaInfo::default()
     };
     Ok((info, attributes))
+}
+
+/// What the kernel takes of IP-TFS parameters in each direction; it refuses those of the other one.
+fn iptfs_attributes(iptfs: &ipsec::Iptfs, inbound: bool) -> Vec<Attribute> {
+    let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+    if inbound {
+        return vec![
+            Attribute::IptfsReorderWindow(iptfs.reorder_window),
+            Attribute::IptfsDropTime(micros(iptfs.drop_time)),
+        ];
+    }
+    let mut attributes = vec![
+        Attribute::IptfsPacketSize(iptfs.packet_size),
+        Attribute::IptfsMaxQueueSize(iptfs.max_queue),
+        Attribute::IptfsInitDelay(micros(iptfs.init_delay)),
+    ];
+    attributes.extend(iptfs.dont_fragment.then_some(Attribute::IptfsDontFragment));
+    attributes
+}
+
+/// `XFRM_SC_DOI_LSM` and `XFRM_SC_ALG_SELINUX`, the only ones of `struct xfrm_user_sec_ctx`.
+const CONTEXT_DOI: u8 = 1;
+const CONTEXT_ALGORITHM: u8 = 1;
+/// Octets of `struct xfrm_user_sec_ctx` before the label: its length with the label, its type, algorithm, DOI, the label's
+/// length.
+const CONTEXT_HEADER_LEN: usize = 8;
+
+/// A security label, SELinux's, as the kernel wants it.
+pub(crate) fn security_context(label: &[u8]) -> Attribute {
+    // A label has 4096 octets at most.
+    let len = |octets: usize| u16::try_from(octets).unwrap_or(u16::MAX).to_ne_bytes();
+    let mut bytes = Vec::with_capacity(CONTEXT_HEADER_LEN + label.len());
+    bytes.extend(len(CONTEXT_HEADER_LEN + label.len()));
+    bytes.extend(xfrm::AttributeType::SEC_CTX.0.to_ne_bytes());
+    bytes.extend([CONTEXT_ALGORITHM, CONTEXT_DOI]);
+    bytes.extend(len(label.len()));
+    bytes.extend(label);
+    Attribute::SecurityContext(bytes)
 }
 
 /// An encapsulation as the kernel wants it.
@@ -217,10 +261,18 @@ pub(crate) fn policy(policy: &ipsec::Policy) -> (xfrm::PolicyInfo, Attributes) {
             ipsec::Action::Allow => xfrm::Action::ALLOW,
             ipsec::Action::Block => xfrm::Action::BLOCK,
         },
-        flags: xfrm::PolicyFlags::default().with(xfrm::PolicyFlags::ICMP, policy.icmp),
+        flags: xfrm::PolicyFlags::default()
+            .with(xfrm::PolicyFlags::ICMP, policy.icmp)
+            .with(xfrm::PolicyFlags::CPU_ACQUIRE, policy.per_cpu),
         ..xfrm::PolicyInfo::default()
     };
     let mut attributes = policy_identity(&policy.key);
+    attributes.0.extend(
+        policy
+            .label
+            .iter()
+            .map(|label| security_context(label.as_bytes())),
+    );
     if !policy.templates.is_empty() {
         attributes.push(Attribute::Templates(
             policy.templates.iter().map(template).collect(),
@@ -381,10 +433,10 @@ pub(crate) fn sa_report(
             value,
             mask: attributes.set_mark_mask().unwrap_or(u32::MAX),
         }),
-        encryption: ipsec::CipherKey {
-            transform: encryption_id(attributes).unwrap_or(0),
+        encryption: encryption_id(attributes).map(|transform| ipsec::CipherKey {
+            transform,
             key: ipsec::KeyMaterial::default(),
-        },
+        }),
         integrity: integrity_id(attributes).map(|transform| ipsec::IntegrityKey {
             transform,
             key: ipsec::KeyMaterial::default(),
@@ -407,6 +459,13 @@ pub(crate) fn sa_report(
         },
         acquire_seq: info.seq,
         tfc_pad: attributes.tfc_padding().unwrap_or(0),
+        compression: attributes
+            .iter()
+            .any(|a| matches!(a, Attribute::Compression(_)))
+            .then_some(ipsec::Compression::Deflate),
+        iptfs: (info.mode == xfrm::Mode::IPTFS).then(|| iptfs(attributes)),
+        cpu: attributes.cpu(),
+        label: label(attributes),
     };
     Ok(ipsec::SaReport {
         sa,
@@ -480,6 +539,8 @@ pub(crate) fn policy_report(
             lifetime: lifetime(&info.limits),
             index: info.index,
             icmp: info.flags.contains(xfrm::PolicyFlags::ICMP),
+            per_cpu: info.flags.contains(xfrm::PolicyFlags::CPU_ACQUIRE),
+            label: label(attributes),
         },
     })
 }
@@ -594,7 +655,39 @@ fn acquire(
         dst: address(&info.id.daddr, family)?,
         mark: policy.mark,
         if_id: policy.if_id,
+        cpu: attributes.cpu(),
+        label: label(attributes),
     })
+}
+
+/// The security label of an SA, a policy or an acquire.
+fn label(attributes: &Attributes) -> Option<ipsec::SecurityLabel> {
+    attributes.iter().find_map(|attribute| match attribute {
+        Attribute::SecurityContext(bytes) => {
+            let label = bytes.get(CONTEXT_HEADER_LEN..)?;
+            ipsec::SecurityLabel::new(label).ok()
+        }
+        _ => None,
+    })
+}
+
+/// The IP-TFS parameters of an SA: those of its direction, the others as the kernel begins with.
+fn iptfs(attributes: &Attributes) -> ipsec::Iptfs {
+    let micros = |time: u32| Duration::from_micros(time.into());
+    attributes
+        .iter()
+        .fold(ipsec::Iptfs::default(), |mut found, attribute| {
+            match *attribute {
+                Attribute::IptfsDontFragment => found.dont_fragment = true,
+                Attribute::IptfsPacketSize(octets) => found.packet_size = octets,
+                Attribute::IptfsMaxQueueSize(octets) => found.max_queue = octets,
+                Attribute::IptfsInitDelay(time) => found.init_delay = micros(time),
+                Attribute::IptfsReorderWindow(packets) => found.reorder_window = packets,
+                Attribute::IptfsDropTime(time) => found.drop_time = micros(time),
+                _ => {}
+            }
+            found
+        })
 }
 
 fn address(address: &xfrm::Address, family: xfrm::Family) -> Result<IpAddr, Untranslatable> {

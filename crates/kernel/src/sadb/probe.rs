@@ -2,13 +2,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use cygnet_ipsec::{Compression, PlaneFeatures};
 use cygnet_xfrm as xfrm;
 use rustix::io::Errno;
 use xfrm::{Attribute, Attributes, Body, Client, Message, RequestError};
 
 use super::algorithms::{
-    encryption_attribute, encryption_variants, integrity_attribute, integrity_variants,
+    compression_attribute, encryption_attribute, encryption_variants, integrity_attribute,
+    integrity_variants,
 };
+use super::convert::security_context;
 
 /// SPIs up to 255 are reserved by IANA (RFC 4303 §2.1): no peer's packet has one.
 const PROBE_SPI: u32 = 255;
@@ -59,6 +62,8 @@ pub struct Capabilities {
     pub policy_defaults: bool,
     /// One SA can be moved to other addresses by one message (7.2).
     pub migrate_state: bool,
+    /// Modes, protocols and the like, with IPv4 outside, or IPv6 where that is missing.
+    pub features: PlaneFeatures,
 }
 
 /// Which algorithms a kernel has.
@@ -98,6 +103,17 @@ impl Capabilities {
             if_id: true,
             policy_defaults: true,
             migrate_state: true,
+            features: PlaneFeatures {
+                transport: true,
+                beet: true,
+                ah: true,
+                ipcomp: true,
+                esn: true,
+                tfc_padding: true,
+                iptfs: true,
+                per_cpu: true,
+                labels: true,
+            },
         }
     }
 
@@ -123,6 +139,7 @@ pub(super) fn probe(client: &mut Client) -> Result<Capabilities, RequestError> {
         if_id: false,
         policy_defaults: client.defaults().is_ok(),
         migrate_state: knows_migrate_state(client)?,
+        features: PlaneFeatures::default(),
     };
     let address = match (&capabilities.esp_v4, &capabilities.esp_v6) {
         (EspSupport::Available, _) => v4,
@@ -144,7 +161,7 @@ pub(super) fn knows_direction(client: &mut Client) -> Result<bool, RequestError>
 /// Whether the kernel has XFRM_MSG_MIGRATE_STATE: it says that there is no such SA, instead of not knowing the message.
 pub(super) fn knows_migrate_state(client: &mut Client) -> Result<bool, RequestError> {
     let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let (id, _) = probe_id(address);
+    let (id, _) = ProbeSa::new(address).id();
     let nothing = xfrm::MigrateState {
         id,
         new_daddr: address.into(),
@@ -207,9 +224,10 @@ pub(super) fn algorithms(client: &mut Client) -> Result<Algorithms, RequestError
         .iter()
         .map(|(id, len)| base(cipher_and_integrity(AES_CBC, 16, *id, *len)));
     // Each is added and deleted in turn, so the same id serves all.
+    let probe = ProbeSa::new(address);
     let requests: Vec<Message> = encryption_attributes
         .chain(integrity_attributes)
-        .flat_map(|attributes| [add(address, attributes), delete(address)])
+        .flat_map(|attributes| [probe.add(attributes), probe.delete()])
         .collect();
     let mut accepted = client
         .batch(&requests)
@@ -253,76 +271,187 @@ fn features(
         dport: 4500,
         oa: xfrm::Address::default(),
     };
-    let attributes = base(key).with(Attribute::Encap(encap));
-    capabilities.udp_encapsulation = match add_read_delete(client, address, attributes) {
-        Ok(read) => read.encap().is_some(),
-        Err(RequestError::Refused(_)) => false,
-        Err(error) => return Err(error),
-    };
+    let attributes = base(key.clone()).with(Attribute::Encap(encap));
+    let read = if_accepted(add_read_delete(client, address, attributes))?;
+    capabilities.udp_encapsulation = read.is_some_and(|read| read.encap().is_some());
+    capabilities.features = plane_features(client, address, key)?;
     Ok(())
 }
 
-/// Adds the probe SA and returns what the kernel says it has.
+/// What SAs can be beyond ESP in tunnel mode. What an older kernel does not know of it ignores, so it has to come back.
+fn plane_features(
+    client: &mut Client,
+    address: IpAddr,
+    key: Vec<Attribute>,
+) -> Result<PlaneFeatures, RequestError> {
+    let esp = |mode| ProbeSa {
+        mode,
+        ..ProbeSa::new(address)
+    };
+    let of = |proto| ProbeSa {
+        proto,
+        ..ProbeSa::new(address)
+    };
+    let key = || base(key.clone());
+    let mut read = |probe: ProbeSa, attributes| if_accepted(probe.run(client, attributes));
+
+    let directed = key().with(Attribute::SaDirection(xfrm::SaDirection::IN));
+    let integrity = integrity_attribute(HMAC_SHA2_256_128, &pattern(32));
+    let window = xfrm::ReplayStateEsn {
+        replay_window: 32,
+        bitmap: vec![0],
+        ..xfrm::ReplayStateEsn::default()
+    };
+    let label = security_context(b"system_u:object_r:unlabeled_t:s0");
+    let has = |read: Option<Attributes>, what: fn(&Attribute) -> bool| {
+        read.is_some_and(|attributes| attributes.iter().any(what))
+    };
+    // A security module that does not know the label is one all the same.
+    let labels = read(esp(xfrm::Mode::TUNNEL), key().with(label))?;
+    let labels =
+        labels.is_none_or(|a| a.iter().any(|a| matches!(a, Attribute::SecurityContext(_))));
+    Ok(PlaneFeatures {
+        transport: read(esp(xfrm::Mode::TRANSPORT), key())?.is_some(),
+        beet: read(esp(xfrm::Mode::BEET), key())?.is_some(),
+        ah: read(
+            of(xfrm::SaProtocol::AH),
+            base(integrity.into_iter().collect()),
+        )?
+        .is_some(),
+        ipcomp: read(
+            of(xfrm::SaProtocol::COMP),
+            base(
+                compression_attribute(Compression::Deflate)
+                    .into_iter()
+                    .collect(),
+            ),
+        )?
+        .is_some(),
+        esn: has(
+            read(
+                ProbeSa {
+                    flags: xfrm::SaFlags::ESN,
+                    ..ProbeSa::new(address)
+                },
+                key().with(Attribute::ReplayEsn(window)),
+            )?,
+            |a| matches!(a, Attribute::ReplayEsn(_)),
+        ),
+        tfc_padding: has(
+            read(
+                esp(xfrm::Mode::TUNNEL),
+                key().with(Attribute::TfcPadding(1)),
+            )?,
+            |a| matches!(a, Attribute::TfcPadding(_)),
+        ),
+        iptfs: read(esp(xfrm::Mode::IPTFS), directed.clone())?.is_some(),
+        per_cpu: has(
+            read(esp(xfrm::Mode::TUNNEL), directed.with(Attribute::Cpu(0)))?,
+            |a| matches!(a, Attribute::Cpu(_)),
+        ),
+        labels,
+    })
+}
+
+/// A refusal is an answer.
+fn if_accepted(
+    outcome: Result<Attributes, RequestError>,
+) -> Result<Option<Attributes>, RequestError> {
+    match outcome {
+        Ok(read) => Ok(Some(read)),
+        Err(RequestError::Refused(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Adds an ESP SA in transport mode and returns what the kernel says it has.
 fn add_read_delete(
     client: &mut Client,
     address: IpAddr,
     attributes: Attributes,
 ) -> Result<Attributes, RequestError> {
-    let (id, mark) = probe_id(address);
-    let read = Message {
-        body: Body::GetSa(id),
-        attributes: mark,
-    };
-    let mut outcomes = client
-        .batch(&[add(address, attributes), read, delete(address)])
-        .into_iter();
-    if let Some(added) = outcomes.next() {
-        added?;
-    }
-    match outcomes.next() {
-        Some(read) => Ok(read?.message.map(|m| m.attributes).unwrap_or_default()),
-        None => Ok(Attributes::new()),
-    }
+    ProbeSa::new(address).run(client, attributes)
 }
 
-fn probe_id(address: IpAddr) -> (xfrm::SaId, Attributes) {
-    let id = xfrm::SaId {
-        daddr: address.into(),
-        spi: PROBE_SPI,
-        family: (&address).into(),
-        proto: xfrm::SaProtocol::ESP,
-    };
-    (id, base(Vec::new()))
+/// An SA that is there for a moment.
+#[derive(Clone, Copy)]
+struct ProbeSa {
+    address: IpAddr,
+    proto: xfrm::SaProtocol,
+    mode: xfrm::Mode,
+    flags: xfrm::SaFlags,
 }
 
-fn add(address: IpAddr, attributes: Attributes) -> Message {
-    let info = xfrm::SaInfo {
-        id: xfrm::Id {
-            daddr: address.into(),
-            spi: PROBE_SPI,
+impl ProbeSa {
+    /// ESP in transport mode.
+    fn new(address: IpAddr) -> Self {
+        Self {
+            address,
             proto: xfrm::SaProtocol::ESP,
-        },
-        saddr: address.into(),
-        family: (&address).into(),
-        mode: xfrm::Mode::TRANSPORT,
-        // Should a crash leave it behind, it does not stay.
-        limits: xfrm::LifetimeLimits {
-            hard_add_seconds: 5,
-            ..xfrm::LifetimeLimits::NONE
-        },
-        ..xfrm::SaInfo::default()
-    };
-    Message {
-        body: Body::NewSa(info),
-        attributes,
+            mode: xfrm::Mode::TRANSPORT,
+            flags: xfrm::SaFlags::default(),
+        }
     }
-}
 
-fn delete(address: IpAddr) -> Message {
-    let (id, attributes) = probe_id(address);
-    Message {
-        body: Body::DeleteSa(id),
-        attributes,
+    /// Adds the SA, reads it and deletes it; what the kernel says it has.
+    fn run(&self, client: &mut Client, attributes: Attributes) -> Result<Attributes, RequestError> {
+        let (id, mark) = self.id();
+        let read = Message {
+            body: Body::GetSa(id),
+            attributes: mark,
+        };
+        let mut outcomes = client
+            .batch(&[self.add(attributes), read, self.delete()])
+            .into_iter();
+        if let Some(added) = outcomes.next() {
+            added?;
+        }
+        match outcomes.next() {
+            Some(read) => Ok(read?.message.map(|m| m.attributes).unwrap_or_default()),
+            None => Ok(Attributes::new()),
+        }
+    }
+
+    fn id(&self) -> (xfrm::SaId, Attributes) {
+        let id = xfrm::SaId {
+            daddr: self.address.into(),
+            spi: PROBE_SPI,
+            family: (&self.address).into(),
+            proto: self.proto,
+        };
+        (id, base(Vec::new()))
+    }
+
+    fn add(&self, attributes: Attributes) -> Message {
+        let info = xfrm::SaInfo {
+            id: xfrm::Id {
+                daddr: self.address.into(),
+                spi: PROBE_SPI,
+                proto: self.proto,
+            },
+            saddr: self.address.into(),
+            family: (&self.address).into(),
+            mode: self.mode,
+            flags: self.flags,
+            // Should a crash leave it behind, it does not stay.
+            limits: xfrm::LifetimeLimits {
+                hard_add_seconds: 5,
+                ..xfrm::LifetimeLimits::NONE
+            },
+            ..xfrm::SaInfo::default()
+        };
+        Message {
+            body: Body::NewSa(info),
+            attributes,
+        }
+    }
+
+    fn delete(&self) -> Message {
+        let (id, attributes) = self.id();
+        Message {
+            body: Body::DeleteSa(id),
+            attributes,
+        }
     }
 }
 

@@ -187,10 +187,10 @@ impl Recipe {
             reqid: 77,
             if_id: 0,
             set_mark: None,
-            encryption: CipherKey {
+            encryption: Some(CipherKey {
                 transform: self.encryption.0,
                 key: Self::key(self.encryption.1, salt).into(),
-            },
+            }),
             integrity: self.integrity.map(|(transform, len)| IntegrityKey {
                 transform,
                 key: Self::key(len, salt ^ 0x80).into(),
@@ -215,6 +215,10 @@ impl Recipe {
             },
             acquire_seq: 0,
             tfc_pad: 0,
+            compression: None,
+            iptfs: None,
+            cpu: None,
+            label: None,
         }
     }
 

@@ -118,7 +118,7 @@ fn errors_say_what_a_key_manager_must_know() {
         "{refused:?}"
     );
     sa.replay_window = 32;
-    sa.encryption.transform = 999;
+    sa.encryption.as_mut().unwrap().transform = 999;
     let refused = pair.west.execute(Command::InstallSa(Box::new(sa)));
     assert_eq!(
         refused,

@@ -404,7 +404,7 @@ fn an_sa_that_moves_never_repeats_a_number() {
         key: vec![9; 20].into(),
     };
     pair.at_a(install(Sa {
-        encryption: other,
+        encryption: Some(other),
         ..outbound(&there)
     }))
     .unwrap();
@@ -451,10 +451,10 @@ fn each_device_has_policies_and_sas_of_its_own() {
             ..there.id
         },
         if_id: 42,
-        encryption: CipherKey {
+        encryption: Some(CipherKey {
             transform: 20,
             key: vec![42; 20].into(),
-        },
+        }),
         ..there
     };
     pair.at_a(install(outbound(&there))).unwrap();
@@ -489,7 +489,7 @@ fn a_report_shows_no_keys() {
     let Ok(Reply::Sa(report)) = pair.at_a(Command::QuerySa(id)) else {
         panic!()
     };
-    assert!(report.sa.encryption.key.is_empty());
+    assert!(report.sa.encryption.unwrap().key.is_empty());
     assert!(
         report
             .sa

@@ -139,10 +139,10 @@ fn a_younger_sa_takes_over_and_a_removed_one_leaves_no_timer_behind() {
             spi: 0x8000_0cab,
             ..there.id
         },
-        encryption: CipherKey {
+        encryption: Some(CipherKey {
             transform: 20,
             key: vec![3; 20].into(),
-        },
+        }),
         ..there.clone()
     };
     pair.at_b(install(younger.clone())).unwrap();

@@ -282,10 +282,10 @@ fn sa(src: IpAddr, dst: IpAddr, spi: u32, suite: &Suite) -> Sa {
         reqid: REQID,
         if_id: 0,
         set_mark: None,
-        encryption: CipherKey {
+        encryption: Some(CipherKey {
             transform: suite.encryption.0,
             key: key(suite.encryption.1, 0x55).into(),
-        },
+        }),
         integrity: suite.integrity.map(|(transform, len)| IntegrityKey {
             transform,
             key: key(len, 0xaa).into(),
@@ -305,6 +305,10 @@ fn sa(src: IpAddr, dst: IpAddr, spi: u32, suite: &Suite) -> Sa {
         },
         acquire_seq: 0,
         tfc_pad: 0,
+        compression: None,
+        iptfs: None,
+        cpu: None,
+        label: None,
     }
 }
 

@@ -468,7 +468,7 @@ fn what_the_plane_cannot_do_is_refused_and_changes_nothing() {
     };
     assert!(matches!(
         pair.at_a(install(Sa {
-            encryption: short,
+            encryption: Some(short),
             ..there.clone()
         })),
         Err(CommandError::Invalid(_))

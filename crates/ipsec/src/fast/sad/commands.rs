@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{LarvalKey, SaIndex, Sad, SadEntry, larval_key, without_keys};
+use super::{LarvalKey, SaIndex, Sad, SadEntry, larval_key};
 use crate::{
     AllocateSpi, CommandError, MoveSa, Sa, SaCounters, SaDirection, SaId, SaReport, SaState,
 };
@@ -64,7 +64,7 @@ impl Sad {
                 };
                 let sa = Sa {
                     if_id: request.if_id,
-                    ..without_keys(
+                    ..Sa::new(
                         id,
                         request.src,
                         SaDirection::In,
