@@ -81,6 +81,8 @@ pub const UNSUPPORTED: &[(&str, &str, &str)] = &[
     ("resumption", "strongswan", RFC_LIST),
     ("crash-detection", "strongswan-host", RFC_LIST),
     ("crash-detection", "strongswan", RFC_LIST),
+    ("crash-detection", "libreswan", RFC_LIST),
+    ("crash-detection", "openiked", RFC_LIST),
     ("ppk-intermediate", "strongswan-host", RFC_LIST),
     ("ppk-intermediate", "strongswan", RFC_LIST),
     ("tcp", "strongswan-host", RFC_LIST),

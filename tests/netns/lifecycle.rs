@@ -228,7 +228,7 @@ fn two_daemons_do_not_share_a_run_directory() {
     let config = west.dir().join("ipsec.conf").display().to_string();
     let secrets = west.dir().join("ipsec.secrets").display().to_string();
     let line = format!(
-        "{} --run-dir {run_dir} daemon --config {config} --secrets {secrets}",
+        "{} --run-dir {run_dir} daemon --config {config} --secrets {secrets} --state-dir {run_dir}",
         cygnet_tests::binary().display()
     );
     let outcome = site.west.try_exec(&line);

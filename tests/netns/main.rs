@@ -1,5 +1,6 @@
 //! The real binary with itself, on its user-space plane, in network namespaces.
 
+mod crash;
 mod failures;
 mod fence;
 mod flood;

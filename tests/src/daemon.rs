@@ -130,6 +130,8 @@ impl Daemon {
         .chain([
             "--secrets",
             &path("ipsec.secrets"),
+            "--state-dir",
+            &path("state"),
             "--log-format",
             "json",
             "--log",

@@ -120,6 +120,14 @@ pub(crate) struct DaemonOptions {
     /// can read them can read the traffic.
     #[arg(long, value_name = "DIR")]
     pub(crate) key_log: Option<PathBuf>,
+    /// Where secrets are kept that must survive a restart.
+    #[arg(
+        long,
+        default_value = "/var/lib/cygnet",
+        env = "CYGNET_STATE_DIR",
+        value_name = "DIR"
+    )]
+    pub(crate) state_dir: PathBuf,
     /// Name of the user-space plane's device.
     #[arg(long, default_value = "cygnet0", value_name = "NAME")]
     pub(crate) device: String,

@@ -545,7 +545,9 @@ impl Engine {
                 };
                 let peer_died = matches!(
                     reason,
-                    ChildCloseReason::IkeSaClosed(CloseReason::PeerUnresponsive { .. })
+                    ChildCloseReason::IkeSaClosed(
+                        CloseReason::PeerUnresponsive { .. } | CloseReason::PeerCrashed
+                    )
                 );
                 let stood = info.established.map(|at| now.saturating_duration_since(at));
                 let owner = ConnectionId(info.config.tag);
@@ -575,6 +577,7 @@ impl Engine {
             E::Retransmitting { .. }
             | E::RedirectRefused { .. }
             | E::Puzzled { .. }
+            | E::CrashTokenForged { .. }
             | E::PeerComplaint { .. }
             | E::Rejected { .. } => {
                 self.note(event);
@@ -601,6 +604,7 @@ impl Engine {
             | E::ChildrenMoved { to: ike, .. }
             | E::IkeRekeyFailed { ike, .. }
             | E::ChildRekeyFailed { ike, .. }
+            | E::CrashTokenForged { ike }
             | E::PeerComplaint { ike, .. } => Some(*ike),
             E::Rejected { .. } => None,
         };

@@ -177,6 +177,9 @@ pub struct IkeOptions {
     pub reauth: bool,
     /// Say that there is no other IKE SA with the peer when that is so (`initial-contact`).
     pub initial_contact: bool,
+    /// Give the peer a token by which it will know that we have lost the IKE SA, and believe its own
+    /// (`crash-detection`, RFC 6290).
+    pub crash_detection: bool,
     /// Where the gateway may send us (`accept-redirect`, `accept-redirect-to`).
     pub accept_redirect: AcceptRedirect,
     /// Whether authenticated peers are sent elsewhere (`send-redirect`).

@@ -185,6 +185,7 @@ pub(crate) fn build(
         auth_lifetime: connection.ike.reauth.then_some(connection.ike.lifetime),
         uniqueness: setup.uniqueness,
         initial_contact: connection.ike.initial_contact,
+        crash_detection: connection.ike.crash_detection,
         accept_redirect: connection.ike.accept_redirect.clone(),
         send_redirect: connection.ike.send_redirect,
         redirect_to: connection.ike.redirect_to.clone(),

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cygnet_crypto::{Entropy, KeyExchangeProvider};
+use cygnet_crypto::{Entropy, KeyExchangeProvider, SecretBytes};
 use cygnet_ike::{ChildSaId, Endpoint, EndpointConfig, IkeSaId};
 use cygnet_ipsec::{Lifetime, PolicyKey, Sa, SaId};
 
@@ -47,6 +47,8 @@ pub struct EngineOptions {
     pub key_log: bool,
     /// Vendor IDs to send.
     pub vendor_ids: Vec<Vec<u8>>,
+    /// See [`crash_secret`](EndpointConfig::crash_secret).
+    pub crash_secret: Option<SecretBytes>,
 }
 
 /// A connection of that name is not loaded.
@@ -594,6 +596,7 @@ fn endpoint_config(options: &EngineOptions, setup: &Setup) -> EndpointConfig {
         send_redirect: setup.send_redirect,
         redirect_to: setup.redirect_to.clone(),
         vendor_ids: options.vendor_ids.clone(),
+        crash_secret: options.crash_secret.clone(),
         key_log: options.key_log,
         ..EndpointConfig::default()
     }

@@ -117,6 +117,8 @@ pub struct IkeStatus {
     pub ppk: bool,
     /// IKE_AUTH made no child SA.
     pub childless: bool,
+    /// The peer has given a token by which it can show that it has lost the IKE SA (RFC 6290).
+    pub crash_token: bool,
     /// A NAT was found in front of us.
     pub nat_local: bool,
     /// A NAT was found in front of the peer.
@@ -317,6 +319,7 @@ impl Engine {
             suite: info.suite.as_ref().map(ToString::to_string),
             ppk: info.ppk,
             childless: info.childless,
+            crash_token: info.crash_token,
             nat_local: info.nat.local,
             nat_remote: info.nat.remote,
             mobike: info.mobike,

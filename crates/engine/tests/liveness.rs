@@ -102,6 +102,48 @@ fn restart_brings_back_what_the_peer_had_made() {
     assert_eq!(net.state(EAST, "t"), "up", "east calls");
 }
 
+/// A peer that was restarted shows it with its token in answer to whatever is said next: the tunnel is back, or what is
+/// wanted instead, before anybody could have lost patience (RFC 6290).
+#[test]
+fn a_restarted_peer_is_found_out_at_once() {
+    for (action, intended, state) in [
+        (None, Intent::Up, "up"),
+        (Some(DeadPeerAction::Restart), Intent::Up, "up"),
+        (Some(DeadPeerAction::Trap), Intent::OnDemand, "trapped"),
+        (Some(DeadPeerAction::Clear), Intent::Down, "waiting"),
+    ] {
+        let mut net = Network::west_and_east();
+        let east = connection("t", StartAction::Add, PlaneChoice::Kernel);
+        net.load(EAST, set(vec![east.clone()], "secret"));
+        let mut west = connection("t", StartAction::Add, PlaneChoice::Kernel);
+        west.ike.dead_peer = action;
+        net.load(WEST, set(vec![west], "secret"));
+        let now = net.now;
+        net.west().engine.up(now, "t").expect("it is loaded");
+        net.run_for(seconds(1));
+        net.assert_tunnel(Plane::Kernel);
+        assert!(net.status(WEST).ike_sas[0].crash_token);
+        net.restart(EAST);
+        net.load(EAST, set(vec![east], "secret"));
+        net.run_for(seconds(1));
+        let now = net.now;
+        let begun = net.west().engine.rekey(now, "t", false);
+        begun.expect("there is something to renew");
+        net.run_for(seconds(2));
+        assert_eq!(
+            (intent(&net, WEST), net.state(WEST, "t")),
+            (intended, state)
+        );
+        let names = net.west().names();
+        assert!(!names.contains(&"retransmitting"), "{names:?}");
+        if intended == Intent::Up {
+            net.assert_tunnel(Plane::Kernel);
+        } else {
+            assert!(net.west().sas(Plane::Kernel).is_empty());
+        }
+    }
+}
+
 #[test]
 fn keyingtries_bounds_the_attempts_and_a_packet_starts_anew() {
     let mut net = Network::west_and_east();

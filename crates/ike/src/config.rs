@@ -73,6 +73,8 @@ pub struct PeerConfig {
     pub uniqueness: Uniqueness,
     /// Say that there is no other IKE SA with the peer when that is so (INITIAL_CONTACT).
     pub initial_contact: bool,
+    /// Give the peer a token by which it will know that we have lost the IKE SA, and believe its own (RFC 6290).
+    pub crash_detection: bool,
     /// As initiator, where we let the gateway send us (RFC 5685).
     pub accept_redirect: AcceptRedirect,
     /// As responder, whether a peer is sent to one of [`Self::redirect_to`] once it is authenticated.
@@ -111,6 +113,7 @@ impl PeerConfig {
             auth_lifetime: None,
             uniqueness: Uniqueness::default(),
             initial_contact: true,
+            crash_detection: true,
             accept_redirect: AcceptRedirect::No,
             send_redirect: SendRedirect::No,
             redirect_to: Vec::new(),
@@ -417,6 +420,9 @@ pub struct EndpointConfig {
     pub send_redirect: SendRedirect,
     /// The gateways that they are sent to, in turn.
     pub redirect_to: Vec<Gateway>,
+    /// What the tokens of quick crash detection are made of (RFC 6290 §5.1), the same after each restart; `None`: peers
+    /// get no tokens. Gateways of which several are active at a time must not have the same one (§9.2).
+    pub crash_secret: Option<SecretBytes>,
     /// Vendor IDs to send in IKE_SA_INIT.
     pub vendor_ids: Vec<Vec<u8>>,
     /// Datagrams longer than this are dropped unread, and so are messages put together from fragments.
@@ -452,6 +458,7 @@ impl Default for EndpointConfig {
             keepalive_interval: Duration::from_secs(20),
             send_redirect: SendRedirect::No,
             redirect_to: Vec::new(),
+            crash_secret: None,
             vendor_ids: Vec::new(),
             max_datagram: 65_535,
             max_reassembly: 64 << 20,

@@ -9,13 +9,14 @@ use std::time::Instant;
 use cygnet_crypto::{Entropy, KeyExchangeProvider, sha256};
 use cygnet_wire::{
     ExchangeType, Flags, Gateway, Header, IkeSpi, Message, Notify, NotifyType, ParseErrorKind,
-    Payload, Version, write_message,
+    Payload, PayloadWriter, Version, write_message,
 };
 
 use crate::child::Wanted;
 use crate::config::{Directory, EndpointConfig, PeerConfig};
 use crate::context::{Context, InitialContact, Path, Shared};
 use crate::defence::{Admission, Defence, DefenceLevel};
+use crate::exchange::crash_detection;
 use crate::exchange::ike_sa_init::{self, InitRequest, Verdict};
 use crate::fragment::Share;
 use crate::identity::Identity;
@@ -621,7 +622,7 @@ impl Endpoint {
             return self.on_unknown_spi(now, arrival, &message);
         };
         if is_unprotected_hint(&message) {
-            return self.with_sa(now, id, IkeSa::on_unprotected_hint);
+            return self.with_sa(now, id, |sa, cx| sa.on_unprotected_hint(cx, &message));
         }
         self.with_sa(now, id, |sa, cx| sa.on_message(cx, arrival, &message));
     }
@@ -643,7 +644,9 @@ impl Endpoint {
         let data = [Version::IKEV2.major];
         let notify = Notify::new(NotifyType::INVALID_MAJOR_VERSION, &data);
         self.reject(now, arrival, RejectReason::MajorVersion(version), || {
-            unprotected_answer(&header, &notify)
+            unprotected_answer(&header, |payloads| {
+                payloads.notify(&notify);
+            })
         });
     }
 
@@ -662,11 +665,17 @@ impl Endpoint {
         //# address and port from where it came with the same IKE SPIs and the
         //# Message ID copied.  The response MUST NOT be cryptographically
         //# protected and MUST contain an INVALID_IKE_SPI Notify payload.
-        let notify = Notify::new(NotifyType::INVALID_IKE_SPI, &[]);
         let mut cx = context!(self, now);
-        if cx.may_reply()
-            && let Some(answer) = unprotected_answer(header, &notify)
-        {
+        if !cx.may_reply() {
+            return;
+        }
+        let token = crash_detection::of_lost(&cx, message);
+        let answer = unprotected_answer(header, |payloads| {
+            crash_detection::write_lost(token.as_ref(), payloads);
+        });
+        if let Some(answer) = answer {
+            let sent = &mut cx.shared.stats.crash_tokens_sent;
+            *sent = sent.saturating_add(u64::from(token.is_some()));
             cx.transmit(arrival.back(), answer);
         }
     }
@@ -796,7 +805,9 @@ fn is_unprotected_hint(message: &Message<'_>) -> bool {
             matches!(
                 payload,
                 Ok(Payload::Notify(Notify {
-                    kind: NotifyType::INVALID_IKE_SPI | NotifyType::INVALID_MAJOR_VERSION,
+                    kind: NotifyType::INVALID_IKE_SPI
+                        | NotifyType::INVALID_MAJOR_VERSION
+                        | NotifyType::QUICK_CRASH_DETECTION,
                     ..
                 }))
             )
@@ -804,7 +815,10 @@ fn is_unprotected_hint(message: &Message<'_>) -> bool {
 }
 
 /// A response without protection, with SPIs, Message ID and exchange of the request.
-fn unprotected_answer(request: &Header, notify: &Notify<'_>) -> Option<Vec<u8>> {
+fn unprotected_answer(
+    request: &Header,
+    write: impl FnOnce(&mut PayloadWriter<'_>),
+) -> Option<Vec<u8>> {
     // The sender of the request is the original initiator exactly if we are not.
     let flags = Flags {
         initiator: !request.flags.initiator,
@@ -814,9 +828,6 @@ fn unprotected_answer(request: &Header, notify: &Notify<'_>) -> Option<Vec<u8>> 
     let (i, r) = (request.initiator_spi, request.responder_spi);
     let header = Header::new(i, r, request.exchange, flags, request.message_id);
     let mut bytes = Vec::new();
-    write_message(&mut bytes, &header, |payloads| {
-        payloads.notify(notify);
-    })
-    .ok()?;
+    write_message(&mut bytes, &header, write).ok()?;
     Some(bytes)
 }

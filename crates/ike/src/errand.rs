@@ -47,6 +47,8 @@ pub(crate) enum Errand {
     Redirect(Gateway),
     /// Tell the peer how many requests it may send at a time.
     Window(u32),
+    /// Give the peer our token of the IKE SA.
+    CrashToken,
     /// A CREATE_CHILD_SA.
     Create(Plan),
 }
@@ -55,7 +57,7 @@ impl Errand {
     /// The payloads of those that are INFORMATIONAL.
     pub(crate) fn write(&self, children: &[ChildSa], payloads: &mut PayloadWriter<'_>) {
         match self {
-            Self::Liveness | Self::Mobike(_) | Self::Create(_) => {}
+            Self::Liveness | Self::Mobike(_) | Self::CrashToken | Self::Create(_) => {}
             Self::DeleteChild(id) => {
                 let spis: Vec<_> = children
                     .iter()

@@ -15,7 +15,7 @@ use crate::context::{Back, Context};
 use crate::deleting::Deleting;
 use crate::errand::{Current, Errand, Later, Plan, What};
 use crate::exchange::create_child_sa::{self, Answering};
-use crate::exchange::{ike_auth, informational, mobike, set_window_size};
+use crate::exchange::{crash_detection, ike_auth, informational, mobike, set_window_size};
 use crate::info::IkeSaState;
 use crate::io::{Answer, ChildRequest, ChildSaId, Event, Refusal, RefusalKind, RequestId};
 use crate::reason::{ChildCloseReason, ChildFailure, CloseReason, Party};
@@ -86,10 +86,17 @@ impl Established {
                         Errand::Liveness => mobike::liveness(core, cx),
                         _ => Vec::new(),
                     };
+                    let token = match &errand {
+                        Errand::CrashToken => crash_detection::own(core, cx),
+                        _ => None,
+                    };
                     let (informational, id) =
                         (ExchangeType::INFORMATIONAL, core.outgoing.next_id());
                     let sent = core.request(cx, channel, informational, |payloads| {
                         errand.write(children, payloads);
+                        if let Some(token) = &token {
+                            token.write(payloads);
+                        }
                         for (kind, data) in &said {
                             payloads.notify(&Notify::new(*kind, data));
                         }
@@ -486,6 +493,10 @@ impl Established {
         }
         if let Some(contents) = &contents {
             set_window_size::heed(core, contents);
+            // What answers CREATE_CHILD_SA is of the successor.
+            if informational.is_some() {
+                crash_detection::heed(core, contents);
+            }
         }
         if let Some(Errand::Redirect(to)) = informational {
             self.sent_away(core, cx, to);
@@ -759,7 +770,7 @@ impl Established {
     ) -> State {
         self.withdraw(core, cx);
         let heir = match reason {
-            CloseReason::ReplacedByInitialContact => None,
+            CloseReason::ReplacedByInitialContact | CloseReason::PeerCrashed => None,
             _ => create_child_sa::peers_successor(&mut self),
         };
         let reason = match (self.standing, heir) {

@@ -100,6 +100,8 @@ pub struct IkeSaInfo {
     pub local_id: Option<Identity>,
     /// Who the peer is; only once authenticated.
     pub remote_id: Option<Identity>,
+    /// The peer has given a token by which it can show that it has lost the IKE SA (RFC 6290).
+    pub crash_token: bool,
     /// The initiator's SPI.
     pub initiator_spi: IkeSpi,
     /// The responder's SPI; zero until known.

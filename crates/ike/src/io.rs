@@ -428,6 +428,12 @@ pub enum Event {
         /// Time left.
         lifetime: Duration,
     },
+    /// Somebody says without protection, with a token that is not the peer's, that the peer has lost the IKE SA (RFC 6290).
+    /// Nothing changes. Told at most once a second.
+    CrashTokenForged {
+        /// Which IKE SA.
+        ike: IkeSaId,
+    },
     /// The peer notified us of a problem that changes nothing by itself (INVALID_SELECTORS,
     /// INVALID_MESSAGE_ID, an unknown error).
     PeerComplaint {
@@ -468,6 +474,7 @@ impl Event {
             Self::Redirecting { .. } => "redirecting",
             Self::RedirectRefused { .. } => "redirect_refused",
             Self::AuthLifetime { .. } => "auth_lifetime",
+            Self::CrashTokenForged { .. } => "crash_token_forged",
             Self::PeerComplaint { .. } => "peer_complaint",
             Self::Rejected { .. } => "rejected",
         }

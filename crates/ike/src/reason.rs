@@ -290,6 +290,9 @@ pub enum CloseReason {
     /// The peer began anew and says that it has no other SA with us.
     #[error("replaced by a new IKE SA: the peer has lost this one")]
     ReplacedByInitialContact,
+    /// The peer has shown that it has lost this IKE SA (RFC 6290).
+    #[error("the peer has lost this IKE SA, as its token shows")]
+    PeerCrashed,
     /// The peer says that we failed to authenticate ourselves.
     #[error("the peer reports {0}")]
     PeerNotify(NotifyType),
@@ -327,6 +330,7 @@ names!(CloseReason {
     DeletedByPeer => "deleted_by_peer",
     PeerUnresponsive => "peer_unresponsive",
     ReplacedByInitialContact => "replaced_by_initial_contact",
+    PeerCrashed => "peer_crashed",
     PeerNotify => "peer_notify",
     InvalidSyntax => "invalid_syntax",
     Redirected => "redirected",

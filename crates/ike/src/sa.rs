@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cygnet_crypto::IkeSuite;
-use cygnet_wire::{ExchangeType, Flags, Gateway, Header, IkeSpi, NotifyType, PayloadWriter};
+use cygnet_wire::{
+    ExchangeType, Flags, Gateway, Header, IkeSpi, Message, NotifyType, PayloadWriter,
+};
 
 use crate::channel::{Channel, Plaintext, SealError};
 use crate::child::ChildSa;
@@ -21,6 +23,7 @@ use crate::config::{Encapsulation, EndpointConfig, PeerConfig};
 use crate::context::{Back, Context, Limiter, Path};
 use crate::deleting::Deleting;
 use crate::established::{Established, end_children, report_closed};
+use crate::exchange::crash_detection::{self, PeerToken};
 use crate::exchange::ike_auth::{AuthAwaited, AuthSent, ChildPending, SpiWanted};
 use crate::exchange::ike_intermediate::IntermediateSent;
 use crate::exchange::ike_sa_init::InitSent;
@@ -108,6 +111,8 @@ pub(crate) struct Core {
     pub(crate) redirectable: Option<Party>,
     /// The gateway that has sent us to the peer.
     pub(crate) redirected_from: Option<IpAddr>,
+    /// By what the peer may show that it has lost the IKE SA.
+    pub(crate) peer_token: Option<Box<PeerToken>>,
 }
 
 impl Core {
@@ -152,6 +157,7 @@ impl Core {
             unwanted_children: Vec::new(),
             redirectable: self.redirectable,
             redirected_from: self.redirected_from,
+            peer_token: None,
         }
     }
 
@@ -438,6 +444,7 @@ impl Core {
             children,
             replaces: self.replaces,
             redirected_from: self.redirected_from,
+            crash_token: self.peer_token.is_some(),
         }
     }
 
@@ -565,12 +572,17 @@ impl IkeSa {
         self.state = next(state, &mut self.core);
     }
 
-    /// Somebody says, without protection, that the peer does not know this SA.
+    /// Somebody says, without protection, that the peer does not know this SA, and may show it.
+    //= rfc6290#4.5
+    //# If the QCD_TOKEN verifies OK, the receiver MUST silently discard the
+    //# IKE SA and all associated child SAs.
     //= rfc7296#2.21.4
     //# A peer receiving such an unprotected Notify payload MUST NOT respond
     //# and MUST NOT change the state of any existing SAs.
-    pub(crate) fn on_unprotected_hint(&mut self, cx: &mut Context<'_>) {
-        if self.core.may_speak_up(cx) {
+    pub(crate) fn on_unprotected_hint(&mut self, cx: &mut Context<'_>, message: &Message<'_>) {
+        if crash_detection::is_proven_lost(&mut self.core, cx, message) {
+            self.close(cx, CloseReason::PeerCrashed);
+        } else if self.core.may_speak_up(cx) {
             self.check_liveness(cx);
         }
     }

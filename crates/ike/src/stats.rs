@@ -41,6 +41,8 @@ pub enum DropReason {
     BadInit,
     /// A response whose content cannot be used.
     BadResponse,
+    /// A token of quick crash detection that is not the peer's.
+    CrashToken,
     /// No solution of the puzzle, a wrong one, or one that has been used.
     PuzzleUnsolved,
     /// A reply that would have exceeded the rate of replies without SA.
@@ -51,7 +53,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Malformed,
         Self::TooLong,
         Self::MajorVersion,
@@ -71,6 +73,7 @@ impl DropReason {
         Self::HalfOpenLimitOfAddress,
         Self::BadInit,
         Self::BadResponse,
+        Self::CrashToken,
         Self::PuzzleUnsolved,
         Self::RateLimited,
         Self::UnknownAnswer,
@@ -98,6 +101,7 @@ impl DropReason {
             Self::HalfOpenLimitOfAddress => "half_open_limit_of_address",
             Self::BadInit => "bad_init",
             Self::BadResponse => "bad_response",
+            Self::CrashToken => "crash_token",
             Self::PuzzleUnsolved => "puzzle_unsolved",
             Self::RateLimited => "rate_limited",
             Self::UnknownAnswer => "unknown_answer",
@@ -140,6 +144,8 @@ pub struct Stats {
     pub invalid_ke_sent: u64,
     /// Peers sent to another gateway in IKE_SA_INIT.
     pub redirected: u64,
+    /// Tokens of quick crash detection shown to peers of IKE SAs that are not here.
+    pub crash_tokens_sent: u64,
     /// IKE SAs that we began.
     pub initiated: u64,
     /// IKE SAs that peers began.

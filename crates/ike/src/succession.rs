@@ -7,8 +7,9 @@ use crate::child::{ChildSa, ChildState};
 use crate::context::{Context, Path};
 use crate::errand::{Current, Errand, Later, What};
 use crate::established::Established;
+use crate::exchange::crash_detection;
 use crate::exchange::mobike::{ChildPath, Mobike};
-use crate::info::{IkeSaInfo, NatSituation};
+use crate::info::{IkeSaInfo, NatSituation, Role};
 use crate::io::{Event, IkeKeyLog, IkeSaId};
 use crate::sa::{Core, State};
 
@@ -112,9 +113,11 @@ impl Established {
         errands.extend(self.informational.drain(..).map(|(_, errand)| errand));
         // What belongs to this IKE SA stays here.
         errands.retain(|errand| match errand {
-            Errand::Liveness | Errand::Window(_) | Errand::Mobike(_) | Errand::DeleteIke(_) => {
-                false
-            }
+            Errand::Liveness
+            | Errand::Window(_)
+            | Errand::CrashToken
+            | Errand::Mobike(_)
+            | Errand::DeleteIke(_) => false,
             Errand::Create(plan) => !matches!(plan.what, What::Ike),
             _ => true,
         });
@@ -165,6 +168,12 @@ impl Established {
         self.queue.extend(transfer.errands);
         self.later.extend(transfer.later);
         self.announce_window(core);
+        //= rfc6290#4.3
+        //# If the initiator is also a token maker, it SHOULD initiate an
+        //# INFORMATIONAL exchange immediately after the CREATE_CHILD_SA exchange
+        if core.role == Role::Initiator && crash_detection::own(core, cx).is_some() {
+            self.queue.push_back(Errand::CrashToken);
+        }
         self.proceed(core, cx)
     }
 

@@ -215,6 +215,7 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
         lifetime: lifetime(values, "ikelifetime"),
         reauth: values.get("reauth", false, yes_no),
         initial_contact: values.get("initial-contact", true, yes_no),
+        crash_detection: values.get("crash-detection", true, yes_no),
     }
 }
 

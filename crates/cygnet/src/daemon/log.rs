@@ -284,6 +284,13 @@ impl EventLog {
             IkeEvent::AuthLifetime { ike, lifetime } => {
                 info!(event = name, %ike, "the peer wants to be authenticated to anew within {} s", lifetime.as_secs());
             }
+            IkeEvent::CrashTokenForged { ike } => {
+                let _in = self.span(connection, *ike).enter();
+                warn!(
+                    event = name,
+                    "somebody says with a wrong token that the peer has lost the IKE SA"
+                );
+            }
             IkeEvent::PeerComplaint { ike, notify, .. } => {
                 let _in = self.span(connection, *ike).enter();
                 warn!(event = name, ?notify, "the peer reports a problem");

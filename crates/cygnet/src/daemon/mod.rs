@@ -13,6 +13,7 @@ mod planes;
 mod puzzles;
 mod sockets;
 mod start;
+mod state_dir;
 mod watch;
 
 use std::collections::HashMap;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use cygnet_crypto::{StandardKeyExchange, SystemEntropy};
+use cygnet_crypto::{SecretBytes, StandardKeyExchange, SystemEntropy};
 use cygnet_dataplane::{
     Config as PlaneConfig, Dataplane, DataplaneEvent, EventSink, Handle, Report, SetupError,
     SinkFull,
@@ -32,6 +32,7 @@ use super::log::EventLog;
 use super::planes::{Executor, Job, Userspace, escape_mark, make_run_dir};
 use super::puzzles::Solver;
 use super::sockets::{Datagram, MAX_DATAGRAMS, Sockets, Takers};
+use super::state_dir::StateDir;
 use super::watch::watch;
 use super::{Daemon, Notice};
 use crate::cli::DaemonOptions;
@@ -243,6 +244,20 @@ impl EventSink for PlaneSink {
     }
 }
 
+/// The secret of quick crash detection. Without one, peers find out by themselves that this daemon was restarted.
+fn crash_secret(state_dir: &Path) -> Option<SecretBytes> {
+    let secret = StateDir::open(state_dir).and_then(|state| state.secret("crash-detection"));
+    secret
+        .inspect_err(|error| {
+            let path = state_dir.display();
+            tracing::warn!(
+                event = "state_dir",
+                "no quick crash detection: the state directory {path} cannot be used: {error}"
+            );
+        })
+        .ok()
+}
+
 /// Takes the run directory for this process.
 fn lock(run_dir: &Path) -> Result<std::fs::File, StartError> {
     let wrong = |error| StartError::RunDir {
@@ -373,6 +388,7 @@ pub(super) async fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Dae
         },
         key_log: options.key_log.is_some(),
         vendor_ids: Vec::new(),
+        crash_secret: crash_secret(&options.state_dir),
     };
     tracing::info!(
         event = "started",

@@ -264,6 +264,9 @@ impl Demo {
         command
             .arg("--secrets")
             .arg(example.join(side).join("ipsec.secrets"));
+        command
+            .arg("--state-dir")
+            .arg(self.out.join(side).join("state"));
         if side == "west" {
             // Both ends know the same keys; one table of them is enough.
             command.arg("--key-log").arg(self.out.join("wireshark"));

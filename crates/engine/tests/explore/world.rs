@@ -231,6 +231,7 @@ impl World {
             // The observer reads along.
             key_log: true,
             vendor_ids: Vec::new(),
+            crash_secret: None,
         };
         let mut dice = Dice::new(self.seed, 0xb007 + u64::from(generation) * 2 + index as u64);
         let mut entropy = || Box::new(InsecureEntropy::from_seed(dice.any()));

@@ -105,6 +105,7 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             childless: Childless::Allow,
             lifetime: Duration::from_secs(8 * 3600),
             reauth: false,
+            crash_detection: true,
             initial_contact: true,
             accept_redirect: AcceptRedirect::No,
             send_redirect: SendRedirect::No,
@@ -430,6 +431,7 @@ impl Host {
             },
             key_log: false,
             vendor_ids: Vec::new(),
+            crash_secret: Some(SecretBytes::copy_from(name.as_bytes())),
         };
         let engine = Engine::new(
             options,

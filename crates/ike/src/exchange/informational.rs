@@ -7,7 +7,7 @@ use crate::contents::Contents;
 use crate::context::{Back, Context};
 use crate::errand::Current;
 use crate::established::Established;
-use crate::exchange::{auth_lifetime, mobike, redirect, set_window_size};
+use crate::exchange::{auth_lifetime, crash_detection, mobike, redirect, set_window_size};
 use crate::io::{ChildSaId, Event};
 use crate::reason::{ChildCloseReason, CloseReason};
 use crate::sa::{Core, State};
@@ -48,6 +48,7 @@ pub(crate) fn answer(
     }
     auth_lifetime::heed(core, cx, contents);
     set_window_size::heed(core, contents);
+    crash_detection::heed(core, contents);
     complaints(&mut established, core, cx, contents);
     let deleted = delete_children(&mut established, core, cx, contents);
     let said = mobike::on_request(&established, core, cx, contents, back);

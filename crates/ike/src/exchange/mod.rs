@@ -1,6 +1,7 @@
 //! The exchanges of IKEv2, each in a module of its own.
 
 pub(crate) mod auth_lifetime;
+pub(crate) mod crash_detection;
 pub(crate) mod create_child_sa;
 pub(crate) mod ike_auth;
 pub(crate) mod ike_intermediate;

@@ -3,6 +3,7 @@
 mod changed;
 mod childless;
 mod collisions;
+mod crash_detection;
 mod failures;
 mod forge;
 mod fragmentation;

@@ -14,6 +14,7 @@ use crate::context::{Back, Context};
 use crate::deleting::Deleting;
 use crate::errand::{Current, Patience, Plan, What};
 use crate::established::Established;
+use crate::exchange::crash_detection::{self, PeerToken};
 use crate::exchange::ike_sa_init::{NONCE_LEN, key_log};
 use crate::info::{IkeSaState, Role};
 use crate::io::{Event, IkeSaId};
@@ -309,6 +310,7 @@ struct Agreement {
     peer_spi: IkeSpi,
     secret: SharedSecret,
     nr: Vec<u8>,
+    peer_token: Option<Box<PeerToken>>,
 }
 
 fn conclude(
@@ -351,6 +353,7 @@ fn conclude(
         peer_spi,
         secret,
         nr: nonce.data().to_vec(),
+        peer_token: crash_detection::read(core, contents),
     })
 }
 
@@ -399,6 +402,7 @@ fn succeed(
         peer_spi,
         secret,
         nr,
+        peer_token,
     } = agreement;
     let made = successor(
         &established,
@@ -415,6 +419,7 @@ fn succeed(
         established.end(CloseReason::OutOfStep);
         return established.proceed(core, cx);
     };
+    young.peer_token = peer_token;
     match rekeying.crossing.take() {
         Some(crossing) if crossing.beats(&rekeying.nonce, &nr) => {
             let state = Deleting::begin(&mut young, cx, channel, Some(CloseReason::Rekeyed));
@@ -530,6 +535,7 @@ pub(super) fn answer(
     pretender.standing = Standing::Pretending {
         until: overdue(core, cx),
     };
+    let token = crash_detection::own(&young, cx);
     cx.shared.births.push(IkeSa {
         core: young,
         state: State::Established(pretender),
@@ -540,6 +546,13 @@ pub(super) fn answer(
             .sa(std::slice::from_ref(&choice))
             .nonce(&nr)
             .ke(KeId(method.iana_id()), &public);
+        //= rfc6290#4.3
+        //# If only the responder in the rekey
+        //# exchange is the token maker, this can be done within the
+        //# CREATE_CHILD_SA exchange.
+        if let Some(token) = &token {
+            token.write(payloads);
+        }
     });
     //= rfc7296#2.25.2
     //# If a peer receives a request to rekey an IKE SA that it is currently

@@ -18,7 +18,7 @@ use crate::errand::{Plan, What};
 use crate::established::Established;
 use crate::exchange::ike_sa_init::Handshake;
 use crate::exchange::redirect::{self, Asked};
-use crate::exchange::{auth_lifetime, mobike, set_window_size};
+use crate::exchange::{auth_lifetime, crash_detection, mobike, set_window_size};
 use crate::identity::Identity;
 use crate::info::Role;
 use crate::io::{Answer, Refusal, RefusalKind, RequestId};
@@ -238,6 +238,7 @@ fn send(
         && expected.is_some()
         && !cx.shared.pairs.contains_key(&pair);
     let introduction = mobike::introduction(core, cx);
+    let token = crash_detection::own(core, cx);
     let Handshake {
         channel, solution, ..
     } = &mut handshake;
@@ -251,6 +252,9 @@ fn send(
             payloads.id_r(IdType(expected.id_type()), &expected.data());
         }
         payloads.auth(AuthMethodId::SHARED_KEY, &auth);
+        if let Some(token) = &token {
+            token.write(payloads);
+        }
         set_window_size::announce(config.window, payloads);
         if let Some(ppk) = &ppk {
             let id = ppk::write_id(&ppk.id);
@@ -341,6 +345,7 @@ impl AuthSent {
         mobike::agree(core, cx, &contents);
         set_window_size::heed(core, &contents);
         set_window_size::begin(core);
+        crash_detection::heed(core, &contents);
         if is_heeded(&core.config, &contents) {
             let (by, begun, local) = (core.id, core.created, core.config.local_id.clone());
             cx.shared.initial_contacts.push(InitialContact {

@@ -16,7 +16,7 @@ use crate::contents::{Contents, Unreadable};
 use crate::context::{Back, Context, InitialContact};
 use crate::established::{Established, close_ike};
 use crate::exchange::ike_sa_init::Handshake;
-use crate::exchange::{auth_lifetime, mobike, redirect, set_window_size};
+use crate::exchange::{auth_lifetime, crash_detection, mobike, redirect, set_window_size};
 use crate::identity::Identity;
 use crate::info::Role;
 use crate::io::{Answer, ChildSaId, Event, Refusal, RefusalKind, RequestId};
@@ -229,6 +229,7 @@ impl AuthAwaited {
         mobike::agree(core, cx, &contents);
         core.authenticated(cx, &mut self.handshake, remote.clone());
         set_window_size::heed(core, &contents);
+        crash_detection::heed(core, &contents);
         if is_heeded(&core.config, &contents) {
             let (by, begun, local) = (core.id, core.created, id.clone());
             cx.shared.initial_contacts.push(InitialContact {
@@ -614,6 +615,7 @@ fn finish(
     let window = core.config.window;
     let lifetime = core.config.auth_lifetime.map(auth_lifetime::data);
     let introduction = mobike::introduction(core, cx);
+    let token = crash_detection::own(core, cx);
     let channel = &mut handshake.channel;
     let sent = core.respond(
         cx,
@@ -624,6 +626,13 @@ fn finish(
             payloads
                 .id_r(IdType(reply.id.id_type()), &reply.id.data())
                 .auth(AuthMethodId::SHARED_KEY, &reply.auth);
+            //= rfc6290#4.2
+            //# The QCD_TOKEN notification is related to the IKE SA and should follow
+            //# the AUTH payload and precede the Configuration payload and all
+            //# payloads related to the child SA.
+            if let Some(token) = &token {
+                token.write(payloads);
+            }
             //= rfc8784#3
             //# sends back
             //# a response, which includes the PPK_IDENTITY notification with no data

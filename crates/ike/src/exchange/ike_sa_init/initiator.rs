@@ -98,6 +98,7 @@ pub(crate) fn begin(
         unwanted_children: Vec::new(),
         redirectable: accepts.then_some(Party::Us),
         redirected_from,
+        peer_token: None,
     };
     let method = core
         .config

@@ -360,6 +360,7 @@ impl<'a> InitRequest<'a> {
             unwanted_children: Vec::new(),
             redirectable: redirect::is_supported(&self.contents).then_some(Party::Peer),
             redirected_from: None,
+            peer_token: None,
         };
         cx.transmit(arrival.back(), response);
         let state = State::AuthAwaited(Box::new(AuthAwaited {
