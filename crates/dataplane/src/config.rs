@@ -24,6 +24,10 @@ pub struct CoreConfig {
     pub held_per_policy: usize,
     /// How many packets wait over all policies; each one holds a buffer.
     pub held_total: usize,
+    /// How many received packets wait per SPI that has been given out and has no SA yet.
+    pub early_per_spi: usize,
+    /// How many of them wait over all SPIs; each one holds a buffer.
+    pub early_total: usize,
     /// How long an acquire or an allocated SPI waits for its SA (`xfrm_acq_expires`, K5).
     pub larval_lifetime: Duration,
     /// The MTU of a path until [`Core::set_path_mtu`](crate::Core::set_path_mtu) tells better.
@@ -38,6 +42,8 @@ impl Default for CoreConfig {
             spis: DEFAULT_SPIS,
             held_per_policy: 16,
             held_total: 256,
+            early_per_spi: 64,
+            early_total: 256,
             larval_lifetime: Duration::from_secs(30),
             default_mtu: 1500,
             seed: 0,

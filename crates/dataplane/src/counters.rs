@@ -34,6 +34,12 @@ counters! {
         held_full,
         /// Packets dropped because no SA came in time, or because their policy went away.
         held_expired,
+        /// Waits of received packets: for the SA of their SPI, or for its policies.
+        early,
+        /// Such packets dropped because too many were kept already.
+        early_full,
+        /// Such packets dropped because their SA or policy did not come in time, or went away.
+        early_expired,
         /// Packets too big for their path; an ICMP error answers them if that is allowed.
         too_big,
         /// Packets too big for their path that got no answer because there were so many.

@@ -43,7 +43,7 @@ impl Core {
             }
             Command::RemoveSa(id) => {
                 let index = self.db.sad.find(id).ok_or(CommandError::NotFound)?;
-                self.remove_sa(index);
+                self.remove_sa(index, output);
                 Ok(Reply::Done)
             }
             Command::InstallPolicy(policy) => self.insert_policy(now, policy, false, output),
@@ -79,13 +79,14 @@ impl Core {
                         self.timers.set(at, timer);
                     }
                     if let Some(limit) = limit {
-                        self.sa_limit(index, limit);
+                        self.sa_limit(index, limit, output);
                     }
                 }
                 Timer::Policy(index) => self.policy_timer(now, index, output),
             }
         }
         self.expire_larval(now, output);
+        self.expire_early(now, output);
     }
 
     fn allocate_spi(&mut self, now: Instant, request: &AllocateSpi) -> Result<u32, CommandError> {
@@ -123,7 +124,9 @@ impl Core {
                 None => CommandError::Invalid("another outbound SA has the same key".to_owned()),
             });
         }
+        let larval = self.db.sad.find(&sa.id);
         let index = self.db.sad.install(now, sa)?;
+        live.negotiated = larval.is_some();
         self.numbers.enter(sa, &mut live);
         if let Transform::Out(out) = &live.transform {
             let mtu = self.paths.enter(out.path.local, out.path.remote);
@@ -133,8 +136,9 @@ impl Core {
             self.timers.set(at, Timer::Sa(index));
         }
         self.live.insert(index, Box::new(live));
-        if sa.direction == SaDirection::Out {
-            self.release_held_for(now, sa.reqid, output);
+        match sa.direction {
+            SaDirection::Out => self.release_held_for(now, sa.reqid, output),
+            SaDirection::In => self.release_early(now, &sa.id, output),
         }
         Ok(())
     }
@@ -192,8 +196,11 @@ impl Core {
     }
 
     /// Takes an SA, larval or not, out of everything.
-    pub(super) fn remove_sa(&mut self, index: SaIndex) {
+    pub(super) fn remove_sa(&mut self, index: SaIndex, output: &mut Output) {
         let removed = self.db.sad.remove_at(index);
+        if let Some(state) = &removed {
+            self.drop_early_of(&state.sa.id, state.sa.direction, output);
+        }
         let Some(live) = self.live.remove(index) else {
             return;
         };
@@ -255,6 +262,7 @@ impl Core {
         }
         // A trap that has got the reqid of new SAs lets its packets go.
         self.release_held(now, output, |policy| policy.index == index);
+        self.recheck_early(output);
         Ok(Reply::Done)
     }
 
@@ -305,6 +313,7 @@ impl Core {
     fn expire_larval(&mut self, now: Instant, output: &mut Output) {
         for state in self.db.sad.expire_larval(now) {
             let sa = state.sa;
+            self.drop_early_of(&sa.id, sa.direction, output);
             self.events.push_back(Event::Expire(Expire {
                 sa: sa.id,
                 src: sa.src,

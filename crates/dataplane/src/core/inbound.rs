@@ -21,25 +21,47 @@ impl Core {
     ///
     /// `arrivals` is emptied; every buffer ends in `output`: to be delivered, or in the pool.
     pub fn inbound(&mut self, now: Instant, arrivals: &mut Vec<Arrival>, output: &mut Output) {
-        for mut arrival in arrivals.drain(..) {
-            match self.open(now, &mut arrival) {
-                Ok(if_id) => output.deliveries.push(Delivery {
-                    packet: arrival.packet,
-                    if_id,
-                }),
-                Err(counter) => {
-                    if let Some(counter) = counter {
-                        self.xfrm.increment(counter);
-                    }
-                    output.pool.give(arrival.packet);
-                }
-            }
+        for arrival in arrivals.drain(..) {
+            self.inbound_packet(now, arrival, output);
         }
     }
 
-    /// Opens one packet and checks it against the policies; the device that it is for. `Err(None)`
-    /// is a drop that is no error of XFRM's.
-    fn open(&mut self, now: Instant, arrival: &mut Arrival) -> Result<u32, Option<Counter>> {
+    /// Opens one packet and checks it against the policies.
+    pub(super) fn inbound_packet(
+        &mut self,
+        now: Instant,
+        mut arrival: Arrival,
+        output: &mut Output,
+    ) {
+        let counter = match self.open(now, &mut arrival, output) {
+            Ok(sa) => match self.check_policy(sa, arrival.packet.bytes()) {
+                Ok(if_id) => {
+                    return output.deliveries.push(Delivery {
+                        packet: arrival.packet,
+                        if_id,
+                    });
+                }
+                Err(Counter::InNoPols) if self.is_settling(sa, now) => {
+                    return self.hold_opened(now, sa, arrival.packet, output);
+                }
+                Err(counter) => Some(counter),
+            },
+            Err(Some(Counter::AcquireError)) => return self.hold_sealed(now, arrival, output),
+            Err(counter) => counter,
+        };
+        if let Some(counter) = counter {
+            self.xfrm.increment(counter);
+        }
+        output.pool.give(arrival.packet);
+    }
+
+    /// Opens one packet; the SA that has done it. `Err(None)` is a drop that is no error of XFRM's.
+    fn open(
+        &mut self,
+        now: Instant,
+        arrival: &mut Arrival,
+        output: &mut Output,
+    ) -> Result<SaIndex, Option<Counter>> {
         let header = EspHeader::parse(arrival.packet.bytes()).ok_or(Counter::InHdrError)?;
         let sa = self.db.sad.accept_inbound(&InboundSpi {
             dst: arrival.local,
@@ -59,7 +81,7 @@ impl Core {
         let first_use = live.life.used().is_none();
         let limit = live.life.before_packet(now);
         if limit == Some(Limit::Hard) {
-            self.after_use(sa, first_use, limit);
+            self.after_use(sa, first_use, limit, output);
             return Err(Some(Counter::InStateExpired));
         }
         let outer = OuterHeader {
@@ -75,7 +97,7 @@ impl Core {
                 if error == OpenError::Dummy {
                     self.counters.dummies += 1;
                 }
-                self.after_use(sa, first_use, limit);
+                self.after_use(sa, first_use, limit, output);
                 return Err(error.counter());
             }
         };
@@ -83,8 +105,8 @@ impl Core {
         arrival.packet.set_range(range);
         live.life.count(opened.counted as u64);
         self.observe_peer(sa, opened.sequence, arrival);
-        self.after_use(sa, first_use, limit);
-        self.check_policy(sa, arrival.packet.bytes()).map_err(Some)
+        self.after_use(sa, first_use, limit, output);
+        Ok(sa)
     }
 
     /// Reports when the packets of a peer behind a NAT begin to come from elsewhere (K14).
@@ -116,7 +138,7 @@ impl Core {
     /// K9. Whether the packet is for this host or to be forwarded is decided by the host's routing
     /// behind the device, so a policy of either kind admits it; where both exist, `In` decides. The
     /// kernel's own policies on the device come after.
-    fn check_policy(&self, index: SaIndex, packet: &[u8]) -> Result<u32, Counter> {
+    pub(super) fn check_policy(&self, index: SaIndex, packet: &[u8]) -> Result<u32, Counter> {
         let sa = &self.db.sad.get(index).ok_or(Counter::InStateInvalid)?.sa;
         let flow = Flow::from_packet(packet).map_err(|_| Counter::InHdrError)?;
         let quoted = ICMP

@@ -42,6 +42,8 @@ pub(super) enum Transform {
 pub(super) struct Live {
     pub(super) transform: Transform,
     pub(super) life: LifetimeState,
+    /// Its SPI was given out before: its policies come after it, if they are not there.
+    pub(super) negotiated: bool,
     replay_window: u32,
     replay: u32,
     integrity_failed: u32,
@@ -57,6 +59,7 @@ impl Live {
         Ok(Self {
             transform: Transform::new(sa)?,
             life: LifetimeState::new(sa.lifetime, now),
+            negotiated: false,
             replay_window: 0,
             replay: 0,
             integrity_failed: 0,

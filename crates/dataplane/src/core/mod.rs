@@ -11,6 +11,7 @@
 
 mod batch;
 mod commands;
+mod early;
 mod hold;
 mod inbound;
 mod limit;
@@ -36,6 +37,7 @@ use crate::packet::Packet;
 
 pub use batch::{Arrival, Delivery, Output, Path, Ports, Transmit};
 
+use early::EarlyPackets;
 use hold::HoldQueues;
 use limit::IcmpLimit;
 use live::LiveTable;
@@ -53,6 +55,7 @@ pub struct Core {
     policy_lives: HashMap<u32, (PolicyKey, PolicyLifetimeState)>,
     timers: Timers,
     held: HoldQueues,
+    early: EarlyPackets,
     icmp: IcmpLimit,
     paths: Paths,
     events: VecDeque<Event>,
@@ -84,6 +87,7 @@ impl Core {
             policy_lives: HashMap::new(),
             timers: Timers::default(),
             held: HoldQueues::default(),
+            early: EarlyPackets::default(),
             icmp: IcmpLimit::default(),
             paths: Paths::new(config.default_mtu),
             events: VecDeque::new(),
@@ -135,6 +139,7 @@ impl Core {
             .next()
             .into_iter()
             .chain(self.db.sad.next_larval_expiry())
+            .chain(self.early.next_expiry())
             .min()
     }
 }

@@ -264,21 +264,27 @@ impl Core {
                 }
             }
         }
-        self.after_use(sa, first_use, limit);
+        self.after_use(sa, first_use, limit, output);
     }
 
     /// What the use of an SA has set off: a timer that runs from the first packet, an expiry.
-    pub(super) fn after_use(&mut self, sa: SaIndex, first_use: bool, limit: Option<Limit>) {
+    pub(super) fn after_use(
+        &mut self,
+        sa: SaIndex,
+        first_use: bool,
+        limit: Option<Limit>,
+        output: &mut Output,
+    ) {
         if first_use && let Some(at) = self.live.get(sa).and_then(|live| live.life.deadline()) {
             self.timers.set(at, Timer::Sa(sa));
         }
         if let Some(limit) = limit {
-            self.sa_limit(sa, limit);
+            self.sa_limit(sa, limit, output);
         }
     }
 
     /// An SA has reached a limit (K11): a soft one marks it as dying, a hard one ends it.
-    pub(super) fn sa_limit(&mut self, sa: SaIndex, limit: Limit) {
+    pub(super) fn sa_limit(&mut self, sa: SaIndex, limit: Limit, output: &mut Output) {
         let Some(state) = self.db.sad.get(sa) else {
             return;
         };
@@ -290,7 +296,7 @@ impl Core {
         }));
         match limit {
             Limit::Soft => self.db.sad.set_dying(sa, true),
-            Limit::Hard => self.remove_sa(sa),
+            Limit::Hard => self.remove_sa(sa, output),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Two cores back to back: what one sends the other receives, with a clock made by hand.
 
+mod early;
 mod inbound;
 mod life;
 mod outbound;

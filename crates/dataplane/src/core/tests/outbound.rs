@@ -426,6 +426,11 @@ fn what_the_plane_cannot_do_is_refused_and_changes_nothing() {
         &mut pair,
         install(Sa {
             id,
+            encryption: None,
+            integrity: Some(cygnet_ipsec::IntegrityKey {
+                transform: 12,
+                key: vec![7; 32].into(),
+            }),
             ..there.clone()
         }),
     );
