@@ -54,6 +54,7 @@ pub const FEATURES: &[(&str, &str)] = &[
     ("transport", "transport mode"),
     ("beet", "BEET mode"),
     ("esn", "extended sequence numbers"),
+    ("tfc", "padding against traffic analysis (TFC)"),
     ("ipcomp", "IPComp"),
     ("ah", "AH"),
     ("iptfs", "IP-TFS (RFC 9347)"),

@@ -134,4 +134,5 @@ scenarios! {
     fragments_with_strongswan_and_libreswan => "fragmentation",
     ike_sas_without_a_child_sa => "childless",
     redirected_by_peers_and_redirecting_them => "redirect",
+    strongswan_and_the_modes => "modes-strongswan",
 }

@@ -260,10 +260,7 @@ struct Parts {
 
 impl Parts {
     fn kind_negotiates(&self) -> bool {
-        matches!(
-            self.kind,
-            ConnectionKind::Tunnel | ConnectionKind::Transport
-        )
+        self.kind.mode().is_some()
     }
 
     fn into_connection(self, name: String, origin: Sourced<()>) -> Option<Connection> {
@@ -295,6 +292,7 @@ fn read(values: &mut Values<'_, '_>) -> Parts {
             &[
                 ("tunnel", ConnectionKind::Tunnel),
                 ("transport", ConnectionKind::Transport),
+                ("beet", ConnectionKind::Beet),
                 ("passthrough", ConnectionKind::Passthrough),
                 ("pass", ConnectionKind::Passthrough),
                 ("drop", ConnectionKind::Drop),
@@ -461,6 +459,18 @@ fn end(values: &mut Values<'_, '_>, side: Side, kind: ConnectionKind) -> End {
         let error =
             ValueError::combination("transport mode protects the two hosts only, not networks")
                 .help("leave it out, or use `type=tunnel`");
+        values.refuse(assignment, error);
+    }
+    let single = |ts: &[TsTemplate]| match ts.first().map(|ts| &ts.addresses) {
+        Some(TsAddresses::Range(first, last)) if first != last => false,
+        first => ts.iter().all(|ts| Some(&ts.addresses) == first),
+    };
+    if kind == ConnectionKind::Beet
+        && let Some(assignment) = values.assignment(side, "subnet")
+        && !single(&subnets)
+    {
+        let error = ValueError::combination("BEET mode is for one inner address at each end")
+            .help("give one address, or use `type=tunnel`");
         values.refuse(assignment, error);
     }
     let rest = HostEnd {

@@ -235,7 +235,8 @@ impl Engine {
         let reqid = own_reqid.as_deref().copied().unwrap_or(shared_reqid);
 
         let lifetimes = lifetimes(&config.child, install.initiator, fuzz);
-        let (inbound, outbound) = security_associations(install, &config.child, reqid, lifetimes);
+        let (inbound, outbound) =
+            security_associations(install, selectors.first(), &config.child, reqid, lifetimes);
         let policies = PolicyPlan {
             selectors: &selectors,
             path: Path {

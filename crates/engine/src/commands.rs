@@ -187,9 +187,10 @@ pub(crate) fn rekey_margin(
     Some(if initiator { margin } else { margin / 2 })
 }
 
-/// The two SAs of a child.
+/// The two SAs of a child; `inner` is the first of its outbound selectors.
 pub(crate) fn security_associations(
     install: &ChildInstall,
+    inner: Option<&Selector>,
     options: &ChildOptions,
     reqid: u32,
     lifetimes: ChildLifetimes,
@@ -255,6 +256,17 @@ pub(crate) fn security_associations(
     outbound.acquire_seq = install.acquire_seq;
     outbound.flags.dont_encap_dscp = !options.encap_dscp;
     outbound.flags.no_pmtu_disc = options.no_pmtu_disc;
+    //= rfc7296#1.3.1
+    //# If
+    //# neither endpoint accepts TFC padding, this notification is included
+    //# in both the request and the response.
+    let padded = install.mode == Mode::Tunnel && !install.peer_refuses_tfc;
+    outbound.tfc_pad = if padded { options.tfc } else { 0 };
+    if install.mode == Mode::Beet {
+        // What comes out gets its addresses from here.
+        outbound.selector = inner.map(|s| Selector::new(s.src, s.dst));
+        inbound.selector = inner.map(|s| Selector::new(s.dst, s.src));
+    }
     if install.mode == Mode::Tunnel {
         // Without a selector of its own, an SA takes either inner family only with this flag (S4.11).
         inbound.flags.af_unspec = true;

@@ -12,7 +12,7 @@ use cygnet_ike::{
     AcceptRedirect, AuthMethod, Childless, Encapsulation, Fragmentation, Gateway, Identity,
     PpkPolicy, PuzzlePolicy, RetransmitPolicy, SendRedirect, TsTemplate, Uniqueness,
 };
-use cygnet_ipsec::Mark;
+use cygnet_ipsec::{Mark, Mode};
 
 use crate::connection_state::Intent;
 use crate::origin::{Origin, Sourced};
@@ -141,6 +141,8 @@ pub struct IkeOptions {
     pub proposals: Sourced<Vec<IkeProposal>>,
     /// Say as initiator that IKE_INTERMEDIATE is known even if nothing needs it (`intermediate`, RFC 9242).
     pub intermediate: bool,
+    /// Say that we are strongSwan (`fake-strongswan`).
+    pub fake_strongswan: bool,
     /// Whether a post-quantum pre-shared key is used (`ppk`, RFC 8784, RFC 9867).
     pub ppk: PpkPolicy,
     /// The names of the keys that may be used, best first (`ppk-ids`); empty: any.
@@ -238,6 +240,11 @@ pub struct ChildOptions {
     pub decap_dscp: bool,
     /// Leave the outer DF bit clear (`nopmtudisc`).
     pub no_pmtu_disc: bool,
+    /// Pad packets in tunnel mode to so many octets (`tfc`), as far as the path takes them; 0: not, `u32::MAX`: always as
+    /// far as that.
+    pub tfc: u32,
+    /// Tell the peer not to pad (`send-esp-tfc-padding-not-supported`).
+    pub refuse_tfc: bool,
     /// MTU of the routes into the tunnel.
     pub mtu: Option<u32>,
 }
@@ -250,10 +257,24 @@ pub enum ConnectionKind {
     Tunnel,
     /// Protect them in transport mode.
     Transport,
+    /// Protect them in BEET mode: as in tunnel mode, between one inner address at each end, which is not sent.
+    Beet,
     /// Let them pass in clear.
     Passthrough,
     /// Drop them.
     Drop,
+}
+
+impl ConnectionKind {
+    /// The mode of its SAs, if it has any.
+    pub fn mode(self) -> Option<Mode> {
+        match self {
+            Self::Tunnel => Some(Mode::Tunnel),
+            Self::Transport => Some(Mode::Transport),
+            Self::Beet => Some(Mode::Beet),
+            Self::Passthrough | Self::Drop => None,
+        }
+    }
 }
 
 /// What `auto=` asks for when a connection is loaded.
@@ -333,9 +354,6 @@ impl Connection {
 
     /// Whether it takes part in IKE at all; passthrough and drop do not.
     pub fn negotiates(&self) -> bool {
-        matches!(
-            self.kind,
-            ConnectionKind::Tunnel | ConnectionKind::Transport
-        )
+        self.kind.mode().is_some()
     }
 }

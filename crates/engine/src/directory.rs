@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use cygnet_crypto::SecretBytes;
 use cygnet_ike::{ChildConfig, Directory, Identity, PeerConfig, PeerIdentity, Ppk};
+use cygnet_ipsec::Mode;
 
 use crate::connection::{Connection, ConnectionKind, HostEnd, IKE_PORT, Setup};
 use crate::connection_state::ConnectionId;
@@ -142,12 +143,10 @@ pub(crate) fn build(
     let child = Arc::new(ChildConfig {
         name: connection.name.clone(),
         proposals: connection.child.proposals.value.clone(),
-        mode: match connection.kind {
-            ConnectionKind::Transport => cygnet_ipsec::Mode::Transport,
-            _ => cygnet_ipsec::Mode::Tunnel,
-        },
+        mode: connection.kind.mode().unwrap_or(Mode::Tunnel),
         local_ts: local.subnets.clone(),
         remote_ts: remote.subnets.clone(),
+        refuse_tfc: connection.child.refuse_tfc,
         single_pair: false,
         replay_window: connection.child.replay_window,
         // The engine draws the soft limits anew for each SA.
@@ -164,6 +163,8 @@ pub(crate) fn build(
         },
         proposals: connection.ike.proposals.value.clone(),
         intermediate: connection.ike.intermediate,
+        // Without it strongSwan does not take the notification of BEET mode, whose number is for private use.
+        fake_strongswan: connection.ike.fake_strongswan || connection.kind == ConnectionKind::Beet,
         ppk: connection.ike.ppk,
         ppk_ids: connection.ike.ppk_ids.clone(),
         auth: connection.ike.auth,

@@ -11,18 +11,18 @@ use std::time::Instant;
 
 use cygnet_crypto::{Entropy, KeyExchangeProvider, SecretBytes};
 use cygnet_ike::{ChildSaId, Endpoint, EndpointConfig, IkeSaId};
-use cygnet_ipsec::{Lifetime, PolicyKey, Sa, SaId};
+use cygnet_ipsec::{Lifetime, PlaneFeatures, PolicyKey, Sa, SaId};
 
-use crate::connection::{Connection, ConnectionSet, PlaneChoice, Setup, StartAction};
+use crate::connection::{Connection, ConnectionSet, Setup, StartAction};
 use crate::connection_state::{ConnectionId, Intent, State, Trap};
 use crate::directory::Snapshot;
 use crate::event::Event;
 use crate::ikes::{ByPeer, Ike};
 use crate::io::{Answer, Input, Output, Plane, ProtectionId, Request, RequestId, ResolveQuery};
+use crate::lacking::LoadError;
 use crate::lingering::Lingering;
 use crate::moves::{Departure, Ends};
 use crate::orient::KnownAddresses;
-use crate::plane_conflict::PlaneConflict;
 use crate::reqids::Reqids;
 use crate::secrets::Secrets;
 use crate::shared_policies::{OwnerId, SharedPolicies};
@@ -32,10 +32,10 @@ use crate::transaction::{Completion, Outcome, Transaction};
 /// What the machine can do; decides where `dataplane=auto` goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// The kernel transforms ESP.
-    pub kernel_esp: bool,
-    /// The user-space plane is running.
-    pub userspace: bool,
+    /// What the kernel can do, if it transforms ESP at all.
+    pub kernel: Option<PlaneFeatures>,
+    /// What the user-space plane can do, if it is running.
+    pub userspace: Option<PlaneFeatures>,
 }
 
 /// Settings that are not configuration.
@@ -368,27 +368,6 @@ impl Engine {
         u32::from_be_bytes(bytes)
     }
 
-    /// Where a connection's packets are transformed.
-    pub(crate) fn plane_of(&self, choice: PlaneChoice) -> Plane {
-        match choice {
-            PlaneChoice::Kernel => Plane::Kernel,
-            PlaneChoice::Userspace => Plane::Userspace,
-            PlaneChoice::Auto if self.options.capabilities.kernel_esp => Plane::Kernel,
-            PlaneChoice::Auto if self.options.capabilities.userspace => Plane::Userspace,
-            // Neither can: the kernel's refusal is the better message.
-            PlaneChoice::Auto => Plane::Kernel,
-        }
-    }
-
-    /// Where the packets of a configured connection are transformed; passthrough and drop are the kernel's.
-    pub(crate) fn plane_for(&self, connection: &Connection) -> Plane {
-        if connection.negotiates() {
-            self.plane_of(connection.plane)
-        } else {
-            Plane::Kernel
-        }
-    }
-
     pub(crate) fn execute(
         &mut self,
         plane: Plane,
@@ -472,8 +451,9 @@ impl Engine {
     /// fence of the user-space plane have the same keys.
     ///
     /// # Errors
-    /// [`PlaneConflict`]; nothing has changed then.
-    pub fn load(&mut self, now: Instant, set: ConnectionSet) -> Result<(), PlaneConflict> {
+    /// [`LoadError`]; nothing has changed then.
+    pub fn load(&mut self, now: Instant, set: ConnectionSet) -> Result<(), LoadError> {
+        self.check_features(&set.connections)?;
         self.check_planes(&set.connections)?;
         let peers_change = self.setup.uniqueness != set.setup.uniqueness;
         self.setup = set.setup;

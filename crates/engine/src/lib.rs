@@ -23,6 +23,7 @@ mod event;
 mod ikes;
 mod inactivity;
 mod io;
+mod lacking;
 mod lingering;
 mod moves;
 mod orient;
@@ -55,6 +56,7 @@ pub use event::Event;
 pub use io::{
     Answer, Input, Output, Plane, Protection, ProtectionId, Request, RequestId, ResolveQuery,
 };
+pub use lacking::{Lacking, LoadError};
 pub use orient::{Addresses, Orientation, Unoriented, orient};
 pub use origin::{FileSpan, Origin, Sourced};
 pub use plane_conflict::PlaneConflict;

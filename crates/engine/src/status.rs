@@ -152,7 +152,7 @@ pub struct ChildStatus {
     pub id: u64,
     /// The IKE SA it belongs to.
     pub ike: u64,
-    /// `tunnel` or `transport`.
+    /// `tunnel`, `transport` or `beet`.
     pub mode: &'static str,
     /// ESP goes into UDP.
     pub encapsulated: bool,
@@ -342,10 +342,7 @@ impl Engine {
         ChildStatus {
             id: info.id.0,
             ike: info.ike.0,
-            mode: match info.mode {
-                cygnet_ipsec::Mode::Transport => "transport",
-                _ => "tunnel",
-            },
+            mode: info.mode.name(),
             encapsulated: info.encapsulated,
             suite: info.suite.to_string(),
             spi_in: format!("{:08x}", info.spi_in),

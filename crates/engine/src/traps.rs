@@ -35,11 +35,7 @@ impl Engine {
             (kind, Some(remote)) => PolicyPlan {
                 selectors: &selectors,
                 path: Path { local, remote },
-                mode: if kind == ConnectionKind::Transport {
-                    Mode::Transport
-                } else {
-                    Mode::Tunnel
-                },
+                mode: kind.mode().unwrap_or(Mode::Tunnel),
                 protocol: Protocol::Esp,
                 reqid,
                 options: &config.child,

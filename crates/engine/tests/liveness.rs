@@ -7,8 +7,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use cygnet_engine::{
-    Connection, DeadPeerAction, HostSpec, Intent, Plane, PlaneChoice, PlaneConflict, ResolveQuery,
-    Sourced, StartAction,
+    Connection, DeadPeerAction, HostSpec, Intent, LoadError, Plane, PlaneChoice, PlaneConflict,
+    ResolveQuery, Sourced, StartAction,
 };
 use network::{EAST, Network, WEST, connection, ip, packet, set};
 
@@ -218,11 +218,11 @@ fn equal_traffic_on_both_planes_is_refused_with_both_names() {
     };
     assert_eq!(
         load(vec![a.clone(), b.clone()]),
-        Err(PlaneConflict {
+        Err(LoadError::PlaneConflict(PlaneConflict {
             first: "a".to_owned(),
             second: "b".to_owned(),
             traffic: "10.2.0.0/24 to 10.1.0.0/24".to_owned(),
-        })
+        }))
     );
     let mut ignored = b.clone();
     ignored.start = StartAction::Ignore;

@@ -16,6 +16,7 @@ use crate::contents::{Contents, ranges};
 use crate::context::{Context, Undo};
 use crate::info::ChildSaInfo;
 use crate::io::{AcquireHint, ChildInstall, ChildRequest, ChildSaId, Refusal, Request, RequestId};
+use crate::mode;
 use crate::proposal::{ChildExchange, EspChoice, accept_esp, esp_offer, select_esp};
 use crate::reason::{ChildCloseReason, ChildFailure, Party};
 use crate::sa::Core;
@@ -310,6 +311,16 @@ fn allocate_spi(
     }
 }
 
+//= rfc7296#1.3.1
+//# The ESP_TFC_PADDING_NOT_SUPPORTED notification asserts that the
+//# sending endpoint will not accept packets that contain Traffic Flow
+//# Confidentiality (TFC) padding over the Child SA being negotiated.
+fn refuse_tfc(config: &ChildConfig, payloads: &mut PayloadWriter<'_>) {
+    if config.refuse_tfc {
+        payloads.notify(&Notify::new(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED, &[]));
+    }
+}
+
 /// The configured selectors of one end, which is at `own`.
 fn configured(
     config: &ChildConfig,
@@ -360,16 +371,13 @@ impl Offer {
 
     /// Writes SA, TSi, TSr and what goes with them.
     pub(crate) fn write(&self, fresh: Fresh<'_>, payloads: &mut PayloadWriter<'_>) {
-        if self.wanted.config.mode == Mode::Transport {
-            payloads.notify(&Notify::new(NotifyType::USE_TRANSPORT_MODE, &[]));
-        }
-        payloads
-            .notify(&Notify::new(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED, &[]))
-            .sa(&esp_offer(
-                &self.wanted.config.proposals,
-                self.spi,
-                self.exchange,
-            ));
+        mode::announce(self.wanted.config.mode, payloads);
+        refuse_tfc(&self.wanted.config, payloads);
+        payloads.sa(&esp_offer(
+            &self.wanted.config.proposals,
+            self.spi,
+            self.exchange,
+        ));
         fresh.write(payloads);
         payloads.ts_i(&self.ts_local).ts_r(&self.ts_remote);
     }
@@ -409,18 +417,15 @@ impl Offer {
         let answer = sa.to_proposals();
         let choice = accept_esp(&config.proposals, &answer, self.exchange)
             .ok_or_else(|| not_offered(crate::describe::proposals(&answer)))?;
-        let transport = contents.has(NotifyType::USE_TRANSPORT_MODE);
         //= rfc7296#1.3.1
         //# If the responder declines the request, the Child
         //# SA will be established in tunnel mode.  If this is unacceptable to
         //# the initiator, the initiator MUST delete the SA.
-        match (config.mode, transport) {
-            (Mode::Transport, false) => return Err(wrong(ChildFailure::ModeMismatch("transport"))),
-            (Mode::Tunnel, true) => return Err(wrong(ChildFailure::ModeMismatch("tunnel"))),
-            _ => {}
+        if !mode::is_agreed(config.mode, contents) {
+            return Err(wrong(ChildFailure::ModeMismatch(config.mode.name())));
         }
         let (mut ts_local, mut ts_remote) = (ranges(&ts_i), ranges(&ts_r));
-        if transport {
+        if config.mode == Mode::Transport {
             // Seen from the peer, an end behind a NAT has the NAT's address (RFC 7296 §2.23.1).
             let (own, peer) = core.addresses();
             if core.nat.local && single_address(&ts_local) {
@@ -430,7 +435,12 @@ impl Offer {
                 ts_remote = substitute(&ts_remote, peer);
             }
         }
-        if !all_covered(&ts_local, &self.ts_local) || !all_covered(&ts_remote, &self.ts_remote) {
+        let vague =
+            config.mode == Mode::Beet && !(single_address(&ts_local) && single_address(&ts_remote));
+        if vague
+            || !all_covered(&ts_local, &self.ts_local)
+            || !all_covered(&ts_remote, &self.ts_remote)
+        {
             let list = crate::describe::list;
             return Err(not_offered(format!(
                 "{} === {}",
@@ -601,9 +611,8 @@ impl Chosen {
                 },
             ))
         };
-        let transport = contents.has(NotifyType::USE_TRANSPORT_MODE);
-        if config.mode == Mode::Transport && !transport {
-            let reason = ChildFailure::ModeMismatch("transport");
+        if !mode::is_asked_for(config.mode, contents) {
+            let reason = ChildFailure::ModeMismatch(config.mode.name());
             return Err(refuse(
                 Obstacle::Mode,
                 NotifyType::NO_PROPOSAL_CHOSEN,
@@ -630,7 +639,10 @@ impl Chosen {
         let ours_remote = configured(config, &config.remote_ts, peer);
         let mut ts_local = narrow(&theirs_local, &ours_local);
         let mut ts_remote = narrow(&theirs_remote, &ours_remote);
-        if ts_local.is_empty() || ts_remote.is_empty() {
+        let is_pair = |local: &[_], remote: &[_]| single_address(local) && single_address(remote);
+        // What is not sent must be one address at each end.
+        let vague = config.mode == Mode::Beet && !is_pair(&ts_local, &ts_remote);
+        if ts_local.is_empty() || ts_remote.is_empty() || vague {
             let theirs = Some((theirs_local, theirs_remote));
             let reason = ChildFailure::TsUnacceptable {
                 by: Party::Us,
@@ -644,7 +656,6 @@ impl Chosen {
                 reason,
             ));
         }
-        let is_pair = |local: &[_], remote: &[_]| single_address(local) && single_address(remote);
         if config.single_pair && !is_pair(&ts_local, &ts_remote) {
             ts_local = narrow(theirs_local.get(..1).unwrap_or_default(), &ours_local);
             ts_remote = narrow(theirs_remote.get(..1).unwrap_or_default(), &ours_remote);
@@ -741,12 +752,9 @@ impl Chosen {
 
     /// Writes SA, TSi, TSr and what goes with them.
     pub(crate) fn write(&self, spi: u32, fresh: Fresh<'_>, payloads: &mut PayloadWriter<'_>) {
-        if self.mode == Mode::Transport {
-            payloads.notify(&Notify::new(NotifyType::USE_TRANSPORT_MODE, &[]));
-        }
-        payloads
-            .notify(&Notify::new(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED, &[]))
-            .sa(&[self.choice.answer(spi)]);
+        mode::announce(self.mode, payloads);
+        refuse_tfc(&self.config, payloads);
+        payloads.sa(&[self.choice.answer(spi)]);
         fresh.write(payloads);
         payloads.ts_i(&self.ts_remote).ts_r(&self.ts_local);
     }

@@ -29,6 +29,8 @@ pub struct PeerConfig {
     pub proposals: Vec<IkeProposal>,
     /// Say as initiator that we know IKE_INTERMEDIATE (RFC 9242) even if nothing needs it.
     pub intermediate: bool,
+    /// Send strongSwan's vendor ID: to a strongSwan it gives numbers for private use their meaning.
+    pub fake_strongswan: bool,
     /// Whether a post-quantum pre-shared key is used (RFC 8784, RFC 9867).
     pub ppk: PpkPolicy,
     /// The names of the PPKs for the peer, best first; empty: whichever there is.
@@ -92,6 +94,7 @@ impl PeerConfig {
             remote_id,
             proposals: IkeProposal::default_list(),
             intermediate: false,
+            fake_strongswan: false,
             ppk: PpkPolicy::Never,
             ppk_ids: Vec::new(),
             auth: AuthMethod::Psk,
@@ -313,12 +316,14 @@ pub struct ChildConfig {
     pub name: String,
     /// What is offered and accepted, best first.
     pub proposals: Vec<EspProposal>,
-    /// Tunnel or transport mode.
+    /// Tunnel, transport or BEET mode.
     pub mode: Mode,
     /// The traffic selectors of our side.
     pub local_ts: Vec<TsTemplate>,
     /// The traffic selectors of the peer's side.
     pub remote_ts: Vec<TsTemplate>,
+    /// Tell the peer not to pad for traffic flow confidentiality (ESP_TFC_PADDING_NOT_SUPPORTED, RFC 7296 §1.3.1).
+    pub refuse_tfc: bool,
     /// Each child SA must serve one pair of addresses only (RFC 7296 §2.9, SINGLE_PAIR_REQUIRED).
     pub single_pair: bool,
     /// Replay window in packets; 0: no replay check. Passed through.
@@ -342,6 +347,7 @@ impl ChildConfig {
             mode: Mode::Tunnel,
             local_ts,
             remote_ts,
+            refuse_tfc: false,
             single_pair: false,
             replay_window: 128,
             lifetimes: Lifetime::UNLIMITED,

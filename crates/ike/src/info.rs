@@ -157,7 +157,7 @@ pub struct ChildSaInfo {
     pub config: Arc<ChildConfig>,
     /// We were the initiator of the exchange that made it.
     pub initiator: bool,
-    /// Tunnel or transport mode.
+    /// Tunnel, transport or BEET mode.
     pub mode: Mode,
     /// ESP.
     pub protocol: Protocol,

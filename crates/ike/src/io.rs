@@ -240,7 +240,7 @@ pub struct ChildInstall {
     pub remote: SocketAddr,
     /// ESP goes into UDP between these ports.
     pub encapsulated: bool,
-    /// Tunnel or transport mode, as negotiated.
+    /// Tunnel, transport or BEET mode, as negotiated.
     pub mode: Mode,
     /// ESP.
     pub protocol: Protocol,

@@ -372,7 +372,7 @@ pub enum ChildFailure {
     /// Only single pairs of addresses are accepted, and more was asked for.
     #[error("{0} accept only a single pair of addresses per child SA")]
     SinglePairRequired(Party),
-    /// One end wants transport mode, the other tunnel mode.
+    /// The two ends want different modes.
     #[error("the peer did not agree to {0} mode")]
     ModeMismatch(&'static str),
     /// The peer answered with something that was not offered.

@@ -74,6 +74,18 @@ impl Mode {
     pub const fn is_tunnel_type(self) -> bool {
         matches!(self, Mode::Tunnel | Mode::Beet | Mode::Iptfs)
     }
+
+    /// Its name for people and programs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Mode::Transport => "transport",
+            Mode::Tunnel => "tunnel",
+            Mode::RouteOptimization => "route-optimization",
+            Mode::InTrigger => "in-trigger",
+            Mode::Beet => "beet",
+            Mode::Iptfs => "iptfs",
+        }
+    }
 }
 
 impl TryFrom<u8> for Mode {

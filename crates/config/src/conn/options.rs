@@ -141,6 +141,7 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
         redirect_to,
         proposals: ike_proposals(values),
         intermediate: values.get("intermediate", false, yes_no),
+        fake_strongswan: values.get("fake-strongswan", false, yes_no),
         ppk: values.get("ppk", PpkPolicy::Never, |text| {
             choice(
                 text,
@@ -272,6 +273,11 @@ pub(super) fn child_options(
         encap_dscp: values.get("encap-dscp", true, yes_no),
         decap_dscp: values.get("decap-dscp", false, yes_no),
         no_pmtu_disc: values.get("nopmtudisc", false, yes_no),
+        tfc: values.get("tfc", 0, |text| match text {
+            "mtu" => Ok(u32::MAX),
+            _ => number(text, 0..=65535),
+        }),
+        refuse_tfc: values.get("send-esp-tfc-padding-not-supported", false, yes_no),
         // 68 is the least of IPv4 (RFC 791); whether the tunnel carries IPv6 (1280) is known only later.
         mtu: values.optional(Side::Both, "mtu", |text| number(text, 68..=65535)),
     }

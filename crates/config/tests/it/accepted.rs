@@ -13,7 +13,7 @@ use cygnet_ike::{
     AcceptRedirect, Childless, Encapsulation, Fragmentation, Gateway, Identity, PpkPolicy,
     SendRedirect, TsTemplate, Uniqueness,
 };
-use cygnet_ipsec::Mark;
+use cygnet_ipsec::{Mark, Mode};
 
 use crate::support::{Files, accept, conn, connection, refuse};
 
@@ -653,4 +653,19 @@ fn many_connections_are_read_in_time() {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[test]
+fn modes() {
+    let mode = |text: &str| connection(text).kind.mode();
+    assert_eq!(mode("type=tunnel"), Some(Mode::Tunnel));
+    assert_eq!(mode("type=transport"), Some(Mode::Transport));
+    assert_eq!(mode("type=beet\n leftsubnet=10.1.0.1/32"), Some(Mode::Beet));
+    let tfc = |text: &str| connection(text).child.tfc;
+    assert_eq!(
+        [tfc("tfc=0"), tfc("tfc=1200"), tfc("tfc=mtu")],
+        [0, 1200, u32::MAX]
+    );
+    assert!(connection("send-no-esp-tfc=yes").child.refuse_tfc);
+    assert!(connection("fake-strongswan=yes").ike.fake_strongswan);
 }

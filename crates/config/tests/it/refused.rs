@@ -92,6 +92,8 @@ fn hosts_and_networks() {
         "rightid=\"C=CH, CN=east\"",
         "leftsourceip=10.0.0",
         "type=transport\n rightsubnet=10.0.0.0/8",
+        "type=beet\n rightsubnet=10.0.0.0/8",
+        "type=beet\n rightsubnet=10.0.0.1/32,10.0.0.2/32",
     ]));
 }
 

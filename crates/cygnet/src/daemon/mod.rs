@@ -276,7 +276,7 @@ impl Daemon {
         let result = start::load(&self.config, &self.secrets).and_then(|set| {
             let (count, listen) = (set.connections.len(), set.setup.listen.clone());
             let loaded = self.engine.load(Instant::now(), set);
-            loaded.map_err(|conflict| conflict.to_string())?;
+            loaded.map_err(|error| error.to_string())?;
             Ok((count, listen))
         });
         match result {

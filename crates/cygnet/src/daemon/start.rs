@@ -383,8 +383,8 @@ pub(super) async fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Dae
 
     let engine_options = EngineOptions {
         capabilities: Capabilities {
-            kernel_esp: probed.has_esp(),
-            userspace: userspace.is_some(),
+            kernel: probed.has_esp().then_some(probed.features),
+            userspace: userspace.is_some().then_some(cygnet_dataplane::FEATURES),
         },
         key_log: options.key_log.is_some(),
         vendor_ids: Vec::new(),
@@ -392,8 +392,8 @@ pub(super) async fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Dae
     };
     tracing::info!(
         event = "started",
-        kernel_esp = engine_options.capabilities.kernel_esp,
-        userspace = engine_options.capabilities.userspace,
+        kernel_esp = engine_options.capabilities.kernel.is_some(),
+        userspace = engine_options.capabilities.userspace.is_some(),
         connections = set.connections.len(),
         "cygnet {}",
         env!("CARGO_PKG_VERSION")
@@ -417,7 +417,7 @@ pub(super) async fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Dae
     engine.handle(Instant::now(), Input::Addresses(all));
     engine
         .load(Instant::now(), set)
-        .map_err(|conflict| StartError::Configuration(conflict.to_string()))?;
+        .map_err(|error| StartError::Configuration(error.to_string()))?;
 
     let mut sockets = Sockets::new((setup.ike_port, setup.nat_port), escape_mark(), datagrams);
     let takers = takers(&engine);

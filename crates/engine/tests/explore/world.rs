@@ -15,7 +15,8 @@ use cygnet_engine::{
 };
 use cygnet_ike::ChildSaId;
 use cygnet_ipsec::{
-    Command, Flow, Outbound, OutboundPacket, Reply, SaDatabase, SaDirection, SaId, SaState,
+    Command, Flow, Outbound, OutboundPacket, PlaneFeatures, Reply, SaDatabase, SaDirection, SaId,
+    SaState,
 };
 use cygnet_kernel::sadb::{MemorySadb, Sadb, SadbEvent};
 use cygnet_wire::NAT_KEEPALIVE;
@@ -223,10 +224,15 @@ impl World {
     }
 
     fn boot(&self, index: usize, generation: u32, addresses: Vec<IpAddr>, delay: Duration) -> Host {
+        let features = PlaneFeatures {
+            transport: true,
+            esn: true,
+            ..PlaneFeatures::default()
+        };
         let options = EngineOptions {
             capabilities: Capabilities {
-                kernel_esp: true,
-                userspace: true,
+                kernel: Some(features),
+                userspace: Some(features),
             },
             // The observer reads along.
             key_log: true,

@@ -20,7 +20,9 @@ use cygnet_ike::{
     AcceptRedirect, AuthMethod, Childless, Encapsulation, Fragmentation, PpkPolicy,
     RetransmitPolicy, SendRedirect, TsTemplate,
 };
-use cygnet_ipsec::{AllocateSpi, Command, Expire, Flow, Mark, Mode, Protocol, Reply, SaDatabase};
+use cygnet_ipsec::{
+    AllocateSpi, Command, Expire, Flow, Mark, Mode, PlaneFeatures, Protocol, Reply, SaDatabase,
+};
 use cygnet_kernel::sadb::{MemorySadb, Sadb, SadbEvent};
 
 /// Index of west.
@@ -89,6 +91,7 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
         ike: IkeOptions {
             proposals: Sourced::default_value(IkeProposal::default_list()),
             intermediate: false,
+            fake_strongswan: false,
             ppk: PpkPolicy::Never,
             ppk_ids: Vec::new(),
             auth: AuthMethod::Psk,
@@ -129,6 +132,8 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             failure_shunt: Shunt::None,
             encap_dscp: true,
             decap_dscp: false,
+            tfc: 0,
+            refuse_tfc: false,
             no_pmtu_disc: false,
             mtu: None,
         },
@@ -212,6 +217,14 @@ impl Network {
             let address = host.address;
             host.engine.handle(now, Input::Addresses(vec![address]));
         }
+        network
+    }
+
+    /// West alone, with other planes than usual.
+    pub fn with_capabilities(capabilities: Capabilities) -> Self {
+        let mut network = Self::west_and_east();
+        let (name, address) = (network.west().name, network.west().address);
+        network.hosts[WEST] = Host::with_capabilities(name, address, 1, capabilities);
         network
     }
 
@@ -422,13 +435,36 @@ impl Network {
     }
 }
 
+/// Both planes of these hosts take everything.
+const FEATURES: PlaneFeatures = PlaneFeatures {
+    transport: true,
+    beet: true,
+    ah: true,
+    ipcomp: true,
+    iptfs: true,
+    per_cpu: true,
+    labels: true,
+    tfc_padding: true,
+    esn: true,
+};
+
 impl Host {
     fn new(name: &'static str, address: IpAddr, seed: u64) -> Self {
+        let capabilities = Capabilities {
+            kernel: Some(FEATURES),
+            userspace: Some(FEATURES),
+        };
+        Self::with_capabilities(name, address, seed, capabilities)
+    }
+
+    fn with_capabilities(
+        name: &'static str,
+        address: IpAddr,
+        seed: u64,
+        capabilities: Capabilities,
+    ) -> Self {
         let options = EngineOptions {
-            capabilities: Capabilities {
-                kernel_esp: true,
-                userspace: true,
-            },
+            capabilities,
             key_log: false,
             vendor_ids: Vec::new(),
             crash_secret: Some(SecretBytes::copy_from(name.as_bytes())),

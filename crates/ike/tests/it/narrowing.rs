@@ -152,3 +152,82 @@ fn transport_mode_declined_is_deleted_by_the_initiator() {
     assert_eq!(sim.lines()[4], "east 500 > 500 INFORMATIONAL request 2 SK");
     sim.assert_agreement(0, 1);
 }
+
+fn beet(child: &mut ChildConfig, local: &str, remote: &str) {
+    child.mode = Mode::Beet;
+    (child.local_ts, child.remote_ts) = (vec![net(local)], vec![net(remote)]);
+}
+
+#[test]
+fn beet_mode_is_negotiated() {
+    let mut pair = Pair::default();
+    beet(&mut pair.east_child, "10.1.0.1/32", "10.2.0.1/32");
+    beet(&mut pair.west_child, "10.2.0.1/32", "10.1.0.1/32");
+    let sim = run(pair);
+    established(&sim);
+    for node in [0, 1] {
+        assert_eq!(child(&sim, node).mode, Mode::Beet);
+    }
+}
+
+#[test]
+fn beet_mode_declined_is_deleted_by_the_initiator() {
+    let mut pair = Pair::default();
+    beet(&mut pair.east_child, "10.1.0.1/32", "10.2.0.1/32");
+    let sim = run(pair);
+    assert_eq!(sim.event_names(0), ["ike_established", "child_failed"]);
+    assert_eq!(child_failure(&sim, 0), ChildFailure::ModeMismatch("beet"));
+    assert_eq!(
+        sim.event_names(1),
+        ["ike_established", "child_established", "child_closed"]
+    );
+    sim.assert_agreement(0, 1);
+}
+
+#[test]
+fn what_is_configured_as_beet_is_not_had_as_a_tunnel() {
+    let mut pair = Pair::default();
+    beet(&mut pair.west_child, "10.2.0.1/32", "10.1.0.1/32");
+    let sim = run(pair);
+    assert_eq!(child_failure(&sim, 1), ChildFailure::ModeMismatch("beet"));
+    let refused = ChildFailure::NoProposalChosen {
+        by: Party::Peer,
+        ours: sim.nodes[0].book.peers[0].children[0].proposals.clone(),
+        theirs: None,
+    };
+    assert_eq!(child_failure(&sim, 0), refused);
+}
+
+#[test]
+fn beet_mode_is_for_one_address_at_each_end() {
+    let mut pair = Pair::default();
+    beet(&mut pair.east_child, "10.1.0.0/30", "10.2.0.1/32");
+    beet(&mut pair.west_child, "10.2.0.1/32", "10.1.0.0/16");
+    let sim = run(pair);
+    for node in [0, 1] {
+        let failure = child_failure(&sim, node);
+        assert!(
+            matches!(failure, ChildFailure::TsUnacceptable { .. }),
+            "{failure}"
+        );
+    }
+    sim.assert_agreement(0, 1);
+}
+
+//= rfc7296#1.3.1
+//= type=test
+//# The ESP_TFC_PADDING_NOT_SUPPORTED notification asserts that the
+//# sending endpoint will not accept packets that contain Traffic Flow
+//# Confidentiality (TFC) padding over the Child SA being negotiated.
+#[test]
+fn each_end_says_for_itself_whether_it_takes_padding() {
+    for refusing in [0, 1] {
+        let mut pair = Pair::default();
+        pair.east_child.refuse_tfc = refusing == 0;
+        pair.west_child.refuse_tfc = refusing == 1;
+        let sim = run(pair);
+        established(&sim);
+        assert!(!child(&sim, refusing).peer_refuses_tfc);
+        assert!(child(&sim, 1 - refusing).peer_refuses_tfc);
+    }
+}

@@ -10,7 +10,7 @@ use cygnet_wire::{
     WriteError, limits, write_message,
 };
 
-use super::{Finished, Handshake, NONCE_LEN, Spis, nat_hashes};
+use super::{Finished, Handshake, NONCE_LEN, STRONGSWAN, Spis, nat_hashes};
 use crate::child::Wanted;
 use crate::config::{AcceptRedirect, Encapsulation, PeerConfig};
 use crate::contents::{Contents, Unreadable};
@@ -228,6 +228,9 @@ impl InitSent {
             }
             if self.ppk {
                 ppk::propose(payloads);
+            }
+            if core.config.fake_strongswan {
+                payloads.vendor_id(&STRONGSWAN);
             }
             for id in &cx.config.vendor_ids {
                 payloads.vendor_id(id);

@@ -26,6 +26,11 @@ use crate::reason::FailureReason;
 //# function (PRF).
 pub(crate) const NONCE_LEN: usize = 32;
 
+/// strongSwan's vendor ID: MD5 of its name.
+const STRONGSWAN: [u8; 16] = [
+    0x88, 0x2f, 0xe5, 0x6d, 0x6f, 0xd2, 0x0d, 0xbc, 0x22, 0x51, 0x61, 0x3b, 0x2e, 0xbe, 0x5b, 0xeb,
+];
+
 /// What IKE_SA_INIT leaves for what follows.
 #[derive(Debug)]
 pub(crate) struct Handshake {

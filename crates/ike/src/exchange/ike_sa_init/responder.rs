@@ -10,7 +10,7 @@ use cygnet_wire::{
     TransformView, write_message,
 };
 
-use super::{Finished, Handshake, NONCE_LEN, Spis, nat_hashes};
+use super::{Finished, Handshake, NONCE_LEN, STRONGSWAN, Spis, nat_hashes};
 use crate::config::{Childless, Encapsulation, PeerConfig};
 use crate::contents::{Contents, Unreadable};
 use crate::context::{Context, Limiter};
@@ -300,6 +300,9 @@ impl<'a> InitRequest<'a> {
                 write_puzzle(payloads, puzzle);
             }
             ppk::confirm(&ppk, payloads);
+            if candidates.iter().any(|c| c.fake_strongswan) {
+                payloads.vendor_id(&STRONGSWAN);
+            }
             for id in &cx.config.vendor_ids {
                 payloads.vendor_id(id);
             }

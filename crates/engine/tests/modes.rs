@@ -1,0 +1,103 @@
+//! Modes of child SAs: what the planes are told, and what cannot be loaded.
+
+mod network;
+
+use std::time::Duration;
+
+use cygnet_engine::{
+    Capabilities, Connection, ConnectionKind, Lacking, LoadError, Plane, PlaneChoice, StartAction,
+};
+use cygnet_ike::TsTemplate;
+use cygnet_ipsec::{Mode, PlaneFeatures, Sa, SaDirection};
+
+use network::*;
+
+/// Both ends with this change to the usual connection, up; their SAs.
+fn up(kind: ConnectionKind, change: impl Fn(&mut Connection)) -> (Network, [Vec<Sa>; 2]) {
+    let mut net = Network::west_and_east();
+    for (host, start) in [(EAST, StartAction::Add), (WEST, StartAction::Start)] {
+        let mut c = connection("t", start, PlaneChoice::Kernel);
+        c.kind = kind;
+        change(&mut c);
+        net.load(host, set(vec![c], "secret"));
+    }
+    net.run_for(Duration::from_secs(1));
+    assert_eq!(net.state(WEST, "t"), "up", "{:?}", net.status(WEST));
+    let sas = [WEST, EAST].map(|host| net.hosts[host].sas(Plane::Kernel));
+    (net, sas)
+}
+
+fn hosts(c: &mut Connection) {
+    c.left.subnets = vec![TsTemplate::prefix("10.1.0.1/32".parse().unwrap())];
+    c.right.subnets = vec![TsTemplate::prefix("10.2.0.1/32".parse().unwrap())];
+}
+
+#[test]
+fn sas_in_beet_mode_have_the_inner_addresses_as_selectors() {
+    let (_, sas) = up(ConnectionKind::Beet, hosts);
+    for (at, own, other) in [
+        (0, "10.1.0.1/32", "10.2.0.1/32"),
+        (1, "10.2.0.1/32", "10.1.0.1/32"),
+    ] {
+        assert_eq!(sas[at].len(), 2);
+        for sa in &sas[at] {
+            assert_eq!(sa.mode, Mode::Beet);
+            let inner = sa.selector.expect("a selector");
+            let ends = (inner.src.to_string(), inner.dst.to_string());
+            let expected = match sa.direction {
+                SaDirection::Out => (own.to_owned(), other.to_owned()),
+                SaDirection::In => (other.to_owned(), own.to_owned()),
+            };
+            assert_eq!(ends, expected);
+        }
+    }
+}
+
+#[test]
+fn padding_is_sent_unless_the_peer_does_not_take_it() {
+    for (refused, expected) in [(false, 1200), (true, 0)] {
+        let (_, [west, _]) = up(ConnectionKind::Tunnel, |c| {
+            c.child.tfc = 1200;
+            c.child.refuse_tfc = refused;
+        });
+        for sa in west {
+            let out = sa.direction == SaDirection::Out;
+            assert_eq!(sa.tfc_pad, if out { expected } else { 0 });
+        }
+    }
+}
+
+#[test]
+fn what_a_plane_lacks_cannot_be_loaded() {
+    let tunnels = PlaneFeatures::default();
+    let beet = PlaneFeatures {
+        beet: true,
+        ..tunnels
+    };
+    let load = |kernel, userspace, choice| {
+        let mut net = Network::with_capabilities(Capabilities {
+            kernel: Some(kernel),
+            userspace: Some(userspace),
+        });
+        let mut c = connection("t", StartAction::Add, choice);
+        c.kind = ConnectionKind::Beet;
+        hosts(&mut c);
+        let now = net.now;
+        let loaded = net.west().engine.load(now, set(vec![c], "secret"));
+        loaded.map(|()| net.status(WEST).connections[0].plane)
+    };
+    let lacking = |plane| {
+        Err(LoadError::Lacking(Lacking {
+            connection: "t".to_owned(),
+            plane,
+            feature: "BEET mode",
+        }))
+    };
+    use PlaneChoice::{Auto, Kernel, Userspace};
+    assert_eq!(load(beet, beet, Auto), Ok(Plane::Kernel));
+    assert_eq!(load(tunnels, beet, Auto), Ok(Plane::Userspace));
+    assert_eq!(load(tunnels, tunnels, Auto), lacking("this kernel"));
+    assert_eq!(load(tunnels, beet, Kernel), lacking("this kernel"));
+    let userspace = lacking("the data plane in user space");
+    assert_eq!(load(beet, tunnels, Userspace), userspace);
+}
