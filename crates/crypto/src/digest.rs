@@ -2,40 +2,40 @@
 
 use std::net::IpAddr;
 
-use aws_lc_rs::digest;
+use sha1::Sha1;
+use sha2::digest::Digest;
+use sha2::{Sha256, Sha384, Sha512};
 
-fn hash<const N: usize>(algorithm: &'static digest::Algorithm, parts: &[&[u8]]) -> [u8; N] {
-    let mut context = digest::Context::new(algorithm);
+fn hash<D: Digest, const N: usize>(parts: &[&[u8]]) -> [u8; N]
+where
+    [u8; N]: From<sha2::digest::Output<D>>,
+{
+    let mut hasher = D::new();
     for part in parts {
-        context.update(part);
+        hasher.update(part);
     }
-    let mut out = [0; N];
-    // Each caller below gives N as the algorithm's own output length.
-    for (to, from) in out.iter_mut().zip(context.finish().as_ref()) {
-        *to = *from;
-    }
-    out
+    hasher.finalize().into()
 }
 
 /// SHA-1 of the concatenated parts. Only for what the protocol defines with it (NAT detection, CERTREQ), where
 /// collisions give an attacker nothing.
 pub fn sha1(parts: &[&[u8]]) -> [u8; 20] {
-    hash(&digest::SHA1_FOR_LEGACY_USE_ONLY, parts)
+    hash::<Sha1, _>(parts)
 }
 
 /// SHA-256 of the concatenated parts.
 pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
-    hash(&digest::SHA256, parts)
+    hash::<Sha256, _>(parts)
 }
 
 /// SHA-384 of the concatenated parts.
 pub fn sha384(parts: &[&[u8]]) -> [u8; 48] {
-    hash(&digest::SHA384, parts)
+    hash::<Sha384, _>(parts)
 }
 
 /// SHA-512 of the concatenated parts.
 pub fn sha512(parts: &[&[u8]]) -> [u8; 64] {
-    hash(&digest::SHA512, parts)
+    hash::<Sha512, _>(parts)
 }
 
 /// The data of a NAT_DETECTION_SOURCE_IP or NAT_DETECTION_DESTINATION_IP notify (RFC 7296 §2.23): SHA-1 of the SPIs in

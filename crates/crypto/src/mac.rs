@@ -1,10 +1,14 @@
 //! Keyed hashes as PRF and as integrity algorithm, and prf+ (RFC 7296 §2.13): HMAC (RFC 2104, 4868), AES-CMAC (RFC 4494,
 //! 4615), AES-XCBC (RFC 3566, 4434).
 //!
-//! Keys are kept as octets and expanded on use: an expanded HMAC key is more than 1 KiB, the expansion takes 0.14 µs.
+//! Keys are kept as octets and expanded on use: an expanded HMAC key is up to 288 octets, the expansion takes 0.06 µs.
 
-use aws_lc_rs::{cmac, hmac};
-use zeroize::Zeroizing;
+use aws_lc_rs::cmac;
+use hmac::digest::{FixedOutput, Update};
+use hmac::{Hmac, KeyInit};
+use sha1::Sha1;
+use sha2::{Sha256, Sha384, Sha512};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::algorithm::{Integrity, Prf};
 use crate::secret::{SecretBytes, constant_time_eq};
@@ -15,20 +19,48 @@ const MAX_OUTPUT: usize = 64;
 /// Octets of key and output of the PRFs on AES.
 const AES_LEN: usize = 16;
 
-/// An expanded key of some algorithm.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "HMAC is nearly always meant, and its key is used in place"
-)]
+/// An expanded key of some algorithm. It is wiped when dropped.
 enum MacKey {
-    Hmac(hmac::Key),
+    HmacSha1(Hmac<Sha1>),
+    HmacSha256(Hmac<Sha256>),
+    HmacSha384(Hmac<Sha384>),
+    HmacSha512(Hmac<Sha512>),
     Cmac(cmac::Key),
     Xcbc(Box<Xcbc>),
 }
 
+/// Writes the first octets of the HMAC of the concatenated parts. Neither they nor it stay behind in unwiped memory.
+fn sign_hmac<M>(key: &M, parts: &[&[u8]], out: &mut [u8]) -> Option<()>
+where
+    M: Clone + Update + FixedOutput,
+{
+    let mut mac = key.clone();
+    for part in parts {
+        mac.update(part);
+    }
+    let mut whole = mac.finalize_fixed();
+    let signed = whole.get(..out.len()).map(|mac| out.copy_from_slice(mac));
+    whole.as_mut_slice().zeroize();
+    signed
+}
+
 impl MacKey {
-    fn hmac(algorithm: hmac::Algorithm, key: &[u8]) -> Self {
-        MacKey::Hmac(hmac::Key::new(algorithm, key))
+    // HMAC takes keys of any length.
+
+    fn hmac_sha1(key: &[u8]) -> Option<Self> {
+        Hmac::new_from_slice(key).ok().map(MacKey::HmacSha1)
+    }
+
+    fn hmac_sha256(key: &[u8]) -> Option<Self> {
+        Hmac::new_from_slice(key).ok().map(MacKey::HmacSha256)
+    }
+
+    fn hmac_sha384(key: &[u8]) -> Option<Self> {
+        Hmac::new_from_slice(key).ok().map(MacKey::HmacSha384)
+    }
+
+    fn hmac_sha512(key: &[u8]) -> Option<Self> {
+        Hmac::new_from_slice(key).ok().map(MacKey::HmacSha512)
     }
 
     /// `None` if the key has not 16 octets.
@@ -45,10 +77,10 @@ impl MacKey {
     /// The key of a PRF, of any length.
     fn of_prf(prf: Prf, key: &[u8]) -> Option<Self> {
         match prf {
-            Prf::HmacSha1 => Some(Self::hmac(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key)),
-            Prf::HmacSha256 => Some(Self::hmac(hmac::HMAC_SHA256, key)),
-            Prf::HmacSha384 => Some(Self::hmac(hmac::HMAC_SHA384, key)),
-            Prf::HmacSha512 => Some(Self::hmac(hmac::HMAC_SHA512, key)),
+            Prf::HmacSha1 => Self::hmac_sha1(key),
+            Prf::HmacSha256 => Self::hmac_sha256(key),
+            Prf::HmacSha384 => Self::hmac_sha384(key),
+            Prf::HmacSha512 => Self::hmac_sha512(key),
             Prf::AesCmac => {
                 if key.len() == AES_LEN {
                     return Self::cmac(key);
@@ -73,13 +105,10 @@ impl MacKey {
     /// Writes the first octets of the MAC of the concatenated parts; `None` if there are fewer than `out` has.
     fn sign(&self, parts: &[&[u8]], out: &mut [u8]) -> Option<()> {
         match self {
-            MacKey::Hmac(key) => {
-                let mut context = hmac::Context::with_key(key);
-                for part in parts {
-                    context.update(part);
-                }
-                out.copy_from_slice(context.sign().as_ref().get(..out.len())?);
-            }
+            MacKey::HmacSha1(key) => sign_hmac(key, parts, out)?,
+            MacKey::HmacSha256(key) => sign_hmac(key, parts, out)?,
+            MacKey::HmacSha384(key) => sign_hmac(key, parts, out)?,
+            MacKey::HmacSha512(key) => sign_hmac(key, parts, out)?,
             MacKey::Cmac(key) => {
                 let mut context = cmac::Context::with_key(key);
                 for part in parts {
@@ -97,13 +126,9 @@ impl MacKey {
 
 /// `prf(key, parts…)`.
 pub(crate) fn prf(prf: Prf, key: &[u8], parts: &[&[u8]]) -> SecretBytes {
-    let mut out = Zeroizing::new(vec![0; prf.output_len()]);
-    let key = MacKey::of_prf(prf, key);
-    match parts {
-        [message] => sign_secret(key.as_ref(), message, &mut out),
-        parts => sign_secret(key.as_ref(), &Zeroizing::new(parts.concat()), &mut out),
-    }
-    SecretBytes::copy_from(&out)
+    SecretBytes::written(prf.output_len(), |out| {
+        sign_whole(MacKey::of_prf(prf, key).as_ref(), parts, out);
+    })
 }
 
 /// `prf+(key, seed…)`, the first `len` octets:
@@ -114,37 +139,28 @@ pub(crate) fn prf_plus(prf: Prf, key: &[u8], seed: &[&[u8]], len: usize) -> Opti
     //# the prf function output.
     let rounds = u8::try_from(len.div_ceil(prf.output_len())).ok()?;
     let key = MacKey::of_prf(prf, key);
+    let seed = Zeroizing::new(seed.concat());
     let block = prf.output_len();
-    let seed_len: usize = seed.iter().map(|part| part.len()).sum();
-    // Tn-1 | S | n, with the place of Tn-1 filled from the second round on.
-    let mut data = Zeroizing::new(Vec::with_capacity(block + seed_len + 1));
-    data.resize(block, 0);
-    seed.iter().for_each(|part| data.extend_from_slice(part));
-    data.push(0);
-    let mut out = Zeroizing::new(vec![0; usize::from(rounds) * block]);
-    for (n, next) in (1..=rounds).zip(out.chunks_exact_mut(block)) {
-        if let Some(last) = data.last_mut() {
-            *last = n;
+    Some(SecretBytes::written(len, |out| {
+        let mut last = Zeroizing::new([0; MAX_OUTPUT]);
+        let mut next = Zeroizing::new([0; MAX_OUTPUT]);
+        for (n, piece) in (1..=rounds).zip(out.chunks_mut(block)) {
+            let before = if n == 1 { 0 } else { block };
+            let parts = [last.get(..before).unwrap_or_default(), &seed, &[n]];
+            sign_whole(
+                key.as_ref(),
+                &parts,
+                next.get_mut(..block).unwrap_or_default(),
+            );
+            piece.copy_from_slice(next.get(..piece.len()).unwrap_or_default());
+            std::mem::swap(&mut last, &mut next);
         }
-        let message = if n == 1 {
-            data.get(block..)?
-        } else {
-            &data[..]
-        };
-        sign_secret(key.as_ref(), message, next);
-        data.get_mut(..block)?.copy_from_slice(next);
-    }
-    Some(SecretBytes::copy_from(out.get(..len)?))
+    }))
 }
 
-/// The whole MAC of a message, a key itself. For HMAC neither the message nor the result stays behind in unwiped
-/// memory, which is why this does not use the library's `Context` and `Tag`.
-fn sign_secret(key: Option<&MacKey>, message: &[u8], out: &mut [u8]) {
-    let signed = match key {
-        Some(MacKey::Hmac(key)) => hmac::sign_to_buffer(key, message, out).ok().map(|_| ()),
-        Some(key) => key.sign(&[message], out),
-        None => None,
-    };
+/// The whole MAC of the concatenated parts, a key itself.
+fn sign_whole(key: Option<&MacKey>, parts: &[&[u8]], out: &mut [u8]) {
+    let signed = key.and_then(|key| key.sign(parts, out));
     debug_assert!(
         signed.is_some(),
         "every PRF takes every key, and the buffer has the length of its output"
@@ -169,10 +185,10 @@ impl IntegrityKey {
             return None;
         }
         let key = match integrity {
-            Integrity::HmacSha1_96 => MacKey::hmac(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key),
-            Integrity::HmacSha256_128 => MacKey::hmac(hmac::HMAC_SHA256, key),
-            Integrity::HmacSha384_192 => MacKey::hmac(hmac::HMAC_SHA384, key),
-            Integrity::HmacSha512_256 => MacKey::hmac(hmac::HMAC_SHA512, key),
+            Integrity::HmacSha1_96 => MacKey::hmac_sha1(key)?,
+            Integrity::HmacSha256_128 => MacKey::hmac_sha256(key)?,
+            Integrity::HmacSha384_192 => MacKey::hmac_sha384(key)?,
+            Integrity::HmacSha512_256 => MacKey::hmac_sha512(key)?,
             Integrity::AesXcbc96 => MacKey::xcbc(key)?,
             Integrity::AesCmac96 => MacKey::cmac(key)?,
         };

@@ -24,6 +24,13 @@ impl SecretBytes {
         SecretBytes(Zeroizing::new(bytes.into()))
     }
 
+    /// `len` octets, zeros before `write` fills them in place.
+    pub(crate) fn written(len: usize, write: impl FnOnce(&mut [u8])) -> Self {
+        let mut bytes = Zeroizing::new(vec![0; len].into_boxed_slice());
+        write(&mut bytes);
+        SecretBytes(bytes)
+    }
+
     /// The number of octets.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -37,7 +37,7 @@ fn endpoint(config: &Arc<PeerConfig>) -> Endpoint {
         EndpointConfig::default(),
         Arc::new(Book(Arc::clone(config))),
         Arc::new(StandardKeyExchange),
-        Box::new(SystemEntropy),
+        Box::new(SystemEntropy::default()),
     )
 }
 
@@ -167,7 +167,7 @@ fn handshakes(kind: Kind, time: Duration) -> f64 {
 /// The public-key work of so many handshakes per second.
 fn public_key_work(kind: Kind, time: Duration) -> f64 {
     let provider = StandardKeyExchange;
-    let mut entropy = SystemEntropy;
+    let mut entropy = SystemEntropy::default();
     let mut done = 0_u64;
     let start = Instant::now();
     while start.elapsed() < time {

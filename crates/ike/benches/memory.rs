@@ -40,7 +40,7 @@ fn endpoint(config: &Arc<PeerConfig>) -> Endpoint {
         EndpointConfig::default(),
         Arc::new(Book(Arc::clone(config))),
         Arc::new(StandardKeyExchange),
-        Box::new(SystemEntropy),
+        Box::new(SystemEntropy::default()),
     )
 }
 

@@ -421,12 +421,12 @@ fn wycheproof_x25519() {
 fn fresh_keys_agree() {
     for method in KeyExchange::ALL {
         let initiator = StandardKeyExchange
-            .generate(method, &mut SystemEntropy)
+            .generate(method, &mut SystemEntropy::default())
             .unwrap();
         assert_eq!(initiator.method(), method);
         assert_eq!(initiator.public().len(), method.initiator_public_len());
         let (public, theirs) = StandardKeyExchange
-            .respond(method, initiator.public(), &mut SystemEntropy)
+            .respond(method, initiator.public(), &mut SystemEntropy::default())
             .unwrap();
         assert_eq!(public.len(), method.responder_public_len());
         // What is not valid is refused and leaves the key usable.
@@ -498,7 +498,7 @@ fn useless_entropy_is_an_error() {
 
 fn agree(method: KeyExchange, public: &[u8]) -> Result<SharedSecret, KeyExchangeError> {
     StandardKeyExchange
-        .generate(method, &mut SystemEntropy)
+        .generate(method, &mut SystemEntropy::default())
         .unwrap()
         .agree(public)
 }
@@ -588,7 +588,7 @@ fn points_off_the_curve_are_refused() {
         KeyExchange::Ecp521,
     ] {
         let key = StandardKeyExchange
-            .generate(method, &mut SystemEntropy)
+            .generate(method, &mut SystemEntropy::default())
             .unwrap();
         let mut point = key.public().to_vec();
         *point.last_mut().unwrap() ^= 1;
@@ -667,6 +667,6 @@ fn fuzz_public_values() {
             let value: Vec<u8> = padded(method.responder_public_len());
             let _ = agree(method, &value);
             let value: Vec<u8> = padded(method.initiator_public_len());
-            let _ = StandardKeyExchange.respond(method, &value, &mut SystemEntropy);
+            let _ = StandardKeyExchange.respond(method, &value, &mut SystemEntropy::default());
         });
 }

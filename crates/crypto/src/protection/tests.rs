@@ -99,7 +99,7 @@ fn sealed(protection: &mut Protection, plaintext: &[u8]) -> Vec<u8> {
     let mut buf = vec![0xaa; AAD_LEN];
     buf.extend(plaintext);
     protection
-        .seal(AAD_LEN, &mut buf, &mut SystemEntropy)
+        .seal(AAD_LEN, &mut buf, &mut SystemEntropy::default())
         .unwrap();
     buf
 }
@@ -152,7 +152,7 @@ fn no_iv_is_used_twice() {
             protection.next_iv = u64::MAX;
             let mut buf = vec![0; AAD_LEN];
             assert_eq!(
-                protection.seal(AAD_LEN, &mut buf, &mut SystemEntropy),
+                protection.seal(AAD_LEN, &mut buf, &mut SystemEntropy::default()),
                 Err(ProtectionError::IvsExhausted),
             );
         }

@@ -403,8 +403,8 @@ pub(super) async fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Dae
         engine_options,
         setup.clone(),
         Arc::new(StandardKeyExchange),
-        Box::new(SystemEntropy),
-        Box::new(SystemEntropy),
+        Box::new(SystemEntropy::default()),
+        Box::new(SystemEntropy::default()),
     );
 
     // Watch first, read then: nothing falls between.

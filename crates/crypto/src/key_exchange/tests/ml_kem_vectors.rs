@@ -82,10 +82,10 @@ fn wycheproof_ml_kem_encapsulation() {
 fn ml_kem_rejects_implicitly() {
     for method in ML_KEM {
         let initiator = StandardKeyExchange
-            .generate(method, &mut SystemEntropy)
+            .generate(method, &mut SystemEntropy::default())
             .unwrap();
         let (mut ciphertext, secret) = StandardKeyExchange
-            .respond(method, initiator.public(), &mut SystemEntropy)
+            .respond(method, initiator.public(), &mut SystemEntropy::default())
             .unwrap();
         ciphertext[0] ^= 1;
         assert_ne!(initiator.agree(&ciphertext).unwrap(), secret);
