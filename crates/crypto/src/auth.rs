@@ -2,11 +2,23 @@
 
 use zeroize::Zeroizing;
 
+use crate::algorithm::Prf;
 use crate::key_schedule::AuthKey;
-use crate::secret::constant_time_eq;
+use crate::secret::{SecretBytes, constant_time_eq};
 
 /// What pads the shared secret before it becomes a key: 17 ASCII characters without a terminating zero.
 const KEY_PAD: &[u8] = b"Key Pad for IKEv2";
+
+/// What a pre-shared key is for the shared-key method: `prf(psk, "Key Pad for IKEv2")`. The same for both ends.
+#[derive(Clone, Debug)]
+pub struct PskKey(SecretBytes);
+
+impl PskKey {
+    /// With the PRF of the IKE SA.
+    pub fn new(prf: Prf, psk: &[u8]) -> Self {
+        PskKey(prf.compute(psk, &[KEY_PAD]))
+    }
+}
 
 /// The octets that an end signs: its own first message, the other end's nonce, `prf(SK_p, IDx')`, and what
 /// IKE_INTERMEDIATE adds.
@@ -50,10 +62,8 @@ impl SignedOctets<'_> {
     }
 
     /// The AUTH data of the shared-key method (RFC 7296 §2.15):
-    /// `prf(prf(psk, "Key Pad for IKEv2"), <signed octets>)`.
-    pub fn psk_auth(&self, psk: &[u8]) -> Vec<u8> {
-        let prf = self.sk_p.prf();
-        let key = prf.compute(psk, &[KEY_PAD]);
+    /// `prf(prf(psk, "Key Pad for IKEv2"), <signed octets>)`. The PRF of `key` is that of the IKE SA.
+    pub fn psk_auth(&self, key: &PskKey) -> Vec<u8> {
         let maced_id = self.sk_p.mac(&[self.id_payload_body]);
         let signed = [
             self.first_message,
@@ -61,13 +71,14 @@ impl SignedOctets<'_> {
             maced_id.as_ref(),
             self.int_auth,
         ];
-        prf.compute(key.as_ref(), &signed).as_ref().to_vec()
+        let auth = self.sk_p.prf().compute(key.0.as_ref(), &signed);
+        auth.as_ref().to_vec()
     }
 
     /// Whether `received` is the AUTH data that [`Self::psk_auth`] computes, in constant time.
-    pub fn psk_auth_verify(&self, psk: &[u8], received: &[u8]) -> bool {
+    pub fn psk_auth_verify(&self, key: &PskKey, received: &[u8]) -> bool {
         // The right AUTH data of a connection that is being attacked must not stay in memory either.
-        let expected = Zeroizing::new(self.psk_auth(psk));
+        let expected = Zeroizing::new(self.psk_auth(key));
         constant_time_eq(&expected, received)
     }
 }

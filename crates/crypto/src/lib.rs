@@ -41,7 +41,7 @@ pub mod testing;
 mod xcbc;
 
 pub use algorithm::{Encryption, Integrity, KeyExchange, Prf, UnknownAlgorithm};
-pub use auth::SignedOctets;
+pub use auth::{PskKey, SignedOctets};
 pub use digest::{nat_detection_hash, sha1, sha256, sha384, sha512};
 pub use entropy::{Entropy, SystemEntropy};
 pub use esp::{EspCipher, EspKeyError, EspOpenError, EspSealError};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -19,7 +20,7 @@ const ID_DER_ASN1_DN: u8 = 9;
 /// ID_KEY_ID.
 const ID_KEY_ID: u8 = 11;
 
-/// An identity as IKEv2 carries it.
+/// An identity as IKEv2 carries it. A copy of it is cheap.
 ///
 /// The text form is the one of `ipsec.conf`:
 ///
@@ -37,13 +38,13 @@ pub enum Identity {
     /// ID_IPV6_ADDR (5).
     Ipv6(Ipv6Addr),
     /// ID_FQDN (2), without a leading `@`.
-    Fqdn(String),
+    Fqdn(Arc<str>),
     /// ID_RFC822_ADDR (3).
-    Email(String),
+    Email(Arc<str>),
     /// ID_KEY_ID (11), opaque octets.
-    KeyId(Vec<u8>),
+    KeyId(Arc<[u8]>),
     /// ID_DER_ASN1_DN (9), opaque DER.
-    Dn(Vec<u8>),
+    Dn(Arc<[u8]>),
 }
 
 /// Why an identity could not be read from text.
@@ -106,7 +107,7 @@ impl Identity {
             Self::Ipv4(a) => a.octets().to_vec(),
             Self::Ipv6(a) => a.octets().to_vec(),
             Self::Fqdn(name) | Self::Email(name) => name.as_bytes().to_vec(),
-            Self::KeyId(octets) | Self::Dn(octets) => octets.clone(),
+            Self::KeyId(octets) | Self::Dn(octets) => octets.to_vec(),
         }
     }
 
@@ -133,7 +134,7 @@ impl Identity {
         //# The string MUST NOT contain any terminators (e.g., NULL, CR, etc.).
         let text = || match std::str::from_utf8(data) {
             Ok(text) if !text.is_empty() && !text.chars().any(char::is_control) => {
-                Ok(text.to_owned())
+                Ok(Arc::from(text))
             }
             _ => Err(IdentityError::Text(id_type)),
         };
@@ -146,8 +147,8 @@ impl Identity {
             )),
             ID_FQDN => Ok(Self::Fqdn(text()?)),
             ID_RFC822_ADDR => Ok(Self::Email(text()?)),
-            ID_KEY_ID => Ok(Self::KeyId(data.to_vec())),
-            ID_DER_ASN1_DN => Ok(Self::Dn(data.to_vec())),
+            ID_KEY_ID => Ok(Self::KeyId(data.into())),
+            ID_DER_ASN1_DN => Ok(Self::Dn(data.into())),
             other => Err(IdentityError::Type(other)),
         }
     }
@@ -213,7 +214,7 @@ impl FromStr for Identity {
             } else if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
                 Err(ParseIdentityError::Name(text.to_owned()))
             } else {
-                Ok(name.to_owned())
+                Ok(Arc::from(name))
             }
         };
         if let Ok(address) = text.parse::<IpAddr>() {
@@ -232,7 +233,7 @@ impl FromStr for Identity {
             if key.is_empty() {
                 return Err(ParseIdentityError::Empty);
             }
-            return Ok(Self::KeyId(key.as_bytes().to_vec()));
+            return Ok(Self::KeyId(key.as_bytes().into()));
         }
         if let Some(mail) = text.strip_prefix("@@") {
             return Ok(Self::Email(name(mail)?));
@@ -251,7 +252,7 @@ impl FromStr for Identity {
 }
 
 /// Octets from an even, positive number of hexadecimal digits; a leading `0x` is allowed.
-fn hex_octets(text: &str) -> Result<Vec<u8>, ParseIdentityError> {
+fn hex_octets(text: &str) -> Result<Arc<[u8]>, ParseIdentityError> {
     let wrong = || ParseIdentityError::Hex(text.to_owned());
     let digits = text.strip_prefix("0x").unwrap_or(text).as_bytes();
     if digits.is_empty() || !digits.len().is_multiple_of(2) {

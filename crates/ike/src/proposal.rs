@@ -209,21 +209,15 @@ impl Known {
                 }
             }
         }
-        known.complete_additional(proposal).then_some(known)
+        known.has_additional_choices(proposal).then_some(known)
     }
 
-    /// An additional key exchange that is not offered is the same as one that is NONE. Whether there is something to
-    /// choose for those that are offered.
-    fn complete_additional(&mut self, proposal: &Proposal) -> bool {
+    /// Whether there is something to choose for each additional key exchange that is offered.
+    fn has_additional_choices(&self, proposal: &Proposal) -> bool {
         TransformType::ADDITIONAL_KEY_EXCHANGES
             .into_iter()
-            .zip(&mut self.additional)
-            .all(|(kind, list)| {
-                if proposal.of_kind(kind).next().is_none() {
-                    list.push(None);
-                }
-                !list.is_empty()
-            })
+            .zip(&self.additional)
+            .all(|(kind, list)| !list.is_empty() || proposal.of_kind(kind).next().is_none())
     }
 
     /// The first cipher that both have, with its integrity algorithm if it needs one.
@@ -270,12 +264,23 @@ fn ike_match(ours: &IkeProposal, theirs: &Known) -> Option<IkeSuite> {
 /// For each additional key exchange the first method that both have, but none twice (RFC 9370 §2.2.1). If that leaves
 /// nothing for a later one, an earlier one gets its next choice.
 fn additional_match(ours: &AdditionalOffer, theirs: &AdditionalOffer) -> Option<Additional> {
+    // One that is not offered is the same as one that is NONE.
+    let has = |methods: &[_], method: Option<KeyExchange>| match methods {
+        [] => method.is_none(),
+        methods => methods.contains(&method),
+    };
+    if theirs.iter().all(Vec::is_empty) {
+        let without = ours.iter().all(|methods| has(methods, None));
+        return without.then(Additional::default);
+    }
     let common = |(ours, theirs): (&Vec<_>, &Vec<_>)| -> Vec<Option<KeyExchange>> {
-        let have = |method: &Option<KeyExchange>| match ours.is_empty() {
-            true => method.is_none(),
-            false => ours.contains(method),
+        let theirs = if theirs.is_empty() {
+            &[None]
+        } else {
+            &theirs[..]
         };
-        theirs.iter().copied().filter(have).collect()
+        let both = theirs.iter().filter(|method| has(ours, **method));
+        both.copied().collect()
     };
     let choices: Vec<_> = ours.iter().zip(theirs).map(common).collect();
     let mut chosen = Additional::default();
@@ -326,7 +331,8 @@ fn allows_additional(ours: &AdditionalOffer, chosen: &Additional) -> bool {
 fn esp_match(ours: &EspProposal, theirs: &Known, exchange: ChildExchange) -> Option<EspSuite> {
     let (encryption, integrity) = theirs.encryption(&ours.encryption, &ours.integrity)?;
     // No IKE_FOLLOWUP_KE is offered here: an additional key exchange must be one that may be left out.
-    let optional = |methods: &Vec<Option<KeyExchange>>| methods.contains(&None);
+    let optional =
+        |methods: &Vec<Option<KeyExchange>>| methods.is_empty() || methods.contains(&None);
     if exchange == ChildExchange::CreateChildSa && !theirs.additional.iter().all(optional) {
         return None;
     }

@@ -174,7 +174,7 @@ fn the_ends() {
     );
     assert_eq!(
         c.left.id.map(|id| id.value),
-        Some(Identity::KeyId(b"north key".to_vec()))
+        Some(Identity::KeyId((*b"north key").into()))
     );
     assert_eq!(
         c.right.id.map(|id| id.value),

@@ -36,7 +36,8 @@ fn psk_auth_of_every_prf() {
             id_payload_body,
             int_auth,
         };
-        let auth = octets(id, b"").psk_auth(psk);
+        let psk_key = PskKey::new(prf, psk);
+        let auth = octets(id, b"").psk_auth(&psk_key);
         assert_eq!(auth, hex(expected), "{prf}");
         let key = prf.compute(psk, &[b"Key Pad for IKEv2"]);
         // IntAuth comes after everything else.
@@ -47,10 +48,12 @@ fn psk_auth_of_every_prf() {
         );
         assert_eq!(
             prf.compute(key.as_ref(), &[&with.to_vec()]).as_ref(),
-            with.psk_auth(psk)
+            with.psk_auth(&psk_key)
         );
 
-        let verify = |psk: &[u8], id, auth: &[u8]| octets(id, b"").psk_auth_verify(psk, auth);
+        let verify = |psk: &[u8], id, auth: &[u8]| {
+            octets(id, b"").psk_auth_verify(&PskKey::new(prf, psk), auth)
+        };
         assert!(verify(psk, id, &auth));
         assert!(!verify(b"another secret", id, &auth));
         assert!(!verify(psk, b"\x02\0\0\0east.example", &auth));

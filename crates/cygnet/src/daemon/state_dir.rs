@@ -76,7 +76,7 @@ impl StateDir {
             Some(_) | None => {}
         }
         let mut octets = vec![0; SECRET_LEN];
-        SystemEntropy.fill(&mut octets);
+        SystemEntropy::default().fill(&mut octets);
         let secret = SecretBytes::new(octets);
         self.store(name, &secret)?;
         Ok(secret)

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use cygnet_crypto::SecretBytes;
+use cygnet_crypto::PskKey;
 use cygnet_wire::{
     AuthMethodId, ExchangeType, IdType, Notify, NotifyType, PayloadChain, PayloadType,
 };
@@ -181,12 +181,14 @@ fn fail(core: &mut Core, cx: &mut Context<'_>, child: FirstChild, reason: Failur
 fn find_psk(
     core: &Core,
     cx: &Context<'_>,
+    handshake: &Handshake,
     remote: &Identity,
-) -> Result<SecretBytes, FailureReason> {
+) -> Result<PskKey, FailureReason> {
     let local = &core.config.local_id;
     let (local_addr, remote_addr) = core.addresses();
     cx.directory
         .psk(local, remote, local_addr, remote_addr)
+        .map(|psk| PskKey::new(handshake.suite.prf, psk.as_ref()))
         .ok_or_else(|| FailureReason::NoPsk {
             local: local.clone(),
             remote: remote.clone(),
@@ -206,7 +208,7 @@ fn send(
     let assumed = expected
         .cloned()
         .unwrap_or_else(|| Identity::from(core.path.remote.ip()));
-    let psk = match find_psk(core, cx, &assumed) {
+    let psk = match find_psk(core, cx, &handshake, &assumed) {
         Ok(psk) => psk,
         Err(reason) => return fail(core, cx, child, reason),
     };
@@ -432,7 +434,7 @@ impl AuthSent {
                 got: remote,
             });
         }
-        let psk = find_psk(core, cx, &remote)?;
+        let psk = find_psk(core, cx, &self.handshake, &remote)?;
         self.handshake
             .verify(
                 Role::Responder,

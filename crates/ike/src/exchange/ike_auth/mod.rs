@@ -8,7 +8,7 @@ pub(crate) use responder::{AuthAwaited, ChildPending, choose_child};
 
 use std::sync::Arc;
 
-use cygnet_crypto::{AuthKey, SecretBytes, SignedOctets};
+use cygnet_crypto::{AuthKey, PskKey, SignedOctets};
 use cygnet_wire::{AuthMethodId, NotifyType};
 
 use crate::config::{ChildConfig, PeerConfig, Uniqueness};
@@ -30,10 +30,9 @@ fn is_heeded(config: &PeerConfig, contents: &Contents<'_>) -> bool {
 impl Handshake {
     /// The AUTH data by which `role` proves with a shared key that it is whom its ID payload names. `sk_p` is its SK_pi or
     /// SK_pr.
-    fn auth_data(&self, role: Role, sk_p: &AuthKey, psk: &SecretBytes, id_body: &[u8]) -> Vec<u8> {
+    fn auth_data(&self, role: Role, sk_p: &AuthKey, psk: &PskKey, id_body: &[u8]) -> Vec<u8> {
         let int_auth = self.intermediate.int_auth.octets();
-        self.signed_by(role, sk_p, id_body, &int_auth)
-            .psk_auth(psk.as_ref())
+        self.signed_by(role, sk_p, id_body, &int_auth).psk_auth(psk)
     }
 
     /// Whether the AUTH data of `role` are the right ones.
@@ -41,7 +40,7 @@ impl Handshake {
         &self,
         role: Role,
         sk_p: &AuthKey,
-        psk: &SecretBytes,
+        psk: &PskKey,
         id_body: &[u8],
         (method, data): (AuthMethodId, &[u8]),
     ) -> Result<(), AuthFailure> {
@@ -50,7 +49,7 @@ impl Handshake {
         }
         let int_auth = self.intermediate.int_auth.octets();
         let octets = self.signed_by(role, sk_p, id_body, &int_auth);
-        if octets.psk_auth_verify(psk.as_ref(), data) {
+        if octets.psk_auth_verify(psk, data) {
             Ok(())
         } else {
             Err(AuthFailure::WrongPsk)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use cygnet_crypto::SecretBytes;
+use cygnet_crypto::PskKey;
 use cygnet_wire::{
     AuthMethodId, ExchangeType, Gateway, IdType, Message, Notify, NotifyType, Payload,
     PayloadChain, PayloadType,
@@ -72,7 +72,7 @@ enum ChildPart<'a> {
 /// A peer that is who it says it is, and the configurations that it may use.
 struct Authenticated {
     remote: Identity,
-    psk: SecretBytes,
+    psk: PskKey,
     /// The keys with the PPK that it has named and we have too.
     mixed: Option<Mixed>,
     configs: Vec<Arc<PeerConfig>>,
@@ -387,6 +387,7 @@ impl AuthAwaited {
                 });
                 continue;
             };
+            let psk = PskKey::new(self.handshake.suite.prf, psk.as_ref());
             let proof = match self.proof(cx, config, contents, auth.data) {
                 Ok(proof) => proof,
                 Err(reason) => {
