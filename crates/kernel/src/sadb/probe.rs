@@ -344,7 +344,16 @@ fn plane_features(
             )?,
             |a| matches!(a, Attribute::TfcPadding(_)),
         ),
-        iptfs: read(esp(xfrm::Mode::IPTFS), directed.clone())?.is_some(),
+        // A kernel without the module takes the SA and drops what it should carry.
+        iptfs: has(
+            read(
+                esp(xfrm::Mode::IPTFS),
+                key()
+                    .with(Attribute::SaDirection(xfrm::SaDirection::OUT))
+                    .with(Attribute::IptfsPacketSize(1400)),
+            )?,
+            |a| matches!(a, Attribute::IptfsPacketSize(_)),
+        ),
         per_cpu: has(
             read(esp(xfrm::Mode::TUNNEL), directed.with(Attribute::Cpu(0)))?,
             |a| matches!(a, Attribute::Cpu(_)),

@@ -7,6 +7,7 @@
 mod common;
 mod crash;
 mod esp;
+mod modes;
 mod moves;
 mod pair;
 mod plain;

@@ -8,7 +8,7 @@ use cygnet_ipsec as ipsec;
 use cygnet_kernel::sadb::LinuxSadb;
 use cygnet_kernel::{Sadb, SadbEvent};
 use ipsec::{
-    AllocateSpi, CipherKey, Command, CommandError, Direction, Encap, EncapKind, Event,
+    AllocateSpi, CipherKey, Command, CommandError, Compression, Direction, Encap, EncapKind, Event,
     IntegrityKey, Lifetime, Mark, Mode, Policy, PolicyKey, Protocol, Reply, Sa, SaDatabase,
     SaDirection, SaFlags, SaId, SaReport, SaState, Selector, Template,
 };
@@ -140,6 +140,10 @@ pub fn with_esp(test: &str) -> bool {
 /// What a tunnel is made of.
 #[derive(Debug, Clone)]
 pub struct Recipe {
+    /// ESP or AH.
+    pub protocol: Protocol,
+    /// IPComp inside: it has the mode then, and what is around it is in transport mode.
+    pub compressed: bool,
     pub encryption: (u16, usize),
     pub integrity: Option<(u16, usize)>,
     pub mode: Mode,
@@ -148,11 +152,14 @@ pub struct Recipe {
     pub esn: bool,
     pub window: u32,
     pub encap: bool,
+    pub tfc_pad: u32,
 }
 
 impl Default for Recipe {
     fn default() -> Self {
         Self {
+            protocol: Protocol::Esp,
+            compressed: false,
             encryption: (20, 20),
             integrity: None,
             mode: Mode::Tunnel,
@@ -161,6 +168,7 @@ impl Default for Recipe {
             esn: false,
             window: 32,
             encap: false,
+            tfc_pad: 0,
         }
     }
 }
@@ -178,16 +186,19 @@ impl Recipe {
             id: SaId {
                 dst,
                 spi,
-                protocol: Protocol::Esp,
+                protocol: self.protocol,
                 mark: Mark::ANY,
             },
             src,
             direction,
-            mode: self.mode,
+            mode: match self.compressed {
+                true => Mode::Transport,
+                false => self.mode,
+            },
             reqid: 77,
             if_id: 0,
             set_mark: None,
-            encryption: Some(CipherKey {
+            encryption: (self.protocol == Protocol::Esp).then(|| CipherKey {
                 transform: self.encryption.0,
                 key: Self::key(self.encryption.1, salt).into(),
             }),
@@ -214,11 +225,24 @@ impl Recipe {
                 ..SaFlags::default()
             },
             acquire_seq: 0,
-            tfc_pad: 0,
+            tfc_pad: self.tfc_pad,
             compression: None,
             iptfs: None,
             cpu: None,
             label: None,
+        }
+    }
+
+    /// The IPComp SA beside one of ESP or AH, with the lower half of its SPI.
+    pub fn ipcomp(&self, sa: &Sa) -> Sa {
+        let id = SaId {
+            protocol: Protocol::Comp,
+            spi: cpi(sa.id.spi),
+            ..sa.id
+        };
+        Sa {
+            compression: Some(Compression::Deflate),
+            ..Sa::new(id, sa.src, sa.direction, self.mode, sa.reqid)
         }
     }
 
@@ -233,24 +257,54 @@ impl Recipe {
     pub fn policy(&self, from: &Host, to: &Host, direction: Direction) -> Policy {
         let mut policy = Policy::new(PolicyKey::new(direction, self.selectors(from, to)));
         policy.priority = 1000;
-        policy.templates.push(Template {
+        let template = Template {
             src: from.outer(self.outer_v6),
             dst: to.outer(self.outer_v6),
             spi: 0,
-            protocol: Protocol::Esp,
+            protocol: self.protocol,
             reqid: 77,
             mode: self.mode,
             optional: false,
-        });
+        };
+        policy.templates = match self.compressed {
+            false => vec![template],
+            true => vec![
+                Template {
+                    protocol: Protocol::Comp,
+                    // What does not become smaller comes without.
+                    optional: direction != Direction::Out,
+                    ..template
+                },
+                Template {
+                    mode: Mode::Transport,
+                    ..template
+                },
+            ],
+        };
         policy
     }
 }
 
+/// The CPI that goes with an SPI in these tests.
+pub fn cpi(spi: u32) -> u32 {
+    spi & 0x3fff | 0x4000
+}
+
 pub fn allocate(host: &mut Host, src: IpAddr, dst: IpAddr, mode: Mode) -> u32 {
+    allocate_for(host, src, dst, mode, Protocol::Esp)
+}
+
+pub fn allocate_for(
+    host: &mut Host,
+    src: IpAddr,
+    dst: IpAddr,
+    mode: Mode,
+    protocol: Protocol,
+) -> u32 {
     let request = AllocateSpi {
         src,
         dst,
-        protocol: Protocol::Esp,
+        protocol,
         mode,
         reqid: 77,
         if_id: 0,
@@ -279,25 +333,38 @@ pub fn up(pair: &mut Pair, recipe: &Recipe) -> Tunnel {
         pair.west.outer(recipe.outer_v6),
         pair.east.outer(recipe.outer_v6),
     );
-    let spi_there = allocate(&mut pair.east, w, e, recipe.mode);
-    let spi_back = allocate(&mut pair.west, e, w, recipe.mode);
-    let there = |direction| recipe.sa(w, e, spi_there, direction, 1);
-    let back = |direction| recipe.sa(e, w, spi_back, direction, 2);
+    let mode = recipe.sa(w, e, 256, SaDirection::In, 1).mode;
+    let spi_there = allocate_for(&mut pair.east, w, e, mode, recipe.protocol);
+    let spi_back = allocate_for(&mut pair.west, e, w, mode, recipe.protocol);
+    let to_east = recipe.selectors(&pair.west, &pair.east);
+    let to_west = recipe.selectors(&pair.east, &pair.west);
+    // BEET takes the inner addresses from the SA.
+    let beet = |selector| (recipe.mode == Mode::Beet).then_some(selector);
+    let there = |direction| Sa {
+        selector: beet(to_east),
+        ..recipe.sa(w, e, spi_there, direction, 1)
+    };
+    let back = |direction| Sa {
+        selector: beet(to_west),
+        ..recipe.sa(e, w, spi_back, direction, 2)
+    };
 
     let inbound = there(SaDirection::In);
     assert_eq!(pair.east.report(inbound.id).state, SaState::Larval);
     let install = |sa: Sa| Command::InstallSa(Box::new(sa));
     let policies = |policies: [Policy; 2]| policies.map(|p| Command::InstallPolicy(Box::new(p)));
+    let with_ipcomp = |sas: [Sa; 2]| -> Vec<Command> {
+        let ipcomp: Vec<Sa> = sas.iter().map(|sa| recipe.ipcomp(sa)).collect();
+        let ipcomp = ipcomp.into_iter().filter(|_| recipe.compressed);
+        sas.into_iter().chain(ipcomp).map(install).collect()
+    };
     let (west, east) = (&pair.west, &pair.east);
-    let mut for_west = vec![
-        install(back(SaDirection::In)),
-        install(there(SaDirection::Out)),
-    ];
+    let mut for_west = with_ipcomp([back(SaDirection::In), there(SaDirection::Out)]);
     for_west.extend(policies([
         recipe.policy(west, east, Direction::Out),
         recipe.policy(east, west, Direction::In),
     ]));
-    let mut for_east = vec![install(inbound), install(back(SaDirection::Out))];
+    let mut for_east = with_ipcomp([inbound, back(SaDirection::Out)]);
     for_east.extend(policies([
         recipe.policy(east, west, Direction::Out),
         recipe.policy(west, east, Direction::In),
@@ -321,7 +388,14 @@ pub fn down(pair: &mut Pair, recipe: &Recipe, tunnel: &Tunnel) {
         recipe.policy(&pair.west, &pair.east, Direction::In).key,
     ];
     for (host, keys) in [(&mut pair.west, &keys[..2]), (&mut pair.east, &keys[2..])] {
-        for id in [tunnel.there, tunnel.back] {
+        let both = [tunnel.there, tunnel.back];
+        let ipcomp = both.map(|id| SaId {
+            spi: cpi(id.spi),
+            protocol: Protocol::Comp,
+            ..id
+        });
+        let ipcomp = ipcomp.into_iter().filter(|_| recipe.compressed);
+        for id in both.into_iter().chain(ipcomp) {
             assert_eq!(host.execute(Command::RemoveSa(id)), Ok(Reply::Done));
             assert_eq!(
                 host.execute(Command::RemoveSa(id)),
@@ -336,17 +410,29 @@ pub fn down(pair: &mut Pair, recipe: &Recipe, tunnel: &Tunnel) {
 
 /// Sends datagrams one way and says how many arrived.
 pub fn datagrams(from: &Host, from_ip: IpAddr, to: &Host, to_ip: IpAddr, count: usize) -> usize {
+    datagrams_of(100, from, from_ip, to, to_ip, count)
+}
+
+/// The same with so many octets in each, which compress well.
+pub fn datagrams_of(
+    octets: usize,
+    from: &Host,
+    from_ip: IpAddr,
+    to: &Host,
+    to_ip: IpAddr,
+    count: usize,
+) -> usize {
     let receiver = to.ns.udp(SocketAddr::new(to_ip, 7000));
     from.ns.run(|| {
         let socket = UdpSocket::bind(SocketAddr::new(from_ip, 0)).unwrap();
         for n in 0..count {
-            let _ = socket.send_to(&[n as u8; 100], SocketAddr::new(to_ip, 7000));
+            let _ = socket.send_to(&vec![n as u8; octets], SocketAddr::new(to_ip, 7000));
         }
     });
     let mut received = 0;
     let end = Instant::now() + Duration::from_millis(1500);
     while received < count && Instant::now() < end {
-        match receiver.recv(&mut [0; 200]) {
+        match receiver.recv(&mut [0; 2000]) {
             Ok(_) => received += 1,
             Err(_) => std::thread::sleep(Duration::from_millis(5)),
         }
