@@ -206,6 +206,8 @@ pub enum DeadPeerAction {
 pub struct ChildOptions {
     /// What is offered and accepted, best first.
     pub proposals: Sourced<Vec<EspProposal>>,
+    /// The additional key exchanges in `proposals` are those of the IKE SA: they are offered only if it has some.
+    pub additional_of_ike: bool,
     /// Hard lifetime (`ipsec-lifetime`).
     pub lifetime: Duration,
     /// Time without any packet after which it is deleted (`inactivity`); `None`: it is not.

@@ -143,6 +143,7 @@ pub(crate) fn build(
     let child = Arc::new(ChildConfig {
         name: connection.name.clone(),
         proposals: connection.child.proposals.value.clone(),
+        additional_of_ike: connection.child.additional_of_ike,
         mode: connection.kind.mode().unwrap_or(Mode::Tunnel),
         local_ts: local.subnets.clone(),
         remote_ts: remote.subnets.clone(),

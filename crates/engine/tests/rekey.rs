@@ -513,7 +513,8 @@ fn an_ike_sa_that_has_a_successor_gets_no_further_child_sas() {
     let rekeyed = net.east().engine.rekey(now, "t", true);
     assert_eq!(rekeyed.expect("it is loaded"), 1);
     net.settle();
-    net.run_for(millis(6));
+    // CREATE_CHILD_SA, and IKE_FOLLOWUP_KE on its way back.
+    net.run_for(millis(16));
     // West has made the successor. East never hears of it and does not delete the old one.
     net.cut = true;
     net.run_for(seconds(19));

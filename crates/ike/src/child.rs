@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cygnet_crypto::{EspSuite, SharedSecret, SkD};
+use cygnet_crypto::{
+    Additional, AdditionalOffer, EspProposal, EspSuite, IkeSuite, SharedSecret, SkD,
+};
 use cygnet_ipsec::{Mode, Protocol};
 use cygnet_wire::{
     CfgAttributeType, CfgType, KeId, Notify, NotifyType, PayloadType, PayloadWriter,
@@ -284,12 +286,36 @@ impl Wanted {
             }
         }
         Offer {
+            proposals: self.proposals(core, exchange),
             wanted: self,
             exchange,
             spi,
             ts_local,
             ts_remote,
         }
+    }
+
+    /// What is offered: without additional key exchanges where there are none, or if they are those of the IKE SA, which
+    /// has none.
+    fn proposals(&self, core: &Core, exchange: ChildExchange) -> Vec<EspProposal> {
+        let ours = &self.config.proposals;
+        let has_some = |suite: IkeSuite| suite.additional != Additional::default();
+        if exchange == ChildExchange::CreateChildSa
+            && (!self.config.additional_of_ike || core.suite.is_some_and(has_some))
+        {
+            return ours.clone();
+        }
+        let mut plain: Vec<EspProposal> = Vec::with_capacity(ours.len());
+        for proposal in ours {
+            let proposal = EspProposal {
+                additional: AdditionalOffer::default(),
+                ..proposal.clone()
+            };
+            if !plain.contains(&proposal) {
+                plain.push(proposal);
+            }
+        }
+        plain
     }
 }
 
@@ -321,6 +347,18 @@ fn refuse_tfc(config: &ChildConfig, payloads: &mut PayloadWriter<'_>) {
     }
 }
 
+/// The order to give an SPI back.
+fn release_spi(core: &Core, child: ChildSaId, spi: u32) -> Request {
+    let (local, remote) = core.addresses();
+    Request::ReleaseSpi {
+        child,
+        local,
+        remote,
+        spi,
+        protocol: Protocol::Esp,
+    }
+}
+
 /// The configured selectors of one end, which is at `own`.
 fn configured(
     config: &ChildConfig,
@@ -342,6 +380,7 @@ fn configured(
 #[derive(Debug)]
 pub(crate) struct Offer {
     pub(crate) wanted: Wanted,
+    pub(crate) proposals: Vec<EspProposal>,
     exchange: ChildExchange,
     pub(crate) spi: u32,
     ts_local: Vec<TrafficSelector>,
@@ -359,25 +398,14 @@ pub(crate) struct NotAccepted {
 impl Offer {
     /// The order to give its SPI back.
     pub(crate) fn release(&self, core: &Core) -> Request {
-        let (local, remote) = core.addresses();
-        Request::ReleaseSpi {
-            child: self.wanted.id,
-            local,
-            remote,
-            spi: self.spi,
-            protocol: Protocol::Esp,
-        }
+        release_spi(core, self.wanted.id, self.spi)
     }
 
     /// Writes SA, TSi, TSr and what goes with them.
     pub(crate) fn write(&self, fresh: Fresh<'_>, payloads: &mut PayloadWriter<'_>) {
         mode::announce(self.wanted.config.mode, payloads);
         refuse_tfc(&self.wanted.config, payloads);
-        payloads.sa(&esp_offer(
-            &self.wanted.config.proposals,
-            self.spi,
-            self.exchange,
-        ));
+        payloads.sa(&esp_offer(&self.proposals, self.spi, self.exchange));
         fresh.write(payloads);
         payloads.ts_i(&self.ts_local).ts_r(&self.ts_remote);
     }
@@ -415,7 +443,7 @@ impl Offer {
             .ok_or_else(|| wrong(ChildFailure::Missing(PayloadType::TS_R)))?;
         let not_offered = |what: String| wrong(ChildFailure::NotOffered(what));
         let answer = sa.to_proposals();
-        let choice = accept_esp(&config.proposals, &answer, self.exchange)
+        let choice = accept_esp(&self.proposals, &answer, self.exchange)
             .ok_or_else(|| not_offered(crate::describe::proposals(&answer)))?;
         //= rfc7296#1.3.1
         //# If the responder declines the request, the Child
@@ -467,7 +495,7 @@ impl Offer {
         match kind {
             NotifyType::NO_PROPOSAL_CHOSEN => ChildFailure::NoProposalChosen {
                 by: Party::Peer,
-                ours: self.wanted.config.proposals.clone(),
+                ours: self.proposals.clone(),
                 theirs: None,
             },
             NotifyType::TS_UNACCEPTABLE => ChildFailure::TsUnacceptable {
@@ -722,6 +750,11 @@ impl Chosen {
     /// The order to reserve an SPI for it.
     pub(crate) fn allocate_spi(&self, core: &Core) -> Request {
         allocate_spi(core, self.id, &self.config, 0)
+    }
+
+    /// The order to give its SPI back.
+    pub(crate) fn release_spi(&self, core: &Core, spi: u32) -> Request {
+        release_spi(core, self.id, spi)
     }
 
     /// Stops waiting for the data plane.

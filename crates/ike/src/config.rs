@@ -316,6 +316,8 @@ pub struct ChildConfig {
     pub name: String,
     /// What is offered and accepted, best first.
     pub proposals: Vec<EspProposal>,
+    /// The additional key exchanges in `proposals` are those of the IKE SA: they are offered only if it has some.
+    pub additional_of_ike: bool,
     /// Tunnel, transport or BEET mode.
     pub mode: Mode,
     /// The traffic selectors of our side.
@@ -344,6 +346,7 @@ impl ChildConfig {
         Self {
             name: name.into(),
             proposals: EspProposal::default_list(),
+            additional_of_ike: false,
             mode: Mode::Tunnel,
             local_ts,
             remote_ts,

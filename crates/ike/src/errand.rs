@@ -8,7 +8,7 @@ use cygnet_wire::{Gateway, Notify, NotifyType, PayloadWriter, ProtocolId, Spi};
 use crate::child::{ChildSa, Wanted};
 use crate::context::Context;
 use crate::established::Established;
-use crate::exchange::create_child_sa::{CreatingChild, RekeyingIke, SpiWanted};
+use crate::exchange::create_child_sa::{CreatingChild, MAX_FORGOTTEN, RekeyingIke, SpiWanted};
 use crate::exchange::mobike::{self, Ask};
 use crate::exchange::{redirect, set_window_size};
 use crate::io::ChildSaId;
@@ -120,10 +120,17 @@ impl Plan {
 pub(crate) struct Patience {
     since: Option<Instant>,
     times: u32,
+    /// So many times it has lost its state in the middle of additional key exchanges.
+    forgotten: u32,
 }
 
 impl Patience {
-    /// When to ask again after one more TEMPORARY_FAILURE; `None`: the peer has had its chances.
+    /// The peer has lost its state.
+    pub(crate) fn forgotten(&mut self) {
+        self.forgotten = self.forgotten.saturating_add(1);
+    }
+
+    /// When to ask again after one more TEMPORARY_FAILURE or STATE_NOT_FOUND; `None`: the peer has had its chances.
     //= rfc7296#2.25
     //# When a peer receives a TEMPORARY_FAILURE
     //# notification, it MUST NOT immediately retry the operation; it MUST
@@ -132,7 +139,8 @@ impl Patience {
     //# times over a period of several minutes.
     pub(crate) fn wait(&mut self, cx: &mut Context<'_>) -> Option<Instant> {
         let since = *self.since.get_or_insert(cx.now);
-        if cx.now.saturating_duration_since(since) >= PATIENCE {
+        let tired = cx.now.saturating_duration_since(since) >= PATIENCE;
+        if tired || self.forgotten > MAX_FORGOTTEN {
             return None;
         }
         let longest = FIRST_WAIT
@@ -158,9 +166,9 @@ pub(crate) struct Later {
 pub(crate) enum Current {
     /// Before CREATE_CHILD_SA: the data plane has been asked for an SPI.
     SpiWanted(Box<SpiWanted>),
-    /// CREATE_CHILD_SA for a child SA.
+    /// CREATE_CHILD_SA for a child SA, and its IKE_FOLLOWUP_KE.
     Child(Box<CreatingChild>),
-    /// CREATE_CHILD_SA for a successor of the IKE SA.
+    /// CREATE_CHILD_SA for a successor of the IKE SA, and its IKE_FOLLOWUP_KE.
     Ike(Box<RekeyingIke>),
 }
 

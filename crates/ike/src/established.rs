@@ -41,7 +41,7 @@ pub(crate) struct Established {
     /// Our CREATE_CHILD_SA that is under way.
     pub(crate) current: Option<Current>,
     /// The peer's CREATE_CHILD_SA that is worked on.
-    pub(crate) answering: Option<Box<Answering>>,
+    pub(crate) answering: Option<Answering>,
     /// What is to become of it.
     pub(crate) standing: Standing,
     /// As responder: the Message ID of the peer's first request after IKE_AUTH, by which it may refuse our part of that.
@@ -70,6 +70,9 @@ impl Established {
         }
         if core.unwanted {
             self.end(CloseReason::DeletedByUs);
+        }
+        if core.outgoing.room() > 0 {
+            create_child_sa::follow_up(&mut self, core, cx);
         }
         while let Some(errand) = self.next_errand(core) {
             match errand {
@@ -120,7 +123,7 @@ impl Established {
     }
 
     /// Whether the deletion of the IKE SA waits to be sent.
-    fn is_ending(&self) -> bool {
+    pub(crate) fn is_ending(&self) -> bool {
         let deletes = |errand: &Errand| matches!(errand, Errand::DeleteIke(_));
         self.queue.iter().any(deletes)
     }
@@ -209,15 +212,6 @@ impl Established {
                 self.queue.push_back(Errand::DeleteChild(id));
             }
             ChildState::Deleting(_) => {}
-        }
-    }
-
-    /// Our successor of a child SA has won over the peer's, which the peer is to delete until then.
-    pub(crate) fn lose(&mut self, peers: ChildSaId, until: Instant) {
-        if let Some(child) = self.child_mut(peers) {
-            child.redundant = Some(until);
-        } else if let Some(answering) = &mut self.answering {
-            answering.lose(peers, until);
         }
     }
 
@@ -536,6 +530,9 @@ impl Established {
                 ExchangeType::CREATE_CHILD_SA => {
                     create_child_sa::answer(self, core, cx, &contents, back)
                 }
+                ExchangeType::IKE_FOLLOWUP_KE => {
+                    create_child_sa::answer_followup(self, core, cx, &contents, back)
+                }
                 other => {
                     let detail = format!("unexpected exchange {other}");
                     self.invalid_syntax(core, cx, exchange, back, detail)
@@ -680,7 +677,7 @@ impl Established {
             Some(Current::SpiWanted(wanted)) => Some(wanted.deadline),
             _ => None,
         };
-        let answering = self.answering.as_ref().map(|a| a.deadline);
+        let answering = self.answering.as_ref().map(Answering::deadline);
         let standing = match self.standing {
             // It ends as soon as that can be said.
             _ if self.is_ending() => None,
@@ -729,10 +726,8 @@ impl Established {
             let answer = Answer::Failed(Refusal::new(RefusalKind::Failed, text));
             return create_child_sa::on_spi(self, core, cx, answer);
         }
-        if self.answering.as_ref().is_some_and(|a| a.deadline <= now) {
-            let text = "no answer from the data plane in time";
-            let answer = Answer::Failed(Refusal::new(RefusalKind::Failed, text));
-            return create_child_sa::on_plane(self, core, cx, answer);
+        if self.answering.as_ref().is_some_and(|a| a.deadline() <= now) {
+            return create_child_sa::on_timeout(self, core, cx);
         }
         let probe = core.config.liveness.filter(|_| self.may_probe(core));
         let heard = core.last_heard.or(core.established);

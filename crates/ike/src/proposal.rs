@@ -44,15 +44,11 @@ pub(crate) fn ike_offer(ours: &[IkeProposal], spi: Option<IkeSpi>) -> Vec<Propos
             .key_exchange
             .iter()
             .map(|k| Transform::ke(KeId(k.iana_id())));
-        let additional = TransformType::ADDITIONAL_KEY_EXCHANGES
-            .into_iter()
-            .zip(&p.additional)
-            .flat_map(|(kind, methods)| methods.iter().map(move |m| additional(kind, *m)));
         let transforms = encryption
             .chain(integrity)
             .chain(prf)
             .chain(key_exchange)
-            .chain(additional)
+            .chain(additional_offer(&p.additional))
             .collect();
         Proposal {
             spi: spi.clone(),
@@ -74,6 +70,8 @@ pub(crate) fn esp_offer(ours: &[EspProposal], spi: u32, exchange: ChildExchange)
             .iter()
             .filter(|_| exchange == ChildExchange::CreateChildSa)
             .map(|k| Transform::ke(KeId(k.iana_id())));
+        let additional =
+            additional_offer(&p.additional).filter(|_| exchange == ChildExchange::CreateChildSa);
         let esn = p.esn.iter().map(|esn| Transform::esn(esn_id(*esn)));
         Proposal::esp(
             0,
@@ -81,6 +79,7 @@ pub(crate) fn esp_offer(ours: &[EspProposal], spi: u32, exchange: ChildExchange)
             encryption
                 .chain(integrity)
                 .chain(key_exchange)
+                .chain(additional)
                 .chain(esn)
                 .collect(),
         )
@@ -106,6 +105,20 @@ fn encr(encryption: Encryption) -> Transform {
 /// An additional key exchange; `None` is NONE.
 fn additional(kind: TransformType, method: Option<KeyExchange>) -> Transform {
     Transform::new(kind, method.map_or(NONE, KeyExchange::iana_id))
+}
+
+fn additional_offer(offer: &AdditionalOffer) -> impl Iterator<Item = Transform> {
+    TransformType::ADDITIONAL_KEY_EXCHANGES
+        .into_iter()
+        .zip(offer)
+        .flat_map(|(kind, methods)| methods.iter().map(move |m| additional(kind, *m)))
+}
+
+fn additional_chosen(chosen: Additional) -> impl Iterator<Item = Transform> {
+    TransformType::ADDITIONAL_KEY_EXCHANGES
+        .into_iter()
+        .zip(chosen)
+        .filter_map(|(kind, m)| m.map(|m| additional(kind, Some(m))))
 }
 
 /// The place of an additional key exchange among the seven.
@@ -330,12 +343,6 @@ fn allows_additional(ours: &AdditionalOffer, chosen: &Additional) -> bool {
 
 fn esp_match(ours: &EspProposal, theirs: &Known, exchange: ChildExchange) -> Option<EspSuite> {
     let (encryption, integrity) = theirs.encryption(&ours.encryption, &ours.integrity)?;
-    // No IKE_FOLLOWUP_KE is offered here: an additional key exchange must be one that may be left out.
-    let optional =
-        |methods: &Vec<Option<KeyExchange>>| methods.is_empty() || methods.contains(&None);
-    if exchange == ChildExchange::CreateChildSa && !theirs.additional.iter().all(optional) {
-        return None;
-    }
     let key_exchange = match exchange {
         ChildExchange::IkeAuth => None,
         // Who wants forward secrecy does not do without, and who is not prepared for it cannot give it.
@@ -346,11 +353,19 @@ fn esp_match(ours: &EspProposal, theirs: &Known, exchange: ChildExchange) -> Opt
             Some(first_common(&theirs.key_exchange, &ours.key_exchange)?)
         }
     };
+    // There is none without the first one, neither of ours nor of the peer's.
+    let additional = match exchange {
+        ChildExchange::IkeAuth => Additional::default(),
+        ChildExchange::CreateChildSa => additional_match(&ours.additional, &theirs.additional)?,
+    };
+    if key_exchange.is_none() && additional != Additional::default() {
+        return None;
+    }
     Some(EspSuite {
         encryption,
         integrity,
         key_exchange,
-        additional: Additional::default(),
+        additional,
         //= rfc7296#3.3.3
         //# ESP             ENCR, ESN
         esn: first_common(&theirs.esn, &ours.esn)?,
@@ -534,10 +549,7 @@ fn ike_transforms(suite: &IkeSuite) -> Vec<Transform> {
     );
     transforms.push(Transform::prf(PrfId(suite.prf.iana_id())));
     transforms.push(Transform::ke(KeId(suite.key_exchange.iana_id())));
-    let numbered = TransformType::ADDITIONAL_KEY_EXCHANGES
-        .into_iter()
-        .zip(suite.additional);
-    transforms.extend(numbered.filter_map(|(kind, m)| m.map(|m| additional(kind, Some(m)))));
+    transforms.extend(additional_chosen(suite.additional));
     transforms
 }
 
@@ -549,6 +561,7 @@ fn esp_transforms(suite: &EspSuite) -> Vec<Transform> {
             .map(|i| Transform::integ(IntegId(i.iana_id()))),
     );
     transforms.extend(suite.key_exchange.map(|k| Transform::ke(KeId(k.iana_id()))));
+    transforms.extend(additional_chosen(suite.additional));
     transforms.push(Transform::esn(esn_id(suite.esn)));
     transforms
 }
@@ -858,9 +871,9 @@ mod tests {
         assert_eq!(accept_esp(&without, &[answer], exchange), None);
     }
 
-    /// What cannot be done here is not left out of the answer: that is another proposal than the one offered.
+    /// What is not wanted here is not left out of the answer: that is another proposal than the one offered.
     #[test]
-    fn a_child_sa_with_more_key_exchanges_than_we_make_is_passed_over() {
+    fn additional_key_exchanges_of_a_child_sa_are_made_if_both_want_them() {
         let exchange = ChildExchange::CreateChildSa;
         let (with, without) = (esp("aes_gcm_16_256-dh31"), esp("aes_gcm_16_256"));
         let number = |ours: &[EspProposal], theirs: &[Proposal]| {
@@ -879,6 +892,26 @@ mod tests {
         let mut unknown = esp_offer(&without, 1234, exchange);
         unknown[0].transforms.push(Transform::ke(KeId(60_000)));
         assert_eq!(number(&without, &unknown), None);
+        let hybrid = esp("aes_gcm_16_256-dh31;addke1=ml_kem_768");
+        let offer = esp_offer(&hybrid, 1234, exchange);
+        let choice = select_esp(&hybrid, &offer, exchange).unwrap();
+        assert_eq!(choice.suite.additional[0], Some(KeyExchange::MlKem768));
+        let answer = [choice.answer(0x4321)];
+        assert_eq!(answer[0].of_kind(kind).count(), 1);
+        assert_eq!(
+            accept_esp(&hybrid, &answer, exchange).map(|c| c.suite),
+            Some(choice.suite)
+        );
+        assert_eq!(accept_esp(&with, &answer, exchange), None);
+        // IKE_AUTH has none.
+        let first = esp_offer(&hybrid, 1234, ChildExchange::IkeAuth);
+        assert_eq!(first[0].of_kind(kind).count(), 0);
+        // There is none without the first one.
+        let mut alone = esp_offer(&without, 1234, exchange);
+        alone[0]
+            .transforms
+            .push(additional(kind, Some(KeyExchange::MlKem768)));
+        assert_eq!(number(&hybrid, &alone), None);
     }
 
     #[test]

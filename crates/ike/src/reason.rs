@@ -203,6 +203,9 @@ pub enum FailureReason {
         /// To which one.
         to: Gateway,
     },
+    /// A responder waited in vain for the peer's next key exchange (RFC 9370 §2.2.4).
+    #[error("the peer did not go on with its additional key exchanges")]
+    Unfinished,
     /// We gave it up ourselves.
     #[error("cancelled")]
     Cancelled,
@@ -248,6 +251,7 @@ names!(FailureReason {
     Redirected => "redirected",
     RedirectForbidden => "redirect_forbidden",
     TemporaryFailure => "temporary_failure",
+    Unfinished => "unfinished",
     Cancelled => "cancelled",
     Refused => "refused",
     Unsendable => "unsendable",
@@ -420,6 +424,9 @@ pub enum ChildFailure {
     /// The peer is busy, and was each time that we asked again.
     #[error("the peer is busy: it refuses for the time being")]
     TemporaryFailure,
+    /// A responder waited in vain for the peer's next key exchange (RFC 9370 §2.2.4).
+    #[error("the peer did not go on with its additional key exchanges")]
+    Unfinished,
     /// We gave it up ourselves.
     #[error("cancelled")]
     Cancelled,
@@ -454,6 +461,7 @@ names!(ChildFailure {
     KeyExchange => "key_exchange_failed",
     KeyExchangeMethod => "key_exchange_method",
     TemporaryFailure => "temporary_failure",
+    Unfinished => "unfinished",
     Cancelled => "cancelled",
     Unsendable => "unsendable",
 });

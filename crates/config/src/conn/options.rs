@@ -3,7 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use cygnet_crypto::{EspProposal, IkeProposal, NameError, NameErrorKind};
+use cygnet_crypto::{
+    AdditionalOffer, EspProposal, IkeProposal, KeyExchange, NameError, NameErrorKind,
+};
 use cygnet_engine::{ChildOptions, DeadPeerAction, IkeOptions, PlaneChoice, Shunt, Sourced};
 use cygnet_ike::{
     AuthMethod, Childless, Encapsulation, Fragmentation, MAX_WINDOW, MIN_FRAGMENT_SIZE, PpkPolicy,
@@ -48,20 +50,6 @@ fn proposals<T>(text: &str, parse: impl FnOnce(&str) -> Result<T, NameError>) ->
             None => error,
         };
         error.at(e.offset..e.offset + e.token.len())
-    })
-}
-
-/// A list without additional key exchanges, which nobody does for child SAs yet.
-fn without_additional(list: Vec<EspProposal>) -> Parsed<Vec<EspProposal>> {
-    let none = |one: &EspProposal| one.additional.iter().flatten().all(Option::is_none);
-    if list.iter().all(none) {
-        return Ok(list);
-    }
-    Err(ValueError {
-        fault: Fault::Unsupported,
-        ..ValueError::new(
-            "known but not supported: additional key exchanges of child SAs (RFC 9370)",
-        )
     })
 }
 
@@ -230,7 +218,7 @@ pub(super) fn child_options(
     let lifetime = lifetime(values, "ipsec-lifetime");
     let margin = rekey_margin(values, lifetime);
     let proposals = esp_proposals(values, replay_window, plane);
-    let proposals = forward_secret(values, proposals, ike);
+    let (proposals, additional_of_ike) = forward_secret(values, proposals, ike);
     let mark_both = values.optional(Side::Both, "mark", mark);
     let mark_in = values.optional(Side::Both, "mark-in", mark);
     let mark_out = values.optional(Side::Both, "mark-out", mark);
@@ -250,6 +238,7 @@ pub(super) fn child_options(
     ];
     ChildOptions {
         proposals,
+        additional_of_ike,
         lifetime,
         inactivity: values.get("inactivity", None, |text| {
             duration(text, TimeUnit::Seconds).map(|time| (!time.is_zero()).then_some(time))
@@ -338,28 +327,57 @@ fn warn_of_weak(
     }
 }
 
-/// `pfs`: each proposal that names no key exchange gets those of the IKE SA, or none has any.
+/// `pfs`: proposals that name no key exchange get those of the IKE SA, or none has any. If no proposal names one, the
+/// additional key exchanges of the IKE SA come along; then `true`, since it may turn out to have none.
 fn forward_secret(
     values: &mut Values<'_, '_>,
     mut list: Sourced<Vec<EspProposal>>,
     ike: &IkeOptions,
-) -> Sourced<Vec<EspProposal>> {
-    let wanted = values.get("pfs", true, yes_no);
-    let mut of_ike = Vec::new();
-    for method in ike.proposals.value.iter().flat_map(|p| &p.key_exchange) {
-        if !of_ike.contains(method) {
-            of_ike.push(*method);
+) -> (Sourced<Vec<EspProposal>>, bool) {
+    let none = AdditionalOffer::default();
+    if !values.get("pfs", true, yes_no) {
+        for proposal in &mut list.value {
+            proposal.key_exchange.clear();
+            proposal.additional = none.clone();
+        }
+        return (list, false);
+    }
+    let of_ike = |additional: Option<&AdditionalOffer>| {
+        let mut methods: Vec<KeyExchange> = Vec::new();
+        for proposal in &ike.proposals.value {
+            if additional.is_none_or(|additional| proposal.additional == *additional) {
+                let fresh = |method: &&KeyExchange| !methods.contains(method);
+                let fresh: Vec<_> = proposal.key_exchange.iter().filter(fresh).collect();
+                methods.extend(fresh);
+            }
+        }
+        methods
+    };
+    let mut hybrid = Vec::new();
+    let bare = |p: &EspProposal| p.key_exchange.is_empty() && p.additional == none;
+    if list.value.iter().all(bare) {
+        let mut seen = vec![&none];
+        for IkeProposal { additional, .. } in &ike.proposals.value {
+            if seen.contains(&additional) {
+                continue;
+            }
+            seen.push(additional);
+            hybrid.extend(list.value.iter().map(|p| EspProposal {
+                key_exchange: of_ike(Some(additional)),
+                additional: additional.clone(),
+                ..p.clone()
+            }));
         }
     }
     for proposal in &mut list.value {
-        if !wanted {
-            proposal.key_exchange.clear();
-            proposal.additional = Default::default();
-        } else if proposal.key_exchange.is_empty() {
-            proposal.key_exchange.clone_from(&of_ike);
+        if proposal.key_exchange.is_empty() {
+            proposal.key_exchange = of_ike(None);
         }
     }
-    list
+    let additional_of_ike = !hybrid.is_empty();
+    // Those without come last, for peers that make additional key exchanges in IKE_SA_INIT only.
+    list.value.splice(..0, hybrid);
+    (list, additional_of_ike)
 }
 
 /// `esp`, narrowed by `esn` and by there being no replay window.
@@ -370,8 +388,7 @@ fn esp_proposals(
 ) -> Sourced<Vec<EspProposal>> {
     let mut list = values
         .sourced(Side::Both, "esp", |text| {
-            let list = proposals(text, EspProposal::parse_ipsec_conf)?;
-            without_additional(list)
+            proposals(text, EspProposal::parse_ipsec_conf)
         })
         .unwrap_or_else(|| Sourced::default_value(EspProposal::default_list()));
     warn_of_weak(

@@ -6,8 +6,8 @@ use std::time::Duration;
 use cygnet_config::{Section, Severity, Status, load};
 use cygnet_crypto::{Encryption, KeyExchange};
 use cygnet_engine::{
-    ConnectionKind, DeadPeerAction, HostSpec, Origin, PlaneChoice, SecretKind, Setup, Shunt,
-    StartAction,
+    ChildOptions, ConnectionKind, DeadPeerAction, HostSpec, Origin, PlaneChoice, SecretKind, Setup,
+    Shunt, StartAction,
 };
 use cygnet_ike::{
     AcceptRedirect, Childless, Encapsulation, Fragmentation, Gateway, Identity, PpkPolicy,
@@ -400,6 +400,44 @@ fn forward_secrecy_takes_the_key_exchange_of_the_ike_sa_unless_another_is_named(
         [of_ike, vec![KeyExchange::Ecp384]]
     );
     assert_eq!(methods(&format!("{ike}{esp}\n pfs=no")), [vec![], vec![]]);
+}
+
+#[test]
+fn forward_secrecy_takes_the_additional_key_exchanges_of_the_ike_sa_along() {
+    let child = |lines: &str| connection(lines).child;
+    let texts = |child: &ChildOptions| -> Vec<String> {
+        let list = child.proposals.value.iter();
+        list.map(|p| p.to_string()).collect()
+    };
+    // Nothing configured: hybrid first, each cipher again without.
+    let default = child("");
+    assert!(default.additional_of_ike);
+    let hybrid = |text: &String| text.contains("addke1=ml_kem_768");
+    let is_hybrid: Vec<_> = texts(&default).iter().map(hybrid).collect();
+    assert_eq!(is_hybrid, [true, true, false, false]);
+    let ike = "ike=aes_gcm256-sha2_256;dh31+dh19;addke1=ml_kem_768,aes_gcm256-sha2_256-dh20\n ";
+    let both = child(&format!("{ike}esp=aes_gcm256"));
+    assert!(both.additional_of_ike);
+    assert_eq!(
+        texts(&both),
+        [
+            "aes_gcm_16_256-dh31+dh19;addke1=ml_kem_768",
+            "aes_gcm_16_256-dh31+dh19+dh20"
+        ]
+    );
+    // What is named is what is wanted, whatever the IKE SA has.
+    let named = child(&format!("{ike}esp=aes_gcm256-dh31;addke2=dh19,aes_gcm128"));
+    assert!(!named.additional_of_ike);
+    assert_eq!(
+        texts(&named),
+        [
+            "aes_gcm_16_256-dh31;addke2=dh19",
+            "aes_gcm_16_128-dh31+dh19+dh20"
+        ]
+    );
+    let without = child(&format!("{ike}esp=aes_gcm256\n pfs=no"));
+    assert!(!without.additional_of_ike);
+    assert_eq!(texts(&without), ["aes_gcm_16_256"]);
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn algorithms() {
     insta::assert_snapshot!(lines(&[
         "ike=aes_gcm257-sha2_256-dh31",
         "ike=aes256-sha2_256-dh32",
-        "esp=aes_gcm256-dh31;addke1=ml_kem_768",
+        "esp=aes_gcm256-dh31;addke8=ml_kem_768",
         "esp=aes_gcm256, des-sha1",
         "esp=aes_gcm256;sn=yes\n esn=no",
         "esp=",

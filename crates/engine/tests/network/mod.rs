@@ -116,6 +116,7 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
         },
         child: ChildOptions {
             proposals: Sourced::default_value(EspProposal::default_list()),
+            additional_of_ike: false,
             lifetime: Duration::from_secs(3600),
             inactivity: None,
             max_bytes: None,

@@ -81,9 +81,19 @@ impl Token {
 
 /// Our token of an IKE SA, if its peer is to have one.
 pub(crate) fn own(core: &Core, cx: &Context<'_>) -> Option<Token> {
+    of(core, cx, core.initiator_spi, core.responder_spi)
+}
+
+/// The same of a successor with these SPIs.
+pub(crate) fn of(
+    core: &Core,
+    cx: &Context<'_>,
+    initiator: IkeSpi,
+    responder: IkeSpi,
+) -> Option<Token> {
     let secret = cx.config.crash_secret.as_ref()?;
     let wanted = core.config.crash_detection;
-    wanted.then(|| Token::new(secret, core.initiator_spi, core.responder_spi))
+    wanted.then(|| Token::new(secret, initiator, responder))
 }
 
 /// What is kept of a peer's token, and how often it has been compared.

@@ -5,6 +5,7 @@ mod childless;
 mod collisions;
 mod crash_detection;
 mod failures;
+mod followup;
 mod forge;
 mod fragmentation;
 mod handshake;

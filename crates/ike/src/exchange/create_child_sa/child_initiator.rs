@@ -5,6 +5,7 @@ use std::time::Instant;
 use cygnet_crypto::{KeyExchange, PrivateKey, SharedSecret};
 use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType, PayloadType, ProtocolId, Spi};
 
+use super::followup::{Asking, KeyExchanges};
 use super::{Attempt, Crossing, child_failed, other_method};
 use crate::child::{Agreed, ChildSa, ChildState, Fresh, KeySource, NotAccepted, Offer, Wanted};
 use crate::contents::Contents;
@@ -51,6 +52,16 @@ pub(crate) struct CreatingChild {
     early_deletes: Vec<u32>,
     /// We do not want it any more.
     doomed: bool,
+    /// CREATE_CHILD_SA is over, and IKE_FOLLOWUP_KE under way.
+    following: Option<Box<Following>>,
+}
+
+/// What both have agreed on in CREATE_CHILD_SA, and the additional key exchanges that follow it.
+#[derive(Debug)]
+struct Following {
+    agreed: Agreed,
+    nr: Vec<u8>,
+    asking: Asking,
 }
 
 impl SpiWanted {
@@ -69,6 +80,16 @@ impl CreatingChild {
     /// Whether the peer's exchange, which renews the same child SA, has made this one.
     pub(crate) fn is_crossed_by(&self, child: ChildSaId) -> bool {
         self.crossing.as_ref().is_some_and(|c| c.other == child)
+    }
+
+    /// Whether CREATE_CHILD_SA is over: the additional key exchanges are under way.
+    pub(crate) fn is_following(&self) -> bool {
+        self.following.is_some()
+    }
+
+    /// Whether an additional key exchange waits for the window.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.following.as_ref().is_some_and(|f| f.asking.unsent)
     }
 
     /// The peer's exchange has not made this one after all.
@@ -225,12 +246,13 @@ fn start(
         crossing: None,
         early_deletes: Vec::new(),
         doomed: false,
+        following: None,
     };
     if replaces.is_some_and(|old| !is_renewable(established, old)) {
         // The peer was faster: it has renewed or deleted the old one.
         return creating.abandon(core, cx);
     }
-    let proposals = &creating.offer.wanted.config.proposals;
+    let proposals = &creating.offer.proposals;
     let method = proposals
         .iter()
         .find_map(|p| p.key_exchange.first())
@@ -340,18 +362,25 @@ pub(crate) fn on_child_response(
     mut established: Box<Established>,
     core: &mut Core,
     cx: &mut Context<'_>,
-    creating: CreatingChild,
+    mut creating: CreatingChild,
     contents: Option<&Contents<'_>>,
 ) -> State {
     let Some(contents) = contents else {
-        established.delete_spi(creating.offer.spi);
+        // Before the last of its key exchanges the peer has none.
+        if creating
+            .following
+            .as_ref()
+            .is_none_or(|f| f.asking.is_last())
+        {
+            established.delete_spi(creating.offer.spi);
+        }
         let reason = ChildFailure::NotOffered("a malformed message".to_owned());
         fail(&mut established, core, cx, creating, reason);
         return established.proceed(core, cx);
     };
     let error = contents.error().map(|notify| notify.kind);
     match error {
-        Some(NotifyType::INVALID_KE_PAYLOAD) => {
+        Some(NotifyType::INVALID_KE_PAYLOAD) if !creating.is_following() => {
             let wanted = contents
                 .notifies
                 .iter()
@@ -365,28 +394,162 @@ pub(crate) fn on_child_response(
             );
         }
         Some(NotifyType::TEMPORARY_FAILURE) => {
-            put_off(&mut established, core, cx, creating);
+            let reason = ChildFailure::TemporaryFailure;
+            put_off(&mut established, core, cx, creating, reason);
         }
         Some(NotifyType::CHILD_SA_NOT_FOUND) if creating.replaces.is_some() => {
             lost(&mut established, core, cx, creating);
         }
-        Some(_) | None => match conclude(&established, core, &creating, contents) {
-            Ok((agreed, secret)) => {
-                let nr = contents.nonce.map_or(&[][..], |nonce| nonce.data());
-                install(&mut established, core, cx, creating, agreed, secret, nr);
+        Some(kind @ NotifyType::STATE_NOT_FOUND) if creating.is_following() => {
+            creating.patience.forgotten();
+            let reason = ChildFailure::PeerNotify(kind);
+            put_off(&mut established, core, cx, creating, reason);
+        }
+        Some(_) | None => match creating.following.take() {
+            Some(following) => {
+                go_on(&mut established, core, cx, creating, *following, contents);
             }
-            Err(NotAccepted {
-                reason,
-                peer_has_it,
-            }) => {
-                if peer_has_it {
-                    established.delete_spi(creating.offer.spi);
-                }
-                fail(&mut established, core, cx, creating, reason);
-            }
+            None => agree(&mut established, core, cx, creating, contents),
         },
     }
     established.proceed(core, cx)
+}
+
+/// CREATE_CHILD_SA is over.
+fn agree(
+    established: &mut Established,
+    core: &Core,
+    cx: &mut Context<'_>,
+    creating: CreatingChild,
+    contents: &Contents<'_>,
+) {
+    match conclude(established, core, &creating, contents) {
+        Ok((agreed, secret)) => {
+            let nr = contents
+                .nonce
+                .map_or(&[][..], |nonce| nonce.data())
+                .to_vec();
+            let exchanges = KeyExchanges::new(secret, &agreed.suite.additional);
+            follow(
+                established,
+                core,
+                cx,
+                creating,
+                (agreed, nr, exchanges),
+                contents,
+            );
+        }
+        Err(NotAccepted {
+            reason,
+            peer_has_it,
+        }) => {
+            if peer_has_it {
+                established.delete_spi(creating.offer.spi);
+            }
+            fail(established, core, cx, creating, reason);
+        }
+    }
+}
+
+/// Prepares the next additional key exchange, or has the child SA installed if there is none.
+fn follow(
+    established: &mut Established,
+    core: &Core,
+    cx: &mut Context<'_>,
+    mut creating: CreatingChild,
+    (agreed, nr, exchanges): (Agreed, Vec<u8>, KeyExchanges),
+    contents: &Contents<'_>,
+) {
+    let Some(method) = exchanges.next() else {
+        return install(
+            established,
+            core,
+            cx,
+            creating,
+            agreed,
+            exchanges.secrets(),
+            &nr,
+        );
+    };
+    // Nothing is made yet: who has lost goes no further, and needs nothing more of the winner (RFC 9370 §2.2.4).
+    if let Some(crossing) = creating.crossing.take() {
+        if crossing.beats(&creating.nonce, &nr) {
+            return creating.abandon(core, cx);
+        }
+        established.lose(core, cx, crossing.other, overdue(core, cx));
+    }
+    let stands = |old| {
+        let child = established.child(old);
+        child.is_some_and(|child| !matches!(child.state, ChildState::Deleting(_)))
+    };
+    if !creating.replaces.is_none_or(stands) {
+        return creating.abandon(core, cx);
+    }
+    if creating.doomed {
+        return fail(established, core, cx, creating, ChildFailure::Cancelled);
+    }
+    match Asking::new(cx, exchanges, method, contents) {
+        Ok(asking) => {
+            let following = Following { agreed, nr, asking };
+            creating.following = Some(Box::new(following));
+            established.current = Some(Current::Child(Box::new(creating)));
+        }
+        Err(fault) => fail(established, core, cx, creating, fault.into()),
+    }
+}
+
+/// Sends an additional key exchange: the window is free.
+pub(super) fn send_followup(
+    established: &mut Established,
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    mut creating: Box<CreatingChild>,
+) {
+    let Some(following) = &mut creating.following else {
+        return;
+    };
+    match following.asking.send(established, core, cx) {
+        Ok(()) => established.current = Some(Current::Child(creating)),
+        Err(error) => {
+            let reason = ChildFailure::Unsendable(error);
+            fail(established, core, cx, *creating, reason);
+        }
+    }
+}
+
+/// The response to an additional key exchange.
+fn go_on(
+    established: &mut Established,
+    core: &Core,
+    cx: &mut Context<'_>,
+    creating: CreatingChild,
+    following: Following,
+    contents: &Contents<'_>,
+) {
+    let Following { agreed, nr, asking } = following;
+    if let Some(error) = contents.error() {
+        let reason = creating.offer.refusal(error.kind);
+        return fail(established, core, cx, creating, reason);
+    }
+    let peer_has_it = asking.is_last();
+    match asking.finish(contents) {
+        Ok(exchanges) => {
+            follow(
+                established,
+                core,
+                cx,
+                creating,
+                (agreed, nr, exchanges),
+                contents,
+            );
+        }
+        Err(fault) => {
+            if peer_has_it {
+                established.delete_spi(creating.offer.spi);
+            }
+            fail(established, core, cx, creating, fault.into());
+        }
+    }
 }
 
 /// The peer wants another key exchange method.
@@ -404,7 +567,7 @@ fn on_invalid_ke(
     {
         return creating.abandon(core, cx);
     }
-    let proposals = &creating.offer.wanted.config.proposals;
+    let proposals = &creating.offer.proposals;
     let allowed = |method: &KeyExchange| proposals.iter().any(|p| p.key_exchange.contains(method));
     match other_method(wanted, &creating.tried, allowed) {
         Some(method) => send_with(established, core, cx, creating, method),
@@ -415,12 +578,13 @@ fn on_invalid_ke(
     }
 }
 
-/// The peer is busy. Asked again later, unless what it is busy with has settled the matter.
+/// The peer is busy, or has lost its state. Asked again later, unless what it is busy with has settled the matter.
 fn put_off(
     established: &mut Established,
     core: &Core,
     cx: &mut Context<'_>,
     mut creating: CreatingChild,
+    reason: ChildFailure,
 ) {
     if creating.doomed {
         return fail(established, core, cx, creating, ChildFailure::Cancelled);
@@ -437,13 +601,7 @@ fn put_off(
         //# receive TEMPORARY_FAILURE on the same IKE SA after several minutes,
         //# it SHOULD conclude that the state information is out of sync and
         //# close the IKE SA.
-        fail(
-            established,
-            core,
-            cx,
-            creating,
-            ChildFailure::TemporaryFailure,
-        );
+        fail(established, core, cx, creating, reason);
         return established.end(CloseReason::OutOfStep);
     };
     cx.request_unheard(creating.offer.release(core));
@@ -519,7 +677,7 @@ fn install(
     cx: &mut Context<'_>,
     creating: CreatingChild,
     agreed: Agreed,
-    secret: Option<SharedSecret>,
+    secrets: &[SharedSecret],
     nr: &[u8],
 ) {
     let CreatingChild {
@@ -552,12 +710,12 @@ fn install(
             outbound = false;
             doomed = Some(ChildCloseReason::Redundant);
         } else {
-            established.lose(crossing.other, overdue(core, cx));
+            established.lose(core, cx, crossing.other, overdue(core, cx));
         }
     }
     let source = KeySource {
         sk_d: &established.channel.sk_d,
-        secrets: secret.as_slice(),
+        secrets,
         ni: &nonce,
         nr,
     };

@@ -6,7 +6,8 @@ use std::time::Instant;
 use cygnet_crypto::{KeyExchangeError, SharedSecret};
 use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType};
 
-use super::{Attempt, Crossing, child_failed};
+use super::followup::{self, Awaiting, KeyExchanges, OurHalf};
+use super::{Answering, Attempt, Crossing, child_failed, refuse};
 use crate::child::{ChildSa, ChildState, Chosen, Fresh, KeySource, Phase, Refused};
 use crate::config::{ChildConfig, PeerConfig};
 use crate::contents::Contents;
@@ -21,28 +22,33 @@ use crate::proposal::{ChildExchange, allows};
 use crate::reason::ChildFailure;
 use crate::sa::{Core, State};
 
-/// A request that is worked on: the data plane makes the child SA.
+/// A child SA that the peer has asked for and that is worked on.
 #[derive(Debug)]
-pub(crate) struct Answering {
+pub(crate) struct AnsweringChild {
     chosen: Chosen,
     /// The child SA that the peer replaces.
     replaces: Option<ChildSaId>,
+    /// The request that is to be answered.
+    exchange: ExchangeType,
     back: Back,
     ni: Vec<u8>,
     nr: [u8; NONCE_LEN],
-    key_exchange: Option<OurHalf>,
-    phase: Phase,
-    pub(crate) deadline: Instant,
+    /// Our part of that request's key exchange.
+    half: Option<OurHalf>,
+    exchanges: KeyExchanges,
+    stage: Stage,
+    pub(super) deadline: Instant,
     /// As [`ChildSa::redundant`]: our own exchange has come to its end meanwhile, and has won.
     redundant: Option<Instant>,
 }
 
-/// Our part of the key exchange and what came of it.
+/// What is waited for.
 #[derive(Debug)]
-struct OurHalf {
-    method: KeId,
-    public: Vec<u8>,
-    secret: SharedSecret,
+enum Stage {
+    /// The data plane.
+    Plane(Phase),
+    /// The peer's next additional key exchange. An SPI is reserved.
+    KeyExchange { spi: u32, awaiting: Awaiting },
 }
 
 /// What the peer is told if there is no such child SA.
@@ -63,35 +69,76 @@ impl From<NotifyType> for Rejection<'_> {
     }
 }
 
-impl Answering {
+impl AnsweringChild {
     /// Whether it waits for this answer.
-    pub(crate) fn awaits(&self, id: RequestId) -> bool {
-        match self.phase {
-            Phase::Spi(request) | Phase::Install { request, .. } => request == id,
+    pub(super) fn awaits(&self, id: RequestId) -> bool {
+        match self.stage {
+            Stage::Plane(Phase::Spi(request) | Phase::Install { request, .. }) => request == id,
+            Stage::KeyExchange { .. } => false,
         }
     }
 
     /// Whether it renews this child SA.
-    pub(crate) fn concerns(&self, id: ChildSaId) -> bool {
+    pub(super) fn concerns(&self, id: ChildSaId) -> bool {
         self.replaces == Some(id)
     }
 
+    /// Whether a request is the additional key exchange that is awaited.
+    pub(super) fn goes_on_with(&self, contents: &Contents<'_>) -> bool {
+        match &self.stage {
+            Stage::KeyExchange { awaiting, .. } => awaiting.is_meant(contents),
+            Stage::Plane(_) => false,
+        }
+    }
+
+    /// Whether it makes this child SA and waits for the peer to go on.
+    pub(super) fn is_idle(&self, child: ChildSaId) -> bool {
+        self.chosen.id == child && matches!(self.stage, Stage::KeyExchange { .. })
+    }
+
     /// Another successor has won: if it makes this child SA, the peer is to delete that until then.
-    pub(crate) fn lose(&mut self, child: ChildSaId, until: Instant) {
+    pub(super) fn lose(&mut self, child: ChildSaId, until: Instant) {
         if self.chosen.id == child {
             self.redundant = Some(until);
         }
     }
 
     /// Lets go of it: the IKE SA ends.
-    pub(crate) fn abandon(self, core: &Core, cx: &mut Context<'_>) {
-        self.chosen.abandon(core, cx, self.phase);
+    pub(super) fn abandon(self, core: &Core, cx: &mut Context<'_>) {
+        self.release(core, cx);
         if self.replaces.is_some() {
             cx.shared.children.remove(&self.chosen.id);
         } else {
             let (id, config) = (self.chosen.id, Some(self.chosen.config));
             ike_auth::child_failed(core, cx, id, config, ChildFailure::IkeSaEnded);
         }
+    }
+
+    /// Gives back what the data plane has reserved.
+    fn release(&self, core: &Core, cx: &mut Context<'_>) {
+        match self.stage {
+            Stage::Plane(phase) => self.chosen.abandon(core, cx, phase),
+            Stage::KeyExchange { spi, .. } => {
+                cx.request_unheard(self.chosen.release_spi(core, spi));
+            }
+        }
+    }
+
+    /// There will be no such child SA.
+    fn fail(
+        self,
+        established: &mut Established,
+        core: &Core,
+        cx: &mut Context<'_>,
+        reason: ChildFailure,
+    ) {
+        self.release(core, cx);
+        if let Some(Current::Child(creating)) = &mut established.current {
+            creating.uncross(self.chosen.id);
+        }
+        let (id, config) = (self.chosen.id, self.chosen.config);
+        let attempt = attempt(id, self.replaces);
+        child_failed(established, core, cx, attempt, config, reason);
     }
 }
 
@@ -136,8 +183,8 @@ pub(super) fn consider<'a>(
         report(established, core, cx, id, replaces, config, reason);
         Rejection::from(notify)
     })?;
-    let key_exchange = match exchange_keys(cx, &chosen, contents) {
-        Ok(half) => half,
+    let (half, secret) = match exchange_keys(cx, &chosen, contents) {
+        Ok(exchanged) => exchanged.unzip(),
         Err(NoSecret::AnotherMethod(method)) => {
             return Err(Rejection {
                 data: method.0.to_be_bytes().to_vec(),
@@ -167,17 +214,20 @@ pub(super) fn consider<'a>(
             lowest: ni.min(&nr[..]).to_vec(),
         });
     }
-    established.answering = Some(Box::new(Answering {
+    let exchanges = KeyExchanges::new(secret, &chosen.choice.suite.additional);
+    established.answering = Some(Answering::Child(Box::new(AnsweringChild {
         chosen,
         replaces,
+        exchange: ExchangeType::CREATE_CHILD_SA,
         back,
         ni: ni.to_vec(),
         nr,
-        key_exchange,
-        phase,
+        half,
+        exchanges,
+        stage: Stage::Plane(phase),
         deadline: cx.now + cx.config.half_open_timeout,
         redundant: None,
-    }));
+    })));
     Ok(())
 }
 
@@ -255,10 +305,12 @@ fn may_be_replaced(established: &Established, id: ChildSaId) -> bool {
     });
     // If we have renewed it, we are about to close it.
     let renewed = established.has_renewed(id);
-    // We are renewing it, and so has the peer already.
+    // We are renewing it, and so has the peer already; or our CREATE_CHILD_SA is over, and the peer has not noticed that
+    // its own has crossed it (RFC 9370 §2.2.4).
     let crossed = matches!(
         &established.current,
-        Some(Current::Child(creating)) if creating.replaces == Some(id) && creating.crossing.is_some()
+        Some(Current::Child(creating)) if creating.replaces == Some(id)
+            && (creating.crossing.is_some() || creating.is_following())
     );
     stands && !renewed && !crossed
 }
@@ -336,7 +388,7 @@ fn exchange_keys(
     cx: &mut Context<'_>,
     chosen: &Chosen,
     contents: &Contents<'_>,
-) -> Result<Option<OurHalf>, NoSecret> {
+) -> Result<Option<(OurHalf, SharedSecret)>, NoSecret> {
     let Some(method) = chosen.choice.suite.key_exchange else {
         return Ok(None);
     };
@@ -347,81 +399,186 @@ fn exchange_keys(
         .key_exchange
         .respond(method, ke.data, cx.entropy)
         .map_err(NoSecret::Useless)?;
-    Ok(Some(OurHalf {
-        method: id,
-        public,
-        secret,
-    }))
+    let half = OurHalf { method: id, public };
+    Ok(Some((half, secret)))
 }
 
 /// The data plane has done its part, or not.
-pub(crate) fn on_plane(
+pub(super) fn on_plane(
     mut established: Box<Established>,
     core: &mut Core,
     cx: &mut Context<'_>,
+    answering: AnsweringChild,
     answer: Answer,
 ) -> State {
-    let Some(mut answering) = established.answering.take() else {
-        return State::Established(established);
-    };
-    match (answering.phase, answer) {
-        (Phase::Spi(_), Answer::Spi(spi)) => {
-            let source = KeySource {
-                sk_d: &established.channel.sk_d,
-                secrets: answering
-                    .key_exchange
-                    .as_ref()
-                    .map_or(&[][..], |half| std::slice::from_ref(&half.secret)),
-                ni: &answering.ni,
-                nr: &answering.nr,
-            };
-            //= rfc7296#2.8
-            //# The
-            //# responder to a CREATE_CHILD_SA MUST be prepared to accept messages on
-            //# an SA before sending its response to the creation request, so there
-            //# is no ambiguity for the initiator.
-            let (id, replaces) = (answering.chosen.id, answering.replaces);
-            let outbound = replaces.is_none();
-            let order = answering
-                .chosen
-                .agreed(spi)
-                .install(core, id, replaces, outbound, source);
-            let request = cx.request(core.id, order);
-            answering.phase = Phase::Install { request, spi };
-            established.answering = Some(answering);
+    match (&answering.stage, answer) {
+        (Stage::Plane(Phase::Spi(_)), Answer::Spi(spi)) => {
+            if answering.exchanges.next().is_some() {
+                await_key_exchange(&mut established, core, cx, answering, spi);
+            } else {
+                install(&mut established, core, cx, answering, spi);
+            }
         }
-        (Phase::Install { spi, .. }, Answer::Done) => {
-            finish(&mut established, core, cx, *answering, spi);
+        (&Stage::Plane(Phase::Install { spi, .. }), Answer::Done) => {
+            finish(&mut established, core, cx, answering, spi);
         }
-        (phase, answer) => {
+        (&Stage::Plane(phase), answer) => {
             let refusal = match answer {
                 Answer::Failed(refusal) => refusal,
                 _ => Refusal::new(RefusalKind::Failed, "an answer of the wrong kind"),
             };
-            let reason = phase.failure(refusal);
-            answering.chosen.abandon(core, cx, answering.phase);
-            if let Some(Current::Child(creating)) = &mut established.current {
-                creating.uncross(answering.chosen.id);
-            }
-            let Answering {
-                chosen,
-                replaces,
-                back,
-                ..
-            } = *answering;
-            let (id, config) = (chosen.id, chosen.config);
-            let attempt = attempt(id, replaces);
-            child_failed(&mut established, core, cx, attempt, config, reason);
+            let (exchange, back) = (answering.exchange, answering.back);
+            answering.fail(&mut established, core, cx, phase.failure(refusal));
             //= rfc7296#3.10.1
             //# This can also be used as "generic" Child SA error when Child SA
             //# cannot be created for some other reason.
             let notify = Notify::new(NotifyType::NO_PROPOSAL_CHOSEN, &[]);
-            established.respond(core, cx, ExchangeType::CREATE_CHILD_SA, back, |payloads| {
+            established.respond(core, cx, exchange, back, |payloads| {
                 payloads.notify(&notify);
             });
         }
+        (Stage::KeyExchange { .. }, _) => {
+            established.answering = Some(Answering::Child(Box::new(answering)));
+        }
     }
     established.proceed(core, cx)
+}
+
+/// Who has been waited for is late.
+pub(super) fn on_timeout(
+    mut established: Box<Established>,
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    answering: AnsweringChild,
+) -> State {
+    match answering.stage {
+        Stage::Plane(_) => {
+            let text = "no answer from the data plane in time";
+            let answer = Answer::Failed(Refusal::new(RefusalKind::Failed, text));
+            on_plane(established, core, cx, answering, answer)
+        }
+        // The peer may have forgotten all about it (RFC 9370 §2.2.4).
+        Stage::KeyExchange { .. } => {
+            answering.fail(&mut established, core, cx, ChildFailure::Unfinished);
+            established.proceed(core, cx)
+        }
+    }
+}
+
+/// Answers CREATE_CHILD_SA with what there will be when the additional key exchanges are over.
+//= rfc9370#2.2.4
+//# Therefore, it is essential to link the
+//# IKE_FOLLOWUP_KE exchanges together with the corresponding
+//# CREATE_CHILD_SA exchange.
+fn await_key_exchange(
+    established: &mut Established,
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    mut answering: AnsweringChild,
+    spi: u32,
+) {
+    let awaiting = Awaiting::new(cx);
+    let (exchange, back) = (answering.exchange, answering.back);
+    established.respond(core, cx, exchange, back, |payloads| {
+        let AnsweringChild {
+            chosen, nr, half, ..
+        } = &answering;
+        chosen.write(spi, fresh(nr, half.as_ref()), payloads);
+        awaiting.write(payloads);
+    });
+    answering.stage = Stage::KeyExchange { spi, awaiting };
+    answering.deadline = cx.now + followup::TIMEOUT;
+    let redundant = answering.redundant.is_some();
+    established.answering = Some(Answering::Child(Box::new(answering)));
+    if redundant {
+        // Ours has won meanwhile: the peer goes no further.
+        established.drop_unfinished(core, cx);
+    }
+}
+
+/// An additional key exchange.
+pub(super) fn on_followup(
+    mut established: Box<Established>,
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    mut answering: AnsweringChild,
+    contents: &Contents<'_>,
+    back: Back,
+) -> State {
+    let exchange = ExchangeType::IKE_FOLLOWUP_KE;
+    let Stage::KeyExchange { spi, .. } = answering.stage else {
+        return established.proceed(core, cx);
+    };
+    let closing = |old| {
+        let child = established.child(old);
+        child.is_none_or(|child| matches!(child.state, ChildState::Deleting(_)))
+    };
+    if answering.replaces.is_some_and(closing) {
+        answering.fail(&mut established, core, cx, ChildFailure::Cancelled);
+        let notify = Notify::new(NotifyType::TEMPORARY_FAILURE, &[]);
+        return refuse(established, core, cx, exchange, back, &notify);
+    }
+    let half = match followup::respond(cx, &mut answering.exchanges, contents) {
+        Ok(half) => half,
+        Err(fault) => {
+            answering.fail(&mut established, core, cx, fault.into());
+            let notify = Notify::new(NotifyType::NO_PROPOSAL_CHOSEN, &[]);
+            return refuse(established, core, cx, exchange, back, &notify);
+        }
+    };
+    if answering.exchanges.next().is_some() {
+        let awaiting = Awaiting::new(cx);
+        established.respond(core, cx, exchange, back, |payloads| {
+            half.write(payloads);
+            awaiting.write(payloads);
+        });
+        answering.stage = Stage::KeyExchange { spi, awaiting };
+        answering.deadline = cx.now + followup::TIMEOUT;
+        established.answering = Some(Answering::Child(Box::new(answering)));
+    } else {
+        answering.exchange = exchange;
+        answering.back = back;
+        answering.half = Some(half);
+        answering.deadline = cx.now + cx.config.half_open_timeout;
+        install(&mut established, core, cx, answering, spi);
+    }
+    established.proceed(core, cx)
+}
+
+/// Has the data plane install it.
+//= rfc7296#2.8
+//# The
+//# responder to a CREATE_CHILD_SA MUST be prepared to accept messages on
+//# an SA before sending its response to the creation request, so there
+//# is no ambiguity for the initiator.
+fn install(
+    established: &mut Established,
+    core: &Core,
+    cx: &mut Context<'_>,
+    mut answering: AnsweringChild,
+    spi: u32,
+) {
+    let source = KeySource {
+        sk_d: &established.channel.sk_d,
+        secrets: answering.exchanges.secrets(),
+        ni: &answering.ni,
+        nr: &answering.nr,
+    };
+    let (id, replaces) = (answering.chosen.id, answering.replaces);
+    let outbound = replaces.is_none();
+    let agreed = answering.chosen.agreed(spi);
+    let order = agreed.install(core, id, replaces, outbound, source);
+    let request = cx.request(core.id, order);
+    answering.stage = Stage::Plane(Phase::Install { request, spi });
+    established.answering = Some(Answering::Child(Box::new(answering)));
+}
+
+/// What CREATE_CHILD_SA brings in beside the child SA.
+fn fresh<'a>(nr: &'a [u8], half: Option<&'a OurHalf>) -> Fresh<'a> {
+    Fresh {
+        nonce: Some(nr),
+        key_exchange: half.map(|half| (half.method, half.public.as_slice())),
+    }
 }
 
 /// The child SA is there: the peer is told.
@@ -429,15 +586,16 @@ fn finish(
     established: &mut Established,
     core: &mut Core,
     cx: &mut Context<'_>,
-    answering: Answering,
+    answering: AnsweringChild,
     spi: u32,
 ) {
-    let Answering {
+    let AnsweringChild {
         chosen,
         replaces,
+        exchange,
         back,
         nr,
-        key_exchange,
+        half,
         redundant,
         ..
     } = answering;
@@ -458,14 +616,11 @@ fn finish(
         child: id,
         info,
     });
-    let fresh = Fresh {
-        nonce: Some(&nr),
-        key_exchange: key_exchange
-            .as_ref()
-            .map(|half| (half.method, half.public.as_slice())),
-    };
-    established.respond(core, cx, ExchangeType::CREATE_CHILD_SA, back, |payloads| {
-        chosen.write(spi, fresh, payloads);
+    established.respond(core, cx, exchange, back, |payloads| {
+        match (&half, exchange) {
+            (Some(half), ExchangeType::IKE_FOLLOWUP_KE) => half.write(payloads),
+            (half, _) => chosen.write(spi, fresh(&nr, half.as_ref()), payloads),
+        }
     });
     let Some(old) = replaces else { return };
     match established.child_mut(old).map(|old| &mut old.state) {

@@ -1,13 +1,15 @@
-//! CREATE_CHILD_SA for a successor of the IKE SA, both halves (RFC 7296 §1.3.2, §2.18).
+//! CREATE_CHILD_SA for a successor of the IKE SA, both halves (RFC 7296 §1.3.2, §2.18; RFC 9370 §2.2.4).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cygnet_crypto::{
-    AdditionalOffer, IkeProposal, IkeSuite, KeyExchange, PrivateKey, SharedSecret, Skeyseed,
+    Additional, AdditionalOffer, IkeProposal, IkeSuite, KeyExchange, PrivateKey, SharedSecret,
+    Skeyseed,
 };
 use cygnet_wire::{ExchangeType, IkeSpi, KeId, Notify, NotifyType, Proposal};
 
-use super::{Crossing, other_method, refuse};
+use super::followup::{self, Asking, Awaiting, KeyExchanges};
+use super::{Answering, Crossing, other_method, refuse};
 use crate::channel::Channel;
 use crate::contents::Contents;
 use crate::context::{Back, Context};
@@ -42,29 +44,65 @@ pub(crate) struct RekeyingIke {
     key: Box<dyn PrivateKey>,
     /// Methods that the peer has seen a public value for.
     tried: Vec<KeyExchange>,
-    /// The peer's successor, as long as there is one.
-    crossing: Option<Crossing<Option<Heir>>>,
+    /// The peer's successor.
+    crossing: Option<Crossing<Rival>>,
+    /// CREATE_CHILD_SA is over, and IKE_FOLLOWUP_KE under way.
+    following: Option<Box<Following>>,
+}
+
+/// What both have agreed on in CREATE_CHILD_SA, and the additional key exchanges that follow it.
+#[derive(Debug)]
+struct Following {
+    terms: Terms,
+    asking: Asking,
+}
+
+/// How far the peer's successor has come.
+#[derive(Debug)]
+enum Rival {
+    /// Its additional key exchanges are not over.
+    Coming,
+    /// It is there, and may take over.
+    Made(Heir),
+    /// It has ended.
+    Gone,
 }
 
 impl RekeyingIke {
-    pub(crate) fn abandon(self, cx: &mut Context<'_>) {
+    pub(super) fn abandon(self, cx: &mut Context<'_>) {
         cx.shared.spis.remove(&self.spi);
     }
 
     /// The peer's successor, if it may take over.
     pub(crate) fn take_heir(&mut self) -> Option<Heir> {
-        self.crossing.as_mut()?.other.take()
+        let rival = &mut self.crossing.as_mut()?.other;
+        match std::mem::replace(rival, Rival::Gone) {
+            Rival::Made(heir) => Some(heir),
+            other => {
+                *rival = other;
+                None
+            }
+        }
     }
 
-    fn has_heir(&self) -> bool {
-        self.crossing.as_ref().is_some_and(|c| c.other.is_some())
+    /// Whether the peer's successor is there or may come.
+    fn has_rival(&self) -> bool {
+        let rival = self.crossing.as_ref().map(|crossing| &crossing.other);
+        matches!(rival, Some(Rival::Coming | Rival::Made(_)))
     }
 
     /// The peer's successor has ended.
     pub(crate) fn forget_heir(&mut self, heir: IkeSaId) {
-        if let Some(crossing) = &mut self.crossing {
-            crossing.other.take_if(|other| other.ike == heir);
+        if let Some(Crossing { other, .. }) = &mut self.crossing
+            && matches!(other, Rival::Made(made) if made.ike == heir)
+        {
+            *other = Rival::Gone;
         }
+    }
+
+    /// Whether an additional key exchange waits for the window.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.following.as_ref().is_some_and(|f| f.asking.unsent)
     }
 }
 
@@ -78,14 +116,14 @@ pub(super) fn begin(
     if established.standing != Standing::Reigning {
         return;
     }
-    let offered = |method: &KeyExchange| allows_method(core, method);
+    let allowed = |method: &KeyExchange| allows_method(core, method);
     // The method that the peer has chosen before will do again.
     let method = core
         .suite
         .map(|suite| suite.key_exchange)
-        .filter(offered)
+        .filter(allowed)
         .or_else(|| {
-            let proposals = proposals(core);
+            let proposals = offered(core);
             let mut methods = proposals.iter().flat_map(|p| &p.key_exchange);
             methods.next().copied()
         });
@@ -105,6 +143,7 @@ pub(super) fn begin(
                 key,
                 tried: vec![method],
                 crossing: None,
+                following: None,
             };
             send(established, core, cx, rekeying);
         }
@@ -117,24 +156,27 @@ pub(super) fn begin(
     }
 }
 
-/// What is offered and accepted for a successor: what can do without additional key exchanges. Its keys come from the
-/// old ones too, so that what those have brought in is not lost.
-fn proposals(core: &Core) -> Vec<IkeProposal> {
+/// What is offered for a successor. Additional key exchanges must be in it only if the IKE SA has some: who has not
+/// made them in IKE_SA_INIT is not asked for them again. Where one end can do without, its keys come from the old ones
+/// all the same, so that what those have brought in is not lost.
+fn offered(core: &Core) -> Vec<IkeProposal> {
+    let ours = &core.config.proposals;
+    let has_some = |suite: IkeSuite| suite.additional != Additional::default();
+    if core.suite.is_some_and(has_some) {
+        return ours.clone();
+    }
     let optional =
         |methods: &Vec<Option<KeyExchange>>| methods.is_empty() || methods.contains(&None);
-    core.config
-        .proposals
-        .iter()
-        .filter(|p| p.additional.iter().all(optional))
-        .map(|p| IkeProposal {
-            additional: AdditionalOffer::default(),
-            ..p.clone()
-        })
-        .collect()
+    let plain = ours.iter().filter(|p| p.additional.iter().all(optional));
+    let plain = plain.map(|p| IkeProposal {
+        additional: AdditionalOffer::default(),
+        ..p.clone()
+    });
+    plain.collect()
 }
 
 fn allows_method(core: &Core, method: &KeyExchange) -> bool {
-    proposals(core)
+    offered(core)
         .iter()
         .any(|p| p.key_exchange.contains(method))
 }
@@ -154,7 +196,7 @@ fn send(
     //# supplied in the SPI fields in the Proposal structures inside the
     //# Security Association (SA) payloads (not the SPI fields in the IKE
     //# header).
-    let offer = ike_offer(&proposals(core), Some(rekeying.spi));
+    let offer = ike_offer(&offered(core), Some(rekeying.spi));
     let (channel, exchange) = (&mut established.channel, ExchangeType::CREATE_CHILD_SA);
     let sent = core.request(cx, channel, exchange, |payloads| {
         let key = &rekeying.key;
@@ -185,10 +227,11 @@ fn fail(
     mut rekeying: RekeyingIke,
     reason: FailureReason,
 ) {
-    let heir = rekeying.take_heir();
+    let (heir, rival) = (rekeying.take_heir(), rekeying.has_rival());
     rekeying.abandon(cx);
     match heir {
         Some(heir) => established.hand_over(core, cx, heir),
+        None if rival => {}
         None => report(core, cx, Role::Initiator, reason),
     }
 }
@@ -201,7 +244,7 @@ fn fail_out_of_step(
     rekeying: RekeyingIke,
     reason: FailureReason,
 ) {
-    let ours_alone = !rekeying.has_heir();
+    let ours_alone = !rekeying.has_rival();
     fail(established, core, cx, rekeying, reason);
     if ours_alone {
         established.end(CloseReason::OutOfStep);
@@ -213,12 +256,13 @@ pub(crate) fn on_ike_response(
     mut established: Box<Established>,
     core: &mut Core,
     cx: &mut Context<'_>,
-    rekeying: RekeyingIke,
+    mut rekeying: RekeyingIke,
     contents: Option<&Contents<'_>>,
 ) -> State {
     let error = contents.and_then(|contents| contents.error().map(|notify| notify.kind));
+    let following = rekeying.following.take();
     match (error, contents) {
-        (Some(NotifyType::INVALID_KE_PAYLOAD), Some(contents)) => {
+        (Some(NotifyType::INVALID_KE_PAYLOAD), Some(contents)) if following.is_none() => {
             let wanted = contents
                 .notifies
                 .iter()
@@ -232,7 +276,13 @@ pub(crate) fn on_ike_response(
             );
         }
         (Some(NotifyType::TEMPORARY_FAILURE), _) => {
-            put_off(&mut established, core, cx, rekeying);
+            let reason = FailureReason::TemporaryFailure;
+            put_off(&mut established, core, cx, rekeying, reason);
+        }
+        (Some(kind @ NotifyType::STATE_NOT_FOUND), _) if following.is_some() => {
+            rekeying.patience.forgotten();
+            let reason = FailureReason::PeerNotify(kind);
+            put_off(&mut established, core, cx, rekeying, reason);
         }
         (Some(kind), _) => {
             let reason = match kind {
@@ -245,13 +295,103 @@ pub(crate) fn on_ike_response(
             };
             fail(&mut established, core, cx, rekeying, reason);
         }
-        (None, contents) => match conclude(core, &rekeying, contents) {
-            Ok(agreement) => return succeed(established, core, cx, rekeying, agreement),
-            // The peer has a successor that we do not have, and waits for us to delete this one.
-            Err(reason) => fail_out_of_step(&mut established, core, cx, rekeying, reason),
-        },
+        (None, contents) => {
+            let peer_has_it = following.as_ref().is_none_or(|f| f.asking.is_last());
+            match agree(core, &rekeying, following, contents) {
+                Ok((terms, exchanges)) => {
+                    return follow(established, core, cx, rekeying, terms, exchanges, contents);
+                }
+                // The peer has a successor that we do not have, and waits for us to delete this one.
+                Err(reason) if peer_has_it => {
+                    fail_out_of_step(&mut established, core, cx, rekeying, reason);
+                }
+                Err(reason) => fail(&mut established, core, cx, rekeying, reason),
+            }
+        }
     }
     established.proceed(core, cx)
+}
+
+/// What a response brings.
+fn agree(
+    core: &Core,
+    rekeying: &RekeyingIke,
+    following: Option<Box<Following>>,
+    contents: Option<&Contents<'_>>,
+) -> Result<(Terms, KeyExchanges), FailureReason> {
+    let invalid = |detail: &str| FailureReason::InvalidSyntax {
+        by: Party::Us,
+        detail: detail.to_owned(),
+    };
+    let contents = contents.ok_or_else(|| invalid("a payload cannot be read"))?;
+    match following {
+        Some(following) => {
+            let Following { terms, asking } = *following;
+            Ok((terms, asking.finish(contents)?))
+        }
+        None => conclude(core, rekeying, contents),
+    }
+}
+
+/// Prepares the next additional key exchange; if there is none, both ends have a successor.
+fn follow(
+    mut established: Box<Established>,
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    mut rekeying: RekeyingIke,
+    terms: Terms,
+    exchanges: KeyExchanges,
+    contents: Option<&Contents<'_>>,
+) -> State {
+    let (Some(method), Some(contents)) = (exchanges.next(), contents) else {
+        return succeed(established, core, cx, rekeying, terms, &exchanges);
+    };
+    // Nothing is made yet: who has lost goes no further, and needs nothing more of the winner (RFC 9370 §2.2.4).
+    if let Some(crossing) = rekeying.crossing.take() {
+        if crossing.beats(&rekeying.nonce, &terms.nr) {
+            rekeying.abandon(cx);
+            give_way(&mut established, core, cx, crossing.other);
+            return established.proceed(core, cx);
+        }
+        established.drop_unfinished(core, cx);
+    }
+    match Asking::new(cx, exchanges, method, contents) {
+        Ok(asking) => {
+            rekeying.following = Some(Box::new(Following { terms, asking }));
+            established.current = Some(Current::Ike(Box::new(rekeying)));
+        }
+        Err(fault) => fail(&mut established, core, cx, rekeying, fault.into()),
+    }
+    established.proceed(core, cx)
+}
+
+/// Sends an additional key exchange: the window is free.
+pub(super) fn send_followup(
+    established: &mut Established,
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    mut rekeying: Box<RekeyingIke>,
+) {
+    let Some(following) = &mut rekeying.following else {
+        return;
+    };
+    match following.asking.send(established, core, cx) {
+        Ok(()) => established.current = Some(Current::Ike(rekeying)),
+        Err(error) => {
+            let reason = FailureReason::Unsendable(error);
+            fail(established, core, cx, *rekeying, reason);
+        }
+    }
+}
+
+/// The peer's successor has won over ours.
+fn give_way(established: &mut Established, core: &mut Core, cx: &mut Context<'_>, rival: Rival) {
+    match rival {
+        Rival::Made(heir) => established.hand_over(core, cx, heir),
+        Rival::Coming => {}
+        // The peer has deleted the one that stays: everything is over.
+        Rival::Gone => established.end(CloseReason::DeletedByPeer),
+    }
 }
 
 fn on_invalid_ke(
@@ -284,8 +424,9 @@ fn put_off(
     core: &mut Core,
     cx: &mut Context<'_>,
     mut rekeying: RekeyingIke,
+    reason: FailureReason,
 ) {
-    let at = match rekeying.has_heir() {
+    let at = match rekeying.has_rival() {
         false => rekeying.patience.wait(cx),
         // What the peer is busy with is its own renewal.
         true => None,
@@ -298,32 +439,33 @@ fn put_off(
             established.plan(Plan { what, patience }, Some(at));
         }
         None => {
-            let reason = FailureReason::TemporaryFailure;
             fail_out_of_step(established, core, cx, rekeying, reason);
         }
     }
 }
 
-/// What both ends bring into a successor.
-struct Agreement {
+/// What both ends have agreed on for a successor.
+#[derive(Debug)]
+struct Terms {
     suite: IkeSuite,
+    /// The peer's SPI of it.
     peer_spi: IkeSpi,
-    secret: SharedSecret,
+    /// The nonce of the responder in CREATE_CHILD_SA.
     nr: Vec<u8>,
     peer_token: Option<Box<PeerToken>>,
 }
 
+/// What the response to CREATE_CHILD_SA brings.
 fn conclude(
     core: &Core,
     rekeying: &RekeyingIke,
-    contents: Option<&Contents<'_>>,
-) -> Result<Agreement, FailureReason> {
+    contents: &Contents<'_>,
+) -> Result<(Terms, KeyExchanges), FailureReason> {
     let by = Party::Us;
     let invalid = |detail: &str| FailureReason::InvalidSyntax {
         by,
         detail: detail.to_owned(),
     };
-    let contents = contents.ok_or_else(|| invalid("a payload cannot be read"))?;
     let (Some(sa), Some(ke), Some(nonce)) = (contents.sa, contents.ke, contents.nonce) else {
         return Err(invalid("a payload of CREATE_CHILD_SA is missing"));
     };
@@ -334,7 +476,7 @@ fn conclude(
         .filter(|spi| *spi != IkeSpi::ZERO)
         .ok_or_else(|| invalid("the successor has no SPI"))?;
     let method = rekeying.key.method();
-    let suite = accept_ike(&proposals(core), &answer)
+    let suite = accept_ike(&offered(core), &answer)
         .filter(|suite| suite.key_exchange == method)
         .ok_or_else(|| FailureReason::NoProposalChosen {
             by,
@@ -348,13 +490,15 @@ fn conclude(
         .key
         .agree(ke.data)
         .map_err(|error| FailureReason::KeyExchange(error.to_string()))?;
-    Ok(Agreement {
+    let exchanges = KeyExchanges::new(Some(secret), &suite.additional);
+    let nr = nonce.data().to_vec();
+    let terms = Terms {
         suite,
         peer_spi,
-        secret,
-        nr: nonce.data().to_vec(),
+        nr,
         peer_token: crash_detection::read(core, contents),
-    })
+    };
+    Ok((terms, exchanges))
 }
 
 /// The keys of a successor, and the log of them.
@@ -365,11 +509,13 @@ fn successor(
     name: IkeSaId,
     role: Role,
     spis: (IkeSpi, IkeSpi),
-    agreement: (&IkeSuite, &SharedSecret, &[u8], &[u8]),
+    agreement: (&IkeSuite, &[SharedSecret], &[u8], &[u8]),
 ) -> Option<(Core, Channel, Heir)> {
-    let (suite, secret, ni, nr) = agreement;
+    let (suite, secrets, ni, nr) = agreement;
+    let (secret, additional) = secrets.split_first()?;
     let (initiator, responder) = spis;
-    let keys = Skeyseed::rekeyed(&established.channel.sk_d, ni, nr, secret, &[]).expand(
+    let old = &established.channel.sk_d;
+    let keys = Skeyseed::rekeyed(old, ni, nr, secret, additional).expand(
         suite,
         ni,
         nr,
@@ -395,15 +541,15 @@ fn succeed(
     core: &mut Core,
     cx: &mut Context<'_>,
     mut rekeying: RekeyingIke,
-    agreement: Agreement,
+    terms: Terms,
+    exchanges: &KeyExchanges,
 ) -> State {
-    let Agreement {
+    let Terms {
         suite,
         peer_spi,
-        secret,
         nr,
         peer_token,
-    } = agreement;
+    } = terms;
     let made = successor(
         &established,
         core,
@@ -411,7 +557,7 @@ fn succeed(
         rekeying.ike,
         Role::Initiator,
         (rekeying.spi, peer_spi),
-        (&suite, &secret, &rekeying.nonce, &nr),
+        (&suite, exchanges.secrets(), &rekeying.nonce, &nr),
     );
     let Some((mut young, channel, heir)) = made else {
         let reason = FailureReason::KeyExchange("the keys do not fit the algorithms".to_owned());
@@ -424,14 +570,10 @@ fn succeed(
         Some(crossing) if crossing.beats(&rekeying.nonce, &nr) => {
             let state = Deleting::begin(&mut young, cx, channel, Some(CloseReason::Rekeyed));
             cx.shared.births.push(IkeSa { core: young, state });
-            match crossing.other {
-                Some(heir) => established.hand_over(core, cx, heir),
-                // The peer has deleted the one that stays: everything is over.
-                None => established.end(CloseReason::DeletedByPeer),
-            }
+            give_way(&mut established, core, cx, crossing.other);
             established.proceed(core, cx)
         }
-        // The peer deletes its own.
+        // The peer deletes its own, or does not make it.
         _ => {
             let state = State::Established(Box::new(Established::new(channel)));
             cx.shared.births.push(IkeSa { core: young, state });
@@ -442,6 +584,158 @@ fn succeed(
             //# be the last request sent over the old IKE SA.
             established.delete(core, cx, CloseReason::Rekeyed)
         }
+    }
+}
+
+/// A successor that the peer has asked for and whose next key exchange is awaited.
+#[derive(Debug)]
+pub(crate) struct AnsweringIke {
+    /// The successor's name.
+    ike: IkeSaId,
+    /// The SPIs of both ends, the peer's first.
+    spis: (IkeSpi, IkeSpi),
+    suite: IkeSuite,
+    ni: Vec<u8>,
+    nr: [u8; NONCE_LEN],
+    exchanges: KeyExchanges,
+    awaiting: Awaiting,
+    pub(super) deadline: Instant,
+}
+
+impl AnsweringIke {
+    /// Whether a request is the additional key exchange that is awaited.
+    pub(super) fn goes_on_with(&self, contents: &Contents<'_>) -> bool {
+        self.awaiting.is_meant(contents)
+    }
+
+    pub(super) fn abandon(self, cx: &mut Context<'_>) {
+        cx.shared.spis.remove(&self.spis.1);
+    }
+
+    /// There will be no such successor: ours is the only one, if there is any.
+    fn fail(
+        self,
+        established: &mut Established,
+        core: &Core,
+        cx: &mut Context<'_>,
+        reason: FailureReason,
+    ) {
+        self.abandon(cx);
+        if let Some(Current::Ike(rekeying)) = &mut established.current {
+            rekeying.crossing = None;
+        }
+        report(core, cx, Role::Responder, reason);
+    }
+}
+
+/// The peer does not go on.
+pub(super) fn on_timeout(
+    mut established: Box<Established>,
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    answering: AnsweringIke,
+) -> State {
+    let reason = FailureReason::Unfinished;
+    answering.fail(&mut established, core, cx, reason);
+    established.proceed(core, cx)
+}
+
+/// An additional key exchange.
+pub(super) fn on_followup(
+    mut established: Box<Established>,
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    mut answering: AnsweringIke,
+    contents: &Contents<'_>,
+    back: Back,
+) -> State {
+    let exchange = ExchangeType::IKE_FOLLOWUP_KE;
+    let half = match followup::respond(cx, &mut answering.exchanges, contents) {
+        Ok(half) => half,
+        Err(fault) => {
+            answering.fail(&mut established, core, cx, fault.into());
+            let notify = Notify::new(NotifyType::NO_PROPOSAL_CHOSEN, &[]);
+            return refuse(established, core, cx, exchange, back, &notify);
+        }
+    };
+    if answering.exchanges.next().is_some() {
+        answering.awaiting = Awaiting::new(cx);
+        answering.deadline = cx.now + followup::TIMEOUT;
+        established.respond(core, cx, exchange, back, |payloads| {
+            half.write(payloads);
+            answering.awaiting.write(payloads);
+        });
+        established.answering = Some(Answering::Ike(Box::new(answering)));
+        return established.proceed(core, cx);
+    }
+    match inherit(&established, core, cx, &answering) {
+        Ok(heir) => {
+            established.respond(core, cx, exchange, back, |payloads| half.write(payloads));
+            yield_to(&mut established, core, cx, heir);
+            established.proceed(core, cx)
+        }
+        Err(reason) => {
+            answering.fail(&mut established, core, cx, reason);
+            let notify = Notify::new(NotifyType::NO_PROPOSAL_CHOSEN, &[]);
+            refuse(established, core, cx, exchange, back, &notify)
+        }
+    }
+}
+
+/// Makes the successor that the peer has asked for. Whether it takes over is still to be seen.
+fn inherit(
+    established: &Established,
+    core: &Core,
+    cx: &mut Context<'_>,
+    answering: &AnsweringIke,
+) -> Result<Heir, FailureReason> {
+    let AnsweringIke {
+        ike,
+        spis,
+        suite,
+        ni,
+        nr,
+        exchanges,
+        ..
+    } = answering;
+    let agreement = (suite, exchanges.secrets(), &ni[..], &nr[..]);
+    let made = successor(
+        established,
+        core,
+        cx,
+        *ike,
+        Role::Responder,
+        *spis,
+        agreement,
+    );
+    let (young, channel, heir) = made.ok_or_else(|| {
+        FailureReason::KeyExchange("the keys do not fit the algorithms".to_owned())
+    })?;
+    let mut pretender = Box::new(Established::new(channel));
+    pretender.standing = Standing::Pretending {
+        until: overdue(core, cx),
+    };
+    cx.shared.births.push(IkeSa {
+        core: young,
+        state: State::Established(pretender),
+    });
+    Ok(heir)
+}
+
+/// The peer has a successor. It takes over, unless we are making another one.
+//= rfc7296#2.25.2
+//# If a peer receives a request to rekey an IKE SA that it is currently
+//# rekeying, it SHOULD reply as usual, and SHOULD prepare to close
+//# redundant SAs and move inherited Child SAs later based on the nonces
+//# (see Section 2.8.2).
+fn yield_to(established: &mut Established, core: &mut Core, cx: &mut Context<'_>, heir: Heir) {
+    let crossing = match &mut established.current {
+        Some(Current::Ike(rekeying)) => rekeying.crossing.as_mut(),
+        _ => None,
+    };
+    match crossing {
+        Some(crossing) => crossing.other = Rival::Made(heir),
+        None => established.hand_over(core, cx, heir),
     }
 }
 
@@ -461,7 +755,8 @@ pub(super) fn answer(
     //# creating, rekeying, or closing a Child SA of that IKE SA, it SHOULD
     //# reply with TEMPORARY_FAILURE.
     let busy = match &established.current {
-        Some(Current::Ike(rekeying)) => rekeying.crossing.is_some(),
+        // Once CREATE_CHILD_SA is over, the peer has not noticed that its own has crossed ours (RFC 9370 §2.2.4).
+        Some(Current::Ike(rekeying)) => rekeying.crossing.is_some() || rekeying.following.is_some(),
         Some(_) => true,
         None => false,
     };
@@ -469,14 +764,14 @@ pub(super) fn answer(
     // Each leaves an IKE SA behind, which the peer may be slow to delete.
     if busy || !core.renewals.take_within(cx.now, RENEWALS, RENEWALS_TIME) {
         let notify = Notify::new(NotifyType::TEMPORARY_FAILURE, &[]);
-        return refuse(established, core, cx, back, &notify);
+        return refuse(established, core, cx, exchange, back, &notify);
     }
     //= rfc7296#2.18
     //# In
     //# other words, an initiator MUST NOT propose the value "NONE" for the
     //# Diffie-Hellman transform, and a responder MUST NOT accept such a
     //# proposal.
-    let Some((suite, mut choice)) = IkeOffer::rekeying(theirs).select(&proposals(core), false)
+    let Some((suite, mut choice)) = IkeOffer::rekeying(theirs).select(&core.config.proposals, true)
     else {
         let reason = FailureReason::NoProposalChosen {
             by: Party::Us,
@@ -485,7 +780,7 @@ pub(super) fn answer(
         };
         report(core, cx, Role::Responder, reason);
         let notify = Notify::new(NotifyType::NO_PROPOSAL_CHOSEN, &[]);
-        return refuse(established, core, cx, back, &notify);
+        return refuse(established, core, cx, exchange, back, &notify);
     };
     let peer_spi = theirs
         .iter()
@@ -499,48 +794,47 @@ pub(super) fn answer(
     if ke.method.0 != method.iana_id() {
         let data = method.iana_id().to_be_bytes();
         let notify = Notify::new(NotifyType::INVALID_KE_PAYLOAD, &data);
-        return refuse(established, core, cx, back, &notify);
+        return refuse(established, core, cx, exchange, back, &notify);
     }
     let response = cx
         .key_exchange
         .respond(method, ke.data, cx.entropy)
         .map_err(|error| error.to_string());
-    let nr: [u8; NONCE_LEN] = cx.random();
-    let name = IkeSaId(cx.shared.fresh_id());
-    let spi = cx.fresh_spi(name);
-    let made = response.and_then(|(public, secret)| {
-        let (spis, agreement) = ((peer_spi, spi), (&suite, &secret, ni, &nr[..]));
-        successor(
-            &established,
-            core,
-            cx,
-            name,
-            Role::Responder,
-            spis,
-            agreement,
-        )
-        .map(|made| (public, made))
-        .ok_or_else(|| "the keys do not fit the algorithms".to_owned())
-    });
-    let (public, (young, channel, heir)) = match made {
-        Ok(made) => made,
+    let (public, secret) = match response {
+        Ok(response) => response,
         Err(error) => {
-            cx.shared.spis.remove(&spi);
             report(core, cx, Role::Responder, FailureReason::KeyExchange(error));
             let notify = Notify::new(NotifyType::NO_PROPOSAL_CHOSEN, &[]);
-            return refuse(established, core, cx, back, &notify);
+            return refuse(established, core, cx, exchange, back, &notify);
         }
     };
-    let mut pretender = Box::new(Established::new(channel));
-    pretender.standing = Standing::Pretending {
-        until: overdue(core, cx),
-    };
-    let token = crash_detection::own(&young, cx);
-    cx.shared.births.push(IkeSa {
-        core: young,
-        state: State::Established(pretender),
-    });
+    let nr: [u8; NONCE_LEN] = cx.random();
+    let ike = IkeSaId(cx.shared.fresh_id());
+    let spi = cx.fresh_spi(ike);
+    let token = crash_detection::of(core, cx, peer_spi, spi);
     choice.spi = spi.0.to_be_bytes().to_vec();
+    let answering = AnsweringIke {
+        ike,
+        spis: (peer_spi, spi),
+        suite,
+        ni: ni.to_vec(),
+        nr,
+        exchanges: KeyExchanges::new(Some(secret), &suite.additional),
+        awaiting: Awaiting::new(cx),
+        deadline: cx.now + followup::TIMEOUT,
+    };
+    let unfinished = answering.exchanges.next().is_some();
+    let heir = match unfinished {
+        true => None,
+        false => match inherit(&established, core, cx, &answering) {
+            Ok(heir) => Some(heir),
+            Err(reason) => {
+                answering.fail(&mut established, core, cx, reason);
+                let notify = Notify::new(NotifyType::NO_PROPOSAL_CHOSEN, &[]);
+                return refuse(established, core, cx, exchange, back, &notify);
+            }
+        },
+    };
     established.respond(core, cx, exchange, back, |payloads| {
         payloads
             .sa(std::slice::from_ref(&choice))
@@ -553,19 +847,18 @@ pub(super) fn answer(
         if let Some(token) = &token {
             token.write(payloads);
         }
-    });
-    //= rfc7296#2.25.2
-    //# If a peer receives a request to rekey an IKE SA that it is currently
-    //# rekeying, it SHOULD reply as usual, and SHOULD prepare to close
-    //# redundant SAs and move inherited Child SAs later based on the nonces
-    //# (see Section 2.8.2).
-    match &mut established.current {
-        Some(Current::Ike(rekeying)) => {
-            let lowest = ni.min(&nr[..]).to_vec();
-            let other = Some(heir);
-            rekeying.crossing = Some(Crossing { other, lowest });
+        if unfinished {
+            answering.awaiting.write(payloads);
         }
-        _ => established.hand_over(core, cx, heir),
+    });
+    if let Some(Current::Ike(rekeying)) = &mut established.current {
+        let lowest = ni.min(&nr[..]).to_vec();
+        let other = Rival::Coming;
+        rekeying.crossing = Some(Crossing { other, lowest });
+    }
+    match heir {
+        Some(heir) => yield_to(&mut established, core, cx, heir),
+        None => established.answering = Some(Answering::Ike(Box::new(answering))),
     }
     established.proceed(core, cx)
 }

@@ -7,14 +7,17 @@
 //!   deletes; the initiator of the other exchange deletes the old child SA (§2.8.1).
 //! * IKE SA: the same, and the child SAs go to the successor that stays (§2.8.2). Until it is known which one that is,
 //!   they stay with the old IKE SA.
+//! * With additional key exchanges ([`followup`]) nothing has been made when that is known: who has lost stops.
 //! * Different things at once: whoever is asked for something that his own exchange stands in the way of says
 //!   TEMPORARY_FAILURE (§2.25).
 
 mod child_initiator;
 mod child_responder;
+mod followup;
 mod ike_rekey;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use cygnet_crypto::KeyExchange;
 use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType, ProtocolId};
@@ -22,8 +25,11 @@ use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType, ProtocolId};
 pub(crate) use child_initiator::{
     CreatingChild, SpiWanted, attempt, cancel, on_child_response, on_spi,
 };
-pub(crate) use child_responder::{Answering, on_plane};
+pub(crate) use followup::{MAX_FORGOTTEN, answer as answer_followup};
 pub(crate) use ike_rekey::{RekeyingIke, on_ike_response};
+
+use child_responder::AnsweringChild;
+use ike_rekey::AnsweringIke;
 
 use super::ike_auth;
 use crate::child::ChildState;
@@ -33,10 +39,82 @@ use crate::context::{Back, Context};
 use crate::errand::{Current, Plan, What};
 use crate::established::Established;
 use crate::info::Role;
-use crate::io::{ChildSaId, Event};
+use crate::io::{Answer, ChildSaId, Event, RequestId};
 use crate::reason::ChildFailure;
 use crate::sa::{Core, State};
 use crate::succession::{Heir, Standing};
+
+/// What the peer has asked for and what is worked on; one thing at a time.
+#[derive(Debug)]
+pub(crate) enum Answering {
+    /// A child SA: the data plane or the next key exchange is awaited.
+    Child(Box<AnsweringChild>),
+    /// A successor of the IKE SA: the next key exchange is awaited.
+    Ike(Box<AnsweringIke>),
+}
+
+impl Answering {
+    /// Whether it waits for this answer of the data plane.
+    pub(crate) fn awaits(&self, id: RequestId) -> bool {
+        match self {
+            Self::Child(answering) => answering.awaits(id),
+            Self::Ike(_) => false,
+        }
+    }
+
+    /// Whether it renews this child SA.
+    fn concerns(&self, id: ChildSaId) -> bool {
+        match self {
+            Self::Child(answering) => answering.concerns(id),
+            Self::Ike(_) => false,
+        }
+    }
+
+    /// Whether a request is the additional key exchange that is awaited.
+    fn goes_on_with(&self, contents: &Contents<'_>) -> bool {
+        match self {
+            Self::Child(answering) => answering.goes_on_with(contents),
+            Self::Ike(answering) => answering.goes_on_with(contents),
+        }
+    }
+
+    /// When it has been waited for long enough.
+    pub(crate) fn deadline(&self) -> Instant {
+        match self {
+            Self::Child(answering) => answering.deadline,
+            Self::Ike(answering) => answering.deadline,
+        }
+    }
+
+    fn abandon(self, core: &Core, cx: &mut Context<'_>) {
+        match self {
+            Self::Child(answering) => answering.abandon(core, cx),
+            Self::Ike(answering) => answering.abandon(cx),
+        }
+    }
+}
+
+impl Established {
+    /// Our successor of a child SA has won over the peer's, which the peer is to delete until then, or not to make.
+    fn lose(&mut self, core: &Core, cx: &mut Context<'_>, peers: ChildSaId, until: Instant) {
+        if let Some(child) = self.child_mut(peers) {
+            child.redundant = Some(until);
+        } else if let Some(Answering::Child(answering)) = &mut self.answering {
+            if answering.is_idle(peers) {
+                self.drop_unfinished(core, cx);
+            } else {
+                answering.lose(peers, until);
+            }
+        }
+    }
+
+    /// The peer will not go on with what it has begun: ours has won.
+    fn drop_unfinished(&mut self, core: &Core, cx: &mut Context<'_>) {
+        if let Some(answering) = self.answering.take() {
+            answering.abandon(core, cx);
+        }
+    }
+}
 
 /// The peer has renewed the same SA while our request for it was under way.
 #[derive(Debug)]
@@ -89,6 +167,7 @@ pub(crate) fn answer(
             established,
             core,
             cx,
+            ExchangeType::CREATE_CHILD_SA,
             back,
             &Notify::new(NotifyType::TEMPORARY_FAILURE, &[]),
         );
@@ -118,7 +197,8 @@ pub(crate) fn answer(
                 kind: refusal.kind,
                 data: &refusal.data,
             };
-            refuse(established, core, cx, back, &notify)
+            let exchange = ExchangeType::CREATE_CHILD_SA;
+            refuse(established, core, cx, exchange, back, &notify)
         }
     }
 }
@@ -127,10 +207,11 @@ fn refuse(
     mut established: Box<Established>,
     core: &mut Core,
     cx: &mut Context<'_>,
+    exchange: ExchangeType,
     back: Back,
     notify: &Notify<'_>,
 ) -> State {
-    established.respond(core, cx, ExchangeType::CREATE_CHILD_SA, back, |payloads| {
+    established.respond(core, cx, exchange, back, |payloads| {
         payloads.notify(notify);
     });
     established.proceed(core, cx)
@@ -144,13 +225,78 @@ pub(crate) fn peers_successor(established: &mut Established) -> Option<Heir> {
     }
 }
 
+/// The data plane has answered what the peer's request waits for.
+pub(crate) fn on_plane(
+    mut established: Box<Established>,
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    answer: Answer,
+) -> State {
+    match established.answering.take() {
+        Some(Answering::Child(answering)) => {
+            child_responder::on_plane(established, core, cx, *answering, answer)
+        }
+        other => {
+            established.answering = other;
+            State::Established(established)
+        }
+    }
+}
+
+/// What the peer's request waits for has not come in time.
+pub(crate) fn on_timeout(
+    mut established: Box<Established>,
+    core: &mut Core,
+    cx: &mut Context<'_>,
+) -> State {
+    match established.answering.take() {
+        Some(Answering::Child(answering)) => {
+            child_responder::on_timeout(established, core, cx, *answering)
+        }
+        Some(Answering::Ike(answering)) => ike_rekey::on_timeout(established, core, cx, *answering),
+        None => State::Established(established),
+    }
+}
+
+/// Sends the additional key exchange that waits for the window, which is free; or goes no further, if the IKE SA is to
+/// end.
+pub(crate) fn follow_up(established: &mut Established, core: &mut Core, cx: &mut Context<'_>) {
+    let unsent = established.current.take_if(|current| current.has_unsent());
+    match unsent {
+        Some(current) if established.is_ending() => current.abandon(core, cx),
+        Some(Current::Child(creating)) => {
+            child_initiator::send_followup(established, core, cx, creating);
+        }
+        Some(Current::Ike(rekeying)) => {
+            ike_rekey::send_followup(established, core, cx, rekeying);
+        }
+        Some(Current::SpiWanted(_)) | None => {}
+    }
+}
+
+impl Current {
+    /// Whether an additional key exchange waits for the window.
+    fn has_unsent(&self) -> bool {
+        match self {
+            Self::SpiWanted(_) => false,
+            Self::Child(creating) => creating.has_unsent(),
+            Self::Ike(rekeying) => rekeying.has_unsent(),
+        }
+    }
+
+    fn abandon(self, core: &Core, cx: &mut Context<'_>) {
+        match self {
+            Self::SpiWanted(wanted) => wanted.abandon(core, cx),
+            Self::Child(creating) => creating.abandon(core, cx),
+            Self::Ike(rekeying) => rekeying.abandon(cx),
+        }
+    }
+}
+
 /// Lets go of everything that is under way: the IKE SA ends.
 pub(crate) fn abandon(established: &mut Established, core: &Core, cx: &mut Context<'_>) {
-    match established.current.take() {
-        Some(Current::SpiWanted(wanted)) => wanted.abandon(core, cx),
-        Some(Current::Child(creating)) => creating.abandon(core, cx),
-        Some(Current::Ike(rekeying)) => rekeying.abandon(cx),
-        None => {}
+    if let Some(current) = established.current.take() {
+        current.abandon(core, cx);
     }
     if let Some(answering) = established.answering.take() {
         answering.abandon(core, cx);

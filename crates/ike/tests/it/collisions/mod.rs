@@ -5,8 +5,10 @@
 //! again, and both ends must agree on what there is.
 
 mod child_delete;
+mod child_followup;
 mod child_rekey;
 mod create;
+mod ike_followup;
 mod ike_rekey;
 mod rules;
 
