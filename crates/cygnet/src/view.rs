@@ -93,13 +93,30 @@ pub(crate) fn status(status: &Value) -> String {
         ike_sa(&mut out, ike);
     }
     strangers(&mut out, &status["strangers"]);
-    if let Some(counters) = status["counters"].as_object().filter(|c| !c.is_empty()) {
-        out.push_str("user-space data plane:\n");
-        for (name, count) in counters {
-            let _ = writeln!(out, "  {name} {count}");
-        }
-    }
+    counters(&mut out, "IKE", &status["ike_counters"]);
+    counters(
+        &mut out,
+        "IKE has dropped",
+        &status["ike_counters"]["dropped"],
+    );
+    counters(&mut out, "user-space data plane", &status["counters"]);
     out
+}
+
+/// Counters under a title, if there are any.
+fn counters(out: &mut String, title: &str, counters: &Value) {
+    let counters: Vec<_> = counters
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, count)| Some((name, count.as_u64()?)))
+        .collect();
+    if !counters.is_empty() {
+        let _ = writeln!(out, "{title}:");
+    }
+    for (name, count) in counters {
+        let _ = writeln!(out, "  {name} {count}");
+    }
 }
 
 /// One line about those who are not authenticated, if there is anything to say.
@@ -259,7 +276,11 @@ mod tests {
             "strangers": {
                 "half_open": 40000, "defence": "puzzles",
                 "cookies_sent": 12000, "puzzles_sent": 3000, "puzzles_solved": 2
-            }
+            },
+            "ike_counters": {
+                "datagrams_in": 52345, "established": 1, "dropped": { "malformed": 12, "unknown_spi": 7 }
+            },
+            "counters": { "XfrmInNoStates": 3 }
         });
         insta::assert_snapshot!(status(&value), @r"
         office: up (wanted: up), userspace data plane, 192.0.2.1 === 198.51.100.2
@@ -278,6 +299,14 @@ mod tests {
           last attempt failed 7 s ago: no response
           next attempt in 4 s
         strangers: 40000 IKE SAs half open, asked for puzzles; 12000 cookies and 3000 puzzles sent, 2 solved
+        IKE:
+          datagrams_in 52345
+          established 1
+        IKE has dropped:
+          malformed 12
+          unknown_spi 7
+        user-space data plane:
+          XfrmInNoStates 3
         ");
     }
 }

@@ -64,4 +64,6 @@ pub use secrets::{SecretEntry, SecretKind, SecretLookupError, SecretOwner, Secre
 pub use selectors::{
     MAX_SELECTORS, PriorityClass, TooManySelectors, describe, outbound_selectors, priority,
 };
-pub use status::{ChildStatus, ConnectionStatus, FailureStatus, IkeStatus, Status, Traffic};
+pub use status::{
+    ChildStatus, ConnectionStatus, FailureStatus, IkeCounters, IkeStatus, Status, Traffic,
+};

@@ -3,6 +3,7 @@
 //! The engine knows everything but the traffic counters: those are the planes'
 //! and are filled in by whoever can ask them.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,18 @@ pub struct Status {
     pub ike_sas: Vec<IkeStatus>,
     /// Those who begin IKE SAs and have not proved who they are.
     pub strangers: StrangersStatus,
+    /// What IKE has counted since the start.
+    pub ike_counters: IkeCounters,
+}
+
+/// What IKE has counted since the start, as far as it is not zero, by the stable names of the counters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct IkeCounters {
+    /// What was sent, received and made.
+    #[serde(flatten)]
+    pub counters: BTreeMap<&'static str, u64>,
+    /// What was dropped, by the reason.
+    pub dropped: BTreeMap<&'static str, u64>,
 }
 
 /// What strangers cost, and what is asked of them (RFC 7296 section 2.6, RFC 8019).
@@ -229,6 +242,20 @@ impl Engine {
                 .map(|info| self.ike_status(now, &info))
                 .collect(),
             strangers: self.strangers_status(now),
+            ike_counters: self.ike_counters(),
+        }
+    }
+
+    fn ike_counters(&self) -> IkeCounters {
+        let stats = self.endpoint.stats();
+        let counted = |(_, count): &(&str, u64)| *count > 0;
+        IkeCounters {
+            counters: stats.counters().filter(counted).collect(),
+            dropped: stats
+                .drops()
+                .map(|(reason, count)| (reason.name(), count))
+                .filter(counted)
+                .collect(),
         }
     }
 

@@ -50,6 +50,12 @@ fn start_brings_a_tunnel_up_and_down_leaves_nothing() {
             assert!(host.protections.is_empty(), "{}", host.name);
         }
         assert_eq!(net.state(WEST, "t"), "waiting");
+        let counted = net.status(EAST).ike_counters;
+        for (name, count) in [("responded", 1), ("established", 1), ("closed", 1)] {
+            assert_eq!(counted.counters.get(name), Some(&count), "{name}");
+        }
+        assert_eq!(counted.counters.get("failed"), None, "zeros are left out");
+        assert!(counted.dropped.is_empty(), "{:?}", counted.dropped);
     }
 }
 

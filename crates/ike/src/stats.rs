@@ -109,9 +109,26 @@ impl DropReason {
     }
 }
 
-/// What an endpoint has counted since it was made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
+/// The counters, and a list of them with their names: neither can be without the other.
+macro_rules! counters {
+    ($($(#[$doc:meta])* pub $name:ident: u64,)*) => {
+        /// What an endpoint has counted since it was made.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Stats {
+            $($(#[$doc])* pub $name: u64,)*
+            dropped: [u64; DropReason::ALL.len()],
+        }
+
+        impl Stats {
+            /// All counters but the drops, each with its stable name.
+            pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name)),*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
     /// Datagrams that came in.
     pub datagrams_in: u64,
     /// Datagrams that went out.
@@ -156,7 +173,6 @@ pub struct Stats {
     pub failed: u64,
     /// Established IKE SAs that ended.
     pub closed: u64,
-    dropped: [u64; DropReason::ALL.len()],
 }
 
 impl Stats {
