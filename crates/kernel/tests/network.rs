@@ -633,6 +633,42 @@ fn ike_sockets_know_their_addresses_and_say_why_not() {
         assert_eq!(connected.receive(&mut buffer).unwrap().len, 64);
         let _ = OwnedFd::from(connected);
 
+        // Beside it, a socket for some SPIs: it gets their packets from anyone, and the first one all else. The kernel
+        // takes neither these packets nor that socket's keepalives.
+        let mut plain = spec.clone();
+        plain.kernel_esp = false;
+        let spis = 0xd000_0000..=0xdfff_ffff;
+        let beside = sockets.open_beside(&plain, &spis).unwrap();
+        let esp = |spi: u32, len: usize| [&spi.to_be_bytes()[..], &vec![7; len]].concat();
+        for (port, len) in [(500, 60), (4600, 61), (4600, 62)] {
+            let from = [&peer, &other_peer][usize::from(port == 4600)];
+            from.send_to(&esp(0xd000_0000 + len as u32, len), at(local, 500))
+                .unwrap();
+            settle();
+            let received = beside.receive(&mut buffer).unwrap();
+            assert_eq!((received.len, received.remote), (4 + len, at(remote, port)));
+        }
+        for octets in [
+            esp(0xcfff_ffff, 60),
+            esp(0xe000_0000, 60),
+            vec![0xff],
+            esp(0, 60),
+        ] {
+            other_peer.send_to(&octets, at(local, 500)).unwrap();
+        }
+        settle();
+        assert_eq!(
+            beside.receive(&mut buffer).unwrap_err().kind(),
+            std::io::ErrorKind::WouldBlock
+        );
+        // Of all that, only IKE is left over by the kernel.
+        assert_eq!(socket.receive(&mut buffer).unwrap().len, 64);
+        assert_eq!(
+            socket.receive(&mut buffer).unwrap_err().kind(),
+            std::io::ErrorKind::WouldBlock
+        );
+        let _ = OwnedFd::from(beside);
+
         // Someone else has the port: even one who would share it.
         let error = sockets
             .open(&IkeSocketSpec::new(at(local, 500)))

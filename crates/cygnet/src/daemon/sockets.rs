@@ -3,8 +3,9 @@
 //!
 //! Who reads port 4500 depends on the planes. If the kernel transforms ESP for
 //! any connection, the sockets are given to it (`UDP_ENCAP`) and IKE is what it
-//! leaves over; user-space peers then get connected sockets of their own, which
-//! win over the shared ones. If only user space does, its thread reads them
+//! leaves over; the data plane then has a second socket on the port, for the
+//! SPIs that it has chosen, and user-space peers get connected sockets of
+//! their own, which win over both. If only user space does, its thread reads them
 //! and hands IKE back. A plane that has had a part in the port keeps it: where
 //! peers have connected sockets, the port cannot be taken exclusively again.
 
@@ -14,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use cygnet_dataplane::Handle;
+use cygnet_engine::USERSPACE_SPIS;
 use cygnet_ike::Transmit;
 use cygnet_kernel::linux::{UdpSocket, UdpSockets};
 use cygnet_kernel::{IkeSocket, IkeSocketSpec, IkeSockets, OpenError, PathMtu};
@@ -68,6 +70,8 @@ pub(super) struct Sockets {
 struct Entry {
     socket: UdpSocket,
     reader: Option<JoinHandle<()>>,
+    /// The data plane has a socket there: this one, or the one beside it.
+    plane: bool,
 }
 
 impl Sockets {
@@ -122,19 +126,16 @@ impl Sockets {
             let Some(entry) = self.open.remove(&local) else {
                 continue;
             };
-            match entry.reader {
-                Some(reader) => {
-                    reader.abort();
-                    // It was aborted: there is nothing to learn from how it ended.
-                    let _ = reader.await;
-                }
-                None => {
-                    if let Some(plane) = &self.plane
-                        && let Err(error) = plane.remove_udp_socket(local, None)
-                    {
-                        tracing::warn!(%local, %error, "the data plane did not give a socket back");
-                    }
-                }
+            if let Some(reader) = entry.reader {
+                reader.abort();
+                // It was aborted: there is nothing to learn from how it ended.
+                let _ = reader.await;
+            }
+            if entry.plane
+                && let Some(plane) = &self.plane
+                && let Err(error) = plane.remove_udp_socket(local, None)
+            {
+                tracing::warn!(%local, %error, "the data plane did not give a socket back");
             }
         }
         self.takers = takers;
@@ -147,14 +148,36 @@ impl Sockets {
         for &ip in addresses {
             for port in [self.ports.0, self.ports.1] {
                 let local = SocketAddr::new(ip, port);
-                if !self.open.contains_key(&local)
-                    && let Err(error) = self.open_one(local)
-                {
-                    errors.push(error);
-                }
+                let opened = match self.open.get(&local) {
+                    None => self.open_one(local),
+                    Some(_) => self.open_beside(local),
+                };
+                errors.extend(opened.err());
             }
         }
         errors
+    }
+
+    /// Where the kernel has port 4500, the data plane gets a socket of its own beside the kernel's: ESP from where a NAT has
+    /// moved a peer matches no connected socket, and the kernel would swallow it.
+    fn open_beside(&mut self, local: SocketAddr) -> Result<(), OpenError> {
+        let wanted = local.port() == self.ports.1 && self.is_shared();
+        let (Some(plane), Some(entry)) = (&self.plane, self.open.get_mut(&local)) else {
+            return Ok(());
+        };
+        if !wanted || entry.plane {
+            return Ok(());
+        }
+        let spec = IkeSocketSpec {
+            mark: Some(self.mark),
+            shared: true,
+            path_mtu: PathMtu::Want,
+            ..IkeSocketSpec::new(local)
+        };
+        let socket = UdpSockets.open_beside(&spec, &USERSPACE_SPIS)?;
+        give(plane, OwnedFd::from(socket), local)?;
+        entry.plane = true;
+        Ok(())
     }
 
     fn open_one(&mut self, local: SocketAddr) -> Result<(), OpenError> {
@@ -183,13 +206,7 @@ impl Sockets {
         let socket = UdpSockets.open(&spec)?;
         if by_plane && let Some(plane) = &self.plane {
             let copy = OwnedFd::from(socket.try_clone().map_err(failed("share the socket"))?);
-            plane
-                .add_udp_socket(copy, local)
-                .map_err(|e| OpenError::Failed {
-                    local,
-                    action: "give the socket to the data plane",
-                    source: io::Error::other(e),
-                })?;
+            give(plane, copy, local)?;
         }
         // What the plane reads is not watched: every ESP packet would wake this thread for nothing.
         let reader = if by_plane {
@@ -200,8 +217,13 @@ impl Sockets {
             let reader = read(watched, natt, self.datagrams.clone());
             Some(tokio::task::spawn_local(reader))
         };
-        self.open.insert(local, Entry { socket, reader });
-        Ok(())
+        let entry = Entry {
+            socket,
+            reader,
+            plane: by_plane,
+        };
+        self.open.insert(local, entry);
+        self.open_beside(local)
     }
 
     /// Sends an IKE message; what the socket buffer has no room for is lost like on the network.
@@ -222,6 +244,16 @@ impl Sockets {
             socket.send(&transmit.bytes, transmit.remote, None)
         }
     }
+}
+
+fn give(plane: &Handle, socket: OwnedFd, local: SocketAddr) -> Result<(), OpenError> {
+    plane
+        .add_udp_socket(socket, local)
+        .map_err(|e| OpenError::Failed {
+            local,
+            action: "give the socket to the data plane",
+            source: io::Error::other(e),
+        })
 }
 
 /// Reads one socket until it is closed.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt as standard};
@@ -84,6 +85,32 @@ impl IkeSockets for UdpSockets {
     type Socket = UdpSocket;
 
     fn open(&mut self, spec: &IkeSocketSpec) -> Result<UdpSocket, OpenError> {
+        self.open_one(spec, None)
+    }
+}
+
+impl UdpSockets {
+    /// Opens a second unconnected socket beside a shared one of the same address and port, for the ESP packets with SPIs
+    /// of this range, whoever sends them: the first one does not see those, and `UDP_ENCAP` of it not either. A peer that
+    /// a NAT has given another port is heard there, where no connected socket is for it yet.
+    ///
+    /// Both have to be closed together: the kernel counts them in the order in which they were opened.
+    ///
+    /// # Errors
+    /// As for any socket; [`OpenError::PortInUse`] if there is no shared one to be beside.
+    pub fn open_beside(
+        &self,
+        spec: &IkeSocketSpec,
+        spis: &RangeInclusive<u32>,
+    ) -> Result<UdpSocket, OpenError> {
+        self.open_one(spec, Some(spis))
+    }
+
+    fn open_one(
+        &self,
+        spec: &IkeSocketSpec,
+        spis: Option<&RangeInclusive<u32>>,
+    ) -> Result<UdpSocket, OpenError> {
         let local = spec.local;
         let ipv6 = local.is_ipv6();
         if let Some(peer) = spec.peer
@@ -147,15 +174,24 @@ impl IkeSockets for UdpSockets {
                 .and_then(|()| standard::set_socket_send_buffer_size_force(&fd, size))
                 .map_err(step_errno("set the buffer size"))?;
         }
-        if spec.shared && spec.peer.is_some() {
+        let share = |group: bool| {
+            standard::set_socket_reuseaddr(&fd, true)
+                .and_then(|()| standard::set_socket_reuseport(&fd, group))
+                .map_err(step_errno("share the port"))
+        };
+        let is_first = spec.shared && spec.peer.is_none() && spis.is_none();
+        if spec.shared && !is_first {
             // A further socket of ours beside the unconnected one, which permits it (below).
-            standard::set_socket_reuseaddr(&fd, true).map_err(step_errno("share the port"))?;
+            share(spis.is_some())?;
         }
         rustix::net::bind(&fd, &local).map_err(step_errno(BIND))?;
-        if spec.shared && spec.peer.is_none() {
+        if is_first {
             // Only now. Set before the bind, it would let us onto a port that another daemon holds with the same option,
             // and each would get some of the other's packets. UDP looks at the option when *another* socket binds.
-            standard::set_socket_reuseaddr(&fd, true).map_err(step_errno("share the port"))?;
+            share(true)?;
+        }
+        if let Some(spis) = spis {
+            sockopt::steer_spis(&fd, spis).map_err(step("choose among the sockets by spi"))?;
         }
         if let Some(peer) = spec.peer {
             rustix::net::connect(&fd, &peer).map_err(step_errno("connect"))?;

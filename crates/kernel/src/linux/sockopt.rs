@@ -3,6 +3,7 @@
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
 
@@ -95,6 +96,40 @@ pub(crate) fn receive_pktinfo(socket: impl AsFd, ipv6: bool) -> io::Result<()> {
     } else {
         set_int(socket.as_fd(), libc::IPPROTO_IP, libc::IP_PKTINFO, 1)
     }
+}
+
+/// Of two sockets with `SO_REUSEPORT` on one address and port, the second one that was bound gets the datagrams whose first
+/// four octets, the SPI of ESP in UDP, are in a range, and the first one gets all others (`SO_ATTACH_REUSEPORT_CBPF`). The
+/// choice comes before `UDP_ENCAP` of either.
+pub(crate) fn steer_spis(socket: impl AsFd, spis: &RangeInclusive<u32>) -> io::Result<()> {
+    const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const IF_GE: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+    const IF_GT: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    // What is too short for an SPI ends the program at its first instruction, with 0. Jumps count from the next one.
+    let mut code = [
+        (LOAD_WORD, 0, 0, 0),
+        (IF_GE, 0, 2, *spis.start()),
+        (IF_GT, 1, 0, *spis.end()),
+        (RETURN, 0, 0, 1),
+        (RETURN, 0, 0, 0),
+    ]
+    .map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k });
+    let program = libc::sock_fprog {
+        len: code.len() as u16,
+        filter: code.as_mut_ptr(),
+    };
+    // SAFETY: `program` and the instructions that it points to live until after the call; the kernel copies and checks
+    // them.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const program).cast(),
+            mem::size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    })
 }
 
 /// Asks for ICMP errors on the socket's error queue (`IP_RECVERR`, `IPV6_RECVERR`).
