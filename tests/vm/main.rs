@@ -126,6 +126,7 @@ scenarios! {
     both_planes_on_one_address => "both-planes",
     the_kernel_plane_through_its_life => "kernel-plane-lifecycle",
     libreswan => "libreswan",
+    both_ends_behind_nats => "nat-both",
     sas_renewed_under_traffic => "rekey",
     strongswan_and_several_key_exchanges => "multiple-key-exchanges",
     default_proposals_and_three_peers => "default-proposals",

@@ -11,7 +11,7 @@
 #   check "what" CMD...            one result line;  not CMD...  turns a status round
 #   within 10 CMD...               repeat until it works
 #   finish                         last line of a scenario: status 0 if every check held
-#   cell FEATURE PEER              what was checked since the last one shows FEATURE with PEER (matrix/table.rs)
+#   cell FEATURES PEERS            what was checked since the last one shows FEATURES with PEERS (matrix/table.rs)
 #   step TEXT                      a line with the time since the VM's start
 #   ss_start N / ss_ctl N ...      strongSwan's charon and swanctl
 #   lw_start N / lw_ctl N ...      libreswan's pluto and ipsec
@@ -34,15 +34,17 @@ check() {
   return $rc
 }
 cell() {
-  local version result=passed
-  case $2 in
-    strongswan) version="strongSwan $(dpkg-query -W -f '${Version}' strongswan-swanctl 2>/dev/null)" ;;
-    libreswan) version=$(ipsec --version 2>/dev/null | head -n 1) ;;
-    openiked) version="OpenIKED $(dpkg-query -W -f '${Version}' openiked 2>/dev/null)" ;;
-  esac
+  local feature peer version result=passed
   [ $CHECKS -gt $CELL_CHECKS ] && [ $FAILED = $CELL_FAILED ] || result=failed
   CELL_CHECKS=$CHECKS CELL_FAILED=$FAILED
-  printf '# cell|%s|%s|%s on Linux %s|%s\n' "$1" "$2" "$version" "$(uname -r)" $result
+  for peer in $2; do
+    case $peer in
+      strongswan) version="strongSwan $(dpkg-query -W -f '${Version}' strongswan-swanctl 2>/dev/null)" ;;
+      libreswan) version=$(ipsec --version 2>/dev/null | head -n 1) ;;
+      openiked) version="OpenIKED $(dpkg-query -W -f '${Version}' openiked 2>/dev/null)" ;;
+    esac
+    for feature in $1; do printf '# cell|%s|%s|%s on Linux %s|%s\n' "$feature" "$peer" "$version" "$(uname -r)" $result; done
+  done
 }
 CELL_CHECKS=0 CELL_FAILED=0
 skip() { CHECKS=$((CHECKS + 1)); printf 'ok %d - %s # SKIP %s\n' $CHECKS "$1" "${2:-}"; }

@@ -39,10 +39,12 @@ same_counts() {
   [ "${ours[*]:-}" = "$3 $3" ] && [ "${theirs[*]:-}" = "$3 $3" ]
 }
 
-# cy_site KEY=VALUE...: "net" between the two of `routed`, cygnet on west; loaded anew if the daemon runs
+# Where east sees west, and west sees east: elsewhere behind NATs.
+SEEN_WEST=192.0.2.1 SEEN_EAST=198.51.100.1
+# cy_site KEY=VALUE...: "net" between the two of `routed`, cygnet on west; loaded anew if the daemon runs; CY_ESP: its esp=
 cy_site() {
-  cy_conf west left=192.0.2.1 leftid=@west.example leftsubnet=10.1.0.0/24 right=198.51.100.1 rightid=@east.example \
-    rightsubnet=10.2.0.0/24 ike=aes_gcm256-sha2_256-dh19 esp=aes_gcm256 "$@"
+  cy_conf west left=192.0.2.1 leftid=@west.example leftsubnet=10.1.0.0/24 right=$SEEN_EAST rightid=@east.example \
+    rightsubnet=10.2.0.0/24 ike=aes_gcm256-sha2_256-dh19 esp=${CY_ESP:-aes_gcm256} "$@"
   ! on west test -S /run/cygnet/control.sock || cy west reload >/out/west-reload.log 2>&1
 }
 # ss_site [lines of the connection] [lines of the child]: the same on east, for strongSwan
@@ -51,7 +53,7 @@ ss_site() {
 connections { net {
     version = 2
     local_addrs = 198.51.100.1
-    remote_addrs = 192.0.2.1
+    remote_addrs = $SEEN_WEST
     proposals = aes256gcm16-prfsha256-ecp256
     ${1:-}
     local { auth = psk
@@ -72,7 +74,7 @@ lw_site() {
   local line
   { printf 'config setup\n'; for line in ${LW_SETUP:-}; do printf '    %s\n' "$line"; done
     printf '%s\n' "conn net" "    keyexchange=ikev2" "    authby=secret" "    left=198.51.100.1" "    leftid=@east.example" \
-      "    leftsubnet=10.2.0.0/24" "    right=192.0.2.1" "    rightid=@west.example" "    rightsubnet=10.1.0.0/24" \
+      "    leftsubnet=10.2.0.0/24" "    right=$SEEN_WEST" "    rightid=@west.example" "    rightsubnet=10.1.0.0/24" \
       "    ike=aes_gcm256-sha2_256-dh19" "    esp=aes_gcm256;none,aes_gcm256;dh19" "    auto=add"
     for line; do printf '    %s\n' "$line"; done; } | put east /etc/ipsec.conf
   printf '@west.example @east.example : PSK "%s"\n' "$SECRET" | put east /etc/ipsec.secrets
@@ -80,9 +82,18 @@ lw_site() {
 }
 # The connection arrives a moment after whack has answered.
 lw_knows() { within 10 sh -c "nsenter --net=/run/netns/$1 --mount=/nodes/$1/mnt ipsec whack --connectionstatus | grep -q ${2:-net}"; }
+# iked_site WAY [more flows]: the same on east, for OpenIKED (WAY: active or passive); cygnet's esp= is aes256-sha2_512 then
+iked_site() {
+  put east /etc/iked.conf <<END
+ikev2 "net" $1 esp from 10.2.0.0/24 to 10.1.0.0/24 ${2:-} local 198.51.100.1 peer 192.0.2.1 \\
+	childsa auth hmac-sha2-512 enc aes-256 srcid east.example dstid west.example psk "$SECRET"
+END
+  on east ip route replace 10.1.0.0/24 via 198.51.100.254 src 10.2.0.1
+}
 # Starting a peer on east, and ending it.
 ss_begin() { ss_start east "$@" >/out/east-start.log 2>&1; PEER=$BG; check "charon runs on east" on east test -S /run/charon.vici; }
 lw_begin() { lw_start east >/out/east-start.log 2>&1; PEER=$BG; check "pluto runs on east" lw_knows east; }
+iked_begin() { iked_start east "$@" >/out/east-start.log 2>&1; PEER=$BG; check "iked runs on east" iked_ctl east show sa; }
 peer_ends() { kill ${1:-} $PEER; wait $PEER 2>/dev/null; on east ip xfrm state flush; on east ip xfrm policy flush; }
 ss_up() { ss_ctl east --initiate --child ${1:-net} --timeout 20; }
 ss_down() { ss_ctl east --terminate --ike net --timeout 10; }
