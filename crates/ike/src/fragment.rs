@@ -94,7 +94,7 @@ pub(crate) struct Assembled {
     /// What stands before them, from the IKE header to the generic header of the Encrypted payload, as if the message
     /// had come in one.
     pub(crate) clear: Vec<u8>,
-    /// By which a repetition is known: the hash of the message, or of its first fragment.
+    /// By which a repetition of a request is known: the hash of the message, or of its first fragment.
     pub(crate) digest: [u8; 32],
 }
 

@@ -86,7 +86,11 @@ impl IkeSa {
         match Protected::find(message) {
             Some(Protected::Whole(sk)) => {
                 let plain = channel.open(message, &sk)?;
-                let digest = sha256(&[message.as_bytes()]);
+                // Responses are not looked up again.
+                let digest = match message.header().flags.response {
+                    true => [0; 32],
+                    false => sha256(&[message.as_bytes()]),
+                };
                 let clear = sk.prefix.to_vec();
                 Ok(Some(Assembled {
                     plain,
