@@ -326,7 +326,7 @@ fn read(values: &mut Values<'_, '_>) -> Parts {
     }
 }
 
-/// `keyexchange`, `ikev2`, `phase2`: there is one answer each.
+/// `keyexchange`, `ikev2`: there is one answer each.
 fn protocol(values: &mut Values<'_, '_>) {
     const IKEV1: &str = "IKEv1 is out of scope";
     values.get("keyexchange", (), |text| {
@@ -346,12 +346,6 @@ fn protocol(values: &mut Values<'_, '_>) {
                 text,
                 &[("yes", ()), ("insist", ()), ("propose", ()), ("permit", ())],
             ),
-        }
-    });
-    values.get("phase2", (), |text| {
-        match text.to_ascii_lowercase().as_str() {
-            "ah" | "ah+esp" => Err(ValueError::unsupported("AH is not supported yet")),
-            _ => choice(text, &[("esp", ())]),
         }
     });
 }

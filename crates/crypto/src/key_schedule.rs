@@ -11,7 +11,7 @@
 //! A stage can only be made from the one before it, and [`Skeyseed::expand`] consumes it, so that a secret can be
 //! neither skipped nor used twice.
 
-use crate::algorithm::{Integrity, Prf};
+use crate::algorithm::{Encryption, Integrity, Prf};
 use crate::key_exchange::SharedSecret;
 use crate::proposal::{EspSuite, IkeSuite};
 use crate::protection::{Protection, ProtectionError};
@@ -234,7 +234,7 @@ impl SkD {
         ni: &[u8],
         nr: &[u8],
     ) -> ChildKeys {
-        let encryption_len = suite.encryption.key_len();
+        let encryption_len = suite.encryption.map_or(0, Encryption::key_len);
         let integrity_len = suite.integrity.map_or(0, Integrity::key_len);
         let (first, additional) = match secrets {
             [first, additional @ ..] => (first.as_ref(), additional),

@@ -192,10 +192,11 @@ fn ike_sa(out: &mut String, ike: &Value) {
 fn child_sa(out: &mut String, child: &Value) {
     let _ = write!(
         out,
-        "  child SA ${} of #{}, {} mode, ESP{}, {}",
+        "  child SA ${} of #{}, {} mode, {}{}, {}",
         child["id"],
         child["ike"],
         text(child, "mode"),
+        text(child, "protocol").to_uppercase(),
         if child["encapsulated"] == true {
             " in UDP"
         } else {
@@ -250,7 +251,7 @@ mod tests {
                 "local": "192.0.2.1", "remote": "198.51.100.2", "reqid": 16384,
                 "last_failure": null, "retry_in": null,
                 "children": [{
-                    "id": 1, "ike": 1, "mode": "tunnel", "encapsulated": false,
+                    "id": 1, "ike": 1, "mode": "tunnel", "protocol": "esp", "encapsulated": false,
                     "suite": "AES_GCM_16_256", "spi_in": "d0000001", "spi_out": "c1234567",
                     "local_ts": ["10.1.0.0/24"], "remote_ts": ["10.2.0.0/24"], "reqid": 16384,
                     "established": 130,

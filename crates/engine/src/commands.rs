@@ -216,7 +216,7 @@ pub(crate) fn security_associations(
             reqid,
             if_id: 0,
             set_mark: None,
-            encryption: Some(encryption),
+            encryption,
             integrity,
             encap,
             replay_window: if direction == SaDirection::In {
@@ -227,7 +227,11 @@ pub(crate) fn security_associations(
             esn: install.suite.esn,
             selector: None,
             lifetime: Lifetime::UNLIMITED,
-            flags: SaFlags::default(),
+            flags: SaFlags {
+                // RFC 4302 §3.3.3.2.1: with IPv4, AH's length is a multiple of 4 octets, of 8 only with IPv6.
+                align4: install.protocol == Protocol::Ah && local.is_ipv4(),
+                ..SaFlags::default()
+            },
             acquire_seq: 0,
             tfc_pad: 0,
             compression: None,
@@ -275,11 +279,11 @@ pub(crate) fn security_associations(
     (inbound, outbound)
 }
 
-fn keys_for(suite: &EspSuite, keys: &DirectionKeys) -> (CipherKey, Option<IntegrityKey>) {
-    let encryption = CipherKey {
-        transform: suite.encryption.iana_id(),
+fn keys_for(suite: &EspSuite, keys: &DirectionKeys) -> (Option<CipherKey>, Option<IntegrityKey>) {
+    let encryption = suite.encryption.map(|encryption| CipherKey {
+        transform: encryption.iana_id(),
         key: KeyMaterial::new(keys.encryption.as_ref().to_vec()),
-    };
+    });
     let integrity = suite.integrity.map(|integrity| IntegrityKey {
         transform: integrity.iana_id(),
         key: KeyMaterial::new(keys.integrity.as_ref().to_vec()),

@@ -12,7 +12,7 @@ use cygnet_ike::{
     AcceptRedirect, AuthMethod, Childless, Encapsulation, Fragmentation, Gateway, Identity,
     PpkPolicy, PuzzlePolicy, RetransmitPolicy, SendRedirect, TsTemplate, Uniqueness,
 };
-use cygnet_ipsec::{Mark, Mode};
+use cygnet_ipsec::{Mark, Mode, Protocol};
 
 use crate::connection_state::Intent;
 use crate::origin::{Origin, Sourced};
@@ -204,7 +204,9 @@ pub enum DeadPeerAction {
 /// The child half of a connection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChildOptions {
-    /// What is offered and accepted, best first.
+    /// ESP or AH (`phase2`).
+    pub protocol: Protocol,
+    /// What is offered and accepted, best first (`esp`, `ah`).
     pub proposals: Sourced<Vec<EspProposal>>,
     /// The additional key exchanges in `proposals` are those of the IKE SA: they are offered only if it has some.
     pub additional_of_ike: bool,

@@ -142,6 +142,7 @@ pub(crate) fn build(
     let (local, remote) = orientation.ends(connection);
     let child = Arc::new(ChildConfig {
         name: connection.name.clone(),
+        protocol: connection.child.protocol,
         proposals: connection.child.proposals.value.clone(),
         additional_of_ike: connection.child.additional_of_ike,
         mode: connection.kind.mode().unwrap_or(Mode::Tunnel),

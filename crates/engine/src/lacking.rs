@@ -1,6 +1,6 @@
 //! Connections that cannot be loaded: what they ask for, their data plane does not have.
 
-use cygnet_ipsec::PlaneFeatures;
+use cygnet_ipsec::{PlaneFeatures, Protocol};
 
 use crate::connection::{Connection, ConnectionKind, PlaneChoice, StartAction};
 use crate::engine::Engine;
@@ -43,6 +43,7 @@ fn lack(connection: &Connection, features: &PlaneFeatures) -> Option<&'static st
             features.beet,
             "BEET mode",
         ),
+        (connection.child.protocol == Protocol::Ah, features.ah, "AH"),
         (
             connection.child.tfc > 0,
             features.tfc_padding,

@@ -167,6 +167,8 @@ pub struct ChildStatus {
     pub ike: u64,
     /// `tunnel`, `transport` or `beet`.
     pub mode: &'static str,
+    /// `esp` or `ah`.
+    pub protocol: &'static str,
     /// ESP goes into UDP.
     pub encapsulated: bool,
     /// The algorithms.
@@ -370,6 +372,7 @@ impl Engine {
             id: info.id.0,
             ike: info.ike.0,
             mode: info.mode.name(),
+            protocol: info.protocol.name(),
             encapsulated: info.encapsulated,
             suite: info.suite.to_string(),
             spi_in: format!("{:08x}", info.spi_in),

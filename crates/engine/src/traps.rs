@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use cygnet_ipsec::{Action, Mode, Policy, Protocol, Selector};
+use cygnet_ipsec::{Action, Mode, Policy, Selector};
 
 use crate::commands::{Path, PolicyPlan, shunt_policies};
 use crate::connection::{Connection, ConnectionKind};
@@ -36,7 +36,7 @@ impl Engine {
                 selectors: &selectors,
                 path: Path { local, remote },
                 mode: kind.mode().unwrap_or(Mode::Tunnel),
-                protocol: Protocol::Esp,
+                protocol: config.child.protocol,
                 reqid,
                 options: &config.child,
             }

@@ -4,11 +4,13 @@ mod network;
 
 use std::time::Duration;
 
+use cygnet_crypto::EspProposal;
 use cygnet_engine::{
-    Capabilities, Connection, ConnectionKind, Lacking, LoadError, Plane, PlaneChoice, StartAction,
+    Capabilities, Connection, ConnectionKind, Lacking, LoadError, Plane, PlaneChoice, Sourced,
+    StartAction,
 };
 use cygnet_ike::TsTemplate;
-use cygnet_ipsec::{Mode, PlaneFeatures, Sa, SaDirection};
+use cygnet_ipsec::{Mode, PlaneFeatures, Protocol, Sa, SaDirection};
 
 use network::*;
 
@@ -100,4 +102,23 @@ fn what_a_plane_lacks_cannot_be_loaded() {
     assert_eq!(load(tunnels, beet, Kernel), lacking("this kernel"));
     let userspace = lacking("the data plane in user space");
     assert_eq!(load(beet, tunnels, Userspace), userspace);
+}
+
+#[test]
+fn ah_has_integrity_keys_only() {
+    let (mut net, sas) = up(ConnectionKind::Tunnel, |c| {
+        c.child.protocol = Protocol::Ah;
+        c.child.proposals = Sourced::default_value(EspProposal::ah_default_list());
+    });
+    for sa in sas.iter().flatten() {
+        assert_eq!(sa.id.protocol, Protocol::Ah);
+        assert!(sa.encryption.is_none() && sa.integrity.is_some() && sa.flags.align4);
+    }
+    assert_eq!(net.status(WEST).connections[0].children[0].protocol, "ah");
+    let now = net.now;
+    net.west().engine.down(now, "t").unwrap();
+    net.run_for(Duration::from_secs(1));
+    for host in [WEST, EAST] {
+        assert_eq!(net.hosts[host].leftovers(Plane::Kernel), 0);
+    }
 }

@@ -19,7 +19,7 @@ use crate::context::{Context, Undo};
 use crate::info::ChildSaInfo;
 use crate::io::{AcquireHint, ChildInstall, ChildRequest, ChildSaId, Refusal, Request, RequestId};
 use crate::mode;
-use crate::proposal::{ChildExchange, EspChoice, accept_esp, esp_offer, select_esp};
+use crate::proposal::{ChildExchange, EspChoice, SaSpi, accept_esp, esp_offer, select_esp};
 use crate::reason::{ChildCloseReason, ChildFailure, Party};
 use crate::sa::Core;
 use crate::selectors::{all_covered, contains, narrow, resolve, single_address, substitute};
@@ -138,7 +138,7 @@ impl Agreed {
             remote: path.remote,
             encapsulated: path.encapsulated,
             mode: self.mode,
-            protocol: Protocol::Esp,
+            protocol: self.config.protocol,
             suite: self.suite,
             spi_in: self.spi_in,
             spi_out: self.spi_out,
@@ -153,6 +153,22 @@ impl Agreed {
 }
 
 impl Agreed {
+    /// What the peer sends on.
+    pub(crate) fn own_spi(&self) -> SaSpi {
+        SaSpi {
+            protocol: self.config.protocol_id(),
+            spi: self.spi_in,
+        }
+    }
+
+    /// What we send on.
+    pub(crate) fn peers_spi(&self) -> SaSpi {
+        SaSpi {
+            protocol: self.config.protocol_id(),
+            spi: self.spi_out,
+        }
+    }
+
     /// What must follow if it is installed after all.
     pub(crate) fn undo_install(&self, core: &Core, child: ChildSaId) -> Undo {
         let (local, remote) = core.addresses();
@@ -163,17 +179,19 @@ impl Agreed {
             remote,
             spi_in: self.spi_in,
             spi_out: self.spi_out,
+            protocol: self.config.protocol,
         }
     }
 }
 
 /// What must follow if an SPI is reserved after all.
-fn undo_spi(core: &Core, child: ChildSaId) -> Undo {
+fn undo_spi(core: &Core, child: ChildSaId, config: &ChildConfig) -> Undo {
     let (local, remote) = core.addresses();
     Undo::Spi {
         child,
         local,
         remote,
+        protocol: config.protocol,
     }
 }
 
@@ -198,7 +216,7 @@ impl ChildSa {
             config: Arc::clone(config),
             initiator: *initiator,
             mode: *mode,
-            protocol: Protocol::Esp,
+            protocol: config.protocol,
             suite: *suite,
             spi_in: *spi_in,
             spi_out: *spi_out,
@@ -230,7 +248,7 @@ impl ChildSa {
             remote: core.child_path().remote.ip(),
             spi_in: self.agreed.spi_in,
             spi_out: self.agreed.spi_out,
-            protocol: Protocol::Esp,
+            protocol: self.agreed.config.protocol,
         }
     }
 }
@@ -263,7 +281,7 @@ impl Wanted {
 
     /// Stops waiting for the SPI.
     pub(crate) fn abandon(&self, core: &Core, cx: &mut Context<'_>, request: RequestId) {
-        cx.abandon(request, undo_spi(core, self.id));
+        cx.abandon(request, undo_spi(core, self.id, &self.config));
     }
 
     /// What we ask for, once there is an SPI.
@@ -332,7 +350,7 @@ fn allocate_spi(
         config: Arc::clone(config),
         local,
         remote,
-        protocol: Protocol::Esp,
+        protocol: config.protocol,
         acquire_seq,
     }
 }
@@ -348,14 +366,14 @@ fn refuse_tfc(config: &ChildConfig, payloads: &mut PayloadWriter<'_>) {
 }
 
 /// The order to give an SPI back.
-fn release_spi(core: &Core, child: ChildSaId, spi: u32) -> Request {
+fn release_spi(core: &Core, child: ChildSaId, config: &ChildConfig, spi: u32) -> Request {
     let (local, remote) = core.addresses();
     Request::ReleaseSpi {
         child,
         local,
         remote,
         spi,
-        protocol: Protocol::Esp,
+        protocol: config.protocol,
     }
 }
 
@@ -396,16 +414,24 @@ pub(crate) struct NotAccepted {
 }
 
 impl Offer {
+    /// What the peer is to send on.
+    pub(crate) fn own_spi(&self) -> SaSpi {
+        SaSpi {
+            protocol: self.wanted.config.protocol_id(),
+            spi: self.spi,
+        }
+    }
+
     /// The order to give its SPI back.
     pub(crate) fn release(&self, core: &Core) -> Request {
-        release_spi(core, self.wanted.id, self.spi)
+        release_spi(core, self.wanted.id, &self.wanted.config, self.spi)
     }
 
     /// Writes SA, TSi, TSr and what goes with them.
     pub(crate) fn write(&self, fresh: Fresh<'_>, payloads: &mut PayloadWriter<'_>) {
         mode::announce(self.wanted.config.mode, payloads);
         refuse_tfc(&self.wanted.config, payloads);
-        payloads.sa(&esp_offer(&self.proposals, self.spi, self.exchange));
+        payloads.sa(&esp_offer(&self.proposals, self.own_spi(), self.exchange));
         fresh.write(payloads);
         payloads.ts_i(&self.ts_local).ts_r(&self.ts_remote);
     }
@@ -443,12 +469,16 @@ impl Offer {
             .ok_or_else(|| wrong(ChildFailure::Missing(PayloadType::TS_R)))?;
         let not_offered = |what: String| wrong(ChildFailure::NotOffered(what));
         let answer = sa.to_proposals();
-        let choice = accept_esp(&self.proposals, &answer, self.exchange)
+        let protocol = config.protocol_id();
+        let choice = accept_esp(&self.proposals, protocol, &answer, self.exchange)
             .ok_or_else(|| not_offered(crate::describe::proposals(&answer)))?;
         //= rfc7296#1.3.1
         //# If the responder declines the request, the Child
         //# SA will be established in tunnel mode.  If this is unacceptable to
         //# the initiator, the initiator MUST delete the SA.
+        if config.protocol == Protocol::Ah && core.child_path().encapsulated {
+            return Err(wrong(ChildFailure::AhBehindNat));
+        }
         if !mode::is_agreed(config.mode, contents) {
             return Err(wrong(ChildFailure::ModeMismatch(config.mode.name())));
         }
@@ -573,6 +603,14 @@ enum Obstacle {
 }
 
 impl Chosen {
+    /// What we are to send on.
+    pub(crate) fn peers_spi(&self) -> SaSpi {
+        SaSpi {
+            protocol: self.config.protocol_id(),
+            spi: self.choice.peer_spi,
+        }
+    }
+
     /// The best of our configurations for what the peer asks for.
     pub(crate) fn choose(
         core: &Core,
@@ -647,6 +685,13 @@ impl Chosen {
                 reason,
             ));
         }
+        if config.protocol == Protocol::Ah && core.child_path().encapsulated {
+            return Err(refuse(
+                Obstacle::Mode,
+                NotifyType::NO_PROPOSAL_CHOSEN,
+                ChildFailure::AhBehindNat,
+            ));
+        }
         let (own, peer) = core.addresses();
         let (mut theirs_local, mut theirs_remote) = theirs(contents).unwrap_or_default();
         if config.mode == Mode::Transport {
@@ -697,7 +742,8 @@ impl Chosen {
             }
         }
         let offer = contents.sa.map_or_else(Vec::new, |sa| sa.to_proposals());
-        let Some(choice) = select_esp(&config.proposals, &offer, exchange) else {
+        let Some(choice) = select_esp(&config.proposals, config.protocol_id(), &offer, exchange)
+        else {
             let ours = config.proposals.clone();
             let reason = ChildFailure::NoProposalChosen {
                 by: Party::Us,
@@ -754,13 +800,13 @@ impl Chosen {
 
     /// The order to give its SPI back.
     pub(crate) fn release_spi(&self, core: &Core, spi: u32) -> Request {
-        release_spi(core, self.id, spi)
+        release_spi(core, self.id, &self.config, spi)
     }
 
     /// Stops waiting for the data plane.
     pub(crate) fn abandon(&self, core: &Core, cx: &mut Context<'_>, phase: Phase) {
         match phase {
-            Phase::Spi(request) => cx.abandon(request, undo_spi(core, self.id)),
+            Phase::Spi(request) => cx.abandon(request, undo_spi(core, self.id, &self.config)),
             Phase::Install { request, spi } => {
                 cx.abandon(request, self.agreed(spi).undo_install(core, self.id));
             }
@@ -787,7 +833,8 @@ impl Chosen {
     pub(crate) fn write(&self, spi: u32, fresh: Fresh<'_>, payloads: &mut PayloadWriter<'_>) {
         mode::announce(self.mode, payloads);
         refuse_tfc(&self.config, payloads);
-        payloads.sa(&[self.choice.answer(spi)]);
+        let protocol = self.config.protocol_id();
+        payloads.sa(&[self.choice.answer(SaSpi { protocol, spi })]);
         fresh.write(payloads);
         payloads.ts_i(&self.ts_remote).ts_r(&self.ts_local);
     }

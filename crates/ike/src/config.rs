@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_crypto::{EspProposal, IkeProposal, SecretBytes};
-use cygnet_ipsec::{Lifetime, Mode};
-use cygnet_wire::Gateway;
+use cygnet_ipsec::{Lifetime, Mode, Protocol};
+use cygnet_wire::{Gateway, ProtocolId};
 
 use crate::identity::{Identity, PeerIdentity};
 use crate::ppk::{Ppk, PpkPolicy};
@@ -314,6 +314,8 @@ impl RetransmitPolicy {
 pub struct ChildConfig {
     /// Its name for people.
     pub name: String,
+    /// ESP or AH.
+    pub protocol: Protocol,
     /// What is offered and accepted, best first.
     pub proposals: Vec<EspProposal>,
     /// The additional key exchanges in `proposals` are those of the IKE SA: they are offered only if it has some.
@@ -345,6 +347,7 @@ impl ChildConfig {
     ) -> Self {
         Self {
             name: name.into(),
+            protocol: Protocol::Esp,
             proposals: EspProposal::default_list(),
             additional_of_ike: false,
             mode: Mode::Tunnel,
@@ -355,6 +358,16 @@ impl ChildConfig {
             replay_window: 128,
             lifetimes: Lifetime::UNLIMITED,
             tag: 0,
+        }
+    }
+}
+
+impl ChildConfig {
+    /// The number of the protocol in IKE messages.
+    pub(crate) fn protocol_id(&self) -> ProtocolId {
+        match self.protocol {
+            Protocol::Ah => ProtocolId::AH,
+            Protocol::Esp | Protocol::Comp => ProtocolId::ESP,
         }
     }
 }

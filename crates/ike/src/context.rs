@@ -89,6 +89,7 @@ pub(crate) enum Undo {
         child: ChildSaId,
         local: IpAddr,
         remote: IpAddr,
+        protocol: Protocol,
     },
     Install {
         ike: IkeSaId,
@@ -97,6 +98,7 @@ pub(crate) enum Undo {
         remote: IpAddr,
         spi_in: u32,
         spi_out: u32,
+        protocol: Protocol,
     },
 }
 
@@ -125,11 +127,11 @@ impl Shared {
                         child,
                         local,
                         remote,
+                        protocol,
                     },
                     Answer::Spi(spi),
                 ) => {
                     let spi = *spi;
-                    let protocol = Protocol::Esp;
                     let release = Request::ReleaseSpi {
                         child,
                         local,
@@ -147,10 +149,10 @@ impl Shared {
                         remote,
                         spi_in,
                         spi_out,
+                        protocol,
                     },
                     Answer::Done,
                 ) => {
-                    let protocol = Protocol::Esp;
                     let remove = Request::RemoveChild {
                         ike,
                         child,

@@ -22,6 +22,7 @@ use crate::fragment::Share;
 use crate::identity::Identity;
 use crate::info::{ChildSaInfo, IkeSaInfo, IkeSaState, Role};
 use crate::io::{Answer, ChildRequest, ChildSaId, Event, IkeSaId, Input, Output, RequestId};
+use crate::proposal::SaSpi;
 use crate::reason::{CloseReason, Party, RejectReason};
 use crate::sa::{Arrival, IkeSa, State};
 use crate::stats::{DropReason, Stats};
@@ -296,9 +297,11 @@ impl Endpoint {
         };
         let data = packet.get(..64).unwrap_or(packet).to_vec();
         let kind = NotifyType::INVALID_SELECTORS;
-        self.with_sa(now, ike, |sa, cx| {
-            sa.complain(cx, kind, Some(info.spi_in), data)
-        });
+        let sa_spi = SaSpi {
+            protocol: info.config.protocol_id(),
+            spi: info.spi_in,
+        };
+        self.with_sa(now, ike, |sa, cx| sa.complain(cx, kind, Some(sa_spi), data));
     }
 
     /// Notes that the peer is alive by other evidence than IKE messages: protected packets from it (RFC 7296 §2.4).

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use cygnet_wire::{Gateway, Notify, NotifyType, PayloadWriter, ProtocolId, Spi};
+use cygnet_wire::{Gateway, Notify, NotifyType, PayloadWriter, Spi};
 
 use crate::child::{ChildSa, Wanted};
 use crate::context::Context;
@@ -12,6 +12,7 @@ use crate::exchange::create_child_sa::{CreatingChild, MAX_FORGOTTEN, RekeyingIke
 use crate::exchange::mobike::{self, Ask};
 use crate::exchange::{redirect, set_window_size};
 use crate::io::ChildSaId;
+use crate::proposal::SaSpi;
 use crate::reason::CloseReason;
 use crate::sa::Core;
 
@@ -32,7 +33,7 @@ pub(crate) enum Errand {
     /// Delete a child SA.
     DeleteChild(ChildSaId),
     /// Delete a child SA that only the peer believes in, by our SPI.
-    DeleteSpi(u32),
+    DeleteSpi(SaSpi),
     /// Delete the IKE SA.
     DeleteIke(CloseReason),
     /// Something about addresses.
@@ -40,7 +41,7 @@ pub(crate) enum Errand {
     /// Tell the peer of a problem.
     Complain {
         kind: NotifyType,
-        spi: Option<u32>,
+        spi: Option<SaSpi>,
         data: Vec<u8>,
     },
     /// Send the peer to another gateway.
@@ -59,15 +60,13 @@ impl Errand {
         match self {
             Self::Liveness | Self::Mobike(_) | Self::CrashToken | Self::Create(_) => {}
             Self::DeleteChild(id) => {
-                let spis: Vec<_> = children
-                    .iter()
-                    .filter(|child| child.id == *id)
-                    .map(|child| Spi(child.agreed.spi_in))
-                    .collect();
-                payloads.delete(ProtocolId::ESP, &spis);
+                for child in children.iter().filter(|child| child.id == *id) {
+                    let SaSpi { protocol, spi } = child.agreed.own_spi();
+                    payloads.delete(protocol, &[Spi(spi)]);
+                }
             }
-            Self::DeleteSpi(spi) => {
-                payloads.delete(ProtocolId::ESP, &[Spi(*spi)]);
+            Self::DeleteSpi(SaSpi { protocol, spi }) => {
+                payloads.delete(*protocol, &[Spi(*spi)]);
             }
             Self::DeleteIke(_) => {
                 payloads.delete_ike();
@@ -78,10 +77,10 @@ impl Errand {
             }
             Self::Window(size) => set_window_size::write(*size, payloads),
             Self::Complain { kind, spi, data } => {
-                let octets = spi.map(|spi| Spi(spi).to_bytes());
+                let sa = spi.map(|sa| (sa.protocol, Spi(sa.spi).to_bytes()));
                 let mut notify = Notify::new(*kind, data);
-                if let Some(octets) = &octets {
-                    notify.protocol = ProtocolId::ESP;
+                if let Some((protocol, octets)) = &sa {
+                    notify.protocol = *protocol;
                     notify.spi = octets;
                 }
                 payloads.notify(&notify);

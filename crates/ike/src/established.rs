@@ -18,6 +18,7 @@ use crate::exchange::create_child_sa::{self, Answering};
 use crate::exchange::{crash_detection, ike_auth, informational, mobike, set_window_size};
 use crate::info::IkeSaState;
 use crate::io::{Answer, ChildRequest, ChildSaId, Event, Refusal, RefusalKind, RequestId};
+use crate::proposal::SaSpi;
 use crate::reason::{ChildCloseReason, ChildFailure, CloseReason, Party};
 use crate::sa::{Core, State};
 use crate::stats::DropReason;
@@ -156,17 +157,17 @@ impl Established {
     }
 
     /// A child SA by the SPI under which the peer knows it: that of what we send.
-    pub(crate) fn child_by_peer_spi(&mut self, spi: u32) -> Option<&mut ChildSa> {
+    pub(crate) fn child_by_peer_spi(&mut self, spi: SaSpi) -> Option<&mut ChildSa> {
         self.children
             .iter_mut()
-            .find(|child| child.agreed.spi_out == spi)
+            .find(|child| child.agreed.peers_spi() == spi)
     }
 
     /// Why the peer cannot have another child SA by this SPI.
-    pub(crate) fn spi_in_use(&self, peer_spi: u32) -> Option<ChildFailure> {
-        let is_it = |child: &ChildSa| child.agreed.spi_out == peer_spi;
+    pub(crate) fn spi_in_use(&self, peers: SaSpi) -> Option<ChildFailure> {
+        let is_it = |child: &ChildSa| child.agreed.peers_spi() == peers;
         let taken = self.children.iter().any(is_it);
-        taken.then_some(ChildFailure::SpiInUse(peer_spi))
+        taken.then_some(ChildFailure::SpiInUse(peers.spi))
     }
 
     /// Whether we are waiting for the peer to acknowledge the deletion of a child SA.
@@ -185,7 +186,7 @@ impl Established {
     }
 
     /// The peer is to delete a child SA that we do not have.
-    pub(crate) fn delete_spi(&mut self, spi: u32) {
+    pub(crate) fn delete_spi(&mut self, spi: SaSpi) {
         self.queue.push_back(Errand::DeleteSpi(spi));
     }
 
@@ -367,7 +368,7 @@ impl Established {
         core: &mut Core,
         cx: &mut Context<'_>,
         kind: NotifyType,
-        spi: Option<u32>,
+        spi: Option<SaSpi>,
         data: Vec<u8>,
     ) -> State {
         let waiting = self
@@ -617,7 +618,7 @@ impl Established {
         let ChildState::Installing { doomed, .. } = state else {
             return State::Established(self);
         };
-        let (child_id, spi, replaces) = (child.id, child.agreed.spi_in, child.replaces);
+        let (child_id, spi, replaces) = (child.id, child.agreed.own_spi(), child.replaces);
         let refusal = match answer {
             Answer::Done => {
                 child.established = Some(cx.now);

@@ -159,7 +159,7 @@ pub struct ChildSaInfo {
     pub initiator: bool,
     /// Tunnel, transport or BEET mode.
     pub mode: Mode,
-    /// ESP.
+    /// ESP or AH.
     pub protocol: Protocol,
     /// The algorithms.
     pub suite: EspSuite,

@@ -160,7 +160,7 @@ pub enum Request {
         local: IpAddr,
         /// The peer's address.
         remote: IpAddr,
-        /// ESP.
+        /// ESP or AH.
         protocol: Protocol,
         /// Sequence number of the ACQUIRE that asked for it; 0: none.
         acquire_seq: u32,
@@ -200,7 +200,7 @@ pub enum Request {
         spi_in: u32,
         /// SPI of what goes out.
         spi_out: u32,
-        /// ESP.
+        /// ESP or AH.
         protocol: Protocol,
     },
     /// Give back an SPI that was allocated and will not be used. The answer is noted only.
@@ -213,7 +213,7 @@ pub enum Request {
         remote: IpAddr,
         /// The SPI.
         spi: u32,
-        /// ESP.
+        /// ESP or AH.
         protocol: Protocol,
     },
 }
@@ -242,7 +242,7 @@ pub struct ChildInstall {
     pub encapsulated: bool,
     /// Tunnel, transport or BEET mode, as negotiated.
     pub mode: Mode,
-    /// ESP.
+    /// ESP or AH.
     pub protocol: Protocol,
     /// The algorithms.
     pub suite: EspSuite,

@@ -58,7 +58,11 @@ pub(crate) fn ike_offer(ours: &[IkeProposal], spi: Option<IkeSpi>) -> Vec<Propos
 }
 
 /// The wire form of what we offer for a child SA.
-pub(crate) fn esp_offer(ours: &[EspProposal], spi: u32, exchange: ChildExchange) -> Vec<Proposal> {
+pub(crate) fn esp_offer(
+    ours: &[EspProposal],
+    own: SaSpi,
+    exchange: ChildExchange,
+) -> Vec<Proposal> {
     number(ours.iter().map(|p| {
         let encryption = p.encryption.iter().map(|e| encr(*e));
         let integrity = p
@@ -73,16 +77,12 @@ pub(crate) fn esp_offer(ours: &[EspProposal], spi: u32, exchange: ChildExchange)
         let additional =
             additional_offer(&p.additional).filter(|_| exchange == ChildExchange::CreateChildSa);
         let esn = p.esn.iter().map(|esn| Transform::esn(esn_id(*esn)));
-        Proposal::esp(
-            0,
-            Spi(spi),
-            encryption
-                .chain(integrity)
-                .chain(key_exchange)
-                .chain(additional)
-                .chain(esn)
-                .collect(),
-        )
+        let transforms = encryption
+            .chain(integrity)
+            .chain(key_exchange)
+            .chain(additional)
+            .chain(esn);
+        own.proposal(0, transforms.collect())
     }))
 }
 
@@ -176,6 +176,7 @@ impl Known {
             //# usual.
             let ike = proposal.protocol == ProtocolId::IKE;
             match transform.kind {
+                TransformType::ENCR if proposal.protocol == ProtocolId::AH => return None,
                 TransformType::ENCR | TransformType::INTEG | TransformType::KE => {}
                 TransformType::PRF if ike => {}
                 TransformType::ESN if !ike => {}
@@ -342,7 +343,15 @@ fn allows_additional(ours: &AdditionalOffer, chosen: &Additional) -> bool {
 }
 
 fn esp_match(ours: &EspProposal, theirs: &Known, exchange: ChildExchange) -> Option<EspSuite> {
-    let (encryption, integrity) = theirs.encryption(&ours.encryption, &ours.integrity)?;
+    //= rfc7296#3.3.3
+    //# AH              INTEG, ESN
+    let (encryption, integrity) = if ours.encryption.is_empty() {
+        let theirs: Vec<_> = theirs.integrity.iter().copied().flatten().collect();
+        (None, Some(first_common(&theirs, &ours.integrity)?))
+    } else {
+        let (encryption, integrity) = theirs.encryption(&ours.encryption, &ours.integrity)?;
+        (Some(encryption), integrity)
+    };
     let key_exchange = match exchange {
         ChildExchange::IkeAuth => None,
         // Who wants forward secrecy does not do without, and who is not prepared for it cannot give it.
@@ -431,12 +440,13 @@ pub(crate) fn allows(ours: &[IkeProposal], suite: &IkeSuite) -> bool {
 /// The responder's choice for a child SA, the peer's SPI, and the number of the proposal.
 pub(crate) fn select_esp(
     ours: &[EspProposal],
+    protocol: ProtocolId,
     theirs: &[Proposal],
     exchange: ChildExchange,
 ) -> Option<EspChoice> {
     theirs
         .iter()
-        .filter(|p| p.protocol == ProtocolId::ESP)
+        .filter(|p| p.protocol == protocol)
         .find_map(|p| {
             let peer_spi = usable_spi(p)?;
             let known = Known::new(p)?;
@@ -453,7 +463,7 @@ pub(crate) fn select_esp(
         })
 }
 
-/// A chosen ESP proposal.
+/// A chosen proposal for a child SA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EspChoice {
     pub(crate) suite: EspSuite,
@@ -464,8 +474,24 @@ pub(crate) struct EspChoice {
 
 impl EspChoice {
     /// The proposal to answer with.
-    pub(crate) fn answer(&self, spi: u32) -> Proposal {
-        Proposal::esp(self.number, Spi(spi), self.transforms.clone())
+    pub(crate) fn answer(&self, own: SaSpi) -> Proposal {
+        own.proposal(self.number, self.transforms.clone())
+    }
+}
+
+/// An SPI with the protocol that it belongs to: ESP and AH count their SPIs apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SaSpi {
+    pub(crate) protocol: ProtocolId,
+    pub(crate) spi: u32,
+}
+
+impl SaSpi {
+    fn proposal(self, number: u8, transforms: Vec<Transform>) -> Proposal {
+        Proposal {
+            protocol: self.protocol,
+            ..Proposal::esp(number, Spi(self.spi), transforms)
+        }
     }
 }
 
@@ -485,11 +511,12 @@ pub(crate) fn accept_ike(ours: &[IkeProposal], answer: &[Proposal]) -> Option<Ik
 /// What the responder chose for a child SA, if it is something that we offered.
 pub(crate) fn accept_esp(
     ours: &[EspProposal],
+    protocol: ProtocolId,
     answer: &[Proposal],
     exchange: ChildExchange,
 ) -> Option<EspChoice> {
     let [answer] = answer else { return None };
-    let offered = chosen_of(ours, answer, ProtocolId::ESP)?;
+    let offered = chosen_of(ours, answer, protocol)?;
     let suite = esp_match(offered, &Known::new(answer)?, exchange)?;
     let peer_spi = usable_spi(answer)?;
     let transforms = esp_transforms(&suite);
@@ -554,7 +581,7 @@ fn ike_transforms(suite: &IkeSuite) -> Vec<Transform> {
 }
 
 fn esp_transforms(suite: &EspSuite) -> Vec<Transform> {
-    let mut transforms = vec![encr(suite.encryption)];
+    let mut transforms: Vec<_> = suite.encryption.map(encr).into_iter().collect();
     transforms.extend(
         suite
             .integrity
@@ -581,6 +608,85 @@ mod tests {
 
     fn select_ike(ours: &[IkeProposal], theirs: &[Proposal]) -> Option<(IkeSuite, Proposal)> {
         IkeOffer::new(theirs).select(ours, true)
+    }
+
+    const ESP: ProtocolId = ProtocolId::ESP;
+
+    fn own(spi: u32) -> SaSpi {
+        SaSpi { protocol: ESP, spi }
+    }
+
+    fn esp_offer(ours: &[EspProposal], spi: u32, exchange: ChildExchange) -> Vec<Proposal> {
+        super::esp_offer(ours, own(spi), exchange)
+    }
+
+    fn select_esp(
+        ours: &[EspProposal],
+        theirs: &[Proposal],
+        exchange: ChildExchange,
+    ) -> Option<EspChoice> {
+        super::select_esp(ours, ESP, theirs, exchange)
+    }
+
+    fn accept_esp(
+        ours: &[EspProposal],
+        answer: &[Proposal],
+        exchange: ChildExchange,
+    ) -> Option<EspChoice> {
+        super::accept_esp(ours, ESP, answer, exchange)
+    }
+
+    //= rfc7296#3.3.3
+    //= type=test
+    //# AH              INTEG, ESN
+    #[test]
+    fn ah_has_integrity_algorithms_and_no_others() {
+        let ours = EspProposal::parse_ah_ipsec_conf("sha2_256+sha2_512").unwrap();
+        let (protocol, exchange) = (ProtocolId::AH, ChildExchange::IkeAuth);
+        let ah = |spi| SaSpi { protocol, spi };
+        let offer = super::esp_offer(&ours, ah(0x1234), exchange);
+        assert_eq!(offer[0].protocol, ProtocolId::AH);
+        let select = |offer: &[Proposal]| super::select_esp(&ours, protocol, offer, exchange);
+        let choice = select(&offer).unwrap();
+        assert_eq!(
+            (choice.suite.encryption, choice.suite.integrity),
+            (None, Some(Integrity::HmacSha256_128))
+        );
+        let answer = choice.answer(ah(0x4321));
+        let accept = |answer| super::accept_esp(&ours, protocol, &[answer], exchange);
+        assert_eq!(accept(answer.clone()).map(|c| c.peer_spi), Some(0x4321));
+
+        // The same under the name of ESP, and what is ESP's under the name of AH.
+        let as_esp = Proposal {
+            protocol: ESP,
+            ..offer[0].clone()
+        };
+        assert_eq!(select(std::slice::from_ref(&as_esp)), None);
+        assert_eq!(accept_esp(&ours, &[as_esp], exchange), None);
+        let cipher = Transform::encr(EncrId(12), Some(256));
+        for broken in [
+            |p: &mut Proposal, cipher: Transform| p.transforms.push(cipher),
+            |p: &mut Proposal, _| p.transforms.retain(|t| t.kind != TransformType::INTEG),
+            |p: &mut Proposal, _| p.transforms.retain(|t| t.kind != TransformType::ESN),
+            |p: &mut Proposal, _| {
+                p.transforms.retain(|t| t.kind != TransformType::INTEG);
+                p.transforms
+                    .push(Transform::new(TransformType::INTEG, NONE));
+            },
+            |p: &mut Proposal, _| p.spi = vec![0, 0, 0, 255],
+            |p: &mut Proposal, _| p.spi = vec![1; 8],
+        ] {
+            let (mut offered, mut answered) = (offer[0].clone(), answer.clone());
+            broken(&mut offered, cipher.clone());
+            broken(&mut answered, cipher.clone());
+            assert_eq!(select(&[offered]), None);
+            assert_eq!(accept(answered), None);
+        }
+        // An ESP configuration does not take AH's.
+        assert_eq!(
+            super::select_esp(&EspProposal::default_list(), ESP, &offer, exchange),
+            None
+        );
     }
 
     const GCM: &str = "aes_gcm_16_256-sha2_256-dh31";
@@ -802,7 +908,7 @@ mod tests {
         assert_eq!(offer[0].of_kind(TransformType::KE).count(), 0);
         let choice = select_esp(&ours, &offer, ChildExchange::IkeAuth).unwrap();
         assert_eq!((choice.peer_spi, choice.suite.esn), (0x1234, true));
-        let answer = choice.answer(0x4321);
+        let answer = choice.answer(own(0x4321));
         assert_eq!(
             accept_esp(&ours, std::slice::from_ref(&answer), ChildExchange::IkeAuth)
                 .unwrap()
@@ -837,7 +943,7 @@ mod tests {
         none.transforms.push(Transform::ke(KeId(0)));
         let answer = select_esp(&ours, &[none], ChildExchange::IkeAuth)
             .unwrap()
-            .answer(0x4321);
+            .answer(own(0x4321));
         assert_eq!(answer.of_kind(TransformType::KE).count(), 1);
     }
 
@@ -865,7 +971,9 @@ mod tests {
         assert_eq!(chosen(&without, &none), Some(None));
         assert_eq!(chosen(&with, &esp_offer(&without, 0x1234, exchange)), None);
         // The answer says so, and another one is refused.
-        let answer = select_esp(&with, &offer, exchange).unwrap().answer(0x4321);
+        let answer = select_esp(&with, &offer, exchange)
+            .unwrap()
+            .answer(own(0x4321));
         assert_eq!(answer.of_kind(TransformType::KE).count(), 1);
         assert!(accept_esp(&with, std::slice::from_ref(&answer), exchange).is_some());
         assert_eq!(accept_esp(&without, &[answer], exchange), None);
@@ -877,7 +985,7 @@ mod tests {
         let exchange = ChildExchange::CreateChildSa;
         let (with, without) = (esp("aes_gcm_16_256-dh31"), esp("aes_gcm_16_256"));
         let number = |ours: &[EspProposal], theirs: &[Proposal]| {
-            select_esp(ours, theirs, exchange).map(|choice| choice.answer(0x4321).number)
+            select_esp(ours, theirs, exchange).map(|choice| choice.answer(own(0x4321)).number)
         };
         let twice = [with.clone(), with.clone()].concat();
         let mut offer = esp_offer(&twice, 1234, exchange);
@@ -896,7 +1004,7 @@ mod tests {
         let offer = esp_offer(&hybrid, 1234, exchange);
         let choice = select_esp(&hybrid, &offer, exchange).unwrap();
         assert_eq!(choice.suite.additional[0], Some(KeyExchange::MlKem768));
-        let answer = [choice.answer(0x4321)];
+        let answer = [choice.answer(own(0x4321))];
         assert_eq!(answer[0].of_kind(kind).count(), 1);
         assert_eq!(
             accept_esp(&hybrid, &answer, exchange).map(|c| c.suite),

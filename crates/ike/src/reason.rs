@@ -379,6 +379,9 @@ pub enum ChildFailure {
     /// The two ends want different modes.
     #[error("the peer did not agree to {0} mode")]
     ModeMismatch(&'static str),
+    /// AH protects the addresses that a NAT changes.
+    #[error("AH does not go through a NAT")]
+    AhBehindNat,
     /// The peer answered with something that was not offered.
     #[error("the peer's answer is not within our offer: {0}")]
     NotOffered(String),
@@ -457,6 +460,7 @@ names!(ChildFailure {
     IkeSaEnded => "ike_sa_ended",
     TooMany => "too_many_children",
     SpiInUse => "spi_in_use",
+    AhBehindNat => "ah_behind_nat",
     DeletedByPeer => "deleted_by_peer",
     KeyExchange => "key_exchange_failed",
     KeyExchangeMethod => "key_exchange_method",

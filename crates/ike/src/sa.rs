@@ -34,6 +34,7 @@ use crate::identity::Identity;
 use crate::info::{ChildSaInfo, IkeSaInfo, IkeSaState, NatSituation, Role};
 use crate::io::{Answer, ChildRequest, ChildSaId, Event, IkeSaId, RequestId};
 use crate::keepalive;
+use crate::proposal::SaSpi;
 use crate::reason::{CloseReason, FailureReason, Party};
 use crate::stats::DropReason;
 use crate::succession::{Standing, Transfer};
@@ -616,7 +617,7 @@ impl IkeSa {
         &mut self,
         cx: &mut Context<'_>,
         kind: NotifyType,
-        spi: Option<u32>,
+        spi: Option<SaSpi>,
         data: Vec<u8>,
     ) {
         self.step(|state, core| match state {

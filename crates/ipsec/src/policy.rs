@@ -35,6 +35,17 @@ impl Protocol {
     }
 }
 
+impl Protocol {
+    /// Its name for people and programs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Protocol::Esp => "esp",
+            Protocol::Ah => "ah",
+            Protocol::Comp => "ipcomp",
+        }
+    }
+}
+
 impl TryFrom<u8> for Protocol {
     type Error = UnknownNumber;
 

@@ -10,7 +10,7 @@ cy_conf() {
   printf ': PSK "%s"\n' "$SECRET" | put $n /etc/ipsec.secrets
 }
 
-# ss_conf NODE LOCAL REMOTE ME PEER LOCAL-TS REMOTE-TS "IKE PROPOSAL" "ESP PROPOSAL" [more lines of the connection]
+# ss_conf NODE LOCAL REMOTE ME PEER LOCAL-TS REMOTE-TS "IKE PROPOSAL" "ESP PROPOSAL" [more lines of the connection]; CHILD_PROTOCOL: esp or ah
 ss_conf() {
   put $1 /etc/swanctl/conf.d/net.conf <<END
 connections { net {
@@ -26,7 +26,7 @@ connections { net {
     children { net {
         local_ts = $6
         remote_ts = $7
-        esp_proposals = $9 } } } }
+        ${CHILD_PROTOCOL:-esp}_proposals = $9 } } } }
 secrets { ike-1 { secret = "$SECRET" } }
 END
 }

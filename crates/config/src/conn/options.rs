@@ -11,7 +11,7 @@ use cygnet_ike::{
     AuthMethod, Childless, Encapsulation, Fragmentation, MAX_WINDOW, MIN_FRAGMENT_SIZE, PpkPolicy,
     RetransmitPolicy,
 };
-use cygnet_ipsec::Mark;
+use cygnet_ipsec::{Mark, Protocol};
 
 use crate::keyword::Side;
 use crate::redirect;
@@ -217,7 +217,7 @@ pub(super) fn child_options(
     let replay_window = values.get("replay-window", 128, |text| number(text, 0..=4096));
     let lifetime = lifetime(values, "ipsec-lifetime");
     let margin = rekey_margin(values, lifetime);
-    let proposals = esp_proposals(values, replay_window, plane);
+    let (protocol, proposals) = child_proposals(values, replay_window, plane, ike);
     let (proposals, additional_of_ike) = forward_secret(values, proposals, ike);
     let mark_both = values.optional(Side::Both, "mark", mark);
     let mark_in = values.optional(Side::Both, "mark-in", mark);
@@ -237,6 +237,7 @@ pub(super) fn child_options(
         ("pass", Shunt::Passthrough),
     ];
     ChildOptions {
+        protocol,
         proposals,
         additional_of_ike,
         lifetime,
@@ -380,22 +381,80 @@ fn forward_secret(
     (list, additional_of_ike)
 }
 
-/// `esp`, narrowed by `esn` and by there being no replay window.
-fn esp_proposals(
+/// `phase2`, and the keyword that names the algorithms. `phase2=ah` makes `phase2alg=`, which is `esp=`, those of AH.
+fn child_protocol(
+    values: &mut Values<'_, '_>,
+    ike: &IkeOptions,
+) -> (Protocol, Option<&'static str>) {
+    let protocol = values.optional(Side::Both, "phase2", |text| {
+        match text.to_ascii_lowercase().as_str() {
+            "ah+esp" => Err(ValueError::unsupported(
+                "AH and ESP at once are not supported",
+            )),
+            _ => choice(text, &[("esp", Protocol::Esp), ("ah", Protocol::Ah)]),
+        }
+    });
+    let named = ["ah", "esp"].map(|name| values.assignment(Side::Both, name));
+    if let [Some(assignment), other] = named
+        && (other.is_some() || protocol == Some(Protocol::Esp))
+    {
+        let error = ValueError::combination("a Child SA is protected by ESP or by AH, not by both");
+        values.refuse(assignment, error);
+    }
+    let keyword = match named {
+        [Some(_), _] => Some("ah"),
+        [None, Some(_)] => Some("esp"),
+        [None, None] => None,
+    };
+    let protocol = match keyword {
+        Some("ah") => Protocol::Ah,
+        _ => protocol.unwrap_or(Protocol::Esp),
+    };
+    if protocol == Protocol::Ah
+        && ike.encapsulation == Encapsulation::Yes
+        && let Some(assignment) = values.assignment(Side::Both, "encapsulation")
+    {
+        let error = ValueError::combination("AH does not go through a NAT, nor into UDP");
+        values.refuse(assignment, error);
+    }
+    (protocol, keyword)
+}
+
+/// `phase2` with `esp` or `ah`, narrowed by `esn` and by there being no replay window.
+fn child_proposals(
     values: &mut Values<'_, '_>,
     replay_window: u32,
     plane: PlaneChoice,
+    ike: &IkeOptions,
+) -> (Protocol, Sourced<Vec<EspProposal>>) {
+    let (protocol, keyword) = child_protocol(values, ike);
+    let (parse, default): (fn(&str) -> _, fn() -> _) = match protocol {
+        Protocol::Ah => (
+            EspProposal::parse_ah_ipsec_conf,
+            EspProposal::ah_default_list,
+        ),
+        Protocol::Esp | Protocol::Comp => {
+            (EspProposal::parse_ipsec_conf, EspProposal::default_list)
+        }
+    };
+    let keyword = keyword.unwrap_or("esp");
+    let list = values
+        .sourced(Side::Both, keyword, |text| proposals(text, parse))
+        .unwrap_or_else(|| Sourced::default_value(default()));
+    let weaknesses = list.value.iter().flat_map(|p| p.weaknesses());
+    warn_of_weak(values, keyword, weaknesses);
+    let list = with_sequence_numbers(values, keyword, list, replay_window, plane);
+    (protocol, list)
+}
+
+/// `esn` and `replay-window` applied to the proposals that `keyword` names.
+fn with_sequence_numbers(
+    values: &mut Values<'_, '_>,
+    keyword: &'static str,
+    mut list: Sourced<Vec<EspProposal>>,
+    replay_window: u32,
+    plane: PlaneChoice,
 ) -> Sourced<Vec<EspProposal>> {
-    let mut list = values
-        .sourced(Side::Both, "esp", |text| {
-            proposals(text, EspProposal::parse_ipsec_conf)
-        })
-        .unwrap_or_else(|| Sourced::default_value(EspProposal::default_list()));
-    warn_of_weak(
-        values,
-        "esp",
-        list.value.iter().flat_map(|p| p.weaknesses()),
-    );
     let implicit_iv = (list.value.iter())
         .flat_map(|p| &p.encryption)
         .any(|e| e.has_implicit_iv());
@@ -435,7 +494,7 @@ fn esp_proposals(
         proposal.esn.retain(|esn| *esn == wanted);
         possible &= !proposal.esn.is_empty();
     }
-    if !possible && let Some(assignment) = values.assignment(Side::Both, "esp") {
+    if !possible && let Some(assignment) = values.assignment(Side::Both, keyword) {
         let error = ValueError::combination(
             "the sequence numbers it names are not those of `esn=` and `replay-window=`",
         );

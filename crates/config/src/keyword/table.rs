@@ -161,8 +161,8 @@ pub const KEYWORDS: &[Keyword] = &[
     row(Conn, "ike", "proposals", "a list of strong ones", Supported, "Algorithms of the IKE SA: ENCR[-PRF][-INTEG][-KE][;addkeN=KE …], …: up to seven additional key exchanges (RFC 9370), at the beginning and when it is rekeyed."),
     row(Conn, "esp", "proposals", "a list of strong ones", Supported, "Algorithms of the Child SA: ENCR[-INTEG][-KE][;addkeN=KE …], …: up to seven additional key exchanges (RFC 9370) with every Child SA but the first."),
     row(Conn, "phase2alg", "proposals", "", Alias("esp"), ""),
-    row(Conn, "phase2", "esp", "esp", Supported, "The protocol of the Child SA."),
-    row(Conn, "ah", "proposals", "", REFUSED, "Authenticate with AH, do not encrypt."),
+    row(Conn, "phase2", "esp, ah", "esp", Supported, "The protocol of the Child SA: ESP encrypts, AH only authenticates, the outer header too."),
+    row(Conn, "ah", "proposals", "a list of strong ones", Supported, "Algorithms of a Child SA by AH: INTEG[-KE], … In place of `esp=`."),
     row(Conn, "esn", "yes, no, either", "either", Supported, "Extended sequence numbers; `no` if there is no replay window."),
     row(Conn, "replay-window", "packets, up to 4096", "128", Supported, "Size of the replay window; 0: no replay check and no ESN."),
     // --- conn: lives ---

@@ -13,7 +13,7 @@ use cygnet_ike::{
     AcceptRedirect, Childless, Encapsulation, Fragmentation, Gateway, Identity, PpkPolicy,
     SendRedirect, TsTemplate, Uniqueness,
 };
-use cygnet_ipsec::{Mark, Mode};
+use cygnet_ipsec::{Mark, Mode, Protocol};
 
 use crate::support::{Files, accept, conn, connection, refuse};
 
@@ -706,4 +706,17 @@ fn modes() {
     );
     assert!(connection("send-no-esp-tfc=yes").child.refuse_tfc);
     assert!(connection("fake-strongswan=yes").ike.fake_strongswan);
+}
+
+#[test]
+fn ah() {
+    for text in ["ah=sha2_256-dh31", "phase2=ah\n phase2alg=sha2_256-dh31"] {
+        let child = connection(text).child;
+        assert_eq!(child.protocol, Protocol::Ah);
+        assert_eq!(child.proposals.value[0].to_string(), "sha2_256-dh31");
+    }
+    let child = connection("phase2=ah").child;
+    let proposals = &child.proposals.value;
+    assert!(!proposals.is_empty() && proposals.iter().all(|p| p.encryption.is_empty()));
+    assert_eq!(connection("phase2=esp").child.protocol, Protocol::Esp);
 }

@@ -92,6 +92,11 @@ fn hosts_and_networks() {
         "rightid=\"C=CH, CN=east\"",
         "leftsourceip=10.0.0",
         "type=transport\n rightsubnet=10.0.0.0/8",
+        "ah=sha1\n esp=aes",
+        "ah=sha1\n phase2=esp",
+        "ah=sha1\n encapsulation=yes",
+        "phase2=ah+esp",
+        "phase2=ah\n esp=aes_gcm",
         "type=beet\n rightsubnet=10.0.0.0/8",
         "type=beet\n rightsubnet=10.0.0.1/32,10.0.0.2/32",
     ]));
@@ -161,7 +166,7 @@ fn not_supported() {
     insta::assert_snapshot!(lines(&[
         "keyexchange=ikev1",
         "ikev2=never",
-        "phase2=ah",
+        "phase2=ah+esp",
         "ipsec-interface=yes",
         "leftcert=west",
         "leftauth=rsasig\n rightauth=rsasig",

@@ -86,7 +86,7 @@ fn nist_sp800_135_ikev2_kdf_sha256() {
     assert_eq!(in_order, dkm[..in_order.len()]);
 
     let esp = EspSuite {
-        encryption: Encryption::Aes256Cbc,
+        encryption: Some(Encryption::Aes256Cbc),
         integrity: Some(Integrity::HmacSha512_256),
         key_exchange: None,
         additional: Default::default(),
@@ -208,7 +208,7 @@ fn every_prf_against_an_independent_computation() {
         assert_eq!(in_order.concat(), hex(sk), "{prf}");
 
         let esp = EspSuite {
-            encryption: Encryption::Chacha20Poly1305,
+            encryption: Some(Encryption::Chacha20Poly1305),
             integrity: None,
             key_exchange: Some(KeyExchange::X25519),
             additional: Default::default(),
@@ -312,7 +312,7 @@ fn keys_fit_their_algorithms() {
                     "{suite}"
                 );
                 let esp = EspSuite {
-                    encryption,
+                    encryption: Some(encryption),
                     integrity,
                     key_exchange: None,
                     additional: Default::default(),
@@ -438,7 +438,7 @@ fn several_key_exchanges_and_ppk_against_an_independent_computation() {
         assert_eq!(confirmation.to_vec(), hex(confirmed), "{prf}");
         let rekeyed = Skeyseed::rekeyed(&keys.sk_d, &ni, &nr, first, &secrets[1..]);
         let esp = EspSuite {
-            encryption: Encryption::Chacha20Poly1305,
+            encryption: Some(Encryption::Chacha20Poly1305),
             integrity: None,
             key_exchange: Some(KeyExchange::X25519),
             additional: Default::default(),

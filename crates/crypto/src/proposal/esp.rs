@@ -1,4 +1,4 @@
-//! Proposals for ESP SAs.
+//! Proposals for ESP and AH SAs.
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use super::{
 };
 use crate::algorithm::{Encryption, Integrity, KeyExchange};
 
-/// One proposal for a pair of ESP SAs: of each list the peer takes one. Most preferred first.
+/// One proposal for a pair of ESP or AH SAs: of each list the peer takes one. Most preferred first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EspProposal {
-    /// Ciphers, either all AEAD or none.
+    /// Ciphers, either all AEAD or none; empty for AH.
     pub encryption: Vec<Encryption>,
     /// Integrity algorithms; empty if the ciphers are AEAD.
     pub integrity: Vec<Integrity>,
@@ -36,6 +36,16 @@ impl EspProposal {
     /// At the first name that is wrong, unknown, or known but not supported.
     pub fn parse_ipsec_conf(text: &str) -> Result<Vec<Self>, NameError> {
         ipsec_conf::parse_esp(text)
+    }
+
+    /// Parses the value of `ah=` in ipsec.conf: `sha2_256-dh31, aes_xcbc`. The algorithms are those of integrity; what is
+    /// left out is filled in as for ESP.
+    ///
+    /// # Errors
+    ///
+    /// At the first name that is wrong, unknown, or known but not supported.
+    pub fn parse_ah_ipsec_conf(text: &str) -> Result<Vec<Self>, NameError> {
+        ipsec_conf::parse_ah(text)
     }
 
     /// Parses the value of `esp_proposals` in swanctl.conf: `aes256gcm16-x25519, aes256-sha256-noesn`, or `default`.
@@ -68,6 +78,17 @@ impl EspProposal {
         ]
     }
 
+    /// The same for AH.
+    pub fn ah_default_list() -> Vec<Self> {
+        vec![EspProposal {
+            encryption: Vec::new(),
+            integrity: Integrity::DEFAULT.to_vec(),
+            key_exchange: Vec::new(),
+            additional: AdditionalOffer::default(),
+            esn: vec![true, false],
+        }]
+    }
+
     /// Why some of the algorithms are weak, for warnings.
     pub fn weaknesses(&self) -> impl Iterator<Item = &'static str> {
         let methods = self.additional.iter().flatten().flatten();
@@ -85,7 +106,10 @@ impl EspProposal {
 
     /// In the notation of swanctl.conf.
     pub fn to_strongswan(&self) -> String {
-        let mut parts = vec![join(&self.encryption, "-", Encryption::strongswan_name)];
+        let mut parts = Vec::new();
+        if !self.encryption.is_empty() {
+            parts.push(join(&self.encryption, "-", Encryption::strongswan_name));
+        }
         if !self.integrity.is_empty() {
             parts.push(join(&self.integrity, "-", Integrity::strongswan_name));
         }
@@ -107,14 +131,11 @@ impl EspProposal {
 /// In the notation of ipsec.conf.
 impl fmt::Display for EspProposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&join(&self.encryption, "+", Encryption::ipsec_conf_name))?;
-        if !self.integrity.is_empty() {
-            write!(
-                f,
-                "-{}",
-                join(&self.integrity, "+", Integrity::ipsec_conf_name)
-            )?;
-        }
+        let encryption = join(&self.encryption, "+", Encryption::ipsec_conf_name);
+        let integrity = join(&self.integrity, "+", Integrity::ipsec_conf_name);
+        let mut algorithms = vec![encryption, integrity];
+        algorithms.retain(|list| !list.is_empty());
+        f.write_str(&algorithms.join("-"))?;
         if !self.key_exchange.is_empty() {
             write!(
                 f,

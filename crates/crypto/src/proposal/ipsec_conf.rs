@@ -194,6 +194,7 @@ fn is_key_exchange(part: Token<'_>) -> bool {
 enum Protocol {
     Ike,
     Esp,
+    Ah,
 }
 
 /// One proposal: what stands between commas.
@@ -214,6 +215,12 @@ fn parse_one(text: Token<'_>, protocol: Protocol) -> Result<Lists, NameError> {
         } else {
             each(section, |token| lists.key_exchange(token))?;
         }
+    }
+    if protocol == Protocol::Ah {
+        return match lists.integrity.is_empty() || lists.no_integrity {
+            true => Err(text.error(NameErrorKind::Missing("integrity algorithm"))),
+            false => Ok(lists),
+        };
     }
     if lists.encryption.is_empty() {
         return Err(text.error(NameErrorKind::Missing("encryption algorithm")));
@@ -244,7 +251,7 @@ fn each<'a>(
     })
 }
 
-/// `ENCR[-PRF][-INTEG][-KE]` for IKE, `ENCR[-INTEG][-KE]` for ESP.
+/// `ENCR[-PRF][-INTEG][-KE]` for IKE, `ENCR[-INTEG][-KE]` for ESP, `INTEG[-KE]` for AH.
 fn parse_positional(
     text: Token<'_>,
     protocol: Protocol,
@@ -252,14 +259,16 @@ fn parse_positional(
 ) -> Result<(), NameError> {
     let parts = cipher_and_rest(text);
     let mut parts = parts.into_iter().peekable();
-    if let Some(ciphers) = parts.next() {
+    if protocol != Protocol::Ah
+        && let Some(ciphers) = parts.next()
+    {
         each(ciphers, |token| lists.cipher(token))?;
     }
     let aead = lists.encryption.iter().any(|e| e.is_aead());
 
     let most = match protocol {
         Protocol::Ike => 2,
-        Protocol::Esp => 1,
+        Protocol::Esp | Protocol::Ah => 1,
     };
     let mut hashes = Vec::new();
     while hashes.len() < most
@@ -291,6 +300,9 @@ fn parse_positional(
     }
     if protocol == Protocol::Esp && is_hash(part) && !is_key_exchange(part) {
         return Err(part.error(NameErrorKind::NotAllowed("ESP takes no PRF")));
+    }
+    if protocol == Protocol::Ah && hashes.is_empty() {
+        return each(part, |token| lists.integrity(token));
     }
     if is_key_exchange(part) || !hashes.is_empty() {
         each(part, |token| lists.key_exchange(token))?;
@@ -348,12 +360,17 @@ fn parse_typed(section: Token<'_>, protocol: Protocol, lists: &mut Lists) -> Res
         return each(value, |token| lists.additional(index, token));
     }
     match (name.as_str(), protocol) {
+        ("encrypt" | "encr", Protocol::Ah) => {
+            Err(kind.error(NameErrorKind::NotAllowed("AH does not encrypt")))
+        }
         ("encrypt" | "encr", _) => each(value, |token| lists.cipher(token)),
         ("prf", Protocol::Ike) => each(value, |token| lists.prf(token)),
-        ("prf", Protocol::Esp) => Err(kind.error(NameErrorKind::NotAllowed("ESP takes no PRF"))),
+        ("prf", _) => Err(kind.error(NameErrorKind::NotAllowed("only IKE takes a PRF"))),
         ("integ", _) => each(value, |token| lists.integrity(token)),
         ("ke" | "dh", _) => each(value, |token| lists.key_exchange(token)),
-        ("sn" | "esn", Protocol::Esp) => each(value, |token| lists.sequence_numbers(token)),
+        ("sn" | "esn", Protocol::Esp | Protocol::Ah) => {
+            each(value, |token| lists.sequence_numbers(token))
+        }
         ("sn" | "esn", Protocol::Ike) => Err(kind.error(NameErrorKind::NotAllowed(
             "IKE takes no kind of sequence numbers",
         ))),
@@ -405,9 +422,17 @@ pub(super) fn parse_ike(text: &str) -> Result<Vec<IkeProposal>, NameError> {
 }
 
 pub(super) fn parse_esp(text: &str) -> Result<Vec<EspProposal>, NameError> {
+    parse_child(text, Protocol::Esp)
+}
+
+pub(super) fn parse_ah(text: &str) -> Result<Vec<EspProposal>, NameError> {
+    parse_child(text, Protocol::Ah)
+}
+
+fn parse_child(text: &str, protocol: Protocol) -> Result<Vec<EspProposal>, NameError> {
     let mut proposals = Vec::new();
     for one in (Token { text, offset: 0 }).split(',') {
-        let mut lists = parse_one(one, Protocol::Esp)?;
+        let mut lists = parse_one(one, protocol)?;
         let aead = lists.encryption.iter().any(|e| e.is_aead());
         if lists.integrity.is_empty() && !aead {
             lists.integrity = Integrity::DEFAULT.to_vec();

@@ -47,11 +47,11 @@ impl fmt::Display for IkeSuite {
     }
 }
 
-/// The algorithms that the ends of a pair of ESP SAs agreed on.
+/// The algorithms that the ends of a pair of ESP or AH SAs agreed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EspSuite {
-    /// The cipher.
-    pub encryption: Encryption,
+    /// The cipher; `None` for AH.
+    pub encryption: Option<Encryption>,
     /// The integrity algorithm; `None` with an AEAD cipher.
     pub integrity: Option<Integrity>,
     /// The key exchange method of CREATE_CHILD_SA; `None` where keys come from SK_d and the nonces alone.
@@ -62,12 +62,14 @@ pub struct EspSuite {
     pub esn: bool,
 }
 
-/// `AES_GCM_16_256-X25519-ESN`.
+/// `AES_GCM_16_256-X25519-ESN`; of AH `HMAC_SHA2_256_128`.
 impl fmt::Display for EspSuite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.encryption)?;
-        if let Some(integrity) = self.integrity {
-            write!(f, "-{integrity}")?;
+        match (self.encryption, self.integrity) {
+            (Some(encryption), Some(integrity)) => write!(f, "{encryption}-{integrity}")?,
+            (Some(encryption), None) => write!(f, "{encryption}")?,
+            (None, Some(integrity)) => write!(f, "{integrity}")?,
+            (None, None) => {}
         }
         if let Some(key_exchange) = self.key_exchange {
             write!(f, "-{key_exchange}")?;

@@ -487,7 +487,7 @@ fn how_proposals_look() {
         "AES_CBC_256-HMAC_SHA2_256_128-HMAC_SHA2_256-ECP_256"
     );
     let suite = EspSuite {
-        encryption: Aes256Gcm16,
+        encryption: Some(Aes256Gcm16),
         integrity: None,
         key_exchange: Some(X25519),
         additional: Default::default(),
@@ -605,4 +605,40 @@ fn fuzz_names() {
                 );
             }
         });
+}
+
+#[test]
+fn ah_proposals_are_integrity_algorithms() {
+    let parse = EspProposal::parse_ah_ipsec_conf;
+    let list = parse("sha2_256-dh31, sha2_512+aes_xcbc;ke=dh19;sn=yes, integ=sha1").unwrap();
+    let shown: Vec<_> = list.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        ["sha2_256-dh31", "sha2_512+aes_xcbc-dh19;sn=yes", "sha1"]
+    );
+    for one in &list {
+        assert!(one.encryption.is_empty() && !one.integrity.is_empty());
+        assert_eq!(
+            &parse(&one.to_string()).unwrap()[..],
+            std::slice::from_ref(one)
+        );
+    }
+    assert_eq!(EspProposal::ah_default_list()[0].esn, [true, false]);
+    for wrong in [
+        "",
+        "aes256",
+        "aes_gcm",
+        "none",
+        "sha2_256-aes256",
+        "encr=aes;integ=sha1",
+        "prf=sha1",
+        "sha2_256-dh31-dh19",
+        "dh31",
+        "sha2_256,",
+        "sha2_256-",
+        "-sha2_256",
+        "sha2_256+",
+    ] {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
 }

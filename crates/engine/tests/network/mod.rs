@@ -115,6 +115,7 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             redirect_to: Vec::new(),
         },
         child: ChildOptions {
+            protocol: Protocol::Esp,
             proposals: Sourced::default_value(EspProposal::default_list()),
             additional_of_ike: false,
             lifetime: Duration::from_secs(3600),

@@ -9,6 +9,7 @@ use crate::errand::Current;
 use crate::established::Established;
 use crate::exchange::{auth_lifetime, crash_detection, mobike, redirect, set_window_size};
 use crate::io::{ChildSaId, Event};
+use crate::proposal::SaSpi;
 use crate::reason::{ChildCloseReason, CloseReason};
 use crate::sa::{Core, State};
 
@@ -56,8 +57,12 @@ pub(crate) fn answer(
         for (kind, data) in &said {
             payloads.notify(&Notify::new(*kind, data));
         }
-        if !deleted.is_empty() {
-            payloads.delete(ProtocolId::ESP, &deleted);
+        for protocol in [ProtocolId::ESP, ProtocolId::AH] {
+            let of = deleted.iter().filter(|sa| sa.protocol == protocol);
+            let spis: Vec<_> = of.map(|sa| Spi(sa.spi)).collect();
+            if !spis.is_empty() {
+                payloads.delete(protocol, &spis);
+            }
         }
     });
     //= rfc5685#5
@@ -106,9 +111,18 @@ fn complaints(
             NotifyType::INVALID_SPI => Spi::from_slice(notify.data),
             _ => notify.esp_spi(),
         };
-        let child = spi
-            .and_then(|spi| established.child_by_peer_spi(spi.0))
-            .map(|child| child.id);
+        // The one notification that does not say which protocol it means.
+        let protocols = match notify.kind {
+            NotifyType::INVALID_SPI => &[ProtocolId::ESP, ProtocolId::AH][..],
+            _ => &[notify.protocol],
+        };
+        let child = spi.and_then(|Spi(spi)| {
+            protocols.iter().find_map(|protocol| {
+                let protocol = *protocol;
+                let child = established.child_by_peer_spi(SaSpi { protocol, spi })?;
+                Some(child.id)
+            })
+        });
         cx.event(Event::PeerComplaint {
             ike: core.id,
             child,
@@ -125,27 +139,32 @@ fn delete_children(
     core: &Core,
     cx: &mut Context<'_>,
     contents: &Contents<'_>,
-) -> Vec<Spi> {
-    let esp = contents
+) -> Vec<SaSpi> {
+    let children = contents
         .deletes
         .iter()
-        .filter(|delete| delete.protocol == ProtocolId::ESP);
-    let spis: Vec<_> = esp.flat_map(|delete| delete.esp_spis()).collect();
+        .filter(|delete| [ProtocolId::ESP, ProtocolId::AH].contains(&delete.protocol));
+    let peers = children.flat_map(|delete| {
+        let protocol = delete.protocol;
+        delete
+            .esp_spis()
+            .map(move |Spi(spi)| SaSpi { protocol, spi })
+    });
     let mut ours = Vec::new();
-    for spi in spis {
-        let Some(child) = established.child_by_peer_spi(spi.0) else {
+    for spi in peers {
+        let Some(child) = established.child_by_peer_spi(spi) else {
             // It may be what the peer has made for us, in a response that has not come yet.
             if let Some(Current::Child(creating)) = &mut established.current {
-                creating.note_early_delete(spi.0);
+                creating.note_early_delete(spi);
             }
             continue;
         };
-        let (id, spi_in) = (child.id, child.agreed.spi_in);
+        let (id, spi_in) = (child.id, child.agreed.own_spi());
         if let ChildState::Installing { doomed, .. } = &mut child.state {
             if doomed.replace(ChildCloseReason::DeletedByPeer)
                 != Some(ChildCloseReason::DeletedByPeer)
             {
-                ours.push(Spi(spi_in));
+                ours.push(spi_in);
             }
             continue;
         }
@@ -167,7 +186,7 @@ fn delete_children(
         //# include Delete payloads for the deleted SAs, since that would result
         //# in duplicate deletion and could in theory delete the wrong SA.
         if !established.is_deleting(id) {
-            ours.push(Spi(spi_in));
+            ours.push(spi_in);
         }
         established.remove_child(core, cx, id, reason);
     }

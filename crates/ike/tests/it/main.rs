@@ -1,5 +1,6 @@
 //! Endpoints against each other in a simulated network, and against hostile input.
 
+mod ah;
 mod changed;
 mod childless;
 mod collisions;

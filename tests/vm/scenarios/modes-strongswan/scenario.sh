@@ -44,7 +44,7 @@ NETS="10.1.0.0/24 10.2.0.0/24" INNER="10.1.0.1/32 10.2.0.1/32"
 in_mode() { all_sas east "mode $1" && cy west status | grep -q "$1 mode"; }
 transport_mode() { in_mode transport; }
 beet_mode() { in_mode beet && all_sas west 'mode beet'; }
-esn_used() { all_sas east 'esn' && cy west status | grep -q -- '-ESN'; }
+esn_used() { all_sas east 'flag.*esn' && cy west status | grep -q -- '-ESN'; }
 esn_unused() { ! on east ip xfrm state | grep -q esn && ! cy west status | grep -q -- '-ESN'; }
 padded() { local a b; a=$(shortest wire.pcap $W) b=$(shortest wire.pcap $E); echo "shortest: ours $a, theirs $b"; [ "$a" -gt 1000 ] && [ "$b" -gt 1400 ]; }
 unpadded() { local a b; a=$(shortest wire.pcap $W) b=$(shortest wire.pcap $E); echo "shortest: ours $a, theirs $b"; [ "$a" -gt 1000 ] && [ "$b" -lt 300 ]; }
@@ -70,5 +70,15 @@ for plane in kernel userspace; do
         tfc_padding = mtu" unpadded
   [ $plane = kernel ] || cell tfc strongswan
 done
+ah_used() { all_sas east 'proto ah' && cy west status | grep -q ' AH, HMAC_SHA2_256_128' && ! tcpdump -n -r /out/wire.pcap 'ip proto 50' 2>/dev/null | grep -q . && tcpdump -n -r /out/wire.pcap 'ip proto 51' 2>/dev/null | grep -q .; }
+CHILD_PROTOCOL=ah
+for plane in kernel; do
+  run "AH" $plane $NETS "ah=sha2_256;esn=no" "sha256" ah_used
+  run "AH with ESN" $plane $NETS "ah=sha2_256" "sha256-esn" ah_used
+  run "AH in transport mode" $plane $W $E "type=transport;phase2=ah;phase2alg=sha2_256" "sha256-noesn
+        mode = transport" ah_used
+done
+cell ah strongswan
+CHILD_PROTOCOL=
 tail -n 30 /out/west-cygnet.log
 finish

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use cygnet_crypto::{KeyExchange, PrivateKey, SharedSecret};
-use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType, PayloadType, ProtocolId, Spi};
+use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType, PayloadType, Spi};
 
 use super::followup::{Asking, KeyExchanges};
 use super::{Attempt, Crossing, child_failed, other_method};
@@ -16,7 +16,7 @@ use crate::exchange::ike_auth;
 use crate::exchange::ike_sa_init::NONCE_LEN;
 use crate::info::Role;
 use crate::io::{Answer, ChildSaId, Refusal, RefusalKind, RequestId};
-use crate::proposal::ChildExchange;
+use crate::proposal::{ChildExchange, SaSpi};
 use crate::reason::{ChildCloseReason, ChildFailure, CloseReason};
 use crate::sa::{Core, State};
 use crate::succession::overdue;
@@ -49,7 +49,7 @@ pub(crate) struct CreatingChild {
     tried: Vec<KeyExchange>,
     pub(crate) crossing: Option<Crossing<ChildSaId>>,
     /// The peer's SPIs of child SAs that it has deleted and that we do not know: one of them may be this one.
-    early_deletes: Vec<u32>,
+    early_deletes: Vec<SaSpi>,
     /// We do not want it any more.
     doomed: bool,
     /// CREATE_CHILD_SA is over, and IKE_FOLLOWUP_KE under way.
@@ -98,7 +98,7 @@ impl CreatingChild {
     }
 
     /// The peer has deleted a child SA of which we know nothing.
-    pub(crate) fn note_early_delete(&mut self, spi: u32) {
+    pub(crate) fn note_early_delete(&mut self, spi: SaSpi) {
         if self.early_deletes.len() < MAX_EARLY_DELETES {
             self.early_deletes.push(spi);
         }
@@ -302,7 +302,8 @@ fn send(
     let old = creating
         .replaces
         .and_then(|old| established.child(old))
-        .map(|old| Spi(old.agreed.spi_in).to_bytes());
+        .map(|old| old.agreed.own_spi())
+        .map(|old| (old.protocol, Spi(old.spi).to_bytes()));
     let fresh = Fresh {
         nonce: Some(&creating.nonce),
         key_exchange: creating
@@ -312,9 +313,9 @@ fn send(
     };
     let (channel, exchange) = (&mut established.channel, ExchangeType::CREATE_CHILD_SA);
     let sent = core.request(cx, channel, exchange, |payloads| {
-        if let Some(spi) = &old {
+        if let Some((protocol, spi)) = &old {
             payloads.notify(&Notify {
-                protocol: ProtocolId::ESP,
+                protocol: *protocol,
                 spi,
                 kind: NotifyType::REKEY_SA,
                 data: &[],
@@ -372,7 +373,7 @@ pub(crate) fn on_child_response(
             .as_ref()
             .is_none_or(|f| f.asking.is_last())
         {
-            established.delete_spi(creating.offer.spi);
+            established.delete_spi(creating.offer.own_spi());
         }
         let reason = ChildFailure::NotOffered("a malformed message".to_owned());
         fail(&mut established, core, cx, creating, reason);
@@ -444,7 +445,7 @@ fn agree(
             peer_has_it,
         }) => {
             if peer_has_it {
-                established.delete_spi(creating.offer.spi);
+                established.delete_spi(creating.offer.own_spi());
             }
             fail(established, core, cx, creating, reason);
         }
@@ -545,7 +546,7 @@ fn go_on(
         }
         Err(fault) => {
             if peer_has_it {
-                established.delete_spi(creating.offer.spi);
+                established.delete_spi(creating.offer.own_spi());
             }
             fail(established, core, cx, creating, fault.into());
         }
@@ -650,7 +651,7 @@ fn conclude(
     if contents.nonce.is_none() {
         return Err(refused(ChildFailure::Missing(PayloadType::NONCE)));
     }
-    if let Some(reason) = established.spi_in_use(agreed.spi_out) {
+    if let Some(reason) = established.spi_in_use(agreed.peers_spi()) {
         return Err(refused(reason));
     }
     let Some(method) = agreed.suite.key_exchange else {
@@ -690,7 +691,7 @@ fn install(
         ..
     } = creating;
     let id = offer.wanted.id;
-    if early_deletes.contains(&agreed.spi_out) {
+    if early_deletes.contains(&agreed.peers_spi()) {
         // The peer has made and deleted it before we heard of it, and the old one is not to stay either.
         cx.request_unheard(offer.release(core));
         cx.shared.children.remove(&id);

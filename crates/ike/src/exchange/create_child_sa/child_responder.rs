@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cygnet_crypto::{KeyExchangeError, SharedSecret};
-use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType};
+use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType, ProtocolId};
 
 use super::followup::{self, Awaiting, KeyExchanges, OurHalf};
 use super::{Answering, Attempt, Crossing, child_failed, refuse};
@@ -18,6 +18,7 @@ use crate::exchange::ike_auth;
 use crate::exchange::ike_sa_init::NONCE_LEN;
 use crate::info::Role;
 use crate::io::{Answer, ChildSaId, Event, Refusal, RefusalKind, RequestId};
+use crate::proposal::SaSpi;
 use crate::proposal::{ChildExchange, allows};
 use crate::reason::ChildFailure;
 use crate::sa::{Core, State};
@@ -55,7 +56,8 @@ enum Stage {
 #[derive(Debug)]
 pub(super) struct Rejection<'a> {
     pub(super) kind: NotifyType,
-    pub(super) spi: Option<&'a [u8]>,
+    /// The SA that it is about: protocol and SPI.
+    pub(super) sa: Option<(ProtocolId, &'a [u8])>,
     pub(super) data: Vec<u8>,
 }
 
@@ -63,7 +65,7 @@ impl From<NotifyType> for Rejection<'_> {
     fn from(kind: NotifyType) -> Self {
         Self {
             kind,
-            spi: None,
+            sa: None,
             data: Vec::new(),
         }
     }
@@ -267,7 +269,10 @@ fn replaced<'a>(
     };
     let child = rekey
         .esp_spi()
-        .and_then(|spi| established.child_by_peer_spi(spi.0))
+        .and_then(|spi| {
+            let (protocol, spi) = (rekey.protocol, spi.0);
+            established.child_by_peer_spi(SaSpi { protocol, spi })
+        })
         .map(|child| child.id);
     let Some(child) = child else {
         // The peer may mean what it has made for us, in a response that has not come yet.
@@ -283,7 +288,7 @@ fn replaced<'a>(
         //# Notify payload, which is copied from the SPI field in the REKEY_SA
         //# notification.
         return Err(Rejection {
-            spi: Some(rekey.spi),
+            sa: Some((rekey.protocol, rekey.spi)),
             ..NotifyType::CHILD_SA_NOT_FOUND.into()
         });
     };
@@ -326,7 +331,7 @@ fn choose(
     contents: &Contents<'_>,
 ) -> Result<Chosen, Refused> {
     let chosen = choose_any(established, core, cx, id, replaces, contents)?;
-    match established.spi_in_use(chosen.choice.peer_spi) {
+    match established.spi_in_use(chosen.peers_spi()) {
         Some(reason) => Err(Refused {
             notify: NotifyType::NO_PROPOSAL_CHOSEN,
             reason,

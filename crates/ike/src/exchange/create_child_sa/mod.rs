@@ -192,8 +192,10 @@ pub(crate) fn answer(
         Ok(()) => established.proceed(core, cx),
         Err(refusal) => {
             let notify = Notify {
-                protocol: refusal.spi.map_or(ProtocolId::NONE, |_| ProtocolId::ESP),
-                spi: refusal.spi.unwrap_or_default(),
+                protocol: refusal
+                    .sa
+                    .map_or(ProtocolId::NONE, |(protocol, _)| protocol),
+                spi: refusal.sa.map_or(&[], |(_, spi)| spi),
                 kind: refusal.kind,
                 data: &refusal.data,
             };

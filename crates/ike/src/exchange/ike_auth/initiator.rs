@@ -402,7 +402,7 @@ impl AuthSent {
                     peer_has_it,
                 }) => {
                     if peer_has_it {
-                        established.delete_spi(offer.spi);
+                        established.delete_spi(offer.own_spi());
                     }
                     give_up_child(core, cx, offer, reason);
                 }
