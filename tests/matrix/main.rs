@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use table::{FEATURES, PEERS, UNSUPPORTED};
+use table::{FEATURES, PEERS, UNSUPPORTED, WITHOUT_PEER};
 
 /// A feature and a peer.
 type Cell = (String, String);
@@ -103,7 +103,8 @@ fn page(results: &BTreeMap<Cell, Seen>, stale: impl Fn(&str) -> bool) -> String 
     let mut page = String::from(
         "# Interoperability\n\n\
          Generated from runs (`make interop`); no cell is filled without one. **passed**: the checks of the named run held, traffic\n\
-         and counters included. *stale*: the code has changed since. no: the peer does not have it. An empty cell has not been run.\n\n",
+         and counters included. *stale*: the code has changed since. no: the peer does not have it. –: seen\n\
+         with strongSwan 6 and not repeated on the host. An empty cell has not been run.\n\n",
     );
     page.push_str("| feature |");
     for (_, title) in PEERS {
@@ -115,6 +116,10 @@ fn page(results: &BTreeMap<Cell, Seen>, stale: impl Fn(&str) -> bool) -> String 
     let mut notes = Vec::new();
     for (feature, title) in FEATURES {
         write!(page, "| {title} |").expect("a string");
+        let seen_with = |peer: &str| {
+            let cell = ((*feature).to_owned(), peer.to_owned());
+            results.contains_key(&cell)
+        };
         for (peer, _) in PEERS {
             let cell = ((*feature).to_owned(), (*peer).to_owned());
             let seen = results.get(&cell);
@@ -130,6 +135,9 @@ fn page(results: &BTreeMap<Cell, Seen>, stale: impl Fn(&str) -> bool) -> String 
                 (None, Some((_, _, why))) => {
                     notes.push((title, peer, why));
                     "no".to_owned()
+                }
+                (None, None) if *peer == "strongswan-host" && seen_with("strongswan") => {
+                    "–".to_owned()
                 }
                 (None, None) => String::new(),
             };
@@ -153,6 +161,12 @@ fn page(results: &BTreeMap<Cell, Seen>, stale: impl Fn(&str) -> bool) -> String 
             .find(|(p, _)| p == peer)
             .map_or(*peer, |(_, name)| name);
         writeln!(page, "- {title}, {name}: {why}").expect("a string");
+    }
+    page.push_str("\nWhat no peer has, and what takes their place:\n\n");
+    for (feature, instead) in WITHOUT_PEER {
+        let title = FEATURES.iter().find(|(f, _)| f == feature);
+        let title = title.map_or(*feature, |(_, title)| title);
+        writeln!(page, "- {title}: {instead}").expect("a string");
     }
     page
 }
@@ -205,6 +219,27 @@ fn the_page_is_what_the_runs_have_said() {
         without_age(&written) == page,
         "docs/interop.md is not what docs/interop.json makes: CYGNET_UPDATE_DOCS=1 cargo test -p cygnet-tests --test matrix"
     );
+}
+
+/// Who lacks what is said once, of features and peers that there are; what nobody has is what all lack.
+#[test]
+fn the_table_is_whole() {
+    let is_feature = |name: &str| FEATURES.iter().any(|(f, _)| *f == name);
+    for (index, (feature, peer, _)) in UNSUPPORTED.iter().enumerate() {
+        assert!(is_feature(feature), "no feature {feature}");
+        assert!(PEERS.iter().any(|(p, _)| p == peer), "no peer {peer}");
+        let again = |(f, p, _): &(&str, &str, &str)| f == feature && p == peer;
+        assert!(
+            !UNSUPPORTED[index + 1..].iter().any(again),
+            "{feature} of {peer} twice"
+        );
+    }
+    for (feature, _) in FEATURES {
+        let lack = UNSUPPORTED.iter().filter(|(f, _, _)| f == feature).count();
+        let without_peer = WITHOUT_PEER.iter().any(|(f, _)| f == feature);
+        assert_eq!(lack == PEERS.len(), without_peer, "{feature}");
+    }
+    assert!(WITHOUT_PEER.iter().all(|(f, _)| is_feature(f)));
 }
 
 #[test]

@@ -258,6 +258,12 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
             }),
         ),
         (
+            "set_window_size",
+            message(&informational, |w| {
+                _ = w.notify(&Notify::new(NotifyType::SET_WINDOW_SIZE, &[0, 0, 0, 8]))
+            }),
+        ),
+        (
             "invalid_ke_payload",
             message(&answer, |w| {
                 _ = w.notify(&Notify::new(NotifyType::INVALID_KE_PAYLOAD, &[0, 19]))
