@@ -261,7 +261,7 @@ impl Engine {
                     self.reconcile(now, id);
                 }
                 Timer::RenewIke(ike) => self.renew_ike(now, ike),
-                Timer::ExpireIke(ike) => self.endpoint.delete_ike(now, ike),
+                Timer::ExpireIke(ike) => self.end_ike(now, ike),
                 Timer::Redundant(ike) => self.on_redundant(now, ike),
                 Timer::Inactivity(child) => self.ask_for_activity(child),
                 Timer::Lingering(child) => self.remove_lingering(child),
@@ -523,7 +523,7 @@ impl Engine {
         }
         let ikes: Vec<IkeSaId> = self.ikes.keys().copied().collect();
         for ike in ikes {
-            self.endpoint.delete_ike(now, ike);
+            self.end_ike(now, ike);
         }
         self.drain_endpoint(now);
     }

@@ -185,7 +185,7 @@ impl Engine {
             .iter()
             .any(|other| *other != id && self.needs(ike, *other))
         {
-            return self.endpoint.delete_ike(now, ike);
+            return self.end_ike(now, ike);
         }
         let mut children = self.children_under(ike, id);
         if let Some(c) = self
@@ -213,8 +213,17 @@ impl Engine {
         };
         record.users.retain(|user| *user != id);
         if record.users.is_empty() {
-            self.endpoint.delete_ike(now, ike);
+            self.end_ike(now, ike);
         }
+    }
+
+    /// Ends an IKE SA, which nothing more is begun under: the peer of one that waits for its response to IKE_AUTH can only
+    /// be told afterwards.
+    pub(crate) fn end_ike(&mut self, now: Instant, ike: IkeSaId) {
+        if let Some(record) = self.ikes.get_mut(&ike) {
+            record.retiring = true;
+        }
+        self.endpoint.delete_ike(now, ike);
     }
 
     pub(crate) fn forget_ike(&mut self, ike: IkeSaId) {

@@ -86,8 +86,7 @@ impl Engine {
                 c.replacing = None;
             }
         }
-        self.ike_record(own).retiring = true;
-        self.endpoint.delete_ike(now, own);
+        self.end_ike(now, own);
         for other in others.into_iter().filter(|other| *other != id) {
             self.reconcile(now, other);
         }

@@ -60,6 +60,34 @@ fn start_brings_a_tunnel_up_and_down_leaves_nothing() {
 }
 
 #[test]
+fn what_is_taken_down_in_the_middle_may_be_wanted_again_at_once() {
+    let mut net = Network::west_and_east();
+    for host in [WEST, EAST] {
+        let wanted = connection("t", StartAction::Add, PlaneChoice::Kernel);
+        net.load(host, set(vec![wanted], "secret"));
+    }
+    // East installs nothing for now: west waits for the response to IKE_AUTH, and cannot say that it wants no more of it.
+    net.east().holding = true;
+    let now = net.now;
+    net.west().engine.up(now, "t").expect("it is loaded");
+    net.run_for(Duration::from_millis(400));
+    assert_eq!(net.status(WEST).ike_sas[0].state, "authenticating");
+    let now = net.now;
+    net.west().engine.down(now, "t").expect("it is loaded");
+    net.settle();
+    net.west().engine.up(now, "t").expect("it is loaded");
+    net.settle();
+    let begun = net.status(WEST).ike_sas.len();
+    assert_eq!(begun, 2, "the first one is as good as gone");
+    net.release(EAST);
+    net.run_for(seconds(5));
+    assert_eq!(net.last_failure(WEST, "t"), None);
+    assert_eq!(net.state(WEST, "t"), "up");
+    assert_eq!(net.status(WEST).ike_sas.len(), 1);
+    net.assert_tunnel(Plane::Kernel);
+}
+
+#[test]
 fn the_fence_stands_before_the_first_message_and_after_the_last() {
     let mut net = Network::west_and_east();
     net.west().holding = true;
