@@ -84,6 +84,15 @@ pub(crate) enum Command {
         #[arg(required = true)]
         target: Gateway,
     },
+    /// Agree with the peers of a connection on Message IDs that neither end has used, and renew its child SAs
+    /// (RFC 6311).
+    ///
+    /// For a gateway that has taken over IKE SAs and may not know how far they had come. Only with peers that can do
+    /// it. Exit status: 0 they are asked, 1 there are none, 3 no such connection, 4 no daemon.
+    Synchronise {
+        /// The connection's name.
+        connection: String,
+    },
     /// Read the configuration again, as SIGHUP does.
     Reload,
     /// Show connections, SAs and counters.

@@ -76,7 +76,7 @@ pub(crate) fn up(run_dir: &Path, connection: &str, wait: bool) -> ExitCode {
     ))
 }
 
-/// `cygnet down`, `route`, `unroute`, `rekey`, `redirect`, `reload`.
+/// `cygnet down`, `route`, `unroute`, `rekey`, `redirect`, `synchronise`, `reload`.
 pub(crate) fn simple(run_dir: &Path, request: Request) -> ExitCode {
     finish(converse(run_dir, &request))
 }

@@ -44,6 +44,8 @@ pub(crate) enum Request {
         connection: Option<String>,
         target: String,
     },
+    /// Agree with the peers of a connection on Message IDs that neither end has used.
+    Synchronise { connection: String },
     /// Read the configuration again.
     Reload,
     /// Connections, SAs, counters.

@@ -48,6 +48,9 @@ fn main() -> ExitCode {
             let target = target.to_string();
             client::simple(&cli.run_dir, Request::Redirect { connection, target })
         }
+        cli::Command::Synchronise { connection } => {
+            client::simple(&cli.run_dir, Request::Synchronise { connection })
+        }
         cli::Command::Reload => client::simple(&cli.run_dir, Request::Reload),
         cli::Command::Status { json } => client::status(&cli.run_dir, json),
         cli::Command::Demo(options) => demo::run(&options),

@@ -162,11 +162,18 @@ fn ike_sa(out: &mut String, ike: &Value) {
         text(ike, "initiator_spi"),
         text(ike, "responder_spi"),
         text(ike, "suite"),
-        ["ppk", "childless", "fragmentation", "mobike", "crash_token",]
-            .into_iter()
-            .filter(|field| ike[*field] == true)
-            .map(|field| format!(", {}", field.replace('_', " ")))
-            .collect::<String>(),
+        [
+            "ppk",
+            "childless",
+            "fragmentation",
+            "mobike",
+            "crash_token",
+            "message_id_sync"
+        ]
+        .into_iter()
+        .filter(|field| ike[*field] == true)
+        .map(|field| format!(", {}", field.replace('_', " ")))
+        .collect::<String>(),
     );
     let windows = (ike["own_window"].as_u64(), ike["peer_window"].as_u64());
     if let (Some(own), Some(peer)) = windows
@@ -270,7 +277,7 @@ mod tests {
                 "local": "192.0.2.1:500", "remote": "198.51.100.2:500",
                 "local_id": "@west", "remote_id": "@east",
                 "initiator_spi": "0011223344556677", "responder_spi": "8899aabbccddeeff",
-                "suite": "AES_GCM_16_256-HMAC_SHA2_256-DH31", "nat_local": false, "nat_remote": true, "fragmentation": true, "crash_token": true,
+                "suite": "AES_GCM_16_256-HMAC_SHA2_256-DH31", "nat_local": false, "nat_remote": true, "fragmentation": true, "crash_token": true, "message_id_sync": true,
                 "own_window": 1, "peer_window": 4,
                 "established": 130, "last_heard": 2, "rekey_in": 27000, "expires_in": 40000
             }],
@@ -286,7 +293,7 @@ mod tests {
         insta::assert_snapshot!(status(&value), @r"
         office: up (wanted: up), userspace data plane, 192.0.2.1 === 198.51.100.2
           IKE SA #1 established as initiator, 192.0.2.1:500 [@west] to 198.51.100.2:500 [@east], for 2 min
-            SPIs 0011223344556677 (initiator) 8899aabbccddeeff (responder), AES_GCM_16_256-HMAC_SHA2_256-DH31, fragmentation, crash token
+            SPIs 0011223344556677 (initiator) 8899aabbccddeeff (responder), AES_GCM_16_256-HMAC_SHA2_256-DH31, fragmentation, crash token, message id sync
             requests at a time: 1 of the peer, 4 of ours
             rekeyed in 7 h, ends in 11 h
             the peer is behind a NAT

@@ -558,6 +558,13 @@ impl Engine {
                 }
                 self.on_child_closed(now, ike, child, owner, stood, sent_to);
             }
+            E::Synchronised { ike, by, .. } => {
+                let (ike, by) = (*ike, *by);
+                self.note(event);
+                if by == cygnet_ike::Party::Us {
+                    self.on_synchronised(now, ike);
+                }
+            }
             E::AuthLifetime { ike, lifetime } => {
                 let (ike, lifetime) = (*ike, *lifetime);
                 self.note(event);
@@ -606,6 +613,7 @@ impl Engine {
             | E::IkeRekeyFailed { ike, .. }
             | E::ChildRekeyFailed { ike, .. }
             | E::CrashTokenForged { ike }
+            | E::Synchronised { ike, .. }
             | E::PeerComplaint { ike, .. } => Some(*ike),
             E::Rejected { .. } => None,
         };

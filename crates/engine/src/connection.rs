@@ -182,6 +182,9 @@ pub struct IkeOptions {
     /// Give the peer a token by which it will know that we have lost the IKE SA, and believe its own
     /// (`crash-detection`, RFC 6290).
     pub crash_detection: bool,
+    /// Agree with the peer that either end may be a cluster of which another member takes over
+    /// (`message-id-sync`, RFC 6311).
+    pub message_id_sync: bool,
     /// Where the gateway may send us (`accept-redirect`, `accept-redirect-to`).
     pub accept_redirect: AcceptRedirect,
     /// Whether authenticated peers are sent elsewhere (`send-redirect`).

@@ -39,6 +39,7 @@ mod secrets;
 mod selectors;
 mod shared_policies;
 mod status;
+mod takeover;
 mod timers;
 mod transaction;
 mod traps;

@@ -132,6 +132,8 @@ pub struct IkeStatus {
     pub childless: bool,
     /// The peer has given a token by which it can show that it has lost the IKE SA (RFC 6290).
     pub crash_token: bool,
+    /// Both ends have agreed that either may synchronise Message IDs (RFC 6311).
+    pub message_id_sync: bool,
     /// A NAT was found in front of us.
     pub nat_local: bool,
     /// A NAT was found in front of the peer.
@@ -349,6 +351,7 @@ impl Engine {
             ppk: info.ppk,
             childless: info.childless,
             crash_token: info.crash_token,
+            message_id_sync: info.message_id_sync,
             nat_local: info.nat.local,
             nat_remote: info.nat.remote,
             mobike: info.mobike,

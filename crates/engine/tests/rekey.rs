@@ -526,3 +526,33 @@ fn an_ike_sa_that_has_a_successor_gets_no_further_child_sas() {
     net.run_for(seconds(200));
     net.assert_tunnel(Plane::Kernel);
 }
+
+/// West takes over: both ends agree on Message IDs, the child SA gets new keys, and both ends go on (RFC 6311).
+#[test]
+fn a_gateway_that_takes_over_synchronises_and_renews() {
+    for member in [WEST, EAST] {
+        let mut net = Network::west_and_east();
+        let east = connection("t", StartAction::Add, PlaneChoice::Kernel);
+        net.load(EAST, set(vec![east], "secret"));
+        let west = connection("t", StartAction::Start, PlaneChoice::Kernel);
+        net.load(WEST, set(vec![west], "secret"));
+        net.run_for(seconds(1));
+        net.assert_tunnel(Plane::Kernel);
+        assert!(net.status(member).ike_sas[0].message_id_sync);
+        let before = net.status(WEST).connections[0].children[0].spi_in.clone();
+        let now = net.now;
+        let engine = &mut net.hosts[member].engine;
+        assert_eq!(engine.synchronise(now, "t"), Ok(1));
+        assert!(engine.synchronise(now, "nobody").is_err());
+        net.run_for(seconds(10));
+        net.assert_tunnel(Plane::Kernel);
+        let after = net.status(WEST).connections[0].children[0].spi_in.clone();
+        assert_ne!(before, after);
+        for host in [WEST, EAST] {
+            let names = net.hosts[host].names();
+            assert!(names.contains(&"synchronised"), "{names:?}");
+            assert!(!names.contains(&"ike_closed"), "{names:?}");
+            assert!(!names.contains(&"retransmitting"), "{names:?}");
+        }
+    }
+}

@@ -77,6 +77,8 @@ pub struct PeerConfig {
     pub initial_contact: bool,
     /// Give the peer a token by which it will know that we have lost the IKE SA, and believe its own (RFC 6290).
     pub crash_detection: bool,
+    /// Agree with the peer that either end may be a cluster of which another member takes over (RFC 6311).
+    pub message_id_sync: bool,
     /// As initiator, where we let the gateway send us (RFC 5685).
     pub accept_redirect: AcceptRedirect,
     /// As responder, whether a peer is sent to one of [`Self::redirect_to`] once it is authenticated.
@@ -117,6 +119,7 @@ impl PeerConfig {
             uniqueness: Uniqueness::default(),
             initial_contact: true,
             crash_detection: true,
+            message_id_sync: true,
             accept_redirect: AcceptRedirect::No,
             send_redirect: SendRedirect::No,
             redirect_to: Vec::new(),

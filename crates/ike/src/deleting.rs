@@ -25,6 +25,7 @@ impl Deleting {
         mut channel: Channel,
         reason: Option<CloseReason>,
     ) -> State {
+        core.synchronisation = None;
         let sent = core.request(cx, &mut channel, ExchangeType::INFORMATIONAL, |payloads| {
             payloads.delete_ike();
         });

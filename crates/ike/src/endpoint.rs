@@ -260,6 +260,21 @@ impl Endpoint {
         can_be
     }
 
+    /// Agrees with the peer on Message IDs that neither end has used (RFC 6311): for whoever takes over an IKE SA and may
+    /// not know how far it had come. What is under way is begun anew. [`Event::Synchronised`] follows when the peer has
+    /// answered. False if that cannot be: there is no established IKE SA of that name, or the peer cannot do it.
+    pub fn synchronise(&mut self, now: Instant, ike: IkeSaId) -> bool {
+        let can_be = |entry: &Entry| {
+            entry.sa.core.synchronisation.is_some()
+                && matches!(entry.sa.state, State::Established(_))
+        };
+        let can_be = self.sas.get(&ike).is_some_and(can_be);
+        if can_be {
+            self.with_sa(now, ike, IkeSa::synchronise);
+        }
+        can_be
+    }
+
     /// Deletes a child SA. Does nothing if there is none of that name.
     pub fn delete_child(&mut self, now: Instant, child: ChildSaId) {
         if let Some(ike) = self.shared.children.get(&child).copied() {

@@ -190,6 +190,10 @@ impl Established {
         if core.outgoing.room() <= u32::from(spi_wanted) {
             return None;
         }
+        // It is not known yet under which Message ID.
+        if core.synchronisation.as_ref().is_some_and(|s| s.is_asking()) {
+            return None;
+        }
         let renewing = matches!(self.current, Some(Current::Ike(_)));
         if renewing || self.is_under_way(|errand| matches!(errand, Errand::Mobike(_))) {
             return None;

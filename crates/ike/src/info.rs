@@ -102,6 +102,8 @@ pub struct IkeSaInfo {
     pub remote_id: Option<Identity>,
     /// The peer has given a token by which it can show that it has lost the IKE SA (RFC 6290).
     pub crash_token: bool,
+    /// Both ends have agreed that either may synchronise Message IDs (RFC 6311).
+    pub message_id_sync: bool,
     /// The initiator's SPI.
     pub initiator_spi: IkeSpi,
     /// The responder's SPI; zero until known.

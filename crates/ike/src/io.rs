@@ -13,7 +13,9 @@ use thiserror::Error;
 use crate::config::ChildConfig;
 use crate::info::{ChildSaInfo, IkeSaInfo, Role};
 use crate::puzzle::Puzzle;
-use crate::reason::{ChildCloseReason, ChildFailure, CloseReason, FailureReason, RejectReason};
+use crate::reason::{
+    ChildCloseReason, ChildFailure, CloseReason, FailureReason, Party, RejectReason,
+};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
@@ -434,6 +436,17 @@ pub enum Event {
         /// Which IKE SA.
         ike: IkeSaId,
     },
+    /// Both ends go on with Message IDs that they have agreed on (RFC 6311).
+    Synchronised {
+        /// Which IKE SA.
+        ike: IkeSaId,
+        /// Who has asked for it.
+        by: Party,
+        /// The Message ID of our next request.
+        next_request: u32,
+        /// The Message ID of the peer's next request.
+        next_peer_request: u32,
+    },
     /// The peer notified us of a problem that changes nothing by itself (INVALID_SELECTORS,
     /// INVALID_MESSAGE_ID, an unknown error).
     PeerComplaint {
@@ -475,6 +488,7 @@ impl Event {
             Self::RedirectRefused { .. } => "redirect_refused",
             Self::AuthLifetime { .. } => "auth_lifetime",
             Self::CrashTokenForged { .. } => "crash_token_forged",
+            Self::Synchronised { .. } => "synchronised",
             Self::PeerComplaint { .. } => "peer_complaint",
             Self::Rejected { .. } => "rejected",
         }

@@ -40,6 +40,9 @@ impl IkeSa {
     }
 
     fn on_response(&mut self, cx: &mut Context<'_>, arrival: Arrival, message: &Message<'_>) {
+        if self.on_sync_response(cx, arrival, message) {
+            return;
+        }
         let header = message.header();
         if !self
             .core
@@ -136,6 +139,9 @@ impl IkeSa {
     }
 
     fn on_request(&mut self, cx: &mut Context<'_>, arrival: Arrival, message: &Message<'_>) {
+        if self.on_sync_request(cx, arrival, message) {
+            return;
+        }
         let header = message.header();
         let in_window = match self
             .core
@@ -191,6 +197,9 @@ impl IkeSa {
             return cx.drop(DropReason::UnexpectedExchange);
         }
         self.core.incoming.accept(header.message_id, opened.digest);
+        if let Some(state) = &mut self.core.synchronisation {
+            state.forget_response();
+        }
         self.core.fragments.forget(false, header.message_id);
         self.core.heard(cx, arrival);
         let exchange = header.exchange;

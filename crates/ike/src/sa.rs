@@ -27,6 +27,7 @@ use crate::exchange::crash_detection::{self, PeerToken};
 use crate::exchange::ike_auth::{AuthAwaited, AuthSent, ChildPending, SpiWanted};
 use crate::exchange::ike_intermediate::IntermediateSent;
 use crate::exchange::ike_sa_init::InitSent;
+use crate::exchange::message_id_sync::Synchronisation;
 use crate::exchange::mobike::{self, ChildPath, Mobike};
 use crate::exchange::puzzle::PuzzleWanted;
 use crate::fragment::{Datagrams, Fragments, SHRINK_AT};
@@ -114,6 +115,8 @@ pub(crate) struct Core {
     pub(crate) redirected_from: Option<IpAddr>,
     /// By what the peer may show that it has lost the IKE SA.
     pub(crate) peer_token: Option<Box<PeerToken>>,
+    /// Of Message IDs, if both ends can.
+    pub(crate) synchronisation: Option<Box<Synchronisation>>,
 }
 
 impl Core {
@@ -159,6 +162,7 @@ impl Core {
             redirectable: self.redirectable,
             redirected_from: self.redirected_from,
             peer_token: None,
+            synchronisation: self.synchronisation.as_ref().map(|_| Box::default()),
         }
     }
 
@@ -246,6 +250,11 @@ impl Core {
     /// The header of our next request.
     pub(crate) fn request_header(&self, exchange: ExchangeType) -> Header {
         self.header(exchange, false, self.outgoing.next_id())
+    }
+
+    /// The header of a message that stands outside of the windows: its Message ID is zero.
+    pub(crate) fn sync_header(&self, response: bool) -> Header {
+        self.header(ExchangeType::INFORMATIONAL, response, 0)
     }
 
     /// The header of a response.
@@ -446,6 +455,7 @@ impl Core {
             replaces: self.replaces,
             redirected_from: self.redirected_from,
             crash_token: self.peer_token.is_some(),
+            message_id_sync: self.synchronisation.is_some(),
         }
     }
 
@@ -469,6 +479,7 @@ impl Core {
     /// The SA is over; the last response may still be asked for.
     pub(crate) fn linger(&mut self, cx: &Context<'_>) -> State {
         self.outgoing = Outgoing::default();
+        self.synchronisation = None;
         self.fragments.clear();
         if self.incoming.has_response() {
             State::Lingering {
@@ -739,7 +750,10 @@ impl IkeSa {
         let keepalive = matches!(self.state, State::Established(_))
             .then(|| keepalive::due(&self.core, config))
             .flatten();
-        [own, self.core.outgoing.next_due(), fragments, keepalive]
+        let sync = self.core.synchronisation.as_ref();
+        let sync = sync.and_then(|s| s.next_due());
+        let pending = self.core.outgoing.next_due();
+        [own, pending, sync, fragments, keepalive]
             .into_iter()
             .flatten()
             .min()
@@ -764,6 +778,9 @@ impl IkeSa {
                     });
                 }
             }
+        }
+        if self.has_synchronised_in_vain(cx) {
+            return;
         }
         if matches!(self.state, State::Established(_)) {
             keepalive::on_timeout(&mut self.core, cx);

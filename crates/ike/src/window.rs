@@ -203,6 +203,12 @@ impl Outgoing {
         self.pending.retain(|p| p.id != id);
     }
 
+    /// Goes on with this Message ID or a higher one. What is under way is not waited for any more.
+    pub(crate) fn skip_to(&mut self, id: u32) {
+        self.pending.clear();
+        self.next_id = self.next_id.max(id);
+    }
+
     /// When something is due.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.pending
@@ -323,6 +329,25 @@ impl Incoming {
         self.size = self.size.max(size.min(MAX_WINDOW));
     }
 
+    /// The Message ID after the highest that has come.
+    pub(crate) fn next_after_all(&self) -> u32 {
+        let after = self.received.iter().map(|r| r.id.saturating_add(1));
+        after.fold(self.next_id, u32::max)
+    }
+
+    /// Goes on with this Message ID or a higher one. Lower ones are over.
+    pub(crate) fn skip_to(&mut self, id: u32) {
+        self.received.retain(|r| r.id >= id);
+        self.next_id = self.next_id.max(id);
+        self.slide();
+    }
+
+    fn slide(&mut self) {
+        while self.find(self.next_id).is_some() {
+            self.next_id = self.next_id.saturating_add(1);
+        }
+    }
+
     /// Whether there is a response that may be asked for again.
     pub(crate) fn has_response(&self) -> bool {
         self.received.iter().any(|r| r.response.is_some())
@@ -375,9 +400,7 @@ impl Incoming {
             digest,
             response: None,
         });
-        while self.find(self.next_id).is_some() {
-            self.next_id = self.next_id.saturating_add(1);
-        }
+        self.slide();
         let highest = self.received.iter().map(|r| r.id).fold(0, u32::max);
         let size = self.size;
         self.received

@@ -205,6 +205,7 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
         reauth: values.get("reauth", false, yes_no),
         initial_contact: values.get("initial-contact", true, yes_no),
         crash_detection: values.get("crash-detection", true, yes_no),
+        message_id_sync: values.get("message-id-sync", true, yes_no),
     }
 }
 

@@ -187,6 +187,7 @@ pub const KEYWORDS: &[Keyword] = &[
     row(Conn, "pfs", "yes, no", "yes", Supported, "A key exchange with every Child SA but the first: one that `esp=` names, else one of the IKE SA, with its additional ones if it has some and `esp=` names none at all. Both ends must want it or neither. A Child SA that cannot be rekeyed is made anew under a new IKE SA."),
     row(Conn, "reauth", "yes, no", "no", Supported, "Renew the IKE SA by authenticating anew, before the old one ends; a peer that began it is told when (AUTH_LIFETIME, RFC 4478)."),
     row(Conn, "crash-detection", "yes, no", "yes", Supported, "Quick crash detection (RFC 6290): give the peer a token by which a restarted daemon tells it that the IKE SA is lost, and heed the peer's. `no` where several gateways with one state directory are active at a time. Neither libreswan nor strongSwan knows this keyword."),
+    row(Conn, "message-id-sync", "yes, no", "yes", Supported, "Agree with the peer that either end may be a cluster of which another member takes over the IKE SA (RFC 6311); `cygnet synchronise` does so here. Neither libreswan nor strongSwan knows this keyword."),
     row(Conn, "initial-contact", "yes, no", "yes", Supported, "Say that this is the only IKE SA with the peer when it is (INITIAL_CONTACT)."),
     row(Conn, "inactivity", "duration", "0", Supported, "A Child SA that carries nothing for that long is deleted, and the next packet brings it back; 0: never. libreswan does not know this keyword."),
     // --- conn: packets ---

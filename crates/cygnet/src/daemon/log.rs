@@ -291,6 +291,18 @@ impl EventLog {
                     "somebody says with a wrong token that the peer has lost the IKE SA"
                 );
             }
+            IkeEvent::Synchronised {
+                ike,
+                by,
+                next_request,
+                next_peer_request,
+            } => {
+                let _in = self.span(connection, *ike).enter();
+                info!(
+                    event = name,
+                    next_request, next_peer_request, "Message IDs synchronised: {by} asked for it"
+                );
+            }
             IkeEvent::PeerComplaint { ike, notify, .. } => {
                 let _in = self.span(connection, *ike).enter();
                 warn!(event = name, ?notify, "the peer reports a problem");

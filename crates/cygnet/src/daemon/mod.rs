@@ -323,6 +323,10 @@ impl Daemon {
                     return;
                 }
             },
+            Request::Synchronise { connection } => self
+                .engine
+                .synchronise(now, connection)
+                .map(|count| begun = count),
             Request::Reload => {
                 let reply = match self.reload() {
                     Ok(text) => Reply::Done { text },
@@ -369,6 +373,13 @@ impl Daemon {
             }
             Request::Redirect { target, .. } => {
                 done(&replies, format!("peers sent to {target}: {begun}"));
+            }
+            Request::Synchronise { .. } if begun == 0 => {
+                let text = "there is no peer that can synchronise Message IDs".to_owned();
+                let _ = replies.try_send(refusal(Refusal::Failed, "not_synchronisable", text));
+            }
+            Request::Synchronise { .. } => {
+                done(&replies, format!("peers asked to synchronise: {begun}"));
             }
             Request::Reload | Request::Status => {}
         }

@@ -109,6 +109,7 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             lifetime: Duration::from_secs(8 * 3600),
             reauth: false,
             crash_detection: true,
+            message_id_sync: true,
             initial_contact: true,
             accept_redirect: AcceptRedirect::No,
             send_redirect: SendRedirect::No,

@@ -7,6 +7,7 @@ pub(crate) mod ike_auth;
 pub(crate) mod ike_intermediate;
 pub(crate) mod ike_sa_init;
 pub(crate) mod informational;
+pub(crate) mod message_id_sync;
 pub(crate) mod mobike;
 pub(crate) mod puzzle;
 pub(crate) mod redirect;

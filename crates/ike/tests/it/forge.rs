@@ -170,6 +170,13 @@ impl Forge {
         }
     }
 
+    /// Looks at the payloads of a message from the other end.
+    pub fn look(&self, datagram: &Datagram, look: impl FnOnce(&[Payload<'_>])) {
+        let (first, plain) = open(&self.theirs, datagram);
+        let payloads = PayloadChain::new(first, &plain).payloads();
+        look(&payloads.map(Result::unwrap).collect::<Vec<_>>());
+    }
+
     /// The payloads of a message from the other end, in one line.
     pub fn read(&self, datagram: &Datagram) -> String {
         let (first, plain) = open(&self.theirs, datagram);

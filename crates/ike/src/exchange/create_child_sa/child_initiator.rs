@@ -69,6 +69,20 @@ impl SpiWanted {
         self.wanted.abandon(core, cx, self.request);
         report_ended(core, cx, self.replaces, self.wanted);
     }
+
+    /// Stops waiting, and gives what it was for.
+    pub(super) fn give_back(self, core: &Core, cx: &mut Context<'_>) -> Plan {
+        self.wanted.abandon(core, cx, self.request);
+        let patience = self.patience;
+        let what = match self.replaces {
+            Some(old) => {
+                cx.shared.children.remove(&self.wanted.id);
+                What::Rekey(old)
+            }
+            None => What::Child(self.wanted),
+        };
+        Plan { what, patience }
+    }
 }
 
 impl CreatingChild {
@@ -580,7 +594,7 @@ fn on_invalid_ke(
 }
 
 /// The peer is busy, or has lost its state. Asked again later, unless what it is busy with has settled the matter.
-fn put_off(
+pub(super) fn put_off(
     established: &mut Established,
     core: &Core,
     cx: &mut Context<'_>,

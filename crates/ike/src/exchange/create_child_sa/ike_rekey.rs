@@ -419,7 +419,7 @@ fn on_invalid_ke(
     }
 }
 
-fn put_off(
+pub(super) fn put_off(
     established: &mut Established,
     core: &mut Core,
     cx: &mut Context<'_>,

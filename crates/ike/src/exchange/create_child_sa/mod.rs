@@ -40,7 +40,7 @@ use crate::errand::{Current, Plan, What};
 use crate::established::Established;
 use crate::info::Role;
 use crate::io::{Answer, ChildSaId, Event, RequestId};
-use crate::reason::ChildFailure;
+use crate::reason::{ChildFailure, FailureReason};
 use crate::sa::{Core, State};
 use crate::succession::{Heir, Standing};
 
@@ -303,6 +303,26 @@ pub(crate) fn abandon(established: &mut Established, core: &Core, cx: &mut Conte
     if let Some(answering) = established.answering.take() {
         answering.abandon(core, cx);
     }
+}
+
+/// Begins anew later what is under way: its end will not be heard of. What the peer has asked for, it will ask for again.
+pub(crate) fn restart(established: &mut Established, core: &mut Core, cx: &mut Context<'_>) {
+    match established.current.take() {
+        Some(Current::SpiWanted(wanted)) => {
+            let plan = wanted.give_back(core, cx);
+            established.plan(plan, None);
+        }
+        Some(Current::Child(creating)) => {
+            let reason = ChildFailure::TemporaryFailure;
+            child_initiator::put_off(established, core, cx, *creating, reason);
+        }
+        Some(Current::Ike(rekeying)) => {
+            let reason = FailureReason::TemporaryFailure;
+            ike_rekey::put_off(established, core, cx, *rekeying, reason);
+        }
+        None => {}
+    }
+    established.drop_unfinished(core, cx);
 }
 
 /// An attempt to make a child SA.

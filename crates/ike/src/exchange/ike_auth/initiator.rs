@@ -18,7 +18,7 @@ use crate::errand::{Plan, What};
 use crate::established::Established;
 use crate::exchange::ike_sa_init::Handshake;
 use crate::exchange::redirect::{self, Asked};
-use crate::exchange::{auth_lifetime, crash_detection, mobike, set_window_size};
+use crate::exchange::{auth_lifetime, crash_detection, message_id_sync, mobike, set_window_size};
 use crate::identity::Identity;
 use crate::info::Role;
 use crate::io::{Answer, Refusal, RefusalKind, RequestId};
@@ -241,6 +241,7 @@ fn send(
         && !cx.shared.pairs.contains_key(&pair);
     let introduction = mobike::introduction(core, cx);
     let token = crash_detection::own(core, cx);
+    let sync = message_id_sync::announcement(core);
     let Handshake {
         channel, solution, ..
     } = &mut handshake;
@@ -258,6 +259,9 @@ fn send(
             token.write(payloads);
         }
         set_window_size::announce(config.window, payloads);
+        if let Some(sync) = &sync {
+            payloads.notify(sync);
+        }
         if let Some(ppk) = &ppk {
             let id = ppk::write_id(&ppk.id);
             payloads.notify(&Notify::new(NotifyType::PPK_IDENTITY, &id));
@@ -348,6 +352,7 @@ impl AuthSent {
         set_window_size::heed(core, &contents);
         set_window_size::begin(core);
         crash_detection::heed(core, &contents);
+        message_id_sync::agree(core, &contents);
         if is_heeded(&core.config, &contents) {
             let (by, begun, local) = (core.id, core.created, core.config.local_id.clone());
             cx.shared.initial_contacts.push(InitialContact {

@@ -16,7 +16,9 @@ use crate::contents::{Contents, Unreadable};
 use crate::context::{Back, Context, InitialContact};
 use crate::established::{Established, close_ike};
 use crate::exchange::ike_sa_init::Handshake;
-use crate::exchange::{auth_lifetime, crash_detection, mobike, redirect, set_window_size};
+use crate::exchange::{
+    auth_lifetime, crash_detection, message_id_sync, mobike, redirect, set_window_size,
+};
 use crate::identity::Identity;
 use crate::info::Role;
 use crate::io::{Answer, ChildSaId, Event, Refusal, RefusalKind, RequestId};
@@ -230,6 +232,7 @@ impl AuthAwaited {
         core.authenticated(cx, &mut self.handshake, remote.clone());
         set_window_size::heed(core, &contents);
         crash_detection::heed(core, &contents);
+        message_id_sync::agree(core, &contents);
         if is_heeded(&core.config, &contents) {
             let (by, begun, local) = (core.id, core.created, id.clone());
             cx.shared.initial_contacts.push(InitialContact {
@@ -617,6 +620,7 @@ fn finish(
     let lifetime = core.config.auth_lifetime.map(auth_lifetime::data);
     let introduction = mobike::introduction(core, cx);
     let token = crash_detection::own(core, cx);
+    let sync = message_id_sync::announcement(core);
     let channel = &mut handshake.channel;
     let sent = core.respond(
         cx,
@@ -645,6 +649,9 @@ fn finish(
                 payloads.notify(&Notify::new(NotifyType::AUTH_LIFETIME, &lifetime));
             }
             set_window_size::announce(window, payloads);
+            if let Some(sync) = &sync {
+                payloads.notify(sync);
+            }
             match &part {
                 //= rfc6023#3
                 //# A supporting responder that has advertised support by including the

@@ -99,6 +99,7 @@ pub(crate) fn begin(
         redirectable: accepts.then_some(Party::Us),
         redirected_from,
         peer_token: None,
+        synchronisation: None,
     };
     let method = core
         .config

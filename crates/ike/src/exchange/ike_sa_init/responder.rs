@@ -364,6 +364,7 @@ impl<'a> InitRequest<'a> {
             redirectable: redirect::is_supported(&self.contents).then_some(Party::Peer),
             redirected_from: None,
             peer_token: None,
+            synchronisation: None,
         };
         cx.transmit(arrival.back(), response);
         let state = State::AuthAwaited(Box::new(AuthAwaited {

@@ -11,6 +11,7 @@ mod create;
 mod ike_followup;
 mod ike_rekey;
 mod rules;
+mod sync;
 
 use std::time::{Duration, Instant};
 
