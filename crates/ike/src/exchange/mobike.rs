@@ -339,6 +339,9 @@ pub(crate) fn request(core: &mut Core, cx: &mut Context<'_>, ask: Ask) -> Vec<Sa
     let news = core.mobike.as_ref().is_some_and(|m| m.told != addresses);
     if ask == Ask::Update {
         said.push((NotifyType::UPDATE_SA_ADDRESSES, Vec::new()));
+    }
+    // libreswan 5 returns a cookie only beside these.
+    if matches!(ask, Ask::Update | Ask::Check) {
         said.extend(detection(core, cx, core.path));
     }
     if ask == Ask::Addresses || (ask == Ask::Update && news) {

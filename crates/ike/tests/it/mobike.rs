@@ -482,6 +482,23 @@ fn transport_mode_follows_a_changed_mapping() {
     }
 }
 
+/// libreswan 5 returns the cookie of a check only if it is asked for NAT detection too, which whoever is asked has to answer.
+#[test]
+fn a_check_asks_for_nat_detection_too() {
+    let (mut sim, _) = up(logged(), &[EAST], &[WEST]);
+    let initiator = Forge::new(&sim, 0, Role::Initiator);
+    sim.manual = true;
+    addresses(&mut sim, 0, &[EAST2]);
+    for update in sim.sent() {
+        sim.deliver(update);
+    }
+    let check = sim.sent().pop().expect("it follows the answer");
+    assert_eq!(
+        initiator.read(&check),
+        "INFORMATIONAL request 0 N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP) N(COOKIE2)"
+    );
+}
+
 /// The initiator has moved and renews the IKE SA before it has shown that it is there: that is asked on the new IKE SA.
 #[test]
 fn a_check_that_a_renewal_overtakes_is_made_again() {
