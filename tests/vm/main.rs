@@ -127,6 +127,7 @@ scenarios! {
     the_kernel_plane_through_its_life => "kernel-plane-lifecycle",
     libreswan => "libreswan",
     both_ends_behind_nats => "nat-both",
+    clients_behind_one_nat => "nat-clients",
     sas_renewed_under_traffic => "rekey",
     strongswan_and_several_key_exchanges => "multiple-key-exchanges",
     default_proposals_and_three_peers => "default-proposals",
