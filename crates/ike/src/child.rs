@@ -196,6 +196,15 @@ fn undo_spi(core: &Core, child: ChildSaId, config: &ChildConfig) -> Undo {
 }
 
 impl ChildSa {
+    /// Whether its end is decided, and only waits for the peer or the data plane.
+    pub(crate) fn is_doomed(&self) -> bool {
+        match &self.state {
+            ChildState::Installing { doomed, .. } => doomed.is_some(),
+            ChildState::Installed | ChildState::Replaced => false,
+            ChildState::Deleting(_) => true,
+        }
+    }
+
     /// As seen from outside.
     pub(crate) fn info(&self, core: &Core) -> ChildSaInfo {
         let Agreed {

@@ -31,9 +31,9 @@ pub(crate) struct Context<'a> {
 pub(crate) struct Shared {
     pub(crate) output: VecDeque<Output>,
     pub(crate) stats: Stats,
-    /// Which IKE SAs there are between two identities, ours first, and the peer's address: those that are established, and those of which we
-    /// have told the peer in an IKE_AUTH request.
-    pub(crate) pairs: HashMap<(Identity, Identity), BTreeMap<IkeSaId, IpAddr>>,
+    /// Which IKE SAs there are between two identities, ours first: those that are established, and those of which we have
+    /// told the peer in an IKE_AUTH request.
+    pub(crate) pairs: HashMap<(Identity, Identity), BTreeMap<IkeSaId, Acquaintance>>,
     /// Which IKE SA a child SA belongs to.
     pub(crate) children: HashMap<ChildSaId, IkeSaId>,
     /// Our SPIs and whose they are; some are reserved for an IKE SA that is yet to be.
@@ -58,6 +58,23 @@ pub(crate) struct Shared {
     /// Of replies to strangers.
     replies: Limiter,
     last_id: u64,
+}
+
+/// An IKE SA seen from others between the same identities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Acquaintance {
+    /// The peer's address.
+    pub(crate) address: IpAddr,
+    /// When it was established.
+    pub(crate) since: Option<Instant>,
+}
+
+impl Acquaintance {
+    /// Whether it ends with the INITIAL_CONTACT of an IKE SA that was begun then: what was established after that may be
+    /// younger than the peer's word.
+    pub(crate) fn is_before(&self, begun: Instant) -> bool {
+        self.since.is_some_and(|since| since < begun)
+    }
 }
 
 /// INITIAL_CONTACT of an authenticated peer.

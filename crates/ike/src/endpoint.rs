@@ -14,7 +14,7 @@ use cygnet_wire::{
 
 use crate::child::Wanted;
 use crate::config::{Directory, EndpointConfig, PeerConfig};
-use crate::context::{Context, InitialContact, Path, Shared};
+use crate::context::{Acquaintance, Context, InitialContact, Path, Shared};
 use crate::defence::{Admission, Defence, DefenceLevel};
 use crate::exchange::crash_detection;
 use crate::exchange::ike_sa_init::{self, InitRequest, Verdict};
@@ -58,7 +58,7 @@ struct Entry {
     spoilt: bool,
     /// Its part in what incomplete messages cost.
     share: Share,
-    pair: Option<((Identity, Identity), IpAddr)>,
+    pair: Option<((Identity, Identity), Acquaintance)>,
 }
 
 /// An IKE_SA_INIT request: the hash of its octets, and whence it came.
@@ -522,8 +522,11 @@ impl Endpoint {
         self.shared.pool.replace(entry.share, share);
         entry.share = share;
 
-        let address = core.path.remote.ip();
-        let pair = entry.sa.identities().map(|pair| (pair, address));
+        let acquaintance = Acquaintance {
+            address: core.path.remote.ip(),
+            since: core.established,
+        };
+        let pair = entry.sa.identities().map(|pair| (pair, acquaintance));
         if pair != entry.pair {
             if let Some((old, _)) = entry.pair.take()
                 && let Some(ids) = self.shared.pairs.get_mut(&old)
@@ -533,9 +536,9 @@ impl Endpoint {
                     self.shared.pairs.remove(&old);
                 }
             }
-            if let Some((new, address)) = &pair {
+            if let Some((new, acquaintance)) = &pair {
                 let ids = self.shared.pairs.entry(new.clone()).or_default();
-                ids.insert(id, *address);
+                ids.insert(id, *acquaintance);
             }
             entry.pair = pair;
         }
@@ -569,13 +572,10 @@ impl Endpoint {
                 .get(&(local, remote))
                 .cloned()
                 .unwrap_or_default();
-            for id in ids.into_keys().filter(|id| *id != by) {
-                // What was established after the peer began this SA may be younger than its word.
-                let older = |entry: &Entry| entry.sa.core.established.is_some_and(|at| at < begun);
-                if self.sas.get(&id).is_some_and(older) {
-                    let reason = CloseReason::ReplacedByInitialContact;
-                    self.with_sa(now, id, |sa, cx| sa.close(cx, reason));
-                }
+            let gone = |(id, other): &(IkeSaId, Acquaintance)| *id != by && other.is_before(begun);
+            for (id, _) in ids.into_iter().filter(gone) {
+                let reason = CloseReason::ReplacedByInitialContact;
+                self.with_sa(now, id, |sa, cx| sa.close(cx, reason));
             }
         }
     }

@@ -691,7 +691,7 @@ impl Established {
         let redundant = self
             .children
             .iter()
-            .filter(|child| !matches!(child.state, ChildState::Deleting(_)))
+            .filter(|child| !child.is_doomed())
             .filter_map(|child| child.redundant)
             .min();
         [probe, plane, answering, standing, later, redundant]

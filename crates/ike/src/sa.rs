@@ -107,6 +107,8 @@ pub(crate) struct Core {
     pub(crate) spoken_up: Limiter,
     /// Of the peer's renewals of this IKE SA and of those before it.
     pub(crate) renewals: Limiter,
+    /// Of child SAs that the peer has made, under this IKE SA and those before it.
+    pub(crate) creations: Limiter,
     /// Child SAs that we want deleted as soon as that can be said.
     pub(crate) unwanted_children: Vec<ChildSaId>,
     /// Who of the two may be sent to another gateway: whoever has begun the first IKE SA, if it has said so.
@@ -158,6 +160,7 @@ impl Core {
             unwanted: false,
             spoken_up: Limiter::default(),
             renewals: self.renewals,
+            creations: self.creations,
             unwanted_children: Vec::new(),
             redirectable: self.redirectable,
             redirected_from: self.redirected_from,

@@ -68,7 +68,10 @@ impl Limit {
 #[derive(Debug, Default)]
 pub(super) struct EventLog {
     spans: HashMap<IkeSaId, Span>,
+    /// Of what anybody can make us write.
     strangers: Limit,
+    /// Of what an authenticated peer can make us write with each message.
+    peers: Limit,
 }
 
 impl EventLog {
@@ -282,7 +285,10 @@ impl EventLog {
                 );
             }
             IkeEvent::AuthLifetime { ike, lifetime } => {
-                info!(event = name, %ike, "the peer wants to be authenticated to anew within {} s", lifetime.as_secs());
+                let Some(suppressed) = self.peers.admit(Instant::now()) else {
+                    return;
+                };
+                info!(event = name, %ike, suppressed, "the peer wants to be authenticated to anew within {} s", lifetime.as_secs());
             }
             IkeEvent::CrashTokenForged { ike } => {
                 let _in = self.span(connection, *ike).enter();
@@ -304,8 +310,16 @@ impl EventLog {
                 );
             }
             IkeEvent::PeerComplaint { ike, notify, .. } => {
+                let Some(suppressed) = self.peers.admit(Instant::now()) else {
+                    return;
+                };
                 let _in = self.span(connection, *ike).enter();
-                warn!(event = name, ?notify, "the peer reports a problem");
+                warn!(
+                    event = name,
+                    ?notify,
+                    suppressed,
+                    "the peer reports a problem"
+                );
             }
             IkeEvent::Rejected { remote, reason, .. } => {
                 if let Some(suppressed) = self.strangers.admit(Instant::now()) {

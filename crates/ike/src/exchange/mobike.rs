@@ -24,6 +24,9 @@ use crate::sa::Core;
 /// Addresses that are told, and those of the peer that are kept; more are left out.
 const MAX_ADDRESSES: usize = 8;
 
+/// Pairs of addresses that the peer has refused; of more, the oldest are forgotten and may be tried again.
+const MAX_REFUSED: usize = MAX_ADDRESSES * MAX_ADDRESSES;
+
 /// Paths that are tried at a time.
 const MAX_PATHS: usize = 16;
 
@@ -129,6 +132,14 @@ impl Mobike {
             heir.want(ask);
         }
         heir
+    }
+
+    /// The peer does not want this pair of addresses.
+    fn refuse(&mut self, local: IpAddr, remote: IpAddr) {
+        if self.refused.len() >= MAX_REFUSED {
+            self.refused.remove(0);
+        }
+        self.refused.push((local, remote));
     }
 
     fn want(&mut self, ask: Ask) {
@@ -481,7 +492,7 @@ fn on_updated(core: &mut Core, cx: &mut Context<'_>, request: Request, contents:
     {
         mobike.nat_retries = 0;
         let (local, remote) = core.path.ends();
-        mobike.refused.push((local, remote));
+        mobike.refuse(local, remote);
         if paths(core, cx.config, &cx.shared.addresses).is_empty() {
             core.unwanted = true;
         } else {
@@ -791,5 +802,23 @@ pub(crate) fn on_addresses(core: &mut Core, cx: &mut Context<'_>) {
             core.path = *first;
             report(core, cx, before);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A responder that tells ever new addresses and refuses each.
+    #[test]
+    fn so_many_refusals_are_remembered_and_no_more() {
+        let mut mobike = Mobike::new(Role::Initiator, Vec::new(), Vec::new());
+        let local = IpAddr::from([192, 0, 2, 1]);
+        for n in 0..1000_u32 {
+            mobike.refuse(local, Ipv4Addr::from(n).into());
+        }
+        assert_eq!(mobike.refused.len(), MAX_REFUSED);
+        let last = (local, Ipv4Addr::from(999).into());
+        assert_eq!(mobike.refused.last(), Some(&last));
     }
 }

@@ -493,3 +493,28 @@ fn what_begins_beside_another_does_not_claim_to_be_the_only_one() {
     assert_eq!(sim.nodes[1].endpoint.ike_sas().count(), 2);
     sim.assert_agreement(0, 1);
 }
+
+/// Who begins anew and says that it has nothing else does not wait for its old IKE SAs to die at the limit.
+#[test]
+fn at_the_limit_a_peer_that_has_lost_everything_comes_back() {
+    let mut pair = Pair::default();
+    pair.west_config.max_per_identity = 2;
+    let mut sim = pair.sim(1);
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    assert_eq!(sim.nodes[1].endpoint.ike_sas().count(), 2);
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    assert_eq!(
+        sim.nodes[1].endpoint.ike_sas().count(),
+        2,
+        "the limit holds"
+    );
+    sim.crash(0);
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    assert_eq!(sim.event_names(0), ["ike_established", "child_established"]);
+    assert_eq!(sim.nodes[1].endpoint.ike_sas().count(), 1);
+}

@@ -1,7 +1,7 @@
 //! CREATE_CHILD_SA for a child SA, the responder's half.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cygnet_crypto::{KeyExchangeError, SharedSecret};
 use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType, ProtocolId};
@@ -22,6 +22,7 @@ use crate::proposal::SaSpi;
 use crate::proposal::{ChildExchange, allows};
 use crate::reason::ChildFailure;
 use crate::sa::{Core, State};
+use crate::stats::DropReason;
 
 /// A child SA that the peer has asked for and that is worked on.
 #[derive(Debug)]
@@ -144,10 +145,13 @@ impl AnsweringChild {
     }
 }
 
+/// Within this time a peer may make twice as many child SAs as there may be.
+const CREATIONS_TIME: Duration = Duration::from_secs(60);
+
 /// Decides on a request, and begins to carry it out.
 pub(super) fn consider<'a>(
     established: &mut Established,
-    core: &Core,
+    core: &mut Core,
     cx: &mut Context<'_>,
     contents: &Contents<'a>,
     ni: &[u8],
@@ -185,6 +189,13 @@ pub(super) fn consider<'a>(
         report(established, core, cx, id, replaces, config, reason);
         Rejection::from(notify)
     })?;
+    // Each costs work of the data plane, and what it replaces stays for a moment. All that there may be can be renewed, and
+    // as many made.
+    let rate = u32::try_from(cx.config.max_children.saturating_mul(2)).unwrap_or(u32::MAX);
+    if !core.creations.take_within(cx.now, rate, CREATIONS_TIME) {
+        cx.drop(DropReason::RateLimited);
+        return Err(NotifyType::TEMPORARY_FAILURE.into());
+    }
     let (half, secret) = match exchange_keys(cx, &chosen, contents) {
         Ok(exchanged) => exchanged.unzip(),
         Err(NoSecret::AnotherMethod(method)) => {

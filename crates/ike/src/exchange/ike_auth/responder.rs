@@ -13,7 +13,7 @@ use super::{child_failed, is_heeded};
 use crate::child::{ChildSa, ChildState, Chosen, Fresh, KeySource, Phase, Refused};
 use crate::config::{Childless, PeerConfig, Uniqueness};
 use crate::contents::{Contents, Unreadable};
-use crate::context::{Back, Context, InitialContact};
+use crate::context::{Acquaintance, Back, Context, InitialContact};
 use crate::established::{Established, close_ike};
 use crate::exchange::ike_sa_init::Handshake;
 use crate::exchange::{
@@ -462,14 +462,18 @@ fn unwelcome(
     let pair = (config.local_id.clone(), peer.remote.clone());
     let others = cx.shared.pairs.get(&pair)?;
     let remote = peer.remote.clone();
-    if others.len() >= cx.config.max_per_identity {
-        let count = others.len();
+    // Those that end with the peer's word do not count.
+    let heeded = is_heeded(config, contents);
+    let stays = |other: &&Acquaintance| !heeded || !other.is_before(core.created);
+    let count = others.values().filter(stays).count();
+    if count >= cx.config.max_per_identity {
         return Some(FailureReason::TooManyIkeSas { remote, count });
     }
     // From the same address it is the same peer, which may be authenticating itself anew.
     let own = core.path.remote.ip();
-    let address = others.values().copied().find(|address| *address != own)?;
-    let refused = config.uniqueness == Uniqueness::Keep && !is_heeded(config, contents);
+    let mut addresses = others.values().map(|other| other.address);
+    let address = addresses.find(|address| *address != own)?;
+    let refused = config.uniqueness == Uniqueness::Keep && !heeded;
     refused.then_some(FailureReason::AlreadyConnected { remote, address })
 }
 

@@ -100,6 +100,7 @@ pub(crate) fn begin(
         redirected_from,
         peer_token: None,
         synchronisation: None,
+        creations: Limiter::default(),
     };
     let method = core
         .config

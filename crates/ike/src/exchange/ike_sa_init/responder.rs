@@ -365,6 +365,7 @@ impl<'a> InitRequest<'a> {
             redirected_from: None,
             peer_token: None,
             synchronisation: None,
+            creations: Limiter::default(),
         };
         cx.transmit(arrival.back(), response);
         let state = State::AuthAwaited(Box::new(AuthAwaited {

@@ -646,3 +646,39 @@ fn a_renewal_of_the_ike_sa_that_is_never_finished() {
         assert_eq!(peer.lab.plane(E), "e1>w1");
     });
 }
+
+/// A peer that renews and renews: each time an old child SA is to be removed, and a new one to be made.
+#[test]
+fn a_storm_of_renewals_is_put_off() {
+    let pair = || {
+        let mut pair = Pair::default();
+        pair.east_config.max_children = 4;
+        pair.west_config.max_children = 4;
+        pair
+    };
+    for turned in [false, true] {
+        let mut peer = Peer::new(pair, turned);
+        let mut made = 0;
+        for number in 0..40 {
+            let old = if made == 0 { 1 } else { 0x100 + made - 1 };
+            let said = peer.create(Some(old), 0x100 + made);
+            match said.as_str() {
+                "" => {
+                    made += 1;
+                    let spi = Spi(peer.spi(old));
+                    peer.ask(INFORM, |w| {
+                        w.delete(ProtocolId::ESP, &[spi]);
+                    });
+                }
+                "N(TEMPORARY_FAILURE)" => {}
+                other => panic!("{number}: {other}"),
+            }
+        }
+        assert_eq!(made, 8);
+        // The one that there is goes on, and may be renewed later.
+        assert_eq!(peer.lab.plane(E).split(' ').count(), 1);
+        peer.lab.sim.run_for(s(61));
+        peer.lab.sim.sent();
+        assert_eq!(peer.create(Some(0x100 + made - 1), 0x100 + made), "");
+    }
+}
