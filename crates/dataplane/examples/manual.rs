@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! manual device=cygnet0 local=192.0.2.1 remote=192.0.2.2 net=10.1.0.0/24,10.2.0.0/24 \
-//!        in=0x80000001,HEX out=0x100,HEX [cipher=ENCR[:INTEG]] [mode=tunnel|transport] \
-//!        [udp=4500] [esn] [mark=7]
+//!        in=0x80000001,HEX out=0x100,HEX [cipher=ENCR[:INTEG]] [mode=tunnel|transport|beet] \
+//!        [udp=4500] [esn] [ipcomp] [mark=7]
 //! ```
 //!
 //! `cipher` gives IKEv2's numbers, 20 (AES-GCM) if it is not there. HEX is the encryption key with its
@@ -20,8 +20,9 @@ use std::time::Duration;
 
 use cygnet_dataplane::{Config, Dataplane, Handle, Tun};
 use cygnet_ipsec::{
-    CipherKey, Command, Direction, Encap, EncapKind, IntegrityKey, Lifetime, Mark, Mode, Policy,
-    PolicyKey, Protocol, Reply, Sa, SaDatabase, SaDirection, SaFlags, SaId, Selector, Template,
+    CipherKey, Command, Compression, Direction, Encap, EncapKind, IntegrityKey, Lifetime, Mark,
+    Mode, Policy, PolicyKey, Protocol, Reply, Sa, SaDatabase, SaDirection, SaFlags, SaId, Selector,
+    Template,
 };
 use ipnet::IpNet;
 
@@ -41,8 +42,12 @@ fn main() -> Result<()> {
     let mark: Option<u32> = all("mark").next().map(str::parse).transpose()?;
     let mode = match all("mode").next() {
         Some("transport") => Mode::Transport,
+        Some("beet") => Mode::Beet,
         _ => Mode::Tunnel,
     };
+    // The lower halves of the SPIs are the CPIs.
+    let ipcomp = arguments.iter().any(|a| a == "ipcomp");
+    let esp_mode = if ipcomp { Mode::Transport } else { mode };
     let cipher = all("cipher").next().unwrap_or("20");
     let (encryption, integrity) = match cipher.split_once(':') {
         Some((encryption, integrity)) => (encryption, Some(integrity.parse()?)),
@@ -80,7 +85,7 @@ fn main() -> Result<()> {
             },
             src,
             direction,
-            mode,
+            mode: esp_mode,
             reqid: 1,
             if_id: 0,
             set_mark: None,
@@ -103,10 +108,16 @@ fn main() -> Result<()> {
             }),
             replay_window: if direction == SaDirection::In { 64 } else { 0 },
             esn: arguments.iter().any(|a| a == "esn"),
-            selector: None,
+            selector: match (mode, all("net").next().and_then(|net| net.split_once(','))) {
+                (Mode::Beet, Some((ours, theirs))) => Some(match direction {
+                    SaDirection::Out => Selector::new(ours.parse()?, theirs.parse()?),
+                    SaDirection::In => Selector::new(theirs.parse()?, ours.parse()?),
+                }),
+                _ => None,
+            },
             lifetime: Lifetime::UNLIMITED,
             flags: SaFlags {
-                af_unspec: mode == Mode::Tunnel,
+                af_unspec: esp_mode == Mode::Tunnel,
                 ..SaFlags::default()
             },
             acquire_seq: 0,
@@ -117,6 +128,18 @@ fn main() -> Result<()> {
             label: None,
         };
         ids.push(sa.id);
+        if ipcomp {
+            let id = SaId {
+                spi: spi & 0xffff,
+                protocol: Protocol::Comp,
+                ..sa.id
+            };
+            let comp = Sa {
+                compression: Some(Compression::Deflate),
+                ..Sa::new(id, src, direction, mode, sa.reqid)
+            };
+            plane.clone().execute(&Command::InstallSa(Box::new(comp)))?;
+        }
         plane.clone().execute(&Command::InstallSa(Box::new(sa)))?;
     }
     for net in all("net") {
@@ -127,16 +150,19 @@ fn main() -> Result<()> {
             (Direction::In, theirs, ours, remote, local),
         ] {
             let mut policy = Policy::new(PolicyKey::new(direction, Selector::new(from, to)));
-            let protocol = Protocol::Esp;
-            policy.templates = vec![Template {
+            let template = |protocol, mode| Template {
                 src,
                 dst,
                 spi: 0,
                 protocol,
                 reqid: 1,
                 mode,
-                optional: false,
-            }];
+                optional: protocol == Protocol::Comp && direction == Direction::In,
+            };
+            policy.templates = vec![template(Protocol::Esp, esp_mode)];
+            if ipcomp {
+                policy.templates.insert(0, template(Protocol::Comp, mode));
+            }
             plane
                 .clone()
                 .execute(&Command::InstallPolicy(Box::new(policy)))?;

@@ -15,7 +15,7 @@
 //! Nothing leaves in clear: a packet that a policy passes unprotected, or that no policy covers,
 //! and that was routed into a TUN device all the same, is dropped and counted. Blocking what must
 //! not travel in clear, and passing what may, is the work of the kernel's policies and routes.
-//! One template per policy is carried out (no SA bundles); AH, IPComp, BEET and IP-TFS are refused.
+//! Of SA bundles only IPComp inside ESP is carried out; AH and IP-TFS are refused.
 #![deny(unsafe_code)]
 
 mod config;
@@ -37,9 +37,9 @@ use cygnet_ipsec::PlaneFeatures;
 /// What this plane can do beyond ESP in tunnel mode.
 pub const FEATURES: PlaneFeatures = PlaneFeatures {
     transport: true,
-    beet: false,
+    beet: true,
     ah: false,
-    ipcomp: false,
+    ipcomp: true,
     esn: true,
     tfc_padding: true,
     iptfs: false,

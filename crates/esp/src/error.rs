@@ -12,9 +12,12 @@ pub enum SaError {
     /// Only ESP is done here.
     #[error("protocol {0:?} is not supported, only esp is")]
     Protocol(Protocol),
-    /// Only tunnel and transport mode are done here.
-    #[error("mode {0:?} is not supported, only tunnel and transport are")]
+    /// Only tunnel, transport and BEET mode are done here.
+    #[error("mode {0:?} is not supported, only tunnel, transport and beet are")]
     Mode(Mode),
+    /// BEET without a selector that names two hosts of one family.
+    #[error("a beet sa needs a selector of two single addresses")]
+    BeetAddresses,
     /// Encapsulation in something other than UDP.
     #[error("tcp encapsulation of esp is not supported")]
     TcpEncapsulation,
@@ -44,9 +47,12 @@ pub enum SealError {
     /// The clear packet is not a well-formed IP packet.
     #[error("packet to be sealed: {0}")]
     Malformed(#[from] IpError),
-    /// Transport mode protects whole datagrams only (RFC 4303 §3.1.1).
-    #[error("fragments cannot be protected in transport mode")]
+    /// Transport mode protects whole datagrams only (RFC 4303 §3.1.1), and so does BEET.
+    #[error("fragments cannot be protected in transport and beet mode")]
     Fragment,
+    /// BEET carries packets between the two hosts of the SA's selector only.
+    #[error("packet is not between the hosts of the beet sa")]
+    BeetAddresses,
     /// Transport mode with a packet whose address family is not that of the SA.
     #[error("packet and transport mode sa are of different address families")]
     Family,
@@ -76,6 +82,7 @@ impl SealError {
         match self {
             SealError::Malformed(_)
             | SealError::Fragment
+            | SealError::BeetAddresses
             | SealError::Family
             | SealError::TooBig { .. }
             | SealError::TooLong => Counter::OutStateModeError,
@@ -107,6 +114,12 @@ pub enum OpenError {
     /// Neither IPv4 nor IPv6 in tunnel mode.
     #[error("next header {0} in a tunnel mode sa")]
     NextHeader(u8),
+    /// The pseudo header for IPv4 options contradicts itself or the packet.
+    #[error("pseudo header of a beet packet is malformed")]
+    PseudoHeader,
+    /// A packet with an IPComp header that does not decompress to an IP packet.
+    #[error("packet does not decompress to an ip packet")]
+    Decompression,
     /// What was inside is not a well-formed IP packet.
     #[error("inner packet: {0}")]
     Inner(#[from] IpError),
@@ -125,11 +138,13 @@ impl OpenError {
     /// The counter of `/proc/net/xfrm_stat` for this drop; none for dummy packets, which are not errors.
     pub const fn counter(&self) -> Option<Counter> {
         Some(match self {
-            OpenError::Length(_) | OpenError::NotAuthentic | OpenError::Padding => {
-                Counter::InStateProtoError
-            }
+            OpenError::Length(_)
+            | OpenError::NotAuthentic
+            | OpenError::Padding
+            | OpenError::Decompression => Counter::InStateProtoError,
             OpenError::Replay(_) => Counter::InStateSeqError,
             OpenError::NextHeader(_)
+            | OpenError::PseudoHeader
             | OpenError::Inner(_)
             | OpenError::Congestion
             | OpenError::Header => Counter::InStateModeError,

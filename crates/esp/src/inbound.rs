@@ -3,6 +3,7 @@
 use cygnet_crypto::EspCipher;
 use cygnet_ipsec::{Mode, ReplayWindow, Sa, SaDirection};
 
+use crate::beet::Hosts;
 use crate::buffer::PacketBuffer;
 use crate::ecn::TosPolicy;
 use crate::error::{OpenError, SaError};
@@ -49,6 +50,8 @@ pub struct Inbound {
     cipher: EspCipher,
     esn: bool,
     mode: Mode,
+    /// The inner addresses of BEET mode.
+    hosts: Option<Hosts>,
     overhead: Overhead,
     tos: TosPolicy,
     encapsulated: bool,
@@ -68,6 +71,7 @@ impl Inbound {
             cipher,
             esn: sa.esn,
             mode: sa.mode,
+            hosts: sa::hosts(sa)?,
             tos: sa::tos_policy(sa),
             encapsulated: sa.encap.is_some(),
             replay: ReplayWindow::new(sa.replay_window, sa.esn)
@@ -91,12 +95,14 @@ impl Inbound {
     }
 
     /// Octets that have to be free in front of the ESP packet for [`open`](Self::open): none in tunnel mode; in
-    /// transport mode a new IP header may be longer than ESP's.
+    /// transport and BEET mode a new IP header may be longer than ESP's.
     pub fn headroom(&self) -> usize {
-        match self.mode {
-            Mode::Transport => IPV6_HEADER_LEN.saturating_sub(self.overhead.esp_front()),
+        let header = match (self.mode, &self.hosts) {
+            (Mode::Transport, _) => IPV6_HEADER_LEN,
+            (_, Some(hosts)) => hosts.header_len(),
             _ => 0,
-        }
+        };
+        header.saturating_sub(self.overhead.esp_front())
     }
 
     /// Opens the ESP packet in the buffer in place: from SPI to ICV, without IP and UDP headers. Afterwards the buffer
@@ -142,33 +148,15 @@ impl Inbound {
             //# without indicating an error.
             (_, protocol::NO_NEXT_HEADER) => return Err(OpenError::Dummy),
             (Mode::Transport, _) => self.restore_header(packet, next_header, outer)?,
-            (_, protocol::IPV4) => self.decapsulate(packet, Version::V4, outer)?,
-            (_, protocol::IPV6) => self.decapsulate(packet, Version::V6, outer)?,
+            (Mode::Beet, _) => {
+                let hosts = self.hosts.as_ref().ok_or(OpenError::Header)?;
+                hosts.restore(packet, next_header, outer)?;
+            }
+            (_, protocol::IPV4) => decapsulate(&self.tos, packet, Version::V4, outer.tos)?,
+            (_, protocol::IPV6) => decapsulate(&self.tos, packet, Version::V6, outer.tos)?,
             (_, other) => return Err(OpenError::NextHeader(other)),
         }
         Ok(Opened { sequence, counted })
-    }
-
-    /// Tunnel mode: the payload is a packet, followed by TFC padding perhaps (RFC 4303 §2.7).
-    fn decapsulate(
-        &self,
-        packet: &mut PacketBuffer<'_>,
-        version: Version,
-        outer: &OuterHeader,
-    ) -> Result<(), OpenError> {
-        let header = IpHeader::parse(packet.bytes())?;
-        if header.version != version {
-            return Err(IpError::Version(if header.version == Version::V4 { 4 } else { 6 }).into());
-        }
-        packet.truncate(header.total_len);
-        let tos = self
-            .tos
-            .decapsulate(header.tos, outer.tos)
-            .ok_or(OpenError::Congestion)?;
-        if tos != header.tos {
-            ip::set_tos(packet.bytes_mut(), version, tos);
-        }
-        Ok(())
     }
 
     /// Transport mode: the payload belongs behind the IP header that the packet came with.
@@ -201,6 +189,27 @@ impl Inbound {
         })?;
         header.write(packet.bytes_mut()).ok_or(OpenError::Header)
     }
+}
+
+/// Tunnel mode: the payload is a packet, followed by TFC padding perhaps (RFC 4303 §2.7).
+pub(crate) fn decapsulate(
+    policy: &TosPolicy,
+    packet: &mut PacketBuffer<'_>,
+    version: Version,
+    outer_tos: u8,
+) -> Result<(), OpenError> {
+    let header = IpHeader::parse(packet.bytes())?;
+    if header.version != version {
+        return Err(IpError::Version(if header.version == Version::V4 { 4 } else { 6 }).into());
+    }
+    packet.truncate(header.total_len);
+    let tos = policy
+        .decapsulate(header.tos, outer_tos)
+        .ok_or(OpenError::Congestion)?;
+    if tos != header.tos {
+        ip::set_tos(packet.bytes_mut(), version, tos);
+    }
+    Ok(())
 }
 
 /// Takes padding, pad length and next header off a decrypted payload; gives the next header.

@@ -20,6 +20,8 @@ pub(crate) mod protocol {
     pub const ICMPV6: u8 = 58;
     pub const NO_NEXT_HEADER: u8 = 59;
     pub const DESTINATION_OPTIONS: u8 = 60;
+    pub const BEET_PSEUDO_HEADER: u8 = 94;
+    pub const IPCOMP: u8 = 108;
 }
 
 /// Octets of an IPv4 header without options.

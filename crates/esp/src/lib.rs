@@ -1,4 +1,4 @@
-//! ESP packet transforms: tunnel and transport mode, extended sequence numbers, replay protection (RFC 4303).
+//! ESP packet transforms: tunnel, transport and BEET mode, extended sequence numbers, replay protection (RFC 4303).
 //!
 //! Pure: no sockets, clocks or randomness, and nothing is allocated per packet. A packet lies in a
 //! [`PacketBuffer`], a window on the caller's memory with headroom in front and tailroom behind; it is transformed in
@@ -26,19 +26,23 @@
 //! | module | what | source |
 //! |---|---|---|
 //! | `outbound`, `inbound` | the transforms | RFC 4303 §3.3, §3.4; K4, K8 |
+//! | `beet` | BEET mode: a header that does not travel | draft-nikander-esp-beet-mode |
 //! | `buffer` | [`PacketBuffer`] | |
 //! | `ecn` | ECN and DSCP across a tunnel | RFC 6040, RFC 2983 |
 //! | `overhead` | sizes and MTU | K4 |
+//! | [`ipcomp`] | compression inside ESP | RFC 3173, RFC 2394 |
 //! | [`icmp`] | "packet too big" to the sender | RFC 1191, RFC 4443 |
 //! | `ip`, `outer` | IP headers | RFC 791, RFC 8200 |
 #![forbid(unsafe_code)]
 
+mod beet;
 mod buffer;
 mod ecn;
 mod error;
 pub mod icmp;
 mod inbound;
 mod ip;
+pub mod ipcomp;
 mod outbound;
 mod outer;
 mod overhead;
@@ -49,6 +53,7 @@ pub use ecn::{ECN_MASK, Ecn, TosPolicy};
 pub use error::{OpenError, SaError, SealError};
 pub use inbound::{EspHeader, Inbound, Opened};
 pub use ip::IpError;
+pub use ipcomp::{Deflate, IpComp};
 pub use outbound::{Outbound, Sealed, SequenceBlock};
 pub use outer::{DEFAULT_HOP_LIMIT, OuterHeader};
 pub use overhead::Overhead;

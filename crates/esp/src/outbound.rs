@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use cygnet_crypto::EspCipher;
 use cygnet_ipsec::{Encap, Mode, Sa, SaDirection};
 
+use crate::beet::Hosts;
 use crate::buffer::PacketBuffer;
 use crate::ecn::TosPolicy;
 use crate::error::{SaError, SealError};
@@ -63,6 +64,8 @@ pub struct Outbound {
     spi: u32,
     esn: bool,
     mode: Mode,
+    /// The inner addresses of BEET mode.
+    hosts: Option<Hosts>,
     src: IpAddr,
     dst: IpAddr,
     encap: Option<Encap>,
@@ -93,6 +96,7 @@ impl Outbound {
             spi: sa.id.spi,
             esn: sa.esn,
             mode: sa.mode,
+            hosts: sa::hosts(sa)?,
             src: sa.src,
             dst: sa.id.dst,
             encap: sa.encap,
@@ -137,7 +141,13 @@ impl Outbound {
 
     /// Octets that a packet needs in front of it for [`seal`](Self::seal) and [`write_outer`](Self::write_outer).
     pub fn headroom(&self) -> usize {
-        self.overhead.outer_ip + self.overhead.encapsulation + self.overhead.esp_front()
+        let added =
+            self.overhead.outer_ip + self.overhead.encapsulation + self.overhead.esp_front();
+        // A dummy packet in BEET mode has no header to leave out.
+        match self.mode {
+            Mode::Transport => added - self.overhead.left_out_ip,
+            _ => added,
+        }
     }
 
     /// Octets that a packet needs behind it for [`seal`](Self::seal).
@@ -183,7 +193,17 @@ impl Outbound {
     /// [`SealError::TooBig`] with the MTU for the ICMP error; [`SealError::Malformed`].
     #[inline]
     pub fn check_size(&self, packet: &[u8]) -> Result<(), SealError> {
-        let mtu = self.max_inner();
+        self.check_size_within(packet, 0)
+    }
+
+    /// The same for a packet that gets so many octets in front before it is sealed: an IPComp tunnel's header.
+    ///
+    /// # Errors
+    ///
+    /// As [`check_size`](Self::check_size).
+    #[inline]
+    pub fn check_size_within(&self, packet: &[u8], around: usize) -> Result<(), SealError> {
+        let mtu = self.max_inner().saturating_sub(around);
         if packet.len() <= mtu {
             return Ok(());
         }
@@ -250,10 +270,40 @@ impl Outbound {
     pub fn seal(&self, sequence: u64, packet: &mut PacketBuffer<'_>) -> Result<Sealed, SealError> {
         let header = IpHeader::parse(packet.bytes())?;
         packet.truncate(header.total_len);
-        match self.mode {
-            Mode::Transport => self.seal_transport(sequence, packet, &header),
+        match (self.mode, &self.hosts) {
+            (Mode::Transport, _) => self.seal_transport(sequence, packet, &header),
+            (_, Some(hosts)) => self.seal_beet(sequence, packet, &header, hosts),
             _ => self.seal_tunnel(sequence, packet, &header),
         }
+    }
+
+    fn seal_beet(
+        &self,
+        sequence: u64,
+        packet: &mut PacketBuffer<'_>,
+        header: &IpHeader,
+        hosts: &Hosts,
+    ) -> Result<Sealed, SealError> {
+        let next_header = hosts.strip(packet, header)?;
+        let counted = packet.len();
+        self.protect(sequence, packet, next_header, 0)?;
+        let outer = OuterHeader {
+            src: self.src,
+            dst: self.dst,
+            tos: header.tos,
+            hop_limit: header.hop_limit,
+            dont_fragment: header.dont_fragment && self.copy_dont_fragment,
+            flow_label: if self.dst.is_ipv6() {
+                header.flow_label
+            } else {
+                0
+            },
+        };
+        Ok(Sealed {
+            outer,
+            counted,
+            kept_header: 0,
+        })
     }
 
     #[inline]

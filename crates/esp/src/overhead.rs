@@ -12,10 +12,11 @@ pub(crate) const ESP_TRAILER_LEN: usize = 2;
 /// The sizes of everything that ESP puts around a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overhead {
-    /// New IP header: 0 in transport mode, which keeps the packet's own.
+    /// IP header in front of ESP. Options and extension headers that transport mode keeps come on top of it.
     pub outer_ip: usize,
-    /// IP header that is kept in front of ESP: 0 in tunnel mode. Options and extension headers come on top of it.
-    pub kept_ip: usize,
+    /// IP header of the packet that does not travel inside ESP: in transport mode the outer one itself, in BEET mode one
+    /// that the SA knows, in tunnel mode 0.
+    pub left_out_ip: usize,
     /// UDP header: 8 or 0.
     pub encapsulation: usize,
     /// Initialization vector.
@@ -33,14 +34,15 @@ impl Overhead {
         } else {
             IPV6_HEADER_LEN
         };
-        let (outer_ip, kept_ip) = if sa.mode == Mode::Tunnel {
-            (ip, 0)
-        } else {
-            (0, ip)
+        let left_out_ip = match (sa.mode, &sa.selector) {
+            (Mode::Tunnel, _) => 0,
+            (Mode::Beet, Some(selector)) if selector.dst.addr().is_ipv4() => IPV4_HEADER_LEN,
+            (Mode::Beet, Some(_)) => IPV6_HEADER_LEN,
+            _ => ip,
         };
         Self {
-            outer_ip,
-            kept_ip,
+            outer_ip: ip,
+            left_out_ip,
             encapsulation: if sa.encap.is_some() {
                 UDP_HEADER_LEN
             } else {
@@ -64,11 +66,11 @@ impl Overhead {
 
     /// The largest packet, IP header included, that fits a path of this MTU; 0 if none does.
     ///
-    /// The kernel's `xfrm_state_mtu`: ((mtu − headers − ICV − kept IP header) rounded down to whole blocks) + kept IP
-    /// header − 2.
+    /// The kernel's `xfrm_state_mtu`: ((mtu − headers − ICV) rounded down to whole blocks) + the IP header that does not
+    /// travel − 2.
     pub fn max_inner(&self, outer_mtu: usize) -> usize {
-        let fixed = self.outer_ip + self.encapsulation + self.esp_front() + self.icv + self.kept_ip;
+        let fixed = self.outer_ip + self.encapsulation + self.esp_front() + self.icv;
         let blocks = outer_mtu.saturating_sub(fixed) & !(self.alignment - 1);
-        (blocks + self.kept_ip).saturating_sub(ESP_TRAILER_LEN)
+        (blocks + self.left_out_ip).saturating_sub(ESP_TRAILER_LEN)
     }
 }

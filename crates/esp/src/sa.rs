@@ -3,6 +3,7 @@
 use cygnet_crypto::EspCipher;
 use cygnet_ipsec::{EncapKind, Mode, Protocol, Sa, SaDirection};
 
+use crate::beet::Hosts;
 use crate::ecn::TosPolicy;
 use crate::error::SaError;
 use crate::overhead::Overhead;
@@ -18,7 +19,7 @@ pub(crate) fn cipher(sa: &Sa, direction: SaDirection) -> Result<EspCipher, SaErr
     if sa.id.protocol != Protocol::Esp {
         return Err(SaError::Protocol(sa.id.protocol));
     }
-    if !matches!(sa.mode, Mode::Tunnel | Mode::Transport) {
+    if !matches!(sa.mode, Mode::Tunnel | Mode::Transport | Mode::Beet) {
         return Err(SaError::Mode(sa.mode));
     }
     if sa.encap.is_some_and(|encap| encap.kind != EncapKind::Udp) {
@@ -44,6 +45,11 @@ pub(crate) fn cipher(sa: &Sa, direction: SaDirection) -> Result<EspCipher, SaErr
         integrity_key,
     )
     .map_err(|error| SaError::Keys(error.to_string()))
+}
+
+/// The inner addresses that do not travel: of BEET SAs.
+pub(crate) fn hosts(sa: &Sa) -> Result<Option<Hosts>, SaError> {
+    (sa.mode == Mode::Beet).then(|| Hosts::of(sa)).transpose()
 }
 
 pub(crate) fn overhead(sa: &Sa, cipher: &EspCipher) -> Overhead {

@@ -430,10 +430,10 @@ fn unsuitable_sas_are_refused() {
     );
     assert_eq!(
         refused(Sa {
-            mode: Mode::Beet,
+            mode: Mode::Iptfs,
             ..sa()
         }),
-        SaError::Mode(Mode::Beet)
+        SaError::Mode(Mode::Iptfs)
     );
     assert_eq!(
         refused(Sa {

@@ -91,6 +91,11 @@ impl Core {
 
     fn allocate_spi(&mut self, now: Instant, request: &AllocateSpi) -> Result<u32, CommandError> {
         let ours = &self.config.spis;
+        // A CPI is looked for only in what has been opened here: the planes need not share them out.
+        let ours = match request.protocol {
+            Protocol::Comp => &(request.min..=request.max),
+            _ => ours,
+        };
         let request = AllocateSpi {
             min: request.min.max(*ours.start()),
             max: request.max.min(*ours.end()),
@@ -127,6 +132,7 @@ impl Core {
         let larval = self.db.sad.find(&sa.id);
         let index = self.db.sad.install(now, sa)?;
         live.negotiated = larval.is_some();
+        self.ipcomp.enter(sa, index);
         self.numbers.enter(sa, &mut live);
         if let Transform::Out(out) = &live.transform {
             let mtu = self.paths.enter(out.path.local, out.path.remote);
@@ -182,7 +188,10 @@ impl Core {
         // What the transform cannot do is found out before anything has changed.
         let moved = request.apply(&before.sa)?;
         let transform = Transform::new(&moved)?;
+        let before = before.sa.clone();
         let index = self.db.sad.move_sa(request)?;
+        self.ipcomp.leave(&before, index);
+        self.ipcomp.enter(&moved, index);
         let live = self.live.get_mut(index).ok_or(CommandError::NotFound)?;
         let old = live.replace(transform);
         if let (Some(old), Transform::Out(out)) = (old, &live.transform) {
@@ -199,6 +208,7 @@ impl Core {
     pub(super) fn remove_sa(&mut self, index: SaIndex, output: &mut Output) {
         let removed = self.db.sad.remove_at(index);
         if let Some(state) = &removed {
+            self.ipcomp.leave(&state.sa, index);
             self.drop_early_of(&state.sa.id, state.sa.direction, output);
         }
         let Some(live) = self.live.remove(index) else {
@@ -269,14 +279,24 @@ impl Core {
     /// Refuses policies that no packet could ever satisfy here.
     fn check_templates(&self, policy: &Policy) -> Result<(), CommandError> {
         let unsupported = |what: String| Err(CommandError::Unsupported(what));
-        if policy.templates.len() > 1 {
-            return unsupported("policies with more than one template".to_owned());
+        let (ipcomp, rest) = match policy.templates.as_slice() {
+            [first, rest @ ..] if first.protocol == Protocol::Comp => (Some(first), rest),
+            all => (None, all),
+        };
+        if rest.len() > 1 {
+            return unsupported("policies with more templates than IPComp and ESP".to_owned());
         }
-        for template in &policy.templates {
+        if let Some(ipcomp) = ipcomp
+            && (!matches!(ipcomp.mode, Mode::Tunnel | Mode::Transport)
+                || rest.first().is_none_or(|esp| esp.mode != Mode::Transport))
+        {
+            return unsupported("IPComp without ESP in transport mode around it".to_owned());
+        }
+        for template in rest {
             if template.protocol != Protocol::Esp {
                 return unsupported(format!("templates of protocol {:?}", template.protocol));
             }
-            if !matches!(template.mode, Mode::Tunnel | Mode::Transport) {
+            if !matches!(template.mode, Mode::Tunnel | Mode::Transport | Mode::Beet) {
                 return unsupported(format!("templates of mode {:?}", template.mode));
             }
         }

@@ -27,8 +27,8 @@ const LIFETIME: Duration = Duration::from_secs(3);
 pub(super) enum Early {
     /// For the SA of its SPI, as it came.
     Sealed(Arrival),
-    /// For a policy, opened by this SA.
-    Opened(SaId, Packet),
+    /// For a policy, opened by the first SA, and decompressed by the second.
+    Opened(SaId, Option<SaId>, Packet),
 }
 
 impl Early {
@@ -36,14 +36,14 @@ impl Early {
     fn key(&self) -> (IpAddr, u32) {
         match self {
             Early::Sealed(arrival) => (arrival.local, spi(arrival)),
-            Early::Opened(id, _) => (id.dst, id.spi),
+            Early::Opened(id, ..) => (id.dst, id.spi),
         }
     }
 
     fn into_packet(self) -> Packet {
         match self {
             Early::Sealed(arrival) => arrival.packet,
-            Early::Opened(_, packet) => packet,
+            Early::Opened(.., packet) => packet,
         }
     }
 }
@@ -110,12 +110,14 @@ impl Core {
         &mut self,
         now: Instant,
         sa: SaIndex,
+        comp: Option<SaIndex>,
         packet: Packet,
         output: &mut Output,
     ) {
-        match self.db.sad.get(sa).map(|entry| entry.sa.id) {
-            Some(id) => self.hold_early(now, Early::Opened(id, packet), output),
-            None => output.pool.give(packet),
+        let id = |index| self.db.sad.get(index).map(|entry| entry.sa.id);
+        match (id(sa), comp.and_then(id)) {
+            (Some(id), comp) => self.hold_early(now, Early::Opened(id, comp, packet), output),
+            (None, _) => output.pool.give(packet),
         }
     }
 
@@ -145,19 +147,23 @@ impl Core {
     pub(super) fn recheck_early(&mut self, output: &mut Output) {
         let opened = |early: &Early| matches!(early, Early::Opened(..));
         for (since, early) in self.early.take(opened) {
-            let Early::Opened(id, packet) = early else {
+            let Early::Opened(id, comp, packet) = early else {
                 continue;
             };
+            let with = comp.and_then(|comp| self.db.sad.find(&comp));
             let verdict = match self.db.sad.find(&id) {
-                Some(sa) => self.check_policy(sa, packet.bytes()),
-                None => Err(Counter::InNoPols),
+                Some(sa) if with.is_some() == comp.is_some() => {
+                    self.check_policy(sa, with, packet.bytes())
+                }
+                _ => Err(Counter::InNoPols),
             };
             match verdict {
                 Ok(if_id) => output.deliveries.push(Delivery { packet, if_id }),
                 // What was first stays first.
-                Err(Counter::InNoPols) => {
-                    self.early.0.push_back((since, Early::Opened(id, packet)))
-                }
+                Err(Counter::InNoPols) => self
+                    .early
+                    .0
+                    .push_back((since, Early::Opened(id, comp, packet))),
                 Err(counter) => {
                     self.xfrm.increment(counter);
                     output.pool.give(packet);

@@ -34,7 +34,7 @@ impl Core {
         output: &mut Output,
     ) {
         let counter = match self.open(now, &mut arrival, output) {
-            Ok(sa) => match self.check_policy(sa, arrival.packet.bytes()) {
+            Ok((sa, comp)) => match self.check_policy(sa, comp, arrival.packet.bytes()) {
                 Ok(if_id) => {
                     return output.deliveries.push(Delivery {
                         packet: arrival.packet,
@@ -42,7 +42,7 @@ impl Core {
                     });
                 }
                 Err(Counter::InNoPols) if self.is_settling(sa, now) => {
-                    return self.hold_opened(now, sa, arrival.packet, output);
+                    return self.hold_opened(now, sa, comp, arrival.packet, output);
                 }
                 Err(counter) => Some(counter),
             },
@@ -55,13 +55,14 @@ impl Core {
         output.pool.give(arrival.packet);
     }
 
-    /// Opens one packet; the SA that has done it. `Err(None)` is a drop that is no error of XFRM's.
+    /// Opens one packet; the SAs that have done it, the second one if it was compressed. `Err(None)` is a drop that is no
+    /// error of XFRM's.
     fn open(
         &mut self,
         now: Instant,
         arrival: &mut Arrival,
         output: &mut Output,
-    ) -> Result<SaIndex, Option<Counter>> {
+    ) -> Result<(SaIndex, Option<SaIndex>), Option<Counter>> {
         let header = EspHeader::parse(arrival.packet.bytes()).ok_or(Counter::InHdrError)?;
         let sa = self.db.sad.accept_inbound(&InboundSpi {
             dst: arrival.local,
@@ -106,7 +107,8 @@ impl Core {
         live.life.count(opened.counted as u64);
         self.observe_peer(sa, opened.sequence, arrival);
         self.after_use(sa, first_use, limit, output);
-        Ok(sa)
+        let comp = self.decompress(now, sa, &mut arrival.packet, output)?;
+        Ok((sa, comp))
     }
 
     /// Reports when the packets of a peer behind a NAT begin to come from elsewhere (K14).
@@ -138,18 +140,30 @@ impl Core {
     /// K9. Whether the packet is for this host or to be forwarded is decided by the host's routing
     /// behind the device, so a policy of either kind admits it; where both exist, `In` decides. The
     /// kernel's own policies on the device come after.
-    pub(super) fn check_policy(&self, index: SaIndex, packet: &[u8]) -> Result<u32, Counter> {
+    pub(super) fn check_policy(
+        &self,
+        index: SaIndex,
+        comp: Option<SaIndex>,
+        packet: &[u8],
+    ) -> Result<u32, Counter> {
         let sa = &self.db.sad.get(index).ok_or(Counter::InStateInvalid)?.sa;
         let flow = Flow::from_packet(packet).map_err(|_| Counter::InHdrError)?;
         let quoted = ICMP
             .contains(&flow.protocol)
             .then(|| Flow::quoted_in(packet))
             .flatten();
-        let secpath = [sa];
+        let comp = comp.map(|comp| self.db.sad.get(comp).ok_or(Counter::InStateInvalid));
+        let comp = comp.transpose()?.map(|entry| &entry.sa);
+        let both = [sa, comp.unwrap_or(sa)];
+        let secpath = if comp.is_some() {
+            &both[..]
+        } else {
+            &both[..1]
+        };
         let inbound = InboundPacket {
             quoted: quoted.as_ref(),
             if_id: sa.if_id,
-            ..InboundPacket::opened(&flow, &secpath)
+            ..InboundPacket::opened(&flow, secpath)
         };
         let mut verdict = self.db.check(Direction::In, &inbound);
         if verdict == Inbound::Drop(Counter::InNoPols) {

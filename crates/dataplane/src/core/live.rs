@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use cygnet_esp::{Inbound, OpenError, Outbound, SaError};
+use cygnet_esp::{Inbound, IpComp, OpenError, Outbound, SaError};
 use cygnet_ipsec::fast::SaIndex;
 use cygnet_ipsec::{
-    CommandError, LifetimeState, Mark, Mode, ReplayError, Sa, SaCounters, SaDirection,
+    CommandError, LifetimeState, Mark, Mode, Protocol, ReplayError, Sa, SaCounters, SaDirection,
 };
 
 use super::{Path, Ports};
@@ -35,6 +35,8 @@ pub(super) struct LiveIn {
 pub(super) enum Transform {
     Out(LiveOut),
     In(LiveIn),
+    /// IPComp, either way.
+    Comp(IpComp),
 }
 
 /// An SA at work.
@@ -93,7 +95,11 @@ impl Live {
                 *now = next;
                 None
             }
-            // The direction of an SA does not change.
+            (Transform::Comp(now), Transform::Comp(next)) => {
+                *now = next;
+                None
+            }
+            // Neither the direction nor the protocol of an SA changes.
             _ => None,
         }
     }
@@ -130,6 +136,9 @@ impl Transform {
     ///
     /// The SA is one that this plane cannot do, or its keys do not fit its algorithms.
     pub(super) fn new(sa: &Sa) -> Result<Self, CommandError> {
+        if sa.id.protocol == Protocol::Comp {
+            return Ok(Self::Comp(IpComp::new(sa).map_err(refusal)?));
+        }
         Ok(match sa.direction {
             SaDirection::Out => Self::Out(LiveOut {
                 esp: Outbound::new(sa).map_err(refusal)?,

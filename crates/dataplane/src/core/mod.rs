@@ -11,6 +11,7 @@
 
 mod batch;
 mod commands;
+mod compression;
 mod early;
 mod hold;
 mod inbound;
@@ -37,6 +38,7 @@ use crate::packet::Packet;
 
 pub use batch::{Arrival, Delivery, Output, Path, Ports, Transmit};
 
+use compression::Compressing;
 use early::EarlyPackets;
 use hold::HoldQueues;
 use limit::IcmpLimit;
@@ -56,6 +58,7 @@ pub struct Core {
     timers: Timers,
     held: HoldQueues,
     early: EarlyPackets,
+    ipcomp: Compressing,
     icmp: IcmpLimit,
     paths: Paths,
     events: VecDeque<Event>,
@@ -88,6 +91,7 @@ impl Core {
             timers: Timers::default(),
             held: HoldQueues::default(),
             early: EarlyPackets::default(),
+            ipcomp: Compressing::default(),
             icmp: IcmpLimit::default(),
             paths: Paths::new(config.default_mtu),
             events: VecDeque::new(),

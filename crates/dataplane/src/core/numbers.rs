@@ -51,11 +51,17 @@ impl KeyNumbers {
 
     /// Whether another SA sends with the key of this one.
     pub(super) fn is_sending(&self, sa: &Sa) -> bool {
-        sa.direction == SaDirection::Out && self.sending.contains(&self.fingerprint(sa))
+        // IPComp has neither keys nor numbers.
+        sa.direction == SaDirection::Out
+            && sa.compression.is_none()
+            && self.sending.contains(&self.fingerprint(sa))
     }
 
     /// Keeps the numbers of an SA that is removed.
     pub(super) fn retire(&mut self, sa: &Sa, live: &Live) {
+        if sa.compression.is_some() {
+            return;
+        }
         let fingerprint = self.fingerprint(sa);
         if sa.direction == SaDirection::Out {
             self.sending.remove(&fingerprint);
@@ -82,6 +88,9 @@ impl KeyNumbers {
 
     /// Notes a new SA, and lets one that comes back go on where it was.
     pub(super) fn enter(&mut self, sa: &Sa, live: &mut Live) {
+        if sa.compression.is_some() {
+            return;
+        }
         let fingerprint = self.fingerprint(sa);
         if sa.direction == SaDirection::Out {
             self.sending.insert(fingerprint);

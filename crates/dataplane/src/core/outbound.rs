@@ -63,10 +63,14 @@ impl Core {
         match resolution.verdict {
             Outbound::Protect { policy, sas } => {
                 self.use_policy(now, policy);
-                match sas.single() {
-                    Some(sa) => self.join_run(now, sa, if_id, packet, output),
-                    // Policies with more than one template are not accepted.
-                    None => self.drop_outbound(Counter::OutStateModeError, packet, output),
+                let mut sas = sas.iter();
+                match (sas.next(), sas.next(), sas.next()) {
+                    (Some(sa), None, _) => self.join_run(now, None, sa, if_id, packet, output),
+                    (Some(comp), Some(sa), None) => {
+                        self.join_run(now, Some(comp), sa, if_id, packet, output);
+                    }
+                    // Policies with more templates are not accepted.
+                    _ => self.drop_outbound(Counter::OutStateModeError, packet, output),
                 }
             }
             Outbound::Drop(OutboundDrop::NoState { policy }) => {
@@ -128,13 +132,14 @@ impl Core {
         output.pool.give(packet);
     }
 
-    /// Adds a packet to the run of its SA, after sealing the run of another.
+    /// Adds a packet to the run of its SA, after sealing the run of another, and after compressing it if another SA says so.
     fn join_run(
         &mut self,
         now: Instant,
+        comp: Option<SaIndex>,
         sa: SaIndex,
         if_id: u32,
-        packet: Packet,
+        mut packet: Packet,
         output: &mut Output,
     ) {
         if self.run_sa != Some(sa) {
@@ -144,15 +149,25 @@ impl Core {
             self.drop_outbound(Counter::OutStateInvalid, packet, output);
             return;
         };
+        let around = match comp.map(|comp| self.compression_overhead(comp)) {
+            None => 0,
+            Some(Some(around)) => around,
+            Some(None) => return self.drop_outbound(Counter::OutStateInvalid, packet, output),
+        };
         // The kernel writes the IP header of what a socket sends: it has no options and no extension
         // headers, so in transport mode they would be lost.
-        if out.transport && has_options(packet.bytes()) {
+        if out.transport && around == 0 && has_options(packet.bytes()) {
             self.drop_outbound(Counter::OutStateModeError, packet, output);
             return;
         }
-        // Before a sequence number is spent on it.
-        match out.esp.check_size(packet.bytes()) {
+        // Before a sequence number is spent on it, and as if it could not be compressed.
+        match out.esp.check_size_within(packet.bytes(), around) {
             Ok(()) => {
+                if let Some(comp) = comp
+                    && let Err(counter) = self.compress(now, comp, &mut packet, output)
+                {
+                    return self.drop_outbound(counter, packet, output);
+                }
                 self.run_sa = Some(sa);
                 self.run.push(packet);
             }

@@ -99,7 +99,9 @@ pub(crate) fn sa(sa: &ipsec::Sa) -> Result<(xfrm::SaInfo, Attributes), CommandEr
         xfrm::SaDirection::OUT
     }));
     if sa.tfc_pad > 0 && !inbound {
-        attributes.push(Attribute::TfcPadding(sa.tfc_pad));
+        // No packet is longer, and since 7.2 the kernel refuses what no packet can have.
+        let padding = sa.tfc_pad.min(u32::from(u16::MAX));
+        attributes.push(Attribute::TfcPadding(padding));
     }
     if let Some(iptfs) = &sa.iptfs {
         attributes.0.extend(iptfs_attributes(iptfs, inbound));

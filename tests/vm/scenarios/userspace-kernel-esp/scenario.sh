@@ -38,22 +38,39 @@ words() {
 # Hexadecimal digits of an integrity key.
 integrity_len() { case $1 in *:2) echo 40 ;; *:5 | *:8) echo 32 ;; *:12) echo 64 ;; *:13) echo 96 ;; *:14) echo 128 ;; esac; }
 
-run() {  # run TITLE CIPHER KEYLEN FAMILY UDP MODE [esn]
+run() {  # run TITLE CIPHER KEYLEN FAMILY UDP MODE [esn|ipcomp]; MODE beet4 and beet6 say the family inside
   local title=$1 cipher=$2 len=$3 family=$4 udp=$5 mode=$6 esn=${7:-} W E encap= flags= K1 K2 I=
   W=192.0.2.1 E=192.0.2.2; [ $family = 4 ] || { W=2001:db8:0::1 E=2001:db8:0::2; }
   K1=$(hex $len 3) K2=$(hex $len 7); [ $cipher = ${cipher#*:} ] || I=$(hex $(integrity_len $cipher) 5)
   on east ip xfrm state flush; on east ip xfrm policy flush
   [ -z "$udp" ] || encap="encap espinudp 4500 4500 0.0.0.0"
-  [ -z "$esn" ] || flags="flag esn"
-  [ $mode = transport ] || flags="$flags flag af-unspec"
-  eval on east ip xfrm state add src $W dst $E proto esp spi 0x80000e57 reqid 1 mode $mode $flags replay-window 64 $(words $cipher "$K1" $I) $encap || return
-  eval on east ip xfrm state add src $E dst $W proto esp spi 0x80000be5 reqid 1 mode $mode $flags replay-window 64 $(words $cipher "$K2" $I) $encap || return
+  [ "$esn" != esn ] || flags="flag esn"
+  local to_east= to_west= inside=4
+  case $mode in
+    beet4) to_east="sel src 10.1.0.1 dst 10.2.0.1" to_west="sel src 10.2.0.1 dst 10.1.0.1" mode=beet ;;
+    beet6) to_east="sel src 2001:db8:1::1 dst 2001:db8:2::1" to_west="sel src 2001:db8:2::1 dst 2001:db8:1::1" mode=beet inside=6 ;;
+    tunnel) [ "$esn" = ipcomp ] || flags="$flags flag af-unspec" ;;
+  esac
+  local around=$mode; [ "$esn" != ipcomp ] || around=transport
+  eval on east ip xfrm state add src $W dst $E proto esp spi 0x80000e57 reqid 1 mode $around $flags replay-window 64 $(words $cipher "$K1" $I) $encap $to_east || return
+  eval on east ip xfrm state add src $E dst $W proto esp spi 0x80000be5 reqid 1 mode $around $flags replay-window 64 $(words $cipher "$K2" $I) $encap $to_west || return
+  # With IPComp that has the mode, and ESP is in transport mode around it.
+  local comp_out= comp_in=
+  if [ "$esn" = ipcomp ]; then
+    on east ip xfrm state add src $W dst $E proto comp spi 0x0e57 reqid 1 mode $mode comp deflate || return
+    on east ip xfrm state add src $E dst $W proto comp spi 0x0be5 reqid 1 mode $mode comp deflate || return
+    comp_out="tmpl src $E dst $W proto comp reqid 1 mode $mode" comp_in="tmpl src $W dst $E proto comp reqid 1 mode $mode level use"
+  fi
   local nets="10.1.0.0/24,10.2.0.0/24 2001:db8:1::/64,2001:db8:2::/64" n a b
-  [ $mode = tunnel ] || nets="$W,$E"
+  case $mode$inside in
+    transport*) nets="$W,$E" ;;
+    beet4) nets=10.1.0.1,10.2.0.1 ;;
+    beet6) nets=2001:db8:1::1,2001:db8:2::1 ;;
+  esac
   local args=
   for n in $nets; do a=${n%,*} b=${n#*,}
-    on east ip xfrm policy add src $b dst $a dir out tmpl src $E dst $W proto esp reqid 1 mode $mode
-    on east ip xfrm policy add src $a dst $b dir in tmpl src $W dst $E proto esp reqid 1 mode $mode
+    on east ip xfrm policy add src $b dst $a dir out $comp_out tmpl src $E dst $W proto esp reqid 1 mode $around
+    on east ip xfrm policy add src $a dst $b dir in $comp_in tmpl src $W dst $E proto esp reqid 1 mode $around
     case $n in */*) ;; *:*) a=$a/128 b=$b/128 ;; *) a=$a/32 b=$b/32 ;; esac
     args="$args net=$a,$b"
   done
@@ -71,6 +88,21 @@ run() {  # run TITLE CIPHER KEYLEN FAMILY UDP MODE [esn]
     check "$title: IPv6 from west" on west ping -q -c 20 -i 0.02 -W 2 2001:db8:2::1
     check "$title: IPv4 from east, large" on east ping -q -c 20 -i 0.02 -W 2 -s 1300 10.1.0.1
     local expect=60
+  elif [ $mode = beet ]; then
+    on west ip route replace 10.2.0.0/24 dev cygnet0 src 10.1.0.1
+    on west ip -6 route replace 2001:db8:2::/64 dev cygnet0 src 2001:db8:1::1
+    on east ip route replace 10.1.0.0/24 dev eth0 src 10.2.0.1
+    on east ip -6 route replace 2001:db8:1::/64 dev eth0 src 2001:db8:2::1
+    local here=10.1.0.1 there=10.2.0.1; [ $inside = 4 ] || here=2001:db8:1::1 there=2001:db8:2::1
+    check "$title: from west" on west ping -q -c 20 -i 0.02 -W 2 $there
+    check "$title: from east, large" on east ping -q -c 20 -i 0.02 -W 2 -s 1300 $here
+    local expect=40
+    if [ $inside = 4 ]; then
+      # With an option: it travels behind a pseudo header.
+      check "$title: with a route recorded" on west sh -c "ping -R -c 10 -i 0.05 -W 2 $there | tee /out/route.log | grep -q '10 received'"
+      check "$title: the route is that of the inner addresses" grep -q "RR:.*$here" /out/route.log
+      expect=50
+    fi
   else
     on west ip rule add fwmark 7 table 7 2>/dev/null; on west ip -6 rule add fwmark 7 table 7 2>/dev/null
     on west ip route replace $E dev eth0 table 7 2>/dev/null
@@ -84,8 +116,8 @@ run() {  # run TITLE CIPHER KEYLEN FAMILY UDP MODE [esn]
   tail -n 1 /out/plane.log
   # Packets and bytes per SPI of both ends, in the same words.
   plane() { tail -n 1 /out/plane.log | grep -oE '8000[0-9a-f]+: [0-9]+ packets [0-9]+ bytes' | sort; }
-  kernel() { on east ip -s xfrm state | awk '/spi 0x/ { spi = substr($4, 3, 8) }
-    /\(bytes\), [0-9]+\(packets\)/ && !/INF/ { print spi ": " $2 + 0 " packets " $1 + 0 " bytes" }' | sort; }
+  kernel() { on east ip -s xfrm state | awk '/proto/ { spi = /proto esp/ ? substr($4, 3, 8) : "" }
+    spi && /\(bytes\), [0-9]+\(packets\)/ && !/INF/ { print spi ": " $2 + 0 " packets " $1 + 0 " bytes" }' | sort; }
   check "$title: the plane counts $expect packets each way" sh -c "[ \$(tail -n 1 /out/plane.log | grep -o ': $expect packets' | wc -l) = 2 ]"
   check "$title: the kernel counts the same packets and bytes" [ "$(plane)" = "$(kernel)" ]
   check "$title: nothing was dropped" sh -c "! tail -n 1 /out/plane.log | grep -q 'Xfrm'"
@@ -126,6 +158,13 @@ run "Camellia-CBC-128 with HMAC-SHA2-384" 23:13 32 4 "" tunnel esn
 run "Camellia-CBC-256 with HMAC-SHA2-512" 23:14 64 4 "" tunnel
 run "triple DES with HMAC-SHA-1" 3:2 48 4 "" tunnel
 run "NULL with HMAC-SHA2-256" 11:12 0 4 "" tunnel esn
+run "BEET, IPv4 in IPv4" 20 40 4 "" beet4
+run "BEET, IPv6 in IPv4, in UDP" 20 40 4 udp beet6
+run "BEET, IPv4 in IPv6" 12:12 32 6 "" beet4 esn
+run "BEET, IPv6 in IPv6" 20 40 6 "" beet6
+run "IPComp in a tunnel" 20 40 4 "" tunnel ipcomp
+run "IPComp in a tunnel over IPv6" 12:12 32 6 "" tunnel ipcomp
+run "IPComp in transport mode" 20 40 4 "" transport ipcomp
 run "transport mode" 20 40 4 "" transport
 run "transport mode over IPv6" 20 40 6 "" transport
 kill $ENCAP

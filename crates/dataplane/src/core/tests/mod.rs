@@ -1,5 +1,6 @@
 //! Two cores back to back: what one sends the other receives, with a clock made by hand.
 
+mod compression;
 mod early;
 mod inbound;
 mod life;

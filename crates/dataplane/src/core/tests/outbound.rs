@@ -409,15 +409,13 @@ fn what_the_plane_cannot_do_is_refused_and_changes_nothing() {
             Err(CommandError::Unsupported(_))
         ));
     };
-    for mode in [Mode::Beet, Mode::Iptfs] {
-        refused(
-            &mut pair,
-            install(Sa {
-                mode,
-                ..there.clone()
-            }),
-        );
-    }
+    refused(
+        &mut pair,
+        install(Sa {
+            mode: Mode::Iptfs,
+            ..there.clone()
+        }),
+    );
     let id = SaId {
         protocol: Protocol::Ah,
         ..there.id
@@ -455,7 +453,7 @@ fn what_the_plane_cannot_do_is_refused_and_changes_nothing() {
             ..template
         }],
         vec![Template {
-            mode: Mode::Beet,
+            mode: Mode::Iptfs,
             ..template
         }],
     ] {
