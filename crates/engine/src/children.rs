@@ -105,6 +105,7 @@ impl Engine {
                 let request = Request::SolvePuzzle { puzzle, time };
                 self.ask(request, Waiting::Puzzle { request: id });
             }
+            R::LookForTraffic { children, .. } => self.look_for_traffic(now, id, children),
             R::InstallChild(install) => self.install_child(now, id, &install),
             R::ActivateOutbound { child, .. } => {
                 self.activate_outbound(now, child);
@@ -272,6 +273,7 @@ impl Engine {
             successor: None,
             superseded: false,
             packets: 0,
+            received: 0,
             idle_since,
             policies: policies.iter().map(|p| p.key).collect(),
             protection: protection_id,

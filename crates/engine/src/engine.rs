@@ -83,6 +83,11 @@ pub(crate) enum Waiting {
     },
     /// What a child SA has carried.
     Activity(ChildSaId),
+    /// What child SAs have received.
+    Traffic {
+        request: cygnet_ike::RequestId,
+        children: Vec<ChildSaId>,
+    },
     /// The outbound SA of a child SA that was installed without.
     Outbound(ChildSaId),
     /// Nobody waits; failures are only told.
@@ -120,6 +125,8 @@ pub(crate) struct Child {
     /// Packets that both SAs had carried when last asked (`inactivity=`), and since when no more have come.
     pub(crate) packets: u64,
     pub(crate) idle_since: Instant,
+    /// Packets that its inbound SA had received when last asked for a sign of the peer.
+    pub(crate) received: u64,
     /// Between what it runs, or will when it has moved.
     pub(crate) ends: Ends,
     pub(crate) departure: Option<Departure>,
@@ -283,6 +290,9 @@ impl Engine {
                 from,
             }) => self.on_gateway(now, id, (connection, name, from), answer),
             Some(Waiting::Activity(child)) => self.on_activity(now, child, answer),
+            Some(Waiting::Traffic { request, children }) => {
+                self.on_traffic(now, request, &children, answer);
+            }
             Some(Waiting::Outbound(child)) => self.on_outbound(now, child, answer),
             Some(Waiting::Nothing { plane, what }) => {
                 let text = match answer {

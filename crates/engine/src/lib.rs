@@ -25,6 +25,7 @@ mod inactivity;
 mod io;
 mod lacking;
 mod lingering;
+mod liveness;
 mod moves;
 mod orient;
 mod orientation;

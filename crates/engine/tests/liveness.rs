@@ -270,3 +270,35 @@ fn a_child_that_carries_nothing_goes_and_comes_back_with_a_packet() {
         assert_eq!(net.state(WEST, "t"), "up");
     }
 }
+
+/// What comes in on a child SA proves that the peer lives, though no IKE message arrives; a plane is asked once in each
+/// interval.
+#[test]
+fn traffic_on_a_child_sa_is_a_sign_of_life() {
+    for (choice, plane) in [
+        (PlaneChoice::Kernel, Plane::Kernel),
+        (PlaneChoice::Userspace, Plane::Userspace),
+    ] {
+        let mut net = Network::west_and_east();
+        let east = connection("t", StartAction::Add, choice);
+        net.load(1, set(vec![east], "secret"));
+        let west = Connection {
+            plane: choice,
+            ..watchful(StartAction::Start, None)
+        };
+        net.load(0, set(vec![west], "secret"));
+        net.run_for(seconds(1));
+        net.assert_tunnel(plane);
+        net.cut = true;
+        for _ in 0..100 {
+            net.west().carried += 1;
+            net.run_for(seconds(1));
+        }
+        assert_eq!(net.state(WEST, "t"), "up");
+        let questions = net.west().questions;
+        assert!((9..=11).contains(&questions), "{questions} in 100 s");
+        // From now on it is silent: the question after the last packet finds that, and the peer is asked.
+        net.run_for(seconds(32));
+        assert!(net.west().sas(plane).is_empty(), "the peer is dead");
+    }
+}

@@ -93,7 +93,7 @@ fn either_mode_gives_back_what_it_got() {
 #[test]
 fn nothing_grows() {
     let noise: Vec<u8> = (0..600u32)
-        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8 ^ (n * n >> 3) as u8)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8 ^ ((n * n) >> 3) as u8)
         .collect();
     for body in [vec![0; 60], noise] {
         let packet = ip("10.1.0.2", "10.2.0.1", 253, 0, true, &body);

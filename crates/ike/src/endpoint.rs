@@ -319,15 +319,6 @@ impl Endpoint {
         self.with_sa(now, ike, |sa, cx| sa.complain(cx, kind, Some(sa_spi), data));
     }
 
-    /// Notes that the peer is alive by other evidence than IKE messages: protected packets from it (RFC 7296 §2.4).
-    pub fn note_traffic(&mut self, now: Instant, ike: IkeSaId) {
-        self.with_sa(now, ike, |sa, cx| {
-            if let Some(heard) = &mut sa.core.last_heard {
-                *heard = cx.now;
-            }
-        });
-    }
-
     /// The addresses at which this host may be reached by peers, all of them, best first: those that protected traffic
     /// has are none. IKE SAs that may move (RFC 4555) do so if theirs is gone, and tell their peers what has changed.
     pub fn set_addresses(&mut self, now: Instant, addresses: Vec<IpAddr>) {

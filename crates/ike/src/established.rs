@@ -18,6 +18,7 @@ use crate::exchange::create_child_sa::{self, Answering};
 use crate::exchange::{crash_detection, ike_auth, informational, mobike, set_window_size};
 use crate::info::IkeSaState;
 use crate::io::{Answer, ChildRequest, ChildSaId, Event, Refusal, RefusalKind, RequestId};
+use crate::liveness::Looking;
 use crate::proposal::SaSpi;
 use crate::reason::{ChildCloseReason, ChildFailure, CloseReason, Party};
 use crate::sa::{Core, State};
@@ -45,6 +46,8 @@ pub(crate) struct Established {
     pub(crate) answering: Option<Answering>,
     /// What is to become of it.
     pub(crate) standing: Standing,
+    /// The planes are asked whether the peer has sent anything.
+    pub(crate) looking: Option<Looking>,
     /// As responder: the Message ID of the peer's first request after IKE_AUTH, by which it may refuse our part of that.
     pub(crate) peers_verdict: Option<u32>,
 }
@@ -60,6 +63,7 @@ impl Established {
             current: None,
             answering: None,
             standing: Standing::Reigning,
+            looking: None,
             peers_verdict: None,
         }
     }
@@ -298,29 +302,6 @@ impl Established {
             _ => None,
         });
         queued.chain(self.later.iter().map(|later| &later.plan))
-    }
-
-    /// Asks for a sign of life, unless one is asked for already.
-    //= rfc7296#2.4
-    //# If no cryptographically protected
-    //# messages have been received on an IKE SA or any of its Child SAs
-    //# recently, the system needs to perform a liveness check in order to
-    //# prevent sending messages to a dead peer.
-    pub(crate) fn check_liveness(
-        mut self: Box<Self>,
-        core: &mut Core,
-        cx: &mut Context<'_>,
-    ) -> State {
-        if self.may_probe(core) {
-            self.queue.push_back(Errand::Liveness);
-        }
-        self.proceed(core, cx)
-    }
-
-    /// Whether a sign of life may be asked for: nothing is said, or waits to be, that would bring one.
-    fn may_probe(&self, core: &Core) -> bool {
-        let silent = core.outgoing.is_idle() && self.current.is_none() && self.queue.is_empty();
-        silent && self.standing == Standing::Reigning
     }
 
     /// The addresses of this host have changed. A successor that does not reign yet learns it when it does.
@@ -606,6 +587,9 @@ impl Established {
         if self.answering.as_ref().is_some_and(|a| a.awaits(id)) {
             return create_child_sa::on_plane(self, core, cx, answer);
         }
+        if self.looks_for_traffic(id) {
+            return self.on_traffic(core, cx, answer);
+        }
         let ike = core.id;
         let waiting = self
             .children
@@ -647,7 +631,7 @@ impl Established {
                 return self.proceed(core, cx);
             }
             Answer::Failed(refusal) => refusal,
-            Answer::Spi(_) | Answer::Solution(_) => {
+            Answer::Spi(_) | Answer::Solution(_) | Answer::Traffic(_) => {
                 Refusal::new(RefusalKind::Failed, "an answer of the wrong kind")
             }
         };
@@ -665,15 +649,7 @@ impl Established {
 
     /// When something is due besides retransmission.
     pub(crate) fn deadline(&self, core: &Core) -> Option<Instant> {
-        let probe = core
-            .config
-            .liveness
-            .filter(|_| self.may_probe(core))
-            .and_then(|interval| {
-                core.last_heard
-                    .or(core.established)
-                    .map(|heard| heard + interval)
-            });
+        let probe = self.liveness_deadline(core);
         let plane = match &self.current {
             Some(Current::SpiWanted(wanted)) => Some(wanted.deadline),
             _ => None,
@@ -730,14 +706,7 @@ impl Established {
         if self.answering.as_ref().is_some_and(|a| a.deadline() <= now) {
             return create_child_sa::on_timeout(self, core, cx);
         }
-        let probe = core.config.liveness.filter(|_| self.may_probe(core));
-        let heard = core.last_heard.or(core.established);
-        match (probe, heard) {
-            (Some(interval), Some(heard)) if now >= heard + interval => {
-                self.check_liveness(core, cx)
-            }
-            _ => self.proceed(core, cx),
-        }
+        self.on_liveness_timeout(core, cx)
     }
 
     //= rfc7296#2.4

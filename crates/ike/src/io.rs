@@ -77,6 +77,8 @@ pub enum Answer {
     Spi(u32),
     /// To [`Request::SolvePuzzle`]: what [`Puzzle::solve`] has found.
     Solution(Vec<u8>),
+    /// To [`Request::LookForTraffic`]: whether anything has come.
+    Traffic(bool),
     /// It is done.
     Done,
     /// It cannot be done.
@@ -176,6 +178,14 @@ pub enum Request {
         puzzle: Puzzle,
         /// Nobody waits for the solution longer than that.
         time: Duration,
+    },
+    /// Say whether any of these child SAs has received anything since this was asked last, or since it was installed.
+    /// Asked when a liveness check is due. Answered with [`Answer::Traffic`] or [`Answer::Failed`].
+    LookForTraffic {
+        /// The IKE SA they belong to.
+        ike: IkeSaId,
+        /// Which child SAs: some at least, if there are many.
+        children: Vec<ChildSaId>,
     },
     /// Install the SAs and what belongs to them. Answered with [`Answer::Done`] or [`Answer::Failed`].
     /// A failure has undone whatever it did, the SPI included.

@@ -33,6 +33,7 @@ mod identity;
 mod info;
 mod io;
 mod keepalive;
+mod liveness;
 mod mode;
 mod nat;
 mod ppk;

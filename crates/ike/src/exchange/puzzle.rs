@@ -74,7 +74,7 @@ impl Solving {
         match answer {
             Answer::Solution(solution) => Ok(solution),
             Answer::Failed(refusal) => Err(self.unsolved(refusal.text)),
-            Answer::Spi(_) | Answer::Done => {
+            Answer::Spi(_) | Answer::Done | Answer::Traffic(_) => {
                 Err(self.unsolved("an answer of the wrong kind".to_owned()))
             }
         }

@@ -61,6 +61,9 @@ pub struct Plane {
     pub refuse_spi: bool,
     pub refuse_install: bool,
     pub refuse_puzzle: bool,
+    /// The peer has sent something, whenever that is asked; and how often it was.
+    pub receives: bool,
+    pub asked_for_traffic: usize,
     /// Answers are kept back until this is off.
     pub hold: bool,
     pub delay: Duration,
@@ -88,6 +91,11 @@ impl Plane {
                     Some(solution) => Answer::Solution(solution),
                     None => refused("too slow"),
                 }
+            }
+            Request::LookForTraffic { children, .. } => {
+                assert!(children.iter().all(|c| self.installed.contains_key(c)));
+                self.asked_for_traffic += 1;
+                Answer::Traffic(self.receives)
             }
             Request::InstallChild(install) => {
                 assert_eq!(self.reserved.remove(&install.spi_in), Some(install.child));

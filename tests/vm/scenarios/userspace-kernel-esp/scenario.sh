@@ -57,8 +57,9 @@ run() {  # run TITLE CIPHER KEYLEN FAMILY UDP MODE [esn|ipcomp]; MODE beet4 and 
   # With IPComp that has the mode, and ESP is in transport mode around it.
   local comp_out= comp_in=
   if [ "$esn" = ipcomp ]; then
-    on east ip xfrm state add src $W dst $E proto comp spi 0x0e57 reqid 1 mode $mode comp deflate || return
-    on east ip xfrm state add src $E dst $W proto comp spi 0x0be5 reqid 1 mode $mode comp deflate || return
+    local any=; [ $mode = transport ] || any="flag af-unspec"
+    on east ip xfrm state add src $W dst $E proto comp spi 0x0e57 reqid 1 mode $mode $any comp deflate || return
+    on east ip xfrm state add src $E dst $W proto comp spi 0x0be5 reqid 1 mode $mode $any comp deflate || return
     comp_out="tmpl src $E dst $W proto comp reqid 1 mode $mode" comp_in="tmpl src $W dst $E proto comp reqid 1 mode $mode level use"
   fi
   local nets="10.1.0.0/24,10.2.0.0/24 2001:db8:1::/64,2001:db8:2::/64" n a b

@@ -226,7 +226,7 @@ pub(crate) fn on_spi(
             return established.proceed(core, cx);
         }
         Answer::Failed(refusal) => refusal,
-        Answer::Done | Answer::Solution(_) => {
+        Answer::Done | Answer::Solution(_) | Answer::Traffic(_) => {
             Refusal::new(RefusalKind::Failed, "done, but no SPI was given")
         }
     };

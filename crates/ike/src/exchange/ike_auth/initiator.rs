@@ -130,7 +130,7 @@ impl SpiWanted {
                 send(core, cx, self.handshake, FirstChild::Offered(offer))
             }
             Answer::Failed(refusal) => self.refused(core, cx, refusal),
-            Answer::Done | Answer::Solution(_) => {
+            Answer::Done | Answer::Solution(_) | Answer::Traffic(_) => {
                 let refusal = Refusal::new(RefusalKind::Failed, "done, but no SPI was given");
                 self.refused(core, cx, refusal)
             }
