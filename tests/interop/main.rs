@@ -10,12 +10,13 @@
 //! configuration.
 //!
 //! `fragmentation::…`: IKE messages in pieces (RFC 7383), with pairs of their own. `rekey::…`: SAs renewed
-//! under traffic. `childless::…`: child SAs after IKE_AUTH.
+//! under traffic. `childless::…`: child SAs after IKE_AUTH. `life::…`: cookies, liveness checks, lifetimes.
 
 mod algorithms;
 mod childless;
 mod fragmentation;
 mod lab;
+mod life;
 mod rekey;
 
 use std::process::ExitCode;
@@ -62,6 +63,10 @@ fn feature_of(title: &str) -> &'static str {
         ("_rekeys_the_child", "rekey-child"),
         ("_rekeys_the_ike_sa", "rekey-ike"),
         ("_authenticates_anew", "reauthentication"),
+        ("_cookie_", "cookie"),
+        ("_found_dead", "liveness"),
+        ("_is_there", "liveness"),
+        ("_authentication_holds", "auth-lifetime"),
     ];
     let row = rows.into_iter().find(|(part, _)| title.contains(part));
     row.unwrap_or_else(|| panic!("{title} is about no row of the page"))
@@ -111,6 +116,7 @@ fn main() -> ExitCode {
         fragmentation::trials(),
         rekey::trials(),
         childless::trials(),
+        life::trials(),
     ];
     for (title, run) in others.into_iter().flatten() {
         let feature = feature_of(&title);
