@@ -1,8 +1,9 @@
 //! Wireshark with the key log reads what passed the router.
 
 use std::path::Path;
+use std::time::Duration;
 
-use cygnet_tests::{Capture, Conf, Daemon, Family, Need, Site, ready, try_run};
+use cygnet_tests::{Capture, Conf, Daemon, Family, Need, Site, ready, try_run, within};
 
 use crate::support::{Pair, ping_through};
 
@@ -128,4 +129,101 @@ fn wireshark_decrypts_ike_and_esp() {
             assert_eq!(mode & 0o077, 0, "{name}: {mode:o}");
         }
     }
+}
+
+/// RFC 9370 §2.2.4: each IKE_FOLLOWUP_KE request brings back what the response before it has given.
+#[test]
+fn wireshark_reads_additional_key_exchanges_when_rekeying() {
+    if !ready(
+        "the key log of additional key exchanges",
+        &[Need::Program("tshark")],
+    ) {
+        return;
+    }
+    let additional = ";addke1=dh19;addke2=dh20";
+    let conf = Conf::site(Family::V4)
+        .set("ike", &format!("aes_gcm256-sha2_256-dh31{additional}"))
+        .set("esp", &format!("aes_gcm256-dh31{additional}"));
+    let site = Site::new();
+    let west = Daemon::new(&site.west, &conf);
+    let keys = west.dir().join("keys");
+    let mut west = west.options(&["--key-log", &keys.display().to_string()]);
+    west.start();
+    let pair = Pair {
+        west,
+        east: Daemon::running(&site.east, &conf),
+        site,
+    };
+    let capture = Capture::start(
+        &pair.site.router,
+        Site::TO_WEST,
+        &pair.west.dir().join("wire.pcap"),
+    );
+    pair.west.must(&["up", "office"]);
+    pair.west.must(&["rekey", "office"]);
+    let suite = "X25519-KE1_ECP_256-KE2_ECP_384-ESN";
+    let rekeyed = || pair.west.must(&["status"]).contains(suite).then_some(());
+    within(Duration::from_secs(10), rekeyed).expect("a child SA from three key exchanges");
+    ping_through(&pair.site);
+    pair.east.must(&["rekey", "office", "--ike"]);
+    let rekeyed = || pair.west.log().contains("IKE SA rekeyed").then_some(());
+    within(Duration::from_secs(10), rekeyed).expect("another IKE SA");
+    ping_through(&pair.site);
+    pair.west.must(&["down", "office"]);
+    let file = capture.finish();
+    let exchanges = tshark(
+        &keys,
+        &file,
+        "isakmp.exchangetype == 44",
+        &[
+            "isakmp.flag_r",
+            "isakmp.messageid",
+            "isakmp.key_exchange.dh_group",
+            "isakmp.notify.msgtype",
+            "isakmp.notify.data",
+        ],
+    );
+    let lines: Vec<Vec<&str>> = exchanges
+        .lines()
+        .map(|line| line.split('\t').collect())
+        .collect();
+    let column = |n: usize| lines.iter().map(|line| line[n]).collect::<Vec<_>>();
+    assert_eq!(
+        column(0),
+        ["0", "1", "0", "1", "0", "1", "0", "1"],
+        "{exchanges}"
+    );
+    assert_eq!(
+        column(2),
+        ["19", "19", "20", "20", "19", "19", "20", "20"],
+        "{exchanges}"
+    );
+    let notify = "16441";
+    assert_eq!(
+        column(3),
+        [notify, notify, notify, "", notify, notify, notify, ""],
+        "{exchanges}"
+    );
+    let given = tshark(
+        &keys,
+        &file,
+        "isakmp.exchangetype == 36 && isakmp.flag_r == 1 && isakmp.notify.msgtype == 16441",
+        &["isakmp.notify.data"],
+    );
+    let links = column(4);
+    for (of, first) in given.lines().zip([0, 4]) {
+        assert!(of.ends_with(links[first]), "{given} {exchanges}");
+        assert_eq!(links[first].len(), 32);
+        assert_eq!(links[first + 1], links[first + 2], "{exchanges}");
+        assert_ne!(links[first], links[first + 1], "{exchanges}");
+    }
+    assert_eq!(given.lines().count(), 2);
+    // The keys in use come from all three secrets, at both ends and for Wireshark.
+    let echoes = tshark(
+        &keys,
+        &file,
+        "esp && (icmp.type == 8 || icmp.type == 0)",
+        &["ip.dst"],
+    );
+    assert_eq!(echoes.lines().count(), 20, "{echoes}");
 }

@@ -137,4 +137,6 @@ scenarios! {
     ike_sas_without_a_child_sa => "childless",
     redirected_by_peers_and_redirecting_them => "redirect",
     strongswan_and_the_modes => "modes-strongswan",
+    strongswan_and_several_key_exchanges_when_rekeying => "followup-ke",
+    strongswan_and_ml_kem_when_rekeying => "followup-ke-ml-kem",
 }

@@ -194,7 +194,7 @@ pub const KEYWORDS: &[Keyword] = &[
     row(Conn, "negotiationshunt", "drop, passthrough", "drop", Supported, "Packets in clear while there is no SA yet."),
     row(Conn, "failureshunt", "none, drop, passthrough", "none", Supported, "Packets in clear after negotiation failed."),
     row(Conn, "intermediate", "yes, no", "no", Supported, "As initiator, announce IKE_INTERMEDIATE (RFC 9242) even if neither `ike=` nor `ppk=` needs it."),
-    row(Conn, "ppk", "never, permit, propose, insist", "never", Supported, "Post-quantum pre-shared keys, `PPKS` in ipsec.secrets, mixed into the keys (RFC 8784, and RFC 9867 where the peer can): if the peer begins with one, with a fallback to none, or always. `no` is never, `yes` is propose."),
+    row(Conn, "ppk", "never, permit, propose, insist", "never", Supported, "Post-quantum pre-shared keys, `PPKS` in ipsec.secrets, mixed into the keys (RFC 8784, and RFC 9867 where the peer can): if the peer begins with one, with a fallback to none, or always. What is rekeyed has it by the keys that it is made of; no other one is named in CREATE_CHILD_SA. `no` is never, `yes` is propose."),
     row(Conn, "ppk-ids", "list", "", Supported, "The names of the PPKs that may be used, best first. Without it any for the peer."),
     row(Conn, "encapsulation", "auto, yes, no", "auto", Supported, "ESP in UDP: behind NAT, always, never."),
     row(Conn, "nat-keepalive", "yes, no", "yes", Supported, "Send keepalives where there is a NAT in front of this host (RFC 3948)."),

@@ -231,6 +231,47 @@ fn a_forged_refusal_does_not_win_against_the_real_answer() {
     assert_eq!(sim.event_names(0), ["ike_established", "child_established"]);
 }
 
+/// A public value that is none: whoever sent it, the peer's own may still come. If it does not, that was the reason.
+#[test]
+fn a_useless_public_value_of_nobody_does_not_stop_the_exchange() {
+    for (forged_only, events) in [
+        (false, vec!["ike_established", "child_established"]),
+        (true, vec!["child_failed", "ike_failed"]),
+    ] {
+        let mut sim = Pair::default().sim(1);
+        sim.manual = true;
+        sim.initiate(0, WEST);
+        let request = sim.sent().remove(0);
+        sim.deliver(request);
+        let response = sim.sent().remove(0);
+        // The last octets of the peer's public value, which stands behind an SA payload of a known form.
+        let message = cygnet_wire::Message::parse(&response.bytes).unwrap();
+        let ke = message.payloads().find_map(|p| match p {
+            Ok(cygnet_wire::Payload::Ke(ke)) => Some(ke.data.to_vec()),
+            _ => None,
+        });
+        let ke = ke.unwrap();
+        let mut bytes = response.bytes.clone();
+        let at = bytes.windows(ke.len()).position(|w| w == ke).unwrap();
+        bytes[at + 20] ^= 1;
+        sim.deliver(Datagram {
+            bytes,
+            ..response.clone()
+        });
+        assert!(sim.event_names(0).is_empty());
+        if forged_only {
+            sim.sent();
+            sim.run_for(s(100));
+            assert_eq!(ike_failure(&sim, 0).name(), "key_exchange_failed");
+        } else {
+            sim.deliver(response);
+            sim.manual = false;
+            sim.run_for(s(1));
+        }
+        assert_eq!(sim.event_names(0), events);
+    }
+}
+
 //= rfc7296#2.21.2
 //= type=test
 //# This failure does not

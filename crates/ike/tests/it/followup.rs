@@ -141,6 +141,11 @@ fn lost_and_repeated_messages_do_no_harm() {
     assert!(done > 200, "{done}");
 }
 
+//= rfc9370#2.2.4
+//= type=test
+//# Therefore, it is essential to link the
+//# IKE_FOLLOWUP_KE exchanges together with the corresponding
+//# CREATE_CHILD_SA exchange.
 /// What a peer may do wrong in the middle, as the initiator of a child SA's renewal and of the IKE SA's.
 #[test]
 fn a_hostile_initiator_gets_nowhere_and_harms_nothing() {

@@ -248,3 +248,25 @@ pub(crate) fn answer(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cygnet_crypto::SecretBytes;
+
+    /// `SK(0)`, then `SK(1)` to `SK(n)` (RFC 9370 §2.2.4).
+    #[test]
+    fn the_order_is_that_of_the_transform_types() {
+        let secret = |octet| SharedSecret::new(SecretBytes::copy_from(&[octet]));
+        let mut additional = Additional::default();
+        additional[2] = Some(KeyExchange::MlKem768);
+        additional[6] = Some(KeyExchange::Ecp384);
+        let mut exchanges = KeyExchanges::new(Some(secret(0)), &additional);
+        for (method, octet) in [(KeyExchange::MlKem768, 1), (KeyExchange::Ecp384, 2)] {
+            assert_eq!(exchanges.next(), Some(method));
+            exchanges.done(secret(octet));
+        }
+        assert_eq!(exchanges.next(), None);
+        assert_eq!(exchanges.secrets(), [secret(0), secret(1), secret(2)]);
+    }
+}

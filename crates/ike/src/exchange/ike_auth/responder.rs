@@ -97,7 +97,9 @@ impl AuthAwaited {
         }
     }
 
-    /// Whether the work that was asked for has been done.
+    /// Whether the work that was asked for has been done. IKE_INTERMEDIATE does not need it: RFC 9242 has no place for a
+    /// solution there (its §5 points to RFC 8019, which knows IKE_AUTH only). What guards it is the puzzle of IKE_SA_INIT,
+    /// the number of exchanges, and that nobody's messages are authentic who has not exchanged keys himself.
     //= rfc8019#7.2.4
     //# If the Responder requested the Initiator to solve a puzzle in the
     //# IKE_AUTH exchange, then it MUST silently discard all the IKE_AUTH

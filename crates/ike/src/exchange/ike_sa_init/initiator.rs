@@ -545,7 +545,8 @@ impl InitSent {
             .unwrap_or_default();
         let secret = match self.key.agree(ke.data) {
             Ok(secret) => secret,
-            Err(error) => return fail(core, cx, self.child, bad_key_exchange(error)),
+            // Nobody is answerable for it: the peer's own may still come.
+            Err(error) => return self.unusable(cx, bad_key_exchange(error)),
         };
         core.responder_spi = responder_spi;
         core.suite = Some(suite);

@@ -544,6 +544,35 @@ fn a_further_one_is_given_up_meanwhile() {
     });
 }
 
+#[test]
+fn a_key_exchange_waits_for_the_window() {
+    for turned in [false, true] {
+        let mut pair = pair(THREE, THREE);
+        pair.east.window = 2;
+        pair.west.window = 2;
+        let mut lab = Lab::new(pair, turned);
+        lab.sim.manual = false;
+        lab.create(E);
+        lab.sim.run_for(s(1));
+        lab.sim.manual = true;
+        lab.delete(E, "e2");
+        let delete = lab.request(E);
+        lab.rekey(E, "e1");
+        let request = lab.request(E);
+        lab.exchange(&request);
+        // The Delete, which is older by one, is not answered.
+        lab.silent();
+        lab.exchange(&delete);
+        both_followups(&mut lab, E);
+        let delete = lab.request(E);
+        lab.exchange(&delete);
+        lab.planes("e3>w3", "w3>e3");
+        lab.told(E);
+        lab.told(W);
+        lab.finish();
+    }
+}
+
 /// The responder waits 20 s; who comes later begins anew, but not for ever.
 #[test]
 fn a_responder_that_has_lost_its_state_is_asked_again() {

@@ -1,6 +1,6 @@
 //! The renewal of an IKE SA with additional key exchanges, alone and where it meets another exchange (RFC 9370 §2.2.4).
 
-use cygnet_wire::ExchangeType;
+use cygnet_wire::{ExchangeType, Payload};
 
 use super::*;
 
@@ -372,6 +372,50 @@ fn both_renew_it_and_one_does_not_notice_at_all() {
     with_lowest(&EACH, |mut lab, lowest| {
         let (_lost, w) = lab.both_rekey_ike(lowest);
         lab.exchange(&w);
+        both_followups(&mut lab, W);
+        let delete = lab.request(W);
+        lab.exchange(&delete);
+        only_wests(lab);
+    });
+}
+
+#[test]
+fn both_renew_it_and_the_winner_takes_its_time() {
+    with_lowest(&EAST_LOSES, |mut lab, lowest| {
+        let (e, w) = lab.both_rekey_ike(lowest);
+        let (from_east, from_west) = (lab.answer(&w), lab.answer(&e));
+        lab.deliver(&from_east);
+        lab.deliver(&from_west);
+        let late = followup(&mut lab, W);
+        lab.sim.run_for(s(21));
+        // East has waited for west. West does not wait for east: that has lost.
+        lab.tells(&["ike_rekey_failed unfinished"], &[]);
+        lab.sim.outbox.clear();
+        let refusal = lab.answer(&late);
+        assert_eq!(lab.read(&refusal), "N(STATE_NOT_FOUND)");
+        lab.deliver(&refusal);
+        lab.finish_with(
+            &["ike west's", "moved e1", "ike_closed first rekeyed"],
+            &["ike west's", "moved w1", "ike_closed first rekeyed"],
+        );
+    });
+}
+
+/// The loser cannot read what the winner says of its own successor; the winner's goes on all the same.
+#[test]
+fn both_renew_it_and_the_losers_response_is_useless() {
+    with_lowest(&EAST_LOSES, |mut lab, lowest| {
+        let (e, w) = lab.both_rekey_ike(lowest);
+        let (from_east, from_west) = (lab.answer(&w), lab.answer(&e));
+        let forged = lab.forge(&from_west, true).edit(&from_west, |payloads, w| {
+            let other = |p: &&Payload<'_>| !matches!(p, Payload::Ke(_));
+            payloads.iter().filter(other).for_each(|p| {
+                w.any(p);
+            });
+        });
+        lab.deliver(&forged);
+        lab.silent();
+        lab.deliver(&from_east);
         both_followups(&mut lab, W);
         let delete = lab.request(W);
         lab.exchange(&delete);
