@@ -228,6 +228,11 @@ impl Engine {
                 old.successor = Some(install.child);
                 old.own_reqid.clone()
             }
+            // Both ends have renewed it at once, and the other successor has taken its place already.
+            None if many_peers && config.child.reqid.is_none() && install.replaces.is_some() => {
+                let sibling = self.sibling_reqid(connection, install);
+                sibling.or_else(|| Some(Arc::new(self.reqids.allocate())))
+            }
             None if many_peers && config.child.reqid.is_none() => {
                 Some(Arc::new(self.reqids.allocate()))
             }
@@ -302,6 +307,19 @@ impl Engine {
             child: install.child,
         };
         self.run(now, Transaction::building(steps, then));
+    }
+
+    /// The reqid of the child SA that serves what this one would serve, under the same IKE SA: the policies, which both
+    /// want, must go on to name the SAs that are sent on.
+    fn sibling_reqid(&self, connection: ConnectionId, install: &ChildInstall) -> Option<Arc<u32>> {
+        let same = |child: &&ChildSaId| {
+            self.endpoint.child_sa(**child).is_some_and(|info| {
+                (&info.ts_local, &info.ts_remote) == (&install.ts_local, &install.ts_remote)
+            })
+        };
+        let children = self.children_under(install.ike, connection);
+        let sibling = children.iter().find(same)?;
+        self.children.get(sibling)?.own_reqid.clone()
     }
 
     pub(crate) fn on_child_installed(
@@ -426,12 +444,15 @@ impl Engine {
             }
         }
         let mut sas = Vec::new();
-        // Also one whose successor has a successor by now.
-        let goes_on = record.successor.is_some()
-            && self
-                .connections
-                .get(&record.connection)
-                .is_some_and(|c| c.children.iter().any(|other| *other != child));
+        // What was sent on it before the peer turned to another one may be on its way: to a successor, also one that has
+        // a successor by now, or to what was made under another IKE SA.
+        let goes_on = self
+            .connections
+            .get(&record.connection)
+            .into_iter()
+            .flat_map(|c| &c.children)
+            .filter_map(|other| self.children.get(other))
+            .any(|other| record.successor.is_some() || other.policies == record.policies);
         if goes_on && record.departure.is_none() && !self.shutting_down {
             self.leave_inbound(now, child, &record);
         } else {

@@ -322,6 +322,7 @@ impl Engine {
         if let Some(outcome) = answer.and_then(|a| transaction.answer(a)) {
             return self.complete(now, transaction, outcome);
         }
+        transaction.refresh(&self.policies);
         match transaction.next() {
             Some(request) => {
                 self.ask(request, Waiting::Transaction(transaction));

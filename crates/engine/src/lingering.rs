@@ -1,4 +1,4 @@
-//! Inbound SAs of child SAs that have been rekeyed: kept for a little while,
+//! Inbound SAs of child SAs in whose place there are others: kept for a little while,
 //! for what the peer sent before it turned to the successor and that arrives
 //! after the message by which it deleted the old one (RFC 7296 section 2.8).
 
@@ -48,7 +48,11 @@ impl Engine {
             self.reqids.release(reqid);
         }
         let commands = vec![Command::RemoveSa(rest.inbound)];
-        self.execute(rest.plane, commands, "removing an SA that was rekeyed");
+        self.execute(
+            rest.plane,
+            commands,
+            "removing an SA that another one has replaced",
+        );
     }
 
     /// Removes those of a connection that is taken down.

@@ -202,8 +202,9 @@ impl Engine {
         for &id in &ids {
             self.orient(id);
             if let Some(c) = self.connections.get_mut(&id).filter(|c| c.oriented.is_ok()) {
-                // What it waited for is there.
+                // What it waited for is there. A trap that could not be set would wait for a retry that is not to come.
                 c.retry_at = None;
+                c.trap.forgive();
                 self.timers.clear(Timer::Retry(id));
             }
         }

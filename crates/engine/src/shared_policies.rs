@@ -58,6 +58,24 @@ impl SharedPolicies {
         }
     }
 
+    /// What a command that was to follow from a wish is to be by now, since others may have wished meanwhile.
+    pub(crate) fn brought_up_to_date(&self, command: Command) -> Option<Command> {
+        let key = match &command {
+            Command::InstallPolicy(policy) | Command::UpdatePolicy(policy) => policy.key,
+            Command::RemovePolicy(key) => *key,
+            _ => return Some(command),
+        };
+        let wanted = self.wanted.get(&key).and_then(|stack| stack.last());
+        match (wanted, &command) {
+            (Some((_, policy)), Command::InstallPolicy(_) | Command::UpdatePolicy(_)) => {
+                Some(Command::UpdatePolicy(Box::new(policy.clone())))
+            }
+            (None, Command::RemovePolicy(_)) => Some(command),
+            // It is as it should be: whoever has changed it since has seen to that.
+            _ => None,
+        }
+    }
+
     /// Number of distinct policies.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {

@@ -1,13 +1,14 @@
 //! Several requests that belong together: run one after the other, stopped at
 //! the first failure, with a note of how far they came.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use cygnet_ike::{ChildSaId, RequestId as IkeRequestId};
 use cygnet_ipsec::{Command, CommandError};
 
 use crate::connection_state::ConnectionId;
 use crate::io::{Answer, Plane, Protection, ProtectionId, Request};
+use crate::shared_policies::SharedPolicies;
 
 /// One request of a transaction, kept until its answer is in.
 #[derive(Clone, Debug)]
@@ -69,6 +70,8 @@ pub(crate) struct Transaction {
     /// A failure does not stop it: what can be taken away is taken away.
     tearing_down: bool,
     installed_sas: usize,
+    /// The next step is the rest of one that a plane has stopped: others may have wanted something else meanwhile.
+    is_outdated: bool,
     /// What went wrong in a teardown.
     pub(crate) complaints: Vec<(Plane, String)>,
 }
@@ -89,6 +92,7 @@ impl Transaction {
             then,
             tearing_down,
             installed_sas: 0,
+            is_outdated: false,
             complaints: Vec::new(),
         }
     }
@@ -97,6 +101,21 @@ impl Transaction {
     pub(crate) fn next(&mut self) -> Option<Request> {
         self.current = self.steps.pop_front();
         self.current.as_ref().map(Step::request)
+    }
+
+    /// Brings the rest of a teardown that a plane has stopped to what is wanted by now.
+    pub(crate) fn refresh(&mut self, policies: &HashMap<Plane, SharedPolicies>) {
+        if !std::mem::take(&mut self.is_outdated) {
+            return;
+        }
+        if let Some(Step::Execute { plane, commands }) = self.steps.front_mut()
+            && let Some(shared) = policies.get(plane)
+        {
+            *commands = std::mem::take(commands)
+                .into_iter()
+                .filter_map(|command| shared.brought_up_to_date(command))
+                .collect();
+        }
     }
 
     /// Takes the answer to the request that [`Self::next`] gave last. An
@@ -155,6 +174,7 @@ impl Transaction {
         }
         if self.tearing_down && tried > 0 {
             // The plane stopped at the failure; the rest is still to be taken away.
+            self.is_outdated = true;
             self.steps.push_front(Step::Execute {
                 plane,
                 commands: commands[tried..].to_vec(),

@@ -182,7 +182,7 @@ fn a_responder_that_reauthenticates_tells_the_initiator_when() {
     assert_eq!(rekey_in.as_secs(), 699, "a margin of 300 s before the end");
     net.run_for(seconds(690));
     assert_eq!(ikes(&net, WEST), first);
-    net.run_for(seconds(22));
+    net.run_for(seconds(27));
     net.assert_tunnel(Plane::Kernel);
     assert_ne!(ikes(&net, WEST), first);
     assert!(

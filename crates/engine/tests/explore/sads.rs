@@ -3,38 +3,31 @@
 //!
 //! What is sent changes only when a database is changed, so the question is answered for every instant without sending
 //! anything: a stretch of time in which one end sends on an SA must lie within the stretch in which the other end has
-//! it, and packets are a while on their way. An SA may go for many reasons. Those by which it goes in favour of another
-//! one, because it was rekeyed or both ends had rekeyed at once, must never cost a packet.
+//! it, and packets are a while on their way.
+//!
+//! An SA may go for many reasons. Those by which it goes in favour of another one, because it was rekeyed or both ends
+//! had rekeyed at once, must never cost a packet. What excuses one is named with each rule, and has to do with that very
+//! SA and that very time. Where nothing happens but rekeying, nothing is excused: see [`Sads::be_strict`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use cygnet_ike::{ChildCloseReason, CloseReason};
+use cygnet_ike::{ChildCloseReason, ChildSaId, ChildSaInfo, CloseReason};
 
 /// How long a packet may be on its way.
 pub const ON_THE_WAY: Duration = Duration::from_secs(2);
 
-/// A rekeying that is disturbed is over after this time: what waits for the window waits for two requests at most.
-const REKEYING: Duration = Duration::from_secs(40);
+/// How long an exchange may take.
+const EXCHANGE: Duration = Duration::from_secs(15);
 
-/// How an SA ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// In favour of another one.
-    Renewed,
-    /// In any other way.
-    Otherwise,
-}
-
-impl End {
-    pub fn of(reason: &ChildCloseReason) -> Self {
-        match reason {
-            ChildCloseReason::Rekeyed
+/// Whether an SA ended in favour of another one.
+fn is_renewal(reason: &ChildCloseReason) -> bool {
+    matches!(
+        reason,
+        ChildCloseReason::Rekeyed
             | ChildCloseReason::Redundant
-            | ChildCloseReason::IkeSaClosed(CloseReason::Rekeyed) => Self::Renewed,
-            _ => Self::Otherwise,
-        }
-    }
+            | ChildCloseReason::IkeSaClosed(CloseReason::Rekeyed)
+    )
 }
 
 /// An inbound SA.
@@ -59,23 +52,34 @@ struct Stretch {
 /// What a host has told of a child SA.
 #[derive(Debug)]
 struct Told {
-    is_successor: bool,
-    end: Option<End>,
+    at: Instant,
+    spi_out: u32,
+    replaces: Option<ChildSaId>,
+    /// When it ended, and whether in favour of another one.
+    end: Option<(Instant, bool)>,
+    /// Another successor has won.
+    redundant: bool,
 }
+
+/// A host, its generation and the name that it gives a child SA.
+type Name = (usize, u32, ChildSaId);
 
 /// See the module's text.
 #[derive(Debug, Default)]
 pub struct Sads {
     inbound: HashMap<(usize, u32), Inbound>,
     stretches: BTreeMap<(usize, usize), Vec<Stretch>>,
-    /// By host and outbound SPI.
-    told_out: HashMap<(usize, u32), Told>,
-    /// By host and inbound SPI.
-    ends_in: HashMap<(usize, u32), (Instant, End)>,
-    /// What disturbs a host's SAs of a flow beside rekeying.
-    losses: Vec<(usize, Instant)>,
+    told: HashMap<Name, Told>,
+    told_by_out: HashMap<(usize, u32), Name>,
+    told_by_in: HashMap<(usize, u32), Name>,
+    /// When a host took something down because it was told to, or lost everything.
+    taken_down: Vec<(usize, Instant)>,
+    strict: Option<Instant>,
+    gap: Duration,
     /// Ends of SAs that were looked at.
     pub judged: u64,
+    /// Those of them where nothing was excused.
+    pub judged_strictly: u64,
 }
 
 impl Sads {
@@ -93,8 +97,18 @@ impl Sads {
             inbound.removed.get_or_insert(now);
             inbound.orderly &= orderly;
         }
-        if !orderly {
-            self.losses.push((host, now));
+    }
+
+    /// An SA has reached a hard limit: with it goes its child SA.
+    pub fn struck(&mut self, now: Instant, host: usize, spi: u32) {
+        self.removed(now, host, spi, false);
+        for names in [&self.told_by_in, &self.told_by_out] {
+            if let Some(told) = names
+                .get(&(host, spi))
+                .and_then(|name| self.told.get_mut(name))
+            {
+                told.end.get_or_insert((now, false));
+            }
         }
     }
 
@@ -105,30 +119,50 @@ impl Sads {
                 (inbound.removed, inbound.orderly) = (Some(now), false);
             }
         }
-        self.losses.push((host, now));
-    }
-
-    /// A host loses SAs, or might, for another reason than rekeying.
-    pub fn lost(&mut self, now: Instant, host: usize) {
-        self.losses.push((host, now));
-    }
-
-    pub fn established(&mut self, host: usize, spi_out: u32, is_successor: bool) {
-        let told = Told {
-            is_successor,
-            end: None,
-        };
-        self.told_out.insert((host, spi_out), told);
-    }
-
-    pub fn closed(&mut self, now: Instant, host: usize, spis: (u32, u32), end: End) {
-        let (spi_in, spi_out) = spis;
-        self.ends_in.insert((host, spi_in), (now, end));
-        if let Some(told) = self.told_out.get_mut(&(host, spi_out)) {
-            told.end = Some(end);
+        for ((of, _, _), told) in &mut self.told {
+            if *of == host {
+                told.end.get_or_insert((now, false));
+            }
         }
-        if end == End::Otherwise {
-            self.losses.push((host, now));
+        self.taken_down(now, host);
+    }
+
+    /// A host takes down what it has: a connection was taken down, or is another one now.
+    pub fn taken_down(&mut self, now: Instant, host: usize) {
+        self.taken_down.push((host, now));
+    }
+
+    /// From now on nothing happens but that SAs are renewed, and whoever has something to send on has again after this
+    /// time at most.
+    pub fn be_strict(&mut self, now: Instant, gap: Duration) {
+        (self.strict, self.gap) = (Some(now), gap);
+    }
+
+    pub fn established(&mut self, now: Instant, host: usize, generation: u32, info: &ChildSaInfo) {
+        let name = (host, generation, info.id);
+        let told = Told {
+            at: now,
+            spi_out: info.spi_out,
+            replaces: info.replaces,
+            end: None,
+            redundant: false,
+        };
+        self.told_by_out.insert((host, info.spi_out), name);
+        self.told_by_in.insert((host, info.spi_in), name);
+        self.told.insert(name, told);
+    }
+
+    pub fn closed(
+        &mut self,
+        now: Instant,
+        host: usize,
+        generation: u32,
+        child: ChildSaId,
+        reason: &ChildCloseReason,
+    ) {
+        if let Some(told) = self.told.get_mut(&(host, generation, child)) {
+            told.end.get_or_insert((now, is_renewal(reason)));
+            told.redundant = matches!(reason, ChildCloseReason::Redundant);
         }
     }
 
@@ -154,90 +188,164 @@ impl Sads {
         self.stretches.get(&(host, flow))?.last()?.spi
     }
 
+    fn told_out(&self, host: usize, spi: u32) -> Option<&Told> {
+        self.told.get(self.told_by_out.get(&(host, spi))?)
+    }
+
+    fn told_in(&self, host: usize, spi: u32) -> Option<&Told> {
+        self.told.get(self.told_by_in.get(&(host, spi))?)
+    }
+
+    /// Whether a host took something down within this time.
+    fn interfered(&self, host: usize, from: Instant, until: Instant) -> bool {
+        let mut all = self.taken_down.iter();
+        all.any(|(of, at)| *of == host && (from..=until).contains(at))
+    }
+
     /// Looks at the whole run.
     pub fn judge(&mut self, start: Instant, end: Instant) -> Result<(), String> {
-        let at = |time: Instant| time.saturating_duration_since(start).as_secs_f64();
-        let mut judged = 0;
+        let mut judged = (0, 0);
         for (&(host, flow), stretches) in &self.stretches {
-            let peer = 1 - host;
-            for stretch in stretches {
-                let Some(spi) = stretch.spi else { continue };
-                let until = stretch.until.unwrap_or(end);
-                if until == stretch.from {
-                    // Between two commands.
+            for (at, stretch) in stretches.iter().enumerate() {
+                // What is between two commands of one time nobody sees.
+                if stretch.until == Some(stretch.from) {
                     continue;
                 }
-                let told = self.told_out.get(&(host, spi));
-                let is_successor = told.is_some_and(|told| told.is_successor);
-                let interrupted = |host: usize, time: Instant| {
-                    let mut losses = self.losses.iter();
-                    losses.any(|(of, loss)| *of == host && *loss <= time && time < *loss + REKEYING)
-                };
-                match self.inbound.get(&(peer, spi)) {
-                    None if is_successor
-                        && !interrupted(host, stretch.from)
-                        && !interrupted(peer, stretch.from) =>
+                let next = stretches[at + 1..]
+                    .iter()
+                    .find(|next| next.until != Some(next.from));
+                let strict = self
+                    .strict
+                    .is_some_and(|strict| stretch.until.is_none_or(|until| until > strict));
+                let outcome = match stretch.spi {
+                    Some(spi) => {
+                        judged.0 += 1;
+                        judged.1 += u64::from(strict);
+                        self.judge_stretch(host, spi, stretch, next, end, strict)
+                    }
+                    // Nothing to send on: of what is not wanted nothing is asked.
+                    None if strict
+                        && self.strict.is_some_and(|strict| stretch.from > strict)
+                        && stretch.until.unwrap_or(end) > stretch.from + self.gap =>
                     {
-                        return Err(format!(
-                            "host {host} sends on {spi:08x} from {:.3} and the peer has never had it",
-                            at(stretch.from)
-                        ));
+                        Err("has nothing to send on though nothing was taken down".to_owned())
                     }
-                    None => {}
-                    Some(inbound) => {
-                        if is_successor
-                            && stretch.from < inbound.installed
-                            && !interrupted(host, stretch.from)
-                            && !interrupted(peer, stretch.from)
-                        {
-                            return Err(format!(
-                                "host {host} sends on {spi:08x} from {:.3} and the peer has it from {:.3}",
-                                at(stretch.from),
-                                at(inbound.installed)
-                            ));
-                        }
-                        let closed = self.ends_in.get(&(peer, spi));
-                        let closed = closed.filter(|(_, end)| *end == End::Renewed);
-                        let removed = inbound.removed.filter(|_| inbound.orderly).zip(closed);
-                        // Of what is lost while it is renewed, nobody can expect anything.
-                        let lost = |closed: Instant, removed: Instant| {
-                            let mut losses = self.losses.iter();
-                            losses.any(|(_, loss)| *loss + REKEYING > closed && *loss <= removed)
-                        };
-                        if let Some((removed, (closed, _))) = removed
-                            && !lost(*closed, removed)
-                        {
-                            judged += 1;
-                            if until + ON_THE_WAY > removed && stretch.from < removed {
-                                return Err(format!(
-                                    "host {host} sends on {spi:08x} until {:.3} and the peer has it until {:.3}",
-                                    at(until),
-                                    at(removed)
-                                ));
-                            }
-                        }
-                    }
-                }
-                // Is there something to go on with?
-                let next_is_none = stretch.until.is_some() && {
-                    let next = stretches.iter().find(|next| {
-                        Some(next.from) >= stretch.until && !std::ptr::eq(*next, stretch)
-                    });
-                    next.is_some_and(|next| next.spi.is_none())
+                    None => Ok(()),
                 };
-                let renewed = told.is_some_and(|told| told.end == Some(End::Renewed));
-                if stretch.gone && renewed {
-                    judged += 1;
-                    if next_is_none && !interrupted(host, until) && !interrupted(peer, until) {
-                        return Err(format!(
-                            "host {host} has nothing to send on from {:.3}, when {spi:08x} of flow {flow} was rekeyed",
-                            at(until)
-                        ));
-                    }
+                if let Err(text) = outcome {
+                    let at = stretch.from.saturating_duration_since(start).as_secs_f64();
+                    return Err(format!(
+                        "host {host} flow {flow} from {at:.3} on {:08x?}: {text}",
+                        stretch.spi
+                    ));
                 }
             }
         }
-        self.judged = judged;
+        (self.judged, self.judged_strictly) = judged;
         Ok(())
+    }
+
+    /// One host sends on an SA for some time. `strict`: nothing is excused.
+    fn judge_stretch(
+        &self,
+        host: usize,
+        spi: u32,
+        stretch: &Stretch,
+        next: Option<&Stretch>,
+        end: Instant,
+        strict: bool,
+    ) -> Result<(), String> {
+        let peer = 1 - host;
+        let until = stretch.until.unwrap_or(end);
+        let ours = self.told_out(host, spi);
+        let inbound = self.inbound.get(&(peer, spi));
+        // Of a first child SA the responder knows no better than to send on it at once, and the initiator has it when
+        // the response has come (RFC 7296 §1.2). Of a successor the responder does not send on until the old one has
+        // been deleted (§2.8), unless that went for another reason: then there is nothing else to send on.
+        if let Some((made, old)) = ours.and_then(|ours| Some((ours.at, ours.replaces?))) {
+            let old = self.told_of(host, spi, old);
+            let end = old.and_then(|old| old.end);
+            let bereft = end.is_some_and(|(at, renewal)| !renewal && at <= stretch.from);
+            // The peer, which had asked for it, may have been told in the meantime that neither is wanted any more.
+            let theirs = old.and_then(|old| self.told_in(peer, old.spi_out));
+            let unwanted = theirs.is_some_and(|old| old.end.is_some_and(|(_, renewal)| !renewal));
+            let bereft = bereft || unwanted || self.interfered(peer, made - EXCHANGE, stretch.from);
+            let ready = inbound.is_some_and(|inbound| inbound.installed <= stretch.from);
+            if !ready && (strict || !bereft) {
+                return Err("the peer does not have this successor yet".to_owned());
+            }
+        }
+        if let Some(inbound) = inbound
+            && let Some(removed) = inbound.removed
+            && stretch.from < removed
+            && until + ON_THE_WAY > removed
+        {
+            let theirs = self.told_in(peer, spi);
+            let renewed = theirs.filter(|theirs| theirs.end.is_some_and(|(_, renewal)| renewal));
+            let begun = renewed.map(|_| self.renewal_of(peer, spi).unwrap_or(stretch.from));
+            // What a plane ends at a hard limit, what a host loses and what a person takes down meanwhile nobody can
+            // keep, and with the last child SA of a connection goes what is left of earlier ones.
+            let excused = |begun| {
+                !inbound.orderly
+                    || self.interfered(peer, begun, removed)
+                    || self.is_heirless(self.told_by_in.get(&(peer, spi)), removed)
+            };
+            if strict && inbound.orderly || begun.is_some_and(|begun| !excused(begun)) {
+                return Err(format!(
+                    "until {:.3} s before the peer removes it",
+                    removed.saturating_duration_since(until).as_secs_f64()
+                ));
+            }
+        }
+        // Is there something to go on with? The successor may have gone before, for another reason.
+        if stretch.gone && next.is_some_and(|next| next.spi.is_none()) {
+            let renewed = ours
+                .and_then(|ours| ours.end)
+                .filter(|(_, renewal)| *renewal);
+            if let Some((closed, _)) = renewed
+                && (strict
+                    || !self.interfered(host, closed, until)
+                        && !self.is_heirless(self.told_by_out.get(&(host, spi)), until))
+            {
+                return Err("there is nothing to go on with after it was rekeyed".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// When a host has made the first successor of a child SA, which it names by its inbound SPI.
+    fn renewal_of(&self, host: usize, spi_in: u32) -> Option<Instant> {
+        let (_, generation, old) = self.told_by_in.get(&(host, spi_in))?;
+        let heirs = self.told.iter().filter(|((of, era, _), told)| {
+            (*of, era) == (host, generation) && told.replaces == Some(*old)
+        });
+        heirs.map(|(_, told)| told.at).min()
+    }
+
+    /// What the host that sends on an SA has told of another child SA.
+    fn told_of(&self, host: usize, spi: u32, child: ChildSaId) -> Option<&Told> {
+        let (_, generation, _) = self.told_by_out.get(&(host, spi))?;
+        self.told.get(&(host, *generation, child))
+    }
+
+    /// Whether all successors of a child SA have ended by this time.
+    fn is_heirless(&self, child: Option<&Name>, by: Instant) -> bool {
+        let Some(&(host, generation, child)) = child else {
+            return false;
+        };
+        let mut family = vec![child];
+        let mut at = 0;
+        while let Some(&ancestor) = family.get(at) {
+            at += 1;
+            let heirs = self.told.iter().filter(|((of, era, _), told)| {
+                (*of, *era) == (host, generation) && told.replaces == Some(ancestor)
+            });
+            family.extend(heirs.map(|((_, _, heir), _)| *heir));
+        }
+        let alive = |child: &ChildSaId| {
+            let told = self.told.get(&(host, generation, *child));
+            told.is_some_and(|told| !told.redundant && told.end.is_none_or(|(at, _)| at > by))
+        };
+        !family.iter().skip(1).any(alive)
     }
 }

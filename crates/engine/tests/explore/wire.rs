@@ -46,7 +46,7 @@ impl Kind {
 }
 
 /// Names a message: SPIs, sender (the first host or the second), response, Message ID.
-type Name = (u64, u64, usize, bool, u32);
+pub type Name = (u64, u64, usize, bool, u32);
 
 /// A message on its way.
 #[derive(Clone, Copy, Debug)]
@@ -83,8 +83,8 @@ pub struct Observer {
     keys: HashMap<(u64, u64), [Protection; 2]>,
     key_octets: HashMap<u64, (u64, u64)>,
     seen: HashMap<Name, Seen>,
-    /// By SPIs and whether the original initiator sent it.
-    ivs: HashMap<(u64, u64, bool, [u8; 8]), u64>,
+    /// By SPIs, whether the original initiator sent it, and which keys of the SA were used.
+    ivs: HashMap<(u64, u64, bool, u32, [u8; 8]), u64>,
     open: [Vec<Open>; 2],
     /// Child SAs by a host and its inbound SPI: both SPIs.
     children: HashMap<(usize, u32), (u32, u32)>,
@@ -151,7 +151,12 @@ impl Observer {
             let Some(iv) = body.first_chunk::<8>() else {
                 return Err("sends an Encrypted payload without IV".to_owned());
             };
-            let key = (spis.0, spis.1, header.flags.initiator, *iv);
+            // After each additional key exchange the SA has new keys (RFC 9370 §2.2.2).
+            let keys = match header.exchange {
+                ExchangeType::IKE_INTERMEDIATE => header.message_id,
+                _ => u32::MAX,
+            };
+            let key = (spis.0, spis.1, header.flags.initiator, keys, *iv);
             if *self.ivs.entry(key).or_insert(hash(bytes)) != hash(bytes) {
                 return Err(format!(
                     "uses an IV twice: {} {}",

@@ -13,18 +13,18 @@ use cygnet_engine::{
     Answer, Capabilities, ConnectionSet, Engine, EngineOptions, Event, Input, Output, Plane,
     ProtectionId, Request, RequestId, ResolveQuery, Setup,
 };
-use cygnet_ike::ChildSaId;
+use cygnet_ike::{ChildSaId, Gateway};
 use cygnet_ipsec::{
-    Command, Flow, Outbound, OutboundPacket, PlaneFeatures, Reply, SaDatabase, SaDirection, SaId,
-    SaState,
+    Command, CommandError, Flow, Outbound, OutboundPacket, PlaneFeatures, Reply, SaDatabase,
+    SaDirection, SaId, SaState,
 };
 use cygnet_kernel::sadb::{MemorySadb, Sadb, SadbEvent};
 use cygnet_wire::NAT_KEEPALIVE;
 
 use crate::counts::Counts;
 use crate::dice::Dice;
-use crate::sads::{End, Sads};
-use crate::wire::{Observer, Sent};
+use crate::sads::Sads;
+use crate::wire::{Name, Observer, Sent};
 
 /// Index of west, who may be behind a NAT and whose addresses change.
 pub const WEST: usize = 0;
@@ -143,6 +143,11 @@ pub struct World {
     pub weather: Weather,
     /// Nothing gets through before this time.
     pub dark_until: Instant,
+    /// So many times the same message may be lost.
+    pub most_losses: u32,
+    losses: HashMap<Name, u32>,
+    /// Planes refuse so many commands in a thousand.
+    pub refusals: u64,
     pub nat: Option<Nat>,
     pub observer: Observer,
     pub sads: Sads,
@@ -199,6 +204,9 @@ impl World {
             hosts: Vec::new(),
             weather: Weather::CALM,
             dark_until: now,
+            most_losses: u32::MAX,
+            losses: HashMap::new(),
+            refusals: 0,
             nat: None,
             observer: Observer::default(),
             sads: Sads::default(),
@@ -305,14 +313,31 @@ impl World {
             other => unreachable!("there is no command {other}"),
         };
         if known.is_ok() && matches!(what, "down" | "unroute") {
-            self.sads.lost(self.now, index);
+            self.sads.taken_down(self.now, index);
         }
         self.pump(index);
+    }
+
+    /// A host sends its peer to itself: that comes back with a new IKE SA. Tells whether there was one.
+    pub fn redirect(&mut self, index: usize, name: &str) -> bool {
+        let Some(address) = self.hosts[index].addresses.first().copied() else {
+            return false;
+        };
+        let (engine, now) = (&mut self.hosts[index].engine, self.now);
+        let told = engine.redirect(now, Some(name), &Gateway::from(address));
+        let told = told.is_ok_and(|told| told > 0);
+        if told {
+            note!(self, "{}: redirect {name}", NAMES[index]);
+            self.pump(index);
+        }
+        told
     }
 
     /// A host has these addresses from now on.
     pub fn readdress(&mut self, index: usize, addresses: Vec<IpAddr>) {
         note!(self, "{} has the addresses {addresses:?}", NAMES[index]);
+        // Without MOBIKE what is at an address goes with it.
+        self.sads.taken_down(self.now, index);
         self.hosts[index].addresses.clone_from(&addresses);
         self.hosts[index]
             .engine
@@ -367,7 +392,7 @@ impl World {
         note!(self, "{}: {kind} limit of {:08x}", NAMES[index], id.spi);
         self.hosts[index].planes[plane].expire(&id, hard);
         if hard {
-            self.sads.removed(self.now, index, id.spi, false);
+            self.sads.struck(self.now, index, id.spi);
         }
         self.watch(index);
         self.pump(index);
@@ -496,8 +521,16 @@ impl World {
         }
         let mut arrivals = Vec::new();
         for _ in 0..1 + u32::from(duplicated) {
-            if self.dice.permille(self.weather.loss) || self.now < self.dark_until {
+            let may_be_lost = sent.is_none_or(|sent| {
+                self.losses
+                    .get(&sent.name)
+                    .is_none_or(|n| *n < self.most_losses)
+            });
+            if may_be_lost && self.dice.permille(self.weather.loss) || self.now < self.dark_until {
                 fate("lost");
+                if let Some(sent) = &sent {
+                    *self.losses.entry(sent.name).or_default() += 1;
+                }
                 continue;
             }
             let late = self.dice.permille(self.weather.delayed);
@@ -610,7 +643,11 @@ impl World {
                 self.hosts[index].planes[plane].set_now(now);
                 let mut results = Vec::new();
                 for command in &commands {
-                    let result = self.hosts[index].planes[plane].execute(command);
+                    let refused = makes_something(command) && self.dice.permille(self.refusals);
+                    let result = match refused {
+                        true => Err(CommandError::OutOfResources),
+                        false => self.hosts[index].planes[plane].execute(command),
+                    };
                     self.executed(index, plane, command, result.as_ref().ok());
                     let failed = result.is_err();
                     results.push(result);
@@ -625,6 +662,10 @@ impl World {
                 Some(solution) => Answer::Solution(solution),
                 None => Answer::Failed("no solution".to_owned()),
             },
+            Request::Protect(_) if self.dice.permille(self.refusals) => {
+                self.counts.add("event a fence is refused");
+                Answer::Failed("no more fences".to_owned())
+            }
             Request::Protect(protection) => {
                 self.hosts[index].protections.insert(protection.id);
                 Answer::Done
@@ -664,11 +705,30 @@ impl World {
                 }
                 Command::RemoveSa(id) => note!(self, "{name} removes {:08x}{outcome}", id.spi),
                 Command::MoveSa(m) => note!(self, "{name} moves {:08x}{outcome}", m.id.spi),
+                Command::InstallPolicy(p) | Command::UpdatePolicy(p) => {
+                    let reqids: Vec<u32> = p.templates.iter().map(|t| t.reqid).collect();
+                    let selector = &p.key.selector;
+                    let (src, dst) = (selector.src, selector.dst);
+                    note!(self, "{name} policy {src} > {dst} by {reqids:?}{outcome}");
+                }
+                Command::RemovePolicy(k) => {
+                    let (src, dst) = (k.selector.src, k.selector.dst);
+                    note!(self, "{name} removes the policy {src} > {dst}{outcome}");
+                }
                 _ => {}
             }
         }
         if reply.is_none() {
-            self.counts.add("a plane refuses");
+            let what = match command {
+                Command::AllocateSpi(_) => "an SPI is refused",
+                Command::InstallSa(_) => "an SA is refused",
+                Command::MoveSa(_) => "a move is refused",
+                Command::InstallPolicy(_) | Command::UpdatePolicy(_) => "a policy is refused",
+                _ => "a removal is refused",
+            };
+            self.counts.add(&format!("event {what}"));
+            // What was to be used cannot be.
+            self.sads.taken_down(self.now, index);
             return;
         }
         match command {
@@ -703,7 +763,6 @@ impl World {
                 }
             }
             Command::RemoveSa(id) => self.sads.removed(self.now, index, id.spi, true),
-            Command::MoveSa(_) => self.sads.lost(self.now, index),
             _ => {}
         }
     }
@@ -759,9 +818,6 @@ impl World {
             other => {
                 note!(self, "{name} tells {other:?}");
                 self.counts.add(&format!("told {}", other.name()));
-                if let Event::MoveFailed { .. } | Event::CleanupFailed { .. } = other {
-                    self.sads.lost(now, index);
-                }
                 return;
             }
         };
@@ -784,8 +840,8 @@ impl World {
             }
             E::ChildEstablished { child, info, .. } => {
                 self.observer.learn_child(index, info.spi_in, info.spi_out);
-                self.sads
-                    .established(index, info.spi_out, info.replaces.is_some());
+                let generation = self.hosts[index].generation;
+                self.sads.established(now, index, generation, info);
                 if self.hosts[index]
                     .children
                     .insert(*child, info.spi_in)
@@ -794,20 +850,12 @@ impl World {
                     self.fail(format!("{name} tells of {child} twice"));
                 }
             }
-            E::ChildClosed {
-                child,
-                info,
-                reason,
-                ..
-            } => {
-                let spis = (info.spi_in, info.spi_out);
-                self.sads.closed(now, index, spis, End::of(reason));
+            E::ChildClosed { child, reason, .. } => {
+                let generation = self.hosts[index].generation;
+                self.sads.closed(now, index, generation, *child, reason);
                 if self.hosts[index].children.remove(child).is_none() {
                     self.fail(format!("{name} closes {child}, which is not open"));
                 }
-            }
-            E::ChildRekeyFailed { .. } | E::ChildFailed { .. } | E::Moved { .. } => {
-                self.sads.lost(now, index);
             }
             _ => {}
         }
@@ -909,6 +957,18 @@ impl World {
     pub fn open_ikes(&self, index: usize) -> usize {
         self.hosts[index].ikes.len()
     }
+}
+
+/// Whether a command asks for something new, which a plane may refuse. What is there it must let go.
+fn makes_something(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::AllocateSpi(_)
+            | Command::InstallSa(_)
+            | Command::MoveSa(_)
+            | Command::InstallPolicy(_)
+            | Command::UpdatePolicy(_)
+    )
 }
 
 /// The name of an event and of its reason.
