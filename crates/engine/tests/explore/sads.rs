@@ -138,6 +138,11 @@ impl Sads {
         (self.strict, self.gap) = (Some(now), gap);
     }
 
+    /// Something has happened after all that no renewal can make good.
+    pub fn be_lenient(&mut self) {
+        self.strict = None;
+    }
+
     pub fn established(&mut self, now: Instant, host: usize, generation: u32, info: &ChildSaInfo) {
         let name = (host, generation, info.id);
         let told = Told {
@@ -344,7 +349,9 @@ impl Sads {
         }
         let alive = |child: &ChildSaId| {
             let told = self.told.get(&(host, generation, *child));
-            told.is_some_and(|told| !told.redundant && told.end.is_none_or(|(at, _)| at > by))
+            told.is_some_and(|told| {
+                !told.redundant && told.at <= by && told.end.is_none_or(|(at, _)| at > by)
+            })
         };
         !family.iter().skip(1).any(alive)
     }

@@ -13,7 +13,7 @@ use cygnet_engine::{
     Answer, Capabilities, ConnectionSet, Engine, EngineOptions, Event, Input, Output, Plane,
     ProtectionId, Request, RequestId, ResolveQuery, Setup,
 };
-use cygnet_ike::{ChildSaId, Gateway};
+use cygnet_ike::{ChildSaId, Gateway, IkeSaId};
 use cygnet_ipsec::{
     Command, CommandError, Flow, Outbound, OutboundPacket, PlaneFeatures, Reply, SaDatabase,
     SaDirection, SaId, SaState,
@@ -107,7 +107,8 @@ pub struct Host {
     generation: u32,
     /// Child SAs that it has told of and that have not ended.
     children: HashMap<ChildSaId, u32>,
-    ikes: BTreeSet<cygnet_ike::IkeSaId>,
+    /// The same of IKE SAs, and when the lifetime of each is over.
+    ikes: BTreeMap<IkeSaId, Option<Instant>>,
 }
 
 enum Future {
@@ -269,7 +270,7 @@ impl World {
             plane_delay: delay,
             generation,
             children: HashMap::new(),
-            ikes: BTreeSet::new(),
+            ikes: BTreeMap::new(),
         }
     }
 
@@ -763,6 +764,8 @@ impl World {
                 }
             }
             Command::RemoveSa(id) => self.sads.removed(self.now, index, id.spi, true),
+            // Of one that is moving nothing is left behind when it goes.
+            Command::MoveSa(_) => self.sads.taken_down(self.now, index),
             _ => {}
         }
     }
@@ -827,17 +830,27 @@ impl World {
         }
         self.counts.add(&format!("told {full}"));
         match inner {
-            E::IkeEstablished { keys, ike, .. } => {
-                if !self.hosts[index].ikes.insert(*ike) {
+            E::IkeEstablished { keys, ike, info } => {
+                let ikes = &mut self.hosts[index].ikes;
+                let old = info.replaces.and_then(|old| *ikes.get(&old)?);
+                let lifetime = info.config.as_ref().and_then(|config| config.lifetime);
+                let known = ikes.insert(*ike, lifetime.map(|lifetime| now + lifetime));
+                // It comes when the old one was to be deleted already, and goes with it.
+                if old.is_some_and(|end| end <= now) {
+                    self.outlived();
+                }
+                if known.is_some() {
                     self.fail(format!("{name} tells of {ike} twice"));
                 }
                 if let Some(Err(text)) = keys.as_ref().map(|keys| self.observer.learn(keys)) {
                     self.fail(format!("{name}: {text}"));
                 }
             }
-            E::IkeClosed { ike, .. } if !self.hosts[index].ikes.remove(ike) => {
-                self.fail(format!("{name} closes {ike}, which is not open"));
-            }
+            E::IkeClosed { ike, .. } => match self.hosts[index].ikes.remove(ike) {
+                Some(end) if end.is_some_and(|end| end <= now) => self.outlived(),
+                Some(_) => {}
+                None => self.fail(format!("{name} closes {ike}, which is not open")),
+            },
             E::ChildEstablished { child, info, .. } => {
                 self.observer.learn_child(index, info.spi_in, info.spi_out);
                 let generation = self.hosts[index].generation;
@@ -859,6 +872,12 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// The lifetime of an IKE SA was over before it was renewed: there was too little time, or the peer was busy.
+    fn outlived(&mut self) {
+        self.counts.add("event ike lifetime over");
+        self.sads.be_lenient();
     }
 
     /// Lets the world run for some time, or until something goes wrong.
