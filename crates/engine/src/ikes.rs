@@ -323,6 +323,8 @@ impl Engine {
                 }
             }
         }
+        // It may have moved in the moment in which it was succeeded: then nothing was under it any more to follow.
+        self.follow(now, to);
     }
 
     /// What peers may ask for under the IKE SAs that there are follows the configuration.

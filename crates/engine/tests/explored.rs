@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cygnet_engine::{HostSpec, Input, Plane, PlaneChoice, Sourced, StartAction};
 use cygnet_ipsec::{Command, Outbound, OutboundPacket};
-use network::{EAST, LATENCY, Network, WEST, connection, expire, packet, set};
+use network::{EAST, LATENCY, Network, WEST, connection, expire, ip, packet, set};
 
 fn seconds(s: u64) -> Duration {
     Duration::from_secs(s)
@@ -193,4 +193,42 @@ fn a_trap_that_failed_is_set_when_the_address_is_back() {
     }
     assert_eq!(net.state(WEST, "t"), "up");
     net.assert_tunnel(Plane::Userspace);
+}
+
+/// Seed 10265: the response by which an IKE SA is succeeded is also the first that comes by the new path. The child SAs
+/// move with it.
+#[test]
+fn child_sas_follow_an_ike_sa_that_moves_as_it_is_succeeded() {
+    let mut net = Network::west_and_east();
+    for (host, start) in [(EAST, StartAction::Add), (WEST, StartAction::Start)] {
+        let mut c = connection("t", start, PlaneChoice::Kernel);
+        c.ike.mobike = true;
+        // No IKE_FOLLOWUP_KE: the one response does both.
+        for proposal in &mut c.ike.proposals.value {
+            proposal.additional = Default::default();
+        }
+        net.load(host, set(vec![c], "secret"));
+    }
+    net.run_for(seconds(1));
+    let ike = net.status(WEST).ike_sas[0].id;
+    // It has a second address, and by the first nothing comes any more.
+    let (now, old, new) = (net.now, net.west().address, ip("203.0.113.7"));
+    net.west()
+        .engine
+        .handle(now, Input::Addresses(vec![old, new]));
+    net.run_for(seconds(1));
+    net.west().address = new;
+    let now = net.now;
+    assert_eq!(net.west().engine.rekey(now, "t", true), Ok(1));
+    for _ in 0..20_000 {
+        if net.status(WEST).ike_sas[0].id != ike {
+            break;
+        }
+        net.run_for(Duration::from_millis(1));
+    }
+    assert_ne!(net.status(WEST).ike_sas[0].id, ike, "it has a successor");
+    let sas = net.west().sas(Plane::Kernel);
+    assert_eq!(sas.len(), 2);
+    assert!(sas.iter().all(|sa| [sa.id.dst, sa.src].contains(&new)));
+    net.assert_tunnel(Plane::Kernel);
 }

@@ -434,6 +434,13 @@ impl World {
         true
     }
 
+    /// Whether what east sends of itself comes through the NAT.
+    pub fn reaches_west(&self) -> bool {
+        let Some(nat) = &self.nat else { return true };
+        let mut ikes = self.hosts[EAST].engine.endpoint().ike_sas();
+        ikes.all(|ike| nat.inside(ike.remote).is_some())
+    }
+
     /// What has gone wrong so far.
     pub fn check(&mut self) -> Result<(), Violation> {
         self.violation.take().map_or(Ok(()), Err)
