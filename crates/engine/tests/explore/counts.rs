@@ -34,6 +34,11 @@ impl Counts {
         }
     }
 
+    /// Forgets one.
+    pub fn remove(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+
     /// How often.
     pub fn get(&self, name: &str) -> u64 {
         self.0.get(name).copied().unwrap_or(0)

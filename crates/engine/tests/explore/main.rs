@@ -18,16 +18,18 @@ mod network;
 
 mod counts;
 mod dice;
+mod required;
 mod run;
 mod sads;
 mod wire;
 mod world;
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -35,8 +37,11 @@ use std::time::{Duration, Instant};
 use counts::Counts;
 use run::Options;
 
-/// Seeds between two writings of the progress file.
+/// Seeds between two writings of the progress file, unless `--block` says otherwise.
 const BLOCK: u64 = 5_000;
+
+/// Runs by which it is shown that a seed reproduces and that what was killed goes on where it was.
+const PROOF: u64 = 12;
 
 /// How long the runs of `cargo test` take.
 const QUICK: Duration = Duration::from_secs(10);
@@ -53,6 +58,7 @@ struct Arguments {
     /// Where the report goes too.
     result: Option<PathBuf>,
     quick: bool,
+    block: u64,
     /// End with the first failure.
     first: bool,
 }
@@ -66,6 +72,7 @@ fn arguments() -> Result<Option<Arguments>, String> {
         progress: None,
         result: None,
         quick: true,
+        block: BLOCK,
         first: false,
     };
     let mut words = std::env::args().skip(1);
@@ -78,6 +85,7 @@ fn arguments() -> Result<Option<Arguments>, String> {
         match word.as_str() {
             "--seed" => parsed.seed = Some(number("--seed")?),
             "--threads" => parsed.threads = number("--threads")?.max(1) as usize,
+            "--block" => parsed.block = number("--block")?.max(1),
             "--real-crypto" => parsed.options.real_crypto = true,
             "--first" => parsed.first = true,
             "--progress" => {
@@ -186,9 +194,70 @@ fn block(arguments: &Arguments, seeds: Range<u64>, until: Option<Instant>) -> Ta
     all.into_inner().expect("nobody panics with it")
 }
 
+/// A seed makes the same run each time, whatever runs beside it; and runs that were killed are resumed as if nothing had
+/// been.
+fn prove_reproducible(arguments: &Arguments) -> Result<(), String> {
+    let counts = |threads| {
+        let arguments = Arguments {
+            threads,
+            progress: None,
+            result: None,
+            seeds: 0..PROOF,
+            ..*arguments
+        };
+        block(&arguments, 0..PROOF, None).counts
+    };
+    let expected = counts(1);
+    if counts(2) != expected {
+        return Err("the same seeds have made other runs".to_owned());
+    }
+    let progress = std::env::temp_dir().join(format!("cygnet-explore-{}", std::process::id()));
+    let outcome = resumed(&progress);
+    let _ = std::fs::remove_file(&progress);
+    let mut resumed = outcome.map_err(|e| format!("what was killed: {e}"))?;
+    for own in ["runs", "milliseconds"] {
+        resumed.remove(own);
+    }
+    match resumed == expected {
+        true => Ok(()),
+        false => Err("what was killed and resumed has come to another end".to_owned()),
+    }
+}
+
+/// What another process makes of the same runs that is killed in the middle, and started again.
+fn resumed(progress: &Path) -> std::io::Result<Counts> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let seeds = format!("0..{PROOF}");
+    command.args([&seeds, "--threads", "1", "--block", "3"]);
+    command
+        .arg("--progress")
+        .arg(progress)
+        .stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    let lines = child.stdout.take().map(BufReader::new);
+    // The first line that comes tells that a block is done.
+    let mut line = String::new();
+    lines.map_or(Ok(0), |mut lines| lines.read_line(&mut line))?;
+    child.kill()?;
+    child.wait()?;
+    let output = command.output()?;
+    let again = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() || !again.contains("resuming at seed") {
+        return Err(std::io::Error::other(format!("{line}{again}")));
+    }
+    let text = std::fs::read_to_string(progress)?;
+    Ok(Counts::from_lines(text.lines()))
+}
+
 fn explore(arguments: &Arguments) -> ExitCode {
     // Panics are failures of their seed.
     std::panic::set_hook(Box::new(|info| println!("{info}")));
+    if arguments.quick
+        && let Err(text) = prove_reproducible(arguments)
+    {
+        println!("{text}");
+        return ExitCode::FAILURE;
+    }
     let began = Instant::now();
     let mut total = Tally::default();
     let mut elapsed_before = Duration::ZERO;
@@ -212,7 +281,7 @@ fn explore(arguments: &Arguments) -> ExitCode {
             }
         }
         while next < arguments.seeds.end && total.failures.is_empty() {
-            let end = (next + BLOCK).min(arguments.seeds.end);
+            let end = (next + arguments.block).min(arguments.seeds.end);
             let part = block(arguments, next..end, None);
             total.done += part.done;
             total.counts.merge(&part.counts);
@@ -245,6 +314,7 @@ fn report(arguments: &Arguments, total: &Tally, elapsed: Duration) -> ExitCode {
     let mut text = String::new();
     if !arguments.quick {
         text += &format!("commit {}\n", commit());
+        text += &format!("{}\n", compiler());
         text += &format!("seeds {:?}, {:?}\n", arguments.seeds, arguments.options);
         text += &total.counts.to_lines();
     }
@@ -259,6 +329,10 @@ fn report(arguments: &Arguments, total: &Tally, elapsed: Duration) -> ExitCode {
     for (seed, failure) in &total.failures {
         text += &format!("failed: --seed {seed}: {failure}\n");
     }
+    let missing = required::missing(total.done, |name| total.counts.get(name));
+    for (name, count) in &missing {
+        text += &format!("too seldom: {count} {name}\n");
+    }
     print!("{text}");
     if let Some(path) = &arguments.result
         && let Err(e) = std::fs::write(path, &text)
@@ -266,11 +340,20 @@ fn report(arguments: &Arguments, total: &Tally, elapsed: Duration) -> ExitCode {
         eprintln!("{}: {e}", path.display());
         return ExitCode::FAILURE;
     }
-    if total.failures.is_empty() {
+    if total.failures.is_empty() && missing.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// The compiler that is here, which has made this program.
+fn compiler() -> String {
+    let output = Command::new("rustc").arg("--version").output();
+    let text = output
+        .ok()
+        .and_then(|output| String::from_utf8(output.stdout).ok());
+    text.map_or("unknown compiler".to_owned(), |text| text.trim().to_owned())
 }
 
 /// What the runs were made with.

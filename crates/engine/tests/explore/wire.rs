@@ -24,8 +24,9 @@ pub enum Kind {
     Mobike,
     /// Liveness checks, complaints and the like.
     OtherInformational,
-    /// The observer has not got the keys: the SA is not established, or will never be told of.
-    Unreadable,
+    /// An additional key exchange, or one of an SA whose keys the observer has not got: it is not established, or will
+    /// never be told of.
+    Another,
 }
 
 impl Kind {
@@ -40,7 +41,7 @@ impl Kind {
             Self::DeleteIke => "delete ike",
             Self::Mobike => "mobike",
             Self::OtherInformational => "other informational",
-            Self::Unreadable => "unreadable",
+            Self::Another => "another",
         }
     }
 }
@@ -54,6 +55,8 @@ pub struct Sent {
     pub name: Name,
     pub exchange: ExchangeType,
     pub response: bool,
+    /// It is one of several fragments.
+    pub fragment: bool,
     /// It has been sent before.
     pub repeated: bool,
     pub kind: Option<Kind>,
@@ -83,6 +86,8 @@ pub struct Observer {
     keys: HashMap<(u64, u64), [Protection; 2]>,
     key_octets: HashMap<u64, (u64, u64)>,
     seen: HashMap<Name, Seen>,
+    /// When an IKE SA was begun, by the initiator's SPI.
+    begun: HashMap<u64, Instant>,
     /// By SPIs, whether the original initiator sent it, and which keys of the SA were used.
     ivs: HashMap<(u64, u64, bool, u32, [u8; 8]), u64>,
     open: [Vec<Open>; 2],
@@ -126,6 +131,11 @@ impl Observer {
         self.children.insert((host, spi_in), both);
     }
 
+    /// When an IKE SA was begun.
+    pub fn begun(&self, initiator_spi: u64) -> Option<Instant> {
+        self.begun.get(&initiator_spi).copied()
+    }
+
     /// Host `from` sends a message.
     pub fn send(&mut self, now: Instant, from: usize, bytes: &[u8]) -> Result<Sent, String> {
         let message =
@@ -164,12 +174,16 @@ impl Observer {
                 ));
             }
         }
+        if initial && !response {
+            self.begun.entry(spis.0).or_insert(now);
+        }
         let hash = hash(bytes);
         if !protected && !initial {
             return Ok(Sent {
                 name,
                 exchange: header.exchange,
                 response,
+                fragment: part.1 > 1,
                 repeated: false,
                 kind: None,
             });
@@ -219,6 +233,7 @@ impl Observer {
             name,
             exchange: header.exchange,
             response,
+            fragment: part.1 > 1,
             repeated,
             kind,
         })
@@ -258,11 +273,11 @@ impl Observer {
             ExchangeType::IKE_SA_INIT => return (Kind::Initiate, 0),
             ExchangeType::IKE_AUTH => return (Kind::Authenticate, 0),
             ExchangeType::CREATE_CHILD_SA | ExchangeType::INFORMATIONAL => {}
-            _ => return (Kind::Unreadable, 0),
+            _ => return (Kind::Another, 0),
         }
         let spis = (header.initiator_spi.0, header.responder_spi.0);
         let Some(keys) = self.keys.get(&spis) else {
-            return (Kind::Unreadable, 0);
+            return (Kind::Another, 0);
         };
         let protected = message.payloads().find_map(|payload| match payload {
             Ok(Payload::Sk(sk)) => Some((sk.first_inner, sk.prefix.len())),
@@ -270,12 +285,12 @@ impl Observer {
             _ => None,
         });
         let Some((first, aad_len)) = protected else {
-            return (Kind::Unreadable, 0);
+            return (Kind::Another, 0);
         };
         let mut copy = bytes.to_vec();
         let key = &keys[usize::from(!by_initiator)];
         let Ok(range) = key.open(&mut copy, aad_len) else {
-            return (Kind::Unreadable, 0);
+            return (Kind::Another, 0);
         };
         read_plain(header.exchange, first, &copy[range])
     }

@@ -2,6 +2,7 @@
 //! clock that jumps from one event to the next.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use cygnet_engine::{
     Answer, Capabilities, ConnectionSet, Engine, EngineOptions, Event, Input, Output, Plane,
     ProtectionId, Request, RequestId, ResolveQuery, Setup,
 };
-use cygnet_ike::{ChildSaId, Gateway, IkeSaId};
+use cygnet_ike::{ChildSaId, Gateway, IkeSaId, IkeSaState, Role};
 use cygnet_ipsec::{
     Command, CommandError, Flow, Outbound, OutboundPacket, PlaneFeatures, Reply, SaDatabase,
     SaDirection, SaId, SaState,
@@ -103,12 +104,22 @@ pub struct Host {
     pub planes: [MemorySadb; 2],
     pub protections: BTreeSet<ProtectionId>,
     pub plane_delay: Duration,
+    started: Instant,
+    /// It has had an IKE SA since.
+    has_established: bool,
     /// How often it has been started.
     generation: u32,
     /// Child SAs that it has told of and that have not ended.
     children: HashMap<ChildSaId, u32>,
     /// The same of IKE SAs, and when the lifetime of each is over.
-    ikes: BTreeMap<IkeSaId, Option<Instant>>,
+    ikes: BTreeMap<IkeSaId, Lifetime>,
+}
+
+/// From when to when an IKE SA is to be.
+#[derive(Clone, Copy, Debug)]
+struct Lifetime {
+    since: Instant,
+    end: Option<Instant>,
 }
 
 enum Future {
@@ -150,6 +161,10 @@ pub struct World {
     /// Planes refuse so many commands in a thousand.
     pub refusals: u64,
     pub nat: Option<Nat>,
+    /// Which hosts say INITIAL_CONTACT.
+    pub initial_contact: [bool; 2],
+    /// An IKE SA that the peer has just begun, by host.
+    met_anew: [Option<IkeSaId>; 2],
     pub observer: Observer,
     pub sads: Sads,
     pub counts: Counts,
@@ -164,6 +179,8 @@ pub struct World {
     keys: HashMap<Vec<u8>, u32>,
     installed: BTreeSet<(usize, u32, bool)>,
     steps: u64,
+    /// Of all that was sent, and of all that was told.
+    hasher: DefaultHasher,
     violation: Option<Violation>,
     pub trace: bool,
 }
@@ -209,6 +226,8 @@ impl World {
             losses: HashMap::new(),
             refusals: 0,
             nat: None,
+            initial_contact: [false; 2],
+            met_anew: [None; 2],
             observer: Observer::default(),
             sads: Sads::default(),
             counts: Counts::default(),
@@ -222,6 +241,7 @@ impl World {
             keys: HashMap::new(),
             installed: BTreeSet::new(),
             steps: 0,
+            hasher: DefaultHasher::new(),
             violation: None,
             trace,
         };
@@ -268,6 +288,8 @@ impl World {
             planes,
             protections: BTreeSet::new(),
             plane_delay: delay,
+            started: self.now,
+            has_established: false,
             generation,
             children: HashMap::new(),
             ikes: BTreeMap::new(),
@@ -301,7 +323,8 @@ impl World {
     }
 
     /// A user's word.
-    pub fn command(&mut self, index: usize, what: &str, name: &str) {
+    /// Tells whether the connection is known.
+    pub fn command(&mut self, index: usize, what: &str, name: &str) -> bool {
         note!(self, "{}: {what} {name}", NAMES[index]);
         let (engine, now) = (&mut self.hosts[index].engine, self.now);
         let known = match what {
@@ -317,6 +340,7 @@ impl World {
             self.sads.taken_down(self.now, index);
         }
         self.pump(index);
+        known.is_ok()
     }
 
     /// A host sends its peer to itself: that comes back with a new IKE SA. Tells whether there was one.
@@ -469,6 +493,9 @@ impl World {
                 }
             }
             let Some(output) = host.engine.poll_output() else {
+                if let Some(ike) = self.met_anew[index].take() {
+                    self.check_contact(index, ike);
+                }
                 return;
             };
             match output {
@@ -512,6 +539,10 @@ impl World {
                 Err(text) => return self.fail(format!("{} {text}", NAMES[from])),
             }
         };
+        (self.now - self.start, from, src, dst, &bytes).hash(&mut self.hasher);
+        if sent.is_some_and(|sent| sent.fragment) {
+            self.counts.add("message fragment");
+        }
         let mut fate = |fate: &str| {
             let Some(sent) = &sent else { return };
             let kind = if sent.response { "response" } else { "request" };
@@ -832,19 +863,25 @@ impl World {
             }
         };
         let full = full_name(inner);
+        (now - self.start, index, &full).hash(&mut self.hasher);
         if !matches!(inner, E::Retransmitting { .. }) {
             note!(self, "{name} tells {full}");
         }
         self.counts.add(&format!("told {full}"));
         match inner {
             E::IkeEstablished { keys, ike, info } => {
+                self.hosts[index].has_established = true;
                 let ikes = &mut self.hosts[index].ikes;
-                let old = info.replaces.and_then(|old| *ikes.get(&old)?);
+                let old = info.replaces.and_then(|old| ikes.get(&old)?.end);
                 let lifetime = info.config.as_ref().and_then(|config| config.lifetime);
-                let known = ikes.insert(*ike, lifetime.map(|lifetime| now + lifetime));
+                let (since, end) = (now, lifetime.map(|lifetime| now + lifetime));
+                let known = ikes.insert(*ike, Lifetime { since, end });
                 // It comes when the old one was to be deleted already, and goes with it.
                 if old.is_some_and(|end| end <= now) {
                     self.outlived();
+                }
+                if info.role == Role::Responder && info.replaces.is_none() {
+                    self.met_anew[index] = Some(*ike);
                 }
                 if known.is_some() {
                     self.fail(format!("{name} tells of {ike} twice"));
@@ -854,7 +891,7 @@ impl World {
                 }
             }
             E::IkeClosed { ike, .. } => match self.hosts[index].ikes.remove(ike) {
-                Some(end) if end.is_some_and(|end| end <= now) => self.outlived(),
+                Some(life) if life.end.is_some_and(|end| end <= now) => self.outlived(),
                 Some(_) => {}
                 None => self.fail(format!("{name} closes {ike}, which is not open")),
             },
@@ -879,6 +916,33 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// A peer has begun an IKE SA. If it is the first one since the peer has lost its memory, the peer says so
+    /// (INITIAL_CONTACT), and what it has forgotten goes at once.
+    fn check_contact(&mut self, index: usize, new: IkeSaId) {
+        let peer = &self.hosts[1 - index];
+        let host = &self.hosts[index];
+        let info = host.engine.endpoint().ike_sa(new);
+        let begun = info.and_then(|info| self.observer.begun(info.initiator_spi.0));
+        let first = !peer.has_established && begun.is_some_and(|begun| begun >= peer.started);
+        if !self.initial_contact[1 - index] || peer.generation == 0 || !first {
+            return;
+        }
+        let stands = |ike: &IkeSaId| {
+            let info = host.engine.endpoint().ike_sa(*ike);
+            *ike != new && info.is_some_and(|info| info.state == IkeSaState::Established)
+        };
+        let mut others = host.ikes.iter().filter(|(ike, _)| stands(ike));
+        let forgotten = others.find(|(_, life)| life.since < peer.started);
+        if let Some((ike, _)) = forgotten {
+            let text = format!(
+                "{} keeps {ike} though its peer has begun anew",
+                NAMES[index]
+            );
+            return self.fail(text);
+        }
+        self.counts.add("event initial contact");
     }
 
     /// The lifetime of an IKE SA was over before it was renewed: there was too little time, or the peer was busy.
@@ -972,6 +1036,12 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Stands for all that has happened.
+    pub fn digest(&self) -> u64 {
+        // Of many runs they are added up.
+        self.hasher.finish() & u64::from(u32::MAX)
     }
 
     /// The children that a host has told of and that have not ended.
