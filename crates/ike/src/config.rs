@@ -79,6 +79,9 @@ pub struct PeerConfig {
     pub crash_detection: bool,
     /// Agree with the peer that either end may be a cluster of which another member takes over (RFC 6311).
     pub message_id_sync: bool,
+    /// A session whose peer is lost is resumed without a key exchange (RFC 5723): as initiator tickets are asked for, as
+    /// responder they are given and taken, if the endpoint has keys for them.
+    pub resumption: bool,
     /// As initiator, where we let the gateway send us (RFC 5685).
     pub accept_redirect: AcceptRedirect,
     /// As responder, whether a peer is sent to one of [`Self::redirect_to`] once it is authenticated.
@@ -120,6 +123,7 @@ impl PeerConfig {
             initial_contact: true,
             crash_detection: true,
             message_id_sync: true,
+            resumption: false,
             accept_redirect: AcceptRedirect::No,
             send_redirect: SendRedirect::No,
             redirect_to: Vec::new(),

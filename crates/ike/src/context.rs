@@ -15,6 +15,7 @@ use crate::io::{Answer, ChildSaId, Event, IkeSaId, Output, Request, RequestId, T
 use crate::sa::IkeSa;
 use crate::stats::{DropReason, Stats};
 use crate::succession::Transfer;
+use crate::ticket::TicketOffice;
 
 /// The surroundings of a state for the time of one call.
 pub(crate) struct Context<'a> {
@@ -52,6 +53,10 @@ pub(crate) struct Shared {
     pub(crate) under_load: bool,
     /// How many peers have been sent to another gateway: they go to each in turn.
     pub(crate) redirects: usize,
+    /// Those of sessions that peers resume.
+    pub(crate) tickets: TicketOffice,
+    /// IKE SAs whose sessions have been resumed: by their SPIs of ours, to be closed after the call.
+    pub(crate) superseded: Vec<IkeSpi>,
     /// What incomplete messages cost.
     pub(crate) pool: Pool,
     requests: HashMap<RequestId, Owner>,

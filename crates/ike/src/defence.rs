@@ -16,7 +16,7 @@ use cygnet_crypto::{Entropy, Prf};
 
 use crate::config::{EndpointConfig, PuzzlePolicy};
 use crate::cookie::{CookieJar, Task};
-use crate::exchange::ike_sa_init::InitRequest;
+use crate::exchange::first_request::FirstRequest;
 use crate::half_open::HalfOpen;
 use crate::puzzle::{self, PUZZLE_DIFFICULTY, Puzzle};
 use crate::reason::RejectReason;
@@ -60,7 +60,7 @@ impl DefenceLevel {
     }
 }
 
-/// What becomes of an IKE_SA_INIT request before anything is computed for it.
+/// What becomes of a request that begins an IKE SA before anything is computed for it.
 #[derive(Debug)]
 pub(crate) enum Admission {
     /// It is served. The puzzle that it has solved is spent when it is.
@@ -109,13 +109,23 @@ impl Defence {
         config: &EndpointConfig,
         entropy: &mut dyn Entropy,
         stats: &mut Stats,
-        request: &InitRequest<'_>,
+        request: &FirstRequest<'_>,
         address: IpAddr,
     ) -> Admission {
         let of_address = self.half_open.of(address);
-        let difficulty = self.difficulty(config, of_address);
+        let crowded = self.difficulty(config, of_address);
+        //= rfc8019#4.5
+        //# When the Responder is under attack, it SHOULD prefer previously
+        //# authenticated peers who present a Session Resumption ticket
+        //# [RFC5723].
+        let difficulty = crowded.filter(|_| !request.resumes());
         let mut solved = None;
-        if difficulty.is_some() || self.needs_cookie(now, config, of_address) {
+        //= rfc8019#4.5
+        //# When under attack, the Responder SHOULD require Initiators presenting
+        //# Session Resumption tickets to pass a return routability check by
+        //# including the COOKIE notification in the IKE_SESSION_RESUME response
+        //# message, as described in Section 4.3.2. of [RFC5723].
+        if crowded.is_some() || self.needs_cookie(now, config, of_address) {
             //= rfc7296#2.6
             //# When one party receives an IKE_SA_INIT request containing a cookie
             //# whose contents do not match the value expected, that party MUST

@@ -15,17 +15,22 @@ use cygnet_wire::{
 use crate::child::Wanted;
 use crate::config::{Directory, EndpointConfig, PeerConfig};
 use crate::context::{Acquaintance, Context, InitialContact, Path, Shared};
+use crate::cookie::Task;
 use crate::defence::{Admission, Defence, DefenceLevel};
 use crate::exchange::crash_detection;
-use crate::exchange::ike_sa_init::{self, InitRequest, Verdict};
+use crate::exchange::first_request::{FirstRequest, Verdict};
+use crate::exchange::ike_sa_init::{self, InitRequest};
+use crate::exchange::ike_session_resume::{self, ResumeRequest, ResumptionAuth};
 use crate::fragment::Share;
 use crate::identity::Identity;
 use crate::info::{ChildSaInfo, IkeSaInfo, IkeSaState, Role};
 use crate::io::{Answer, ChildRequest, ChildSaId, Event, IkeSaId, Input, Output, RequestId};
 use crate::proposal::SaSpi;
 use crate::reason::{CloseReason, Party, RejectReason};
+use crate::receive::is_first;
 use crate::sa::{Arrival, IkeSa, State};
 use crate::stats::{DropReason, Stats};
+use crate::ticket::{Ticket, TicketKeys};
 
 /// Octets of an IKE_SA_INIT request that are read. It is kept whole until IKE_AUTH, for anybody who asks; those of real
 /// peers, with all their algorithms and vendor IDs, have a third of that.
@@ -61,7 +66,23 @@ struct Entry {
     pair: Option<((Identity, Identity), Acquaintance)>,
 }
 
-/// An IKE_SA_INIT request: the hash of its octets, and whence it came.
+/// How an IKE SA of ours begins.
+enum Start<'a> {
+    /// With IKE_SA_INIT, perhaps where another gateway has sent us.
+    Full(Option<IpAddr>),
+    /// With IKE_SESSION_RESUME.
+    Resume(&'a Ticket, ResumptionAuth),
+}
+
+/// Why a request that begins an IKE SA is not served.
+enum Unserved {
+    /// It has been answered as it had to be, or is one too many.
+    Told,
+    /// There is nothing to negotiate.
+    Incompatible,
+}
+
+/// A request that begins an IKE SA: the hash of its octets, and whence it came.
 type InitKey = ([u8; 32], SocketAddr);
 
 impl fmt::Debug for Endpoint {
@@ -132,6 +153,25 @@ impl Endpoint {
         };
     }
 
+    /// The keys of tickets for peers (RFC 5723), newest first, and the time of day. Without them no ticket is given or
+    /// taken. Those that have sealed tickets which are still good must be among them.
+    pub fn set_ticket_keys(&mut self, keys: Option<TicketKeys>) {
+        self.shared.tickets.set_keys(keys);
+    }
+
+    /// Forgets the tickets that we hold: the credentials are not what they were.
+    //= rfc5723#6.2
+    //# Similarly, when credentials associated
+    //# with the IKE SA are invalidated (e.g., when a user logs out), the
+    //# ticket MUST be deleted.
+    pub fn forget_tickets(&mut self) {
+        for entry in self.sas.values_mut() {
+            if let Some(tickets) = &mut entry.sa.core.tickets {
+                tickets.forget();
+            }
+        }
+    }
+
     /// Takes in what happened outside.
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
         match input {
@@ -157,6 +197,7 @@ impl Endpoint {
             Input::Timeout => self.on_timeout(now),
             Input::Answer { id, answer } => self.on_answer(now, id, answer),
         }
+        self.close_superseded(now);
         self.act_on_initial_contacts(now);
     }
 
@@ -171,7 +212,27 @@ impl Endpoint {
         local: SocketAddr,
         remote: SocketAddr,
     ) -> IkeSaId {
-        self.begin(now, peer, child, (local, remote), None)
+        self.begin(now, peer, child, (local, remote), Start::Full(None))
+    }
+
+    /// Resumes a session whose peer was lost (RFC 5723), by the ticket of [`Event::IkeClosed`], which should
+    /// [fit](Ticket::fits). A ticket serves once; [`Event::IkeFailed`] with [`FailureReason::NoResponse`] to
+    /// IKE_SESSION_RESUME leaves it unused.
+    ///
+    /// [`FailureReason::NoResponse`]: crate::FailureReason::NoResponse
+    //= rfc5723#4.3.2
+    //# The client MAY resume the IKE exchange from any IP address and
+    //# port, regardless of its original address.
+    pub fn resume(
+        &mut self,
+        now: Instant,
+        peer: Arc<PeerConfig>,
+        child: Option<ChildRequest>,
+        (local, remote): (SocketAddr, SocketAddr),
+        (ticket, auth): (&Ticket, ResumptionAuth),
+    ) -> IkeSaId {
+        let start = Start::Resume(ticket, auth);
+        self.begin(now, peer, child, (local, remote), start)
     }
 
     /// The same with a gateway to which `from` has sent us (RFC 5685), as [`FailureReason::Redirected`] and
@@ -184,7 +245,7 @@ impl Endpoint {
         (local, remote): (SocketAddr, SocketAddr),
         from: IpAddr,
     ) -> IkeSaId {
-        self.begin(now, peer, child, (local, remote), Some(from))
+        self.begin(now, peer, child, (local, remote), Start::Full(Some(from)))
     }
 
     fn begin(
@@ -193,7 +254,7 @@ impl Endpoint {
         peer: Arc<PeerConfig>,
         child: Option<ChildRequest>,
         (local, remote): (SocketAddr, SocketAddr),
-        redirected_from: Option<IpAddr>,
+        start: Start<'_>,
     ) -> IkeSaId {
         let id = IkeSaId(self.shared.fresh_id());
         let wanted = child.map(|request| Wanted::new(ChildSaId(self.shared.fresh_id()), request));
@@ -209,7 +270,13 @@ impl Endpoint {
             marker,
         };
         let cx = &mut context!(self, now);
-        let sa = ike_sa_init::begin(cx, id, spi, peer, path, wanted, redirected_from);
+        let sa = match start {
+            Start::Full(from) => ike_sa_init::begin(cx, id, spi, peer, path, wanted, from),
+            Start::Resume(ticket, auth) => {
+                let session = (ticket.opaque.clone(), ticket.session.clone(), auth);
+                ike_session_resume::begin(cx, (id, spi), peer, path, wanted, session)
+            }
+        };
         self.insert(id, spi, sa, None);
         id
     }
@@ -571,6 +638,15 @@ impl Endpoint {
         }
     }
 
+    /// Closes the IKE SAs whose sessions have been resumed.
+    fn close_superseded(&mut self, now: Instant) {
+        for spi in std::mem::take(&mut self.shared.superseded) {
+            if let Some(id) = self.shared.spis.get(&spi).copied() {
+                self.with_sa(now, id, |sa, cx| sa.close(cx, CloseReason::Resumed));
+            }
+        }
+    }
+
     fn on_timeout(&mut self, now: Instant) {
         // Each SA once: what an SA sets anew for now is due next time.
         let due: Vec<_> = self
@@ -608,8 +684,8 @@ impl Endpoint {
         };
         self.shared.under_load = self.defence(now) != DefenceLevel::None;
         let header = message.header();
-        if header.exchange == ExchangeType::IKE_SA_INIT && !header.flags.response {
-            return self.on_init_request(now, arrival, &message);
+        if is_first(header.exchange) && !header.flags.response {
+            return self.on_first_request(now, arrival, &message);
         }
         // The SPI that we have chosen is the one that the sender has not.
         let (ours, theirs) = if header.flags.initiator {
@@ -711,7 +787,7 @@ impl Endpoint {
         }
     }
 
-    fn on_init_request(&mut self, now: Instant, arrival: Arrival, message: &Message<'_>) {
+    fn on_first_request(&mut self, now: Instant, arrival: Arrival, message: &Message<'_>) {
         if message.as_bytes().len() > MAX_INIT_REQUEST {
             return self.shared.stats.count(DropReason::TooLong);
         }
@@ -724,37 +800,66 @@ impl Endpoint {
             let bytes = message.as_bytes();
             return self.with_sa(now, id, |sa, cx| sa.on_repeated_init(cx, arrival, bytes));
         }
-        let request = match InitRequest::read(message) {
-            Ok(request) => request,
-            Err(verdict) => return self.on_verdict(now, arrival, key, verdict),
+        let verdict = if message.header().exchange == ExchangeType::IKE_SESSION_RESUME {
+            ResumeRequest::read(message)
+                .map(|request| self.on_resume_request(now, arrival, request))
+        } else {
+            InitRequest::read(message).map(|request| self.on_init_request(now, arrival, request))
         };
+        match verdict {
+            Ok(None) => {}
+            Ok(Some(verdict)) | Err(verdict) => self.on_verdict(now, arrival, key, verdict),
+        }
+    }
+
+    /// Whether a request is served at all now, before anything is computed for it: with the puzzle that it has solved.
+    /// `Err`: it is not, and has been told so.
+    fn admit(
+        &mut self,
+        now: Instant,
+        arrival: Arrival,
+        request: &FirstRequest<'_>,
+    ) -> Result<Option<Task>, Unserved> {
         let admission = self.defence.admit(
             now,
             &self.config,
             &mut *self.entropy,
             &mut self.shared.stats,
-            &request,
+            request,
             arrival.remote.ip(),
         );
-        let solved = match admission {
-            Admission::Admitted(solved) => solved,
+        match admission {
+            Admission::Admitted(solved) => Ok(solved),
             Admission::Asked { cookie, puzzle } => {
                 if let Some(answer) = request.ask(&cookie, puzzle) {
                     context!(self, now).transmit(arrival.back(), answer);
                 }
-                return;
+                Err(Unserved::Told)
             }
-            Admission::Incompatible => {
-                let verdict = request.incompatible(&context!(self, now), arrival);
-                return self.on_verdict(now, arrival, key, verdict);
-            }
+            Admission::Incompatible => Err(Unserved::Incompatible),
             Admission::Refused(drop, reason) => {
                 self.shared.stats.count(drop);
-                return self.reject(now, arrival, reason, || None);
+                self.reject(now, arrival, reason, || None);
+                Err(Unserved::Told)
+            }
+        }
+    }
+
+    fn on_init_request(
+        &mut self,
+        now: Instant,
+        arrival: Arrival,
+        request: InitRequest<'_>,
+    ) -> Option<Verdict> {
+        let solved = match self.admit(now, arrival, &request.first) {
+            Ok(solved) => solved,
+            Err(Unserved::Told) => return None,
+            Err(Unserved::Incompatible) => {
+                return Some(request.incompatible(&context!(self, now), arrival));
             }
         };
-        if let Some(verdict) = request.redirect(&mut context!(self, now), arrival) {
-            return self.on_verdict(now, arrival, key, verdict);
+        if let Some(verdict) = request.first.redirect(&mut context!(self, now), arrival) {
+            return Some(verdict);
         }
         let id = IkeSaId(self.shared.fresh_id());
         let puzzle = solved.and_then(|task| self.defence.before_auth(task));
@@ -770,7 +875,31 @@ impl Endpoint {
         {
             self.defence.spend(task);
         }
-        self.on_verdict(now, arrival, key, verdict);
+        Some(verdict)
+    }
+
+    fn on_resume_request(
+        &mut self,
+        now: Instant,
+        arrival: Arrival,
+        request: ResumeRequest<'_>,
+    ) -> Option<Verdict> {
+        self.admit(now, arrival, &request.first).ok()?;
+        let mut cx = context!(self, now);
+        if let Some(verdict) = request.first.redirect(&mut cx, arrival) {
+            return Some(verdict);
+        }
+        let grant = match request.open(&cx, arrival) {
+            Ok(grant) => grant,
+            Err(refusal) => return Some(request.refuse(refusal)),
+        };
+        let id = IkeSaId(cx.shared.fresh_id());
+        let spi = cx.fresh_spi(id);
+        let verdict = request.accept(&mut cx, arrival, id, spi, grant);
+        if !matches!(verdict, Verdict::Accepted(_)) {
+            self.shared.spis.remove(&spi);
+        }
+        Some(verdict)
     }
 
     fn on_verdict(&mut self, now: Instant, arrival: Arrival, key: InitKey, verdict: Verdict) {
@@ -781,8 +910,13 @@ impl Endpoint {
                 self.insert(id, spi, *sa, Some(key));
             }
             Verdict::Refused { answer, reason } => {
-                if matches!(reason, RejectReason::KeyExchange(_)) {
-                    self.defence.note_probe(now);
+                match reason {
+                    RejectReason::KeyExchange(_) => self.defence.note_probe(now),
+                    RejectReason::Ticket(_) => {
+                        let refused = &mut self.shared.stats.tickets_refused;
+                        *refused = refused.saturating_add(1);
+                    }
+                    _ => {}
                 }
                 self.shared.stats.count(DropReason::BadInit);
                 self.reject(now, arrival, reason, || answer);
@@ -809,7 +943,7 @@ fn is_alive(info: &IkeSaInfo) -> bool {
 /// Whether a message says, without protection, that the sender does not know the SA or the version: at most a hint,
 /// since anybody can send it.
 fn is_unprotected_hint(message: &Message<'_>) -> bool {
-    message.header().exchange != ExchangeType::IKE_SA_INIT
+    !is_first(message.header().exchange)
         && message.payloads().any(|payload| {
             matches!(
                 payload,

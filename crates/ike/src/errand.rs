@@ -50,6 +50,8 @@ pub(crate) enum Errand {
     Window(u32),
     /// Give the peer our token of the IKE SA.
     CrashToken,
+    /// Ask for a ticket (RFC 5723).
+    Ticket,
     /// A CREATE_CHILD_SA.
     Create(Plan),
 }
@@ -76,6 +78,9 @@ impl Errand {
                 payloads.notify(&Notify::new(NotifyType::REDIRECT, &data));
             }
             Self::Window(size) => set_window_size::write(*size, payloads),
+            Self::Ticket => {
+                payloads.notify(&Notify::new(NotifyType::TICKET_REQUEST, &[]));
+            }
             Self::Complain { kind, spi, data } => {
                 let sa = spi.map(|sa| (sa.protocol, Spi(sa.spi).to_bytes()));
                 let mut notify = Notify::new(*kind, data);

@@ -15,6 +15,7 @@ use crate::context::{Back, Context};
 use crate::deleting::Deleting;
 use crate::errand::{Current, Errand, Later, Plan, What};
 use crate::exchange::create_child_sa::{self, Answering};
+use crate::exchange::ike_session_resume as tickets;
 use crate::exchange::{crash_detection, ike_auth, informational, mobike, set_window_size};
 use crate::info::IkeSaState;
 use crate::io::{Answer, ChildRequest, ChildSaId, Event, Refusal, RefusalKind, RequestId};
@@ -142,6 +143,7 @@ impl Established {
     ) -> State {
         self.withdraw(core, cx);
         self.drop_exchanges(core, cx);
+        tickets::end(core, cx, &reason);
         end_children(core, cx, self.children, &reason);
         Deleting::begin(core, cx, self.channel, Some(reason))
     }
@@ -302,6 +304,11 @@ impl Established {
             _ => None,
         });
         queued.chain(self.later.iter().map(|later| &later.plan))
+    }
+
+    /// Whether the IKE SA is one whose session may be resumed.
+    fn may_ask_for_a_ticket(&self) -> bool {
+        self.standing == Standing::Reigning && !self.is_ending()
     }
 
     /// The addresses of this host have changed. A successor that does not reign yet learns it when it does.
@@ -472,6 +479,9 @@ impl Established {
             // What answers CREATE_CHILD_SA is of the successor.
             if informational.is_some() {
                 crash_detection::heed(core, contents);
+            }
+            if let Some(Errand::Ticket) = informational {
+                tickets::heed(core, cx, &self.channel.sk_d, contents);
             }
         }
         if let Some(Errand::Redirect(to)) = informational {
@@ -664,13 +674,15 @@ impl Established {
             | Standing::SentAway { until } => Some(until),
         };
         let later = self.later.iter().map(|later| later.at).min();
+        let ticket = core.tickets.as_ref().and_then(|tickets| tickets.due());
+        let ticket = ticket.filter(|_| self.may_ask_for_a_ticket());
         let redundant = self
             .children
             .iter()
             .filter(|child| !child.is_doomed())
             .filter_map(|child| child.redundant)
             .min();
-        [probe, plane, answering, standing, later, redundant]
+        [probe, plane, answering, standing, later, redundant, ticket]
             .into_iter()
             .flatten()
             .min()
@@ -697,6 +709,9 @@ impl Established {
             }
             Standing::SentAway { until } if until <= now => self.end(CloseReason::SentAway),
             _ => {}
+        }
+        if self.may_ask_for_a_ticket() && core.tickets.as_mut().is_some_and(|t| t.ask(now)) {
+            self.queue.push_back(Errand::Ticket);
         }
         if matches!(&self.current, Some(Current::SpiWanted(wanted)) if wanted.deadline <= now) {
             let text = "no answer to the request for an SPI";
@@ -786,7 +801,8 @@ pub(crate) fn close_ike(
 }
 
 /// Reports that an established IKE SA is gone.
-pub(crate) fn report_closed(core: &Core, cx: &mut Context<'_>, reason: CloseReason) {
+pub(crate) fn report_closed(core: &mut Core, cx: &mut Context<'_>, reason: CloseReason) {
+    let ticket = tickets::end(core, cx, &reason);
     if !core.announced {
         return;
     }
@@ -796,6 +812,7 @@ pub(crate) fn report_closed(core: &Core, cx: &mut Context<'_>, reason: CloseReas
         ike: core.id,
         info,
         reason,
+        ticket,
     });
 }
 

@@ -128,6 +128,12 @@ pub struct IkeSaInfo {
     pub suite: Option<IkeSuite>,
     /// A post-quantum pre-shared key has part in the keys (RFC 8784, RFC 9867).
     pub ppk: bool,
+    /// It resumes a session that was lost, or goes back to an IKE SA that does (RFC 5723).
+    pub resumed: bool,
+    /// Until when we can resume it; `None`: we have no ticket.
+    pub ticket: Option<Instant>,
+    /// The peer can resume it.
+    pub ticket_granted: bool,
     /// IKE_AUTH made no child SA with it or the one that it goes back to (RFC 6023).
     pub childless: bool,
     /// When it was begun.

@@ -16,6 +16,7 @@ use crate::puzzle::Puzzle;
 use crate::reason::{
     ChildCloseReason, ChildFailure, CloseReason, FailureReason, Party, RejectReason,
 };
+use crate::ticket::Ticket;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
@@ -331,6 +332,8 @@ pub enum Event {
         info: Box<IkeSaInfo>,
         /// Why.
         reason: CloseReason,
+        /// By which we may resume the session (RFC 5723): the peer is lost, and neither end has deleted the IKE SA.
+        ticket: Option<Arc<Ticket>>,
     },
     /// The successor of an IKE SA has taken over its child SAs. The end of the old one follows.
     ChildrenMoved {

@@ -45,6 +45,7 @@ mod sa;
 mod selectors;
 mod stats;
 mod succession;
+mod ticket;
 mod window;
 
 pub use cygnet_wire::{Gateway, NoGateway};
@@ -56,6 +57,7 @@ pub use config::{
 };
 pub use defence::DefenceLevel;
 pub use endpoint::Endpoint;
+pub use exchange::ike_session_resume::ResumptionAuth;
 pub use identity::{Identity, IdentityError, ParseIdentityError, PeerIdentity};
 pub use info::{ChildSaInfo, IkeSaInfo, IkeSaState, NatSituation, Role};
 pub use io::{
@@ -69,4 +71,5 @@ pub use reason::{
 };
 pub use selectors::{TsAddresses, TsTemplate};
 pub use stats::{DropReason, Stats};
+pub use ticket::{Ticket, TicketKey, TicketKeys, TicketRefusal};
 pub use window::MAX_WINDOW;

@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::describe::{list, proposals};
 use crate::identity::{Identity, IdentityError};
 use crate::io::Refusal;
+use crate::ticket::TicketRefusal;
 
 /// Who found the fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -191,6 +192,12 @@ pub enum FailureReason {
     /// The peer is busy, and was each time that we asked again.
     #[error("the peer is busy: it refuses for the time being")]
     TemporaryFailure,
+    /// The peer does not take the ticket by which a session was to be resumed (RFC 5723).
+    #[error("the peer does not take our ticket")]
+    TicketRefused,
+    /// The ticket by which the peer resumes a session has been good, and is not any more.
+    #[error("the peer's ticket is refused: {0}")]
+    TicketVoid(TicketRefusal),
     /// The gateway sends us to another one (RFC 5685).
     #[error("the gateway sends us to {to}")]
     Redirected {
@@ -248,6 +255,8 @@ names!(FailureReason {
     HalfOpenTimeout => "half_open_timeout",
     ChildlessUnsupported => "childless_unsupported",
     ChildlessRequired => "childless_required",
+    TicketRefused => "ticket_refused",
+    TicketVoid => "ticket_void",
     Redirected => "redirected",
     RedirectForbidden => "redirect_forbidden",
     TemporaryFailure => "temporary_failure",
@@ -263,6 +272,9 @@ pub enum AuthFailure {
     /// The AUTH data is not what the pre-shared key gives.
     #[error("the AUTH payload does not verify: the pre-shared keys differ")]
     WrongPsk,
+    /// The AUTH data is not what the keys of the session give that is resumed.
+    #[error("the AUTH payload does not verify: the peer does not have the keys of the session")]
+    WrongSession,
     /// The AUTH payload is of a method that the configuration does not allow.
     #[error("the peer uses authentication method {0}")]
     Method(u8),
@@ -323,6 +335,9 @@ pub enum CloseReason {
     /// Its successor stands.
     #[error("rekeyed")]
     Rekeyed,
+    /// The peer has lost it, and has resumed the session (RFC 5723).
+    #[error("resumed: the peer had lost it")]
+    Resumed,
     /// The peer refuses for the time being, and has for minutes: the two ends have different pictures of the SA.
     #[error("out of step with the peer, which has been busy for too long")]
     OutOfStep,
@@ -340,8 +355,16 @@ names!(CloseReason {
     Redirected => "redirected",
     SentAway => "sent_away",
     Rekeyed => "rekeyed",
+    Resumed => "resumed",
     OutOfStep => "out_of_step",
 });
+
+impl CloseReason {
+    /// Whether the peer has been lost, and no end has deleted the SA: its session may be resumed.
+    pub(crate) fn is_loss(&self) -> bool {
+        matches!(self, Self::PeerUnresponsive { .. } | Self::PeerCrashed)
+    }
+}
 
 /// Why a child SA did not come about.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -523,8 +546,11 @@ pub enum RejectReason {
     /// The peer's key exchange value is unacceptable.
     #[error("key exchange failed: {0}")]
     KeyExchange(String),
+    /// The ticket by which a session was to be resumed is not accepted (RFC 5723).
+    #[error("the ticket is refused: {0}")]
+    Ticket(TicketRefusal),
     /// The message is malformed.
-    #[error("malformed IKE_SA_INIT: {0}")]
+    #[error("malformed request: {0}")]
     InvalidSyntax(String),
     /// A payload that must be understood is not.
     #[error("critical payload {0} is not understood")]
@@ -549,6 +575,7 @@ names!(RejectReason {
     NoConfiguration => "no_configuration",
     NoProposalChosen => "no_proposal_chosen",
     KeyExchange => "key_exchange_failed",
+    Ticket => "ticket_refused",
     InvalidSyntax => "invalid_syntax",
     UnsupportedCriticalPayload => "unsupported_critical_payload",
     MajorVersion => "major_version",

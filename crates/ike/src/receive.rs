@@ -51,9 +51,10 @@ impl IkeSa {
         {
             return cx.drop(DropReason::UnexpectedResponse);
         }
-        if header.exchange == ExchangeType::IKE_SA_INIT {
+        if is_first(header.exchange) {
             return self.step(|state, core| match state {
                 State::InitSent(s) => s.on_response(core, cx, arrival, message),
+                State::ResumeSent(s) => s.on_response(core, cx, arrival, message),
                 other => other,
             });
         }
@@ -231,6 +232,14 @@ impl IkeSa {
             _ => cx.drop(DropReason::MessageId),
         }
     }
+}
+
+/// Whether an exchange begins an IKE SA: it is not protected.
+pub(crate) fn is_first(exchange: ExchangeType) -> bool {
+    matches!(
+        exchange,
+        ExchangeType::IKE_SA_INIT | ExchangeType::IKE_SESSION_RESUME
+    )
 }
 
 /// Whether a message, or fragment of one, is from the peer. It is looked at for nothing else.

@@ -4,7 +4,7 @@
 //! the next one, so that a state that is over cannot be used. The way of an IKE SA:
 //!
 //! ```text
-//! initiator:  InitSent [-> PuzzleWanted] [-> IntermediateSent…] -> SpiWanted -> AuthSent -> Established -> Deleting -> Lingering -> Gone
+//! initiator:  InitSent | ResumeSent [-> PuzzleWanted] [-> IntermediateSent…] -> SpiWanted -> AuthSent -> Established -> Deleting -> Lingering -> Gone
 //! responder:  AuthAwaited (IKE_INTERMEDIATE, too) -> ChildPending -> Established -> …
 //! ```
 
@@ -27,6 +27,7 @@ use crate::exchange::crash_detection::{self, PeerToken};
 use crate::exchange::ike_auth::{AuthAwaited, AuthSent, ChildPending, SpiWanted};
 use crate::exchange::ike_intermediate::IntermediateSent;
 use crate::exchange::ike_sa_init::InitSent;
+use crate::exchange::ike_session_resume::{ResumeSent, Tickets};
 use crate::exchange::message_id_sync::Synchronisation;
 use crate::exchange::mobike::{self, ChildPath, Mobike};
 use crate::exchange::puzzle::PuzzleWanted;
@@ -119,6 +120,8 @@ pub(crate) struct Core {
     pub(crate) peer_token: Option<Box<PeerToken>>,
     /// Of Message IDs, if both ends can.
     pub(crate) synchronisation: Option<Box<Synchronisation>>,
+    /// By which the session may be resumed; `None` where it may not.
+    pub(crate) tickets: Option<Box<Tickets>>,
 }
 
 impl Core {
@@ -166,6 +169,7 @@ impl Core {
             redirected_from: self.redirected_from,
             peer_token: None,
             synchronisation: self.synchronisation.as_ref().map(|_| Box::default()),
+            tickets: self.tickets.as_ref().map(|tickets| tickets.heir(now)),
         }
     }
 
@@ -242,12 +246,12 @@ impl Core {
         )
     }
 
-    /// The header of our IKE_SA_INIT request, in each of its forms.
+    /// The header of our first request, in each of its forms.
     //= rfc7296#2.2
     //# The Message ID is a 32-bit quantity, which is zero for the
     //# IKE_SA_INIT messages
-    pub(crate) fn init_header(&self) -> Header {
-        self.header(ExchangeType::IKE_SA_INIT, false, 0)
+    pub(crate) fn first_header(&self, exchange: ExchangeType) -> Header {
+        self.header(exchange, false, 0)
     }
 
     /// The header of our next request.
@@ -448,6 +452,9 @@ impl Core {
             peer_window: self.outgoing.size(),
             suite: self.suite,
             ppk: self.ppk,
+            resumed: self.tickets.as_ref().is_some_and(|t| t.is_resumed()),
+            ticket: self.tickets.as_ref().and_then(|t| t.held_until()),
+            ticket_granted: self.tickets.as_ref().is_some_and(|t| t.is_granted()),
             childless: self.childless,
             created: self.created,
             established: self.established,
@@ -499,6 +506,8 @@ impl Core {
 pub(crate) enum State {
     /// Initiator: IKE_SA_INIT has been sent.
     InitSent(Box<InitSent>),
+    /// Initiator: IKE_SESSION_RESUME has been sent.
+    ResumeSent(Box<ResumeSent>),
     /// Initiator: IKE_INTERMEDIATE has been sent.
     IntermediateSent(Box<IntermediateSent>),
     /// Initiator: the solution of a puzzle is awaited.
@@ -533,6 +542,7 @@ impl State {
             Self::Established(s) => Some(&s.channel),
             Self::Deleting(s) => Some(&s.channel),
             Self::InitSent(_)
+            | Self::ResumeSent(_)
             | Self::PuzzleWanted(_)
             | Self::SpiWanted(_)
             | Self::ChildPending(_)
@@ -701,6 +711,7 @@ impl IkeSa {
             State::Established(s) => s.delete_child(core, cx, child),
             // It is not there yet, or not known to be.
             other @ (State::InitSent(_)
+            | State::ResumeSent(_)
             | State::IntermediateSent(_)
             | State::PuzzleWanted(_)
             | State::SpiWanted(_)
@@ -739,6 +750,7 @@ impl IkeSa {
     pub(crate) fn next_timeout(&self, config: &EndpointConfig) -> Option<Instant> {
         let own = match &self.state {
             State::InitSent(s) => s.deadline(),
+            State::ResumeSent(s) => Some(s.deadline()),
             State::PuzzleWanted(s) => Some(s.deadline()),
             State::SpiWanted(s) => Some(s.deadline),
             State::AuthAwaited(_) => Some(self.core.created + config.half_open_timeout),
@@ -773,6 +785,7 @@ impl IkeSa {
                 Due::GiveUp { exchange, sent } => {
                     return self.step(|state, core| match state {
                         State::InitSent(s) => s.give_up(core, cx, exchange, sent),
+                        State::ResumeSent(s) => s.give_up(core, cx, sent),
                         State::IntermediateSent(s) => s.give_up(core, cx, exchange, sent),
                         State::AuthSent(s) => s.give_up(core, cx, exchange, sent),
                         State::Established(s) => s.give_up(core, cx, exchange, sent),
@@ -790,6 +803,7 @@ impl IkeSa {
         }
         self.step(|state, core| match state {
             State::InitSent(s) => s.on_timeout(core, cx),
+            State::ResumeSent(s) => s.on_timeout(core, cx),
             State::PuzzleWanted(s) => s.on_timeout(core, cx),
             State::SpiWanted(s) => s.on_timeout(core, cx),
             State::AuthAwaited(s) => s.on_timeout(core, cx),
@@ -829,6 +843,7 @@ impl IkeSa {
         self.core.unwanted = true;
         self.step(|state, core| match state {
             State::InitSent(s) => s.cancel(core, cx),
+            State::ResumeSent(s) => s.cancel(core, cx),
             State::IntermediateSent(s) => s.cancel(core, cx),
             State::PuzzleWanted(s) => s.cancel(core, cx),
             State::SpiWanted(s) => s.cancel(core, cx),
@@ -841,7 +856,7 @@ impl IkeSa {
     /// How far it has come.
     pub(crate) fn stage(&self) -> IkeSaState {
         match &self.state {
-            State::InitSent(_) => IkeSaState::Initiating,
+            State::InitSent(_) | State::ResumeSent(_) => IkeSaState::Initiating,
             State::IntermediateSent(_)
             | State::PuzzleWanted(_)
             | State::SpiWanted(_)

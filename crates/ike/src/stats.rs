@@ -163,6 +163,12 @@ counters! {
     pub redirected: u64,
     /// Tokens of quick crash detection shown to peers of IKE SAs that are not here.
     pub crash_tokens_sent: u64,
+    /// Tickets given to peers (RFC 5723).
+    pub tickets_granted: u64,
+    /// Tickets of peers that were refused.
+    pub tickets_refused: u64,
+    /// IKE SAs that resume a session, begun by either end.
+    pub resumed: u64,
     /// IKE SAs that we began.
     pub initiated: u64,
     /// IKE SAs that peers began.

@@ -117,6 +117,7 @@ impl Established {
             | Errand::Window(_)
             | Errand::CrashToken
             | Errand::Mobike(_)
+            | Errand::Ticket
             | Errand::DeleteIke(_) => false,
             Errand::Create(plan) => !matches!(plan.what, What::Ike),
             _ => true,

@@ -7,6 +7,7 @@ use crate::contents::Contents;
 use crate::context::{Back, Context};
 use crate::errand::Current;
 use crate::established::Established;
+use crate::exchange::ike_session_resume as tickets;
 use crate::exchange::{auth_lifetime, crash_detection, mobike, redirect, set_window_size};
 use crate::io::{ChildSaId, Event};
 use crate::proposal::SaSpi;
@@ -52,7 +53,9 @@ pub(crate) fn answer(
     crash_detection::heed(core, contents);
     complaints(&mut established, core, cx, contents);
     let deleted = delete_children(&mut established, core, cx, contents);
-    let said = mobike::on_request(&established, core, cx, contents, back);
+    let mut said = mobike::on_request(&established, core, cx, contents, back);
+    let asked = contents.has(NotifyType::TICKET_REQUEST);
+    said.extend(tickets::answer(core, cx, &established.channel.sk_d, asked));
     established.respond(core, cx, exchange, back, |payloads| {
         for (kind, data) in &said {
             payloads.notify(&Notify::new(*kind, data));

@@ -9,11 +9,11 @@ use cygnet_wire::{Notify, PuzzleNotify};
 
 use crate::child::Wanted;
 use crate::context::Context;
-use crate::exchange::ike_sa_init::Handshake;
-use crate::exchange::{ike_auth, ike_intermediate};
+use crate::exchange::ike_intermediate;
+use crate::exchange::ike_sa_init::{Handshake, fail};
 use crate::io::{Answer, Event, Request, RequestId};
 use crate::puzzle::{self, Puzzle};
-use crate::reason::{ChildFailure, FailureReason};
+use crate::reason::FailureReason;
 use crate::sa::{Core, State};
 
 /// Time after which a solution is of no use: responders do not keep their cookies good for much longer.
@@ -134,19 +134,6 @@ pub(crate) fn begin(
         })),
         Err(reason) => fail(core, cx, child, reason),
     }
-}
-
-/// Neither the IKE SA nor its child SA has come about.
-fn fail(
-    core: &mut Core,
-    cx: &mut Context<'_>,
-    child: Option<Wanted>,
-    reason: FailureReason,
-) -> State {
-    if let Some(Wanted { id, config, .. }) = child {
-        ike_auth::child_failed(core, cx, id, Some(config), ChildFailure::IkeSaEnded);
-    }
-    core.fail(cx, reason)
 }
 
 impl PuzzleWanted {

@@ -22,6 +22,7 @@ mod ppk;
 mod puzzles;
 mod redirect;
 mod rekey;
+mod resumption;
 mod sim;
 mod simulation;
 mod window;

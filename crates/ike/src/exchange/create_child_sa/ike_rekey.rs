@@ -835,6 +835,7 @@ pub(super) fn answer(
             }
         },
     };
+    let able = core.tickets.is_some();
     established.respond(core, cx, exchange, back, |payloads| {
         payloads
             .sa(std::slice::from_ref(&choice))
@@ -849,6 +850,17 @@ pub(super) fn answer(
         }
         if unfinished {
             answering.awaiting.write(payloads);
+        }
+        //= rfc5723#4.1
+        //# it returns an N(TICKET_ACK), if it cannot grant a ticket
+        //# immediately, e.g., due to packet size limitations.
+        // Whether the new IKE SA stays is open until the old one is deleted.
+        if contents.has(NotifyType::TICKET_REQUEST) {
+            let kind = match able {
+                true => NotifyType::TICKET_ACK,
+                false => NotifyType::TICKET_NACK,
+            };
+            payloads.notify(&Notify::new(kind, &[]));
         }
     });
     if let Some(Current::Ike(rekeying)) = &mut established.current {

@@ -7,7 +7,7 @@ use cygnet_wire::{
     AuthMethodId, ExchangeType, IdType, Notify, NotifyType, PayloadChain, PayloadType,
 };
 
-use super::{child_failed, is_heeded};
+use super::{Credential, child_failed, is_heeded};
 use crate::channel::{Plaintext, SealError};
 use crate::child::{ChildSa, ChildState, Fresh, KeySource, NotAccepted, Offer, Wanted};
 use crate::config::{Childless, Uniqueness};
@@ -17,6 +17,7 @@ use crate::deleting::Deleting;
 use crate::errand::{Plan, What};
 use crate::established::Established;
 use crate::exchange::ike_sa_init::Handshake;
+use crate::exchange::ike_session_resume as tickets;
 use crate::exchange::redirect::{self, Asked};
 use crate::exchange::{auth_lifetime, crash_detection, message_id_sync, mobike, set_window_size};
 use crate::identity::Identity;
@@ -203,25 +204,33 @@ fn send(
     child: FirstChild,
 ) -> State {
     let config = core.config.clone();
-    let expected = config.remote_id.exact();
+    let resumed = handshake.resumption.as_ref();
+    let expected = match resumed {
+        Some(resumption) => Some(&resumption.remote_id),
+        None => config.remote_id.exact(),
+    };
     // A peer that may be anybody is known by its address until it says more.
     let assumed = expected
         .cloned()
         .unwrap_or_else(|| Identity::from(core.path.remote.ip()));
-    let psk = match find_psk(core, cx, &handshake, &assumed) {
-        Ok(psk) => psk,
+    let credential = match resumed {
+        Some(resumption) => Ok(Credential::Session(resumption.auth)),
+        None => find_psk(core, cx, &handshake, &assumed).map(Credential::Psk),
+    };
+    let credential = match credential {
+        Ok(credential) => credential,
         Err(reason) => return fail(core, cx, child, reason),
     };
     let id = &config.local_id;
     let body = id.payload_body();
-    let plain_auth = || handshake.auth_data(Role::Initiator, &handshake.sk_pi, &psk, &body);
+    let plain_auth = || handshake.auth_data(Role::Initiator, &handshake.sk_pi, &credential, &body);
     let ppk = match handshake.ppk {
         Stage::InAuth => ppk::usable(cx, &config).into_iter().next(),
         _ => None,
     };
     let mixed = ppk.as_ref().map(|ppk| handshake.mixed(ppk));
     let auth = match &mixed {
-        Some(mixed) => handshake.auth_data(Role::Initiator, &mixed.sk_pi, &psk, &body),
+        Some(mixed) => handshake.auth_data(Role::Initiator, &mixed.sk_pi, &credential, &body),
         None => plain_auth(),
     };
     //= rfc8784#3
@@ -242,6 +251,8 @@ fn send(
     let introduction = mobike::introduction(core, cx);
     let token = crash_detection::own(core, cx);
     let sync = message_id_sync::announcement(core);
+    let expected = expected.cloned();
+    let asks = tickets::asks(core);
     let Handshake {
         channel, solution, ..
     } = &mut handshake;
@@ -251,7 +262,7 @@ fn send(
         if first_contact {
             payloads.notify(&Notify::new(NotifyType::INITIAL_CONTACT, &[]));
         }
-        if let Some(expected) = expected {
+        if let Some(expected) = &expected {
             payloads.id_r(IdType(expected.id_type()), &expected.data());
         }
         payloads.auth(AuthMethodId::SHARED_KEY, &auth);
@@ -274,6 +285,13 @@ fn send(
         }
         for (kind, data) in &introduction {
             payloads.notify(&Notify::new(*kind, data));
+        }
+        //= rfc5723#4.2
+        //# When a multi-round-trip IKE_AUTH exchange is used, the
+        //# N(TICKET_REQUEST) payload MUST be included in the first IKE_AUTH
+        //# request
+        if asks {
+            payloads.notify(&Notify::new(NotifyType::TICKET_REQUEST, &[]));
         }
     })
     .map_err(SealError::from)
@@ -331,8 +349,7 @@ impl AuthSent {
         if let Some(mixed) = self.mixed.take_if(|_| accepted) {
             self.handshake.adopt(mixed);
         }
-        let used = matches!(self.handshake.ppk, Stage::Mixed(_));
-        if core.config.ppk == PpkPolicy::Insist && !used {
+        if core.config.ppk == PpkPolicy::Insist && !self.handshake.has_ppk() {
             let kind = NotifyType::AUTHENTICATION_FAILED;
             return self.refuse(core, cx, kind, &[], FailureReason::PpkRequired);
         }
@@ -348,6 +365,7 @@ impl AuthSent {
         core.childless = self.child.offer().is_none();
         core.authenticated(cx, &mut self.handshake, remote.clone());
         auth_lifetime::heed(core, cx, &contents);
+        tickets::heed(core, cx, &self.handshake.channel.sk_d, &contents);
         mobike::agree(core, cx, &contents);
         set_window_size::heed(core, &contents);
         set_window_size::begin(core);
@@ -438,6 +456,18 @@ impl AuthSent {
                 expected,
                 got: remote,
             });
+        }
+        if let Some(resumption) = &self.handshake.resumption {
+            if remote != resumption.remote_id {
+                let expected = resumption.remote_id.to_string();
+                let got = remote;
+                return Err(FailureReason::WrongIdentity { expected, got });
+            }
+            let (sk_p, auth) = (&self.handshake.sk_pr, (auth.method, auth.data));
+            self.handshake
+                .verify_session(Role::Responder, sk_p, id.body(), auth)
+                .map_err(failed)?;
+            return Ok(remote);
         }
         let psk = find_psk(core, cx, &self.handshake, &remote)?;
         self.handshake

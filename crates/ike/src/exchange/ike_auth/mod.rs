@@ -15,6 +15,7 @@ use crate::config::{ChildConfig, PeerConfig, Uniqueness};
 use crate::contents::Contents;
 use crate::context::Context;
 use crate::exchange::ike_sa_init::Handshake;
+use crate::exchange::ike_session_resume::ResumptionAuth;
 use crate::identity::Identity;
 use crate::info::{IkeSaState, Role};
 use crate::io::{ChildSaId, Event};
@@ -27,12 +28,40 @@ fn is_heeded(config: &PeerConfig, contents: &Contents<'_>) -> bool {
     config.uniqueness != Uniqueness::Never && contents.has(NotifyType::INITIAL_CONTACT)
 }
 
+/// By what an end proves who it is.
+#[derive(Clone, Debug)]
+enum Credential {
+    /// A pre-shared key.
+    Psk(PskKey),
+    /// The keys of the session that is resumed.
+    Session(ResumptionAuth),
+}
+
 impl Handshake {
-    /// The AUTH data by which `role` proves with a shared key that it is whom its ID payload names. `sk_p` is its SK_pi or
-    /// SK_pr.
-    fn auth_data(&self, role: Role, sk_p: &AuthKey, psk: &PskKey, id_body: &[u8]) -> Vec<u8> {
+    /// The AUTH data by which `role` proves that it is whom its ID payload names. `sk_p` is its SK_pi or SK_pr.
+    fn auth_data(&self, role: Role, sk_p: &AuthKey, by: &Credential, id_body: &[u8]) -> Vec<u8> {
         let int_auth = self.intermediate.int_auth.octets();
-        self.signed_by(role, sk_p, id_body, &int_auth).psk_auth(psk)
+        let octets = self.signed_by(role, sk_p, id_body, &int_auth);
+        match by {
+            Credential::Psk(psk) => octets.psk_auth(psk),
+            Credential::Session(way) => way.data(sk_p, &octets),
+        }
+    }
+
+    /// In which way the AUTH data of `role` show that it has the keys of the session that is resumed.
+    fn verify_session(
+        &self,
+        role: Role,
+        sk_p: &AuthKey,
+        id_body: &[u8],
+        (method, data): (AuthMethodId, &[u8]),
+    ) -> Result<ResumptionAuth, AuthFailure> {
+        if method != AuthMethodId::SHARED_KEY {
+            return Err(AuthFailure::Method(method.0));
+        }
+        let int_auth = self.intermediate.int_auth.octets();
+        let octets = self.signed_by(role, sk_p, id_body, &int_auth);
+        ResumptionAuth::of(sk_p, &octets, data).ok_or(AuthFailure::WrongSession)
     }
 
     /// Whether the AUTH data of `role` are the right ones.
@@ -54,6 +83,11 @@ impl Handshake {
         } else {
             Err(AuthFailure::WrongPsk)
         }
+    }
+
+    /// Whether a PPK has part in the keys.
+    fn has_ppk(&self) -> bool {
+        matches!(self.ppk, ppk::Stage::Mixed(_)) || self.resumption.as_ref().is_some_and(|r| r.ppk)
     }
 
     /// What `role` signs.
@@ -91,8 +125,14 @@ impl Core {
     fn authenticated(&mut self, cx: &mut Context<'_>, handshake: &mut Handshake, remote: Identity) {
         self.remote_id = Some(remote);
         self.established = Some(cx.now);
-        self.ppk = matches!(handshake.ppk, ppk::Stage::Mixed(_));
+        self.ppk = handshake.has_ppk();
         cx.shared.stats.established = cx.shared.stats.established.saturating_add(1);
+        if handshake.resumption.is_some() {
+            cx.shared.stats.resumed = cx.shared.stats.resumed.saturating_add(1);
+            if let Some(tickets) = &mut self.tickets {
+                tickets.set_resumed();
+            }
+        }
         let info = Box::new(self.info(IkeSaState::Established, Vec::new()));
         let keys = handshake.key_log.take();
         cx.event(Event::IkeEstablished {

@@ -9,13 +9,14 @@ use cygnet_wire::{
     PayloadChain, PayloadType,
 };
 
-use super::{child_failed, is_heeded};
+use super::{Credential, child_failed, is_heeded};
 use crate::child::{ChildSa, ChildState, Chosen, Fresh, KeySource, Phase, Refused};
 use crate::config::{Childless, PeerConfig, Uniqueness};
 use crate::contents::{Contents, Unreadable};
 use crate::context::{Acquaintance, Back, Context, InitialContact};
 use crate::established::{Established, close_ike};
 use crate::exchange::ike_sa_init::Handshake;
+use crate::exchange::ike_session_resume::{self as tickets, Resumption, Tickets};
 use crate::exchange::{
     auth_lifetime, crash_detection, message_id_sync, mobike, redirect, set_window_size,
 };
@@ -27,6 +28,7 @@ use crate::proposal::{ChildExchange, allows};
 use crate::puzzle::Puzzle;
 use crate::reason::{AuthFailure, ChildFailure, CloseReason, FailureReason, Party};
 use crate::sa::{Core, State};
+use crate::ticket::{Session, TicketRefusal};
 
 /// IKE_SA_INIT has been answered, IKE_AUTH is awaited, or IKE_INTERMEDIATE exchanges before it.
 #[derive(Debug)]
@@ -59,6 +61,8 @@ struct Reply {
     auth: Vec<u8>,
     /// The PPK that the initiator has named in its request is used.
     names_ppk: bool,
+    /// The initiator asks for a ticket.
+    ticket: bool,
 }
 
 /// What the child SA part of the response says.
@@ -74,7 +78,7 @@ enum ChildPart<'a> {
 /// A peer that is who it says it is, and the configurations that it may use.
 struct Authenticated {
     remote: Identity,
-    psk: PskKey,
+    credential: Credential,
     /// The keys with the PPK that it has named and we have too.
     mixed: Option<Mixed>,
     configs: Vec<Arc<PeerConfig>>,
@@ -182,13 +186,14 @@ impl AuthAwaited {
                 return self.refuse(core, cx, back, kind, &[], reason);
             }
         };
-        if let Some(reason) = unwelcome(core, cx, &contents, &authenticated) {
+        let resumption = self.handshake.resumption.as_deref();
+        if let Some(reason) = unwelcome(core, cx, &contents, &authenticated, resumption) {
             let kind = NotifyType::AUTHENTICATION_FAILED;
             return self.refuse(core, cx, back, kind, &[], reason);
         }
         let Authenticated {
             remote,
-            psk,
+            credential,
             mixed,
             mut configs,
         } = authenticated;
@@ -231,6 +236,19 @@ impl AuthAwaited {
         core.local_id = Some(id.clone());
         core.childless = choice.is_none();
         mobike::agree(core, cx, &contents);
+        let resumption = self.handshake.resumption.as_deref();
+        let granted = resumption.and_then(|resumption| resumption.granted.as_ref());
+        let reauthenticate = granted.and_then(|granted| granted.reauthenticate);
+        core.tickets = Tickets::of_gateway(&core.config, cx.now, reauthenticate);
+        //= rfc5723#4.3.4
+        //# When the responder receives a ticket for an IKE SA that is still
+        //# active and if the responder accepts it (i.e., following successful
+        //# completion of the IKE_AUTH exchange), the old SA SHOULD be silently
+        //# deleted without sending a DELETE informational exchange.
+        if let Some(granted) = granted {
+            cx.shared.tickets.make_void(cx.now, granted.old);
+            cx.shared.superseded.push(granted.old);
+        }
         core.authenticated(cx, &mut self.handshake, remote.clone());
         set_window_size::heed(core, &contents);
         crash_detection::heed(core, &contents);
@@ -247,7 +265,7 @@ impl AuthAwaited {
         let auth = self.handshake.auth_data(
             Role::Responder,
             &self.handshake.sk_pr,
-            &psk,
+            &credential,
             &id.payload_body(),
         );
         let reply = Reply {
@@ -255,6 +273,7 @@ impl AuthAwaited {
             id,
             auth,
             names_ppk,
+            ticket: contents.has(NotifyType::TICKET_REQUEST),
         };
         let handshake = self.handshake;
         match choice {
@@ -354,6 +373,10 @@ impl AuthAwaited {
         let id = contents.id_i.ok_or_else(|| missing(PayloadType::ID_I))?;
         let remote =
             Identity::from_wire(id.id_type.0, id.data).map_err(FailureReason::BadIdentity)?;
+        if let Some(resumption) = &self.handshake.resumption {
+            let shown = (id.body(), auth.method, auth.data);
+            return self.resumed(core, cx, contents, resumption, remote, shown);
+        }
         // Not those of IKE_SA_INIT: the configuration may have changed since.
         let candidates = cx.directory.candidates(core.path.local, core.path.remote);
         let mut configs: Vec<_> = candidates
@@ -415,7 +438,7 @@ impl AuthAwaited {
                     configs.retain(|c| (&c.local_id, c.ppk, &c.ppk_ids) == (&local, ppk.0, &ppk.1));
                     return Ok(Authenticated {
                         remote,
-                        psk,
+                        credential: Credential::Psk(psk),
                         mixed: proof.mixed,
                         configs,
                     });
@@ -425,6 +448,70 @@ impl AuthAwaited {
             }
         }
         Err(failure.unwrap_or(FailureReason::NoConfiguration { remote }))
+    }
+
+    /// Whether the initiator has the keys of the session that it resumes, and which configurations it may use.
+    fn resumed(
+        &self,
+        core: &Core,
+        cx: &Context<'_>,
+        contents: &Contents<'_>,
+        resumption: &Resumption,
+        remote: Identity,
+        (id_body, method, data): (&[u8], AuthMethodId, &[u8]),
+    ) -> Result<Authenticated, FailureReason> {
+        let Resumption {
+            local_id,
+            remote_id,
+            ..
+        } = resumption;
+        if remote != *remote_id {
+            let expected = remote_id.to_string();
+            let got = remote;
+            return Err(FailureReason::WrongIdentity { expected, got });
+        }
+        if let Some(hint) = contents.id_r {
+            let wanted = Identity::from_wire(hint.id_type.0, hint.data)
+                .map_err(FailureReason::BadIdentity)?;
+            if wanted != *local_id {
+                let ours = local_id.to_string();
+                return Err(FailureReason::WrongLocalIdentity { wanted, ours });
+            }
+        }
+        let way = self
+            .handshake
+            .verify_session(
+                Role::Initiator,
+                &self.handshake.sk_pi,
+                id_body,
+                (method, data),
+            )
+            .map_err(|cause| FailureReason::AuthenticationFailed {
+                by: Party::Us,
+                cause,
+            })?;
+        // The configuration may have changed since, and another IKE SA may have resumed the session.
+        let session = Session {
+            suite: self.handshake.suite,
+            sk_d: self.handshake.channel.sk_d.clone(),
+            local_id: local_id.clone(),
+            remote_id: remote.clone(),
+            ppk: resumption.ppk,
+        };
+        let configs = match &resumption.granted {
+            Some(granted) if cx.shared.tickets.is_void(granted.old) => Err(TicketRefusal::Void),
+            Some(granted) => {
+                let ends = (core.path.local, core.path.remote);
+                tickets::permitted(cx, ends, &session, granted.psk)
+            }
+            None => Err(TicketRefusal::NoConfiguration),
+        };
+        Ok(Authenticated {
+            remote,
+            credential: Credential::Session(way),
+            mixed: None,
+            configs: configs.map_err(FailureReason::TicketVoid)?,
+        })
     }
 
     fn refuse(
@@ -459,21 +546,26 @@ fn unwelcome(
     cx: &Context<'_>,
     contents: &Contents<'_>,
     peer: &Authenticated,
+    resumption: Option<&Resumption>,
 ) -> Option<FailureReason> {
     let config = peer.configs.first()?;
     let pair = (config.local_id.clone(), peer.remote.clone());
     let others = cx.shared.pairs.get(&pair)?;
     let remote = peer.remote.clone();
-    // Those that end with the peer's word do not count.
+    // The one whose session is resumed goes, and so do those that end with the peer's word.
+    let old = resumption.and_then(|resumption| resumption.granted.as_ref());
+    let old = old.and_then(|granted| cx.shared.spis.get(&granted.old));
     let heeded = is_heeded(config, contents);
+    let others = others.iter().filter(|(id, _)| Some(*id) != old);
+    let others: Vec<_> = others.map(|(_, other)| *other).collect();
     let stays = |other: &&Acquaintance| !heeded || !other.is_before(core.created);
-    let count = others.values().filter(stays).count();
+    let count = others.iter().filter(stays).count();
     if count >= cx.config.max_per_identity {
         return Some(FailureReason::TooManyIkeSas { remote, count });
     }
     // From the same address it is the same peer, which may be authenticating itself anew.
     let own = core.path.remote.ip();
-    let mut addresses = others.values().map(|other| other.address);
+    let mut addresses = others.iter().map(|other| other.address);
     let address = addresses.find(|address| *address != own)?;
     let refused = config.uniqueness == Uniqueness::Keep && !heeded;
     refused.then_some(FailureReason::AlreadyConnected { remote, address })
@@ -623,10 +715,16 @@ fn finish(
     child: Option<ChildSa>,
 ) -> State {
     let window = core.config.window;
-    let lifetime = core.config.auth_lifetime.map(auth_lifetime::data);
+    let lifetime = tickets::auth_lifetime(core, cx.now).map(auth_lifetime::data);
     let introduction = mobike::introduction(core, cx);
     let token = crash_detection::own(core, cx);
     let sync = message_id_sync::announcement(core);
+    //= rfc5723#4.1
+    //# Regardless of this choice, there is no change to the behavior of the
+    //# responder with respect to the IKE exchange, and the proper IKE
+    //# response (e.g., an IKE_AUTH response or an error notification) MUST
+    //# be sent.
+    let ticket = tickets::answer(core, cx, &handshake.channel.sk_d, reply.ticket);
     let channel = &mut handshake.channel;
     let sent = core.respond(
         cx,
@@ -673,7 +771,7 @@ fn finish(
                     payloads.notify(&Notify::new(NotifyType::REDIRECT, &data));
                 }
             }
-            for (kind, data) in &introduction {
+            for (kind, data) in introduction.iter().chain(&ticket) {
                 payloads.notify(&Notify::new(*kind, data));
             }
         },

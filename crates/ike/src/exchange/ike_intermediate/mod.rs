@@ -10,7 +10,7 @@ mod responder;
 pub(crate) use initiator::{IntermediateSent, begin};
 pub(crate) use int_auth::{IntAuth, clear_of_fragment};
 
-use cygnet_crypto::{IkeSuite, KeyExchange, SharedSecret, Skeyseed};
+use cygnet_crypto::{Additional, KeyExchange, SharedSecret, Skeyseed};
 
 use crate::exchange::ike_sa_init::Handshake;
 use crate::ppk::Stage;
@@ -35,9 +35,9 @@ pub(crate) struct Intermediate {
 }
 
 impl Intermediate {
-    /// What follows an IKE_SA_INIT exchange.
-    pub(crate) fn new(supported: bool, suite: &IkeSuite) -> Self {
-        let mut to_do: Vec<_> = suite.additional.into_iter().flatten().collect();
+    /// What follows an IKE_SA_INIT exchange, with these key exchanges to be made.
+    pub(crate) fn new(supported: bool, additional: Additional) -> Self {
+        let mut to_do: Vec<_> = additional.into_iter().flatten().collect();
         to_do.reverse();
         Self {
             supported,

@@ -4,33 +4,31 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cygnet_crypto::{Additional, KeyExchange, KeyExchangeError, PrivateKey};
+use cygnet_crypto::{Additional, KeyExchange, KeyExchangeError, PrivateKey, Skeyseed};
 use cygnet_wire::{
     ExchangeType, IkeSpi, KeId, Message, Notify, NotifyType, PayloadWriter, Proposal, PuzzleNotify,
-    WriteError, limits, write_message,
+    WriteError, write_message,
 };
 
-use super::{Finished, Handshake, NONCE_LEN, STRONGSWAN, Spis, nat_hashes};
+use super::{
+    CookieUse, Finished, Handshake, Held, NONCE_LEN, ReturnedCookie, STRONGSWAN, Spis, fail,
+    heed_first, resend_first, send_first, write_nat_hashes,
+};
 use crate::child::Wanted;
-use crate::config::{AcceptRedirect, Encapsulation, PeerConfig};
+use crate::config::PeerConfig;
 use crate::contents::{Contents, Unreadable};
-use crate::context::{Context, Limiter, Path};
-use crate::exchange::ike_auth;
+use crate::context::{Context, Path};
 use crate::exchange::puzzle::{self, Solving};
 use crate::exchange::redirect::{self, Asked};
-use crate::fragment::{self, Fragments};
-use crate::info::{NatSituation, Role};
+use crate::fragment;
+use crate::info::Role;
 use crate::io::{Answer, IkeSaId, RequestId};
 use crate::nat::{self, HASH_LEN};
 use crate::ppk::{self, PpkPolicy, Stage};
 use crate::proposal::{accept_ike, ike_offer};
-use crate::reason::{ChildFailure, FailureReason, Party};
+use crate::reason::{FailureReason, Party};
 use crate::sa::{Arrival, Core, IkeSa, State};
 use crate::stats::DropReason;
-use crate::window::{Incoming, Outgoing};
-
-/// Cookies that are returned before the peer counts as mad.
-const MAX_COOKIES: u32 = 5;
 
 /// The request has been sent, the response is awaited.
 #[derive(Debug)]
@@ -41,8 +39,7 @@ pub(crate) struct InitSent {
     offer: Vec<Proposal>,
     nonce: [u8; NONCE_LEN],
     nat_hashes: Option<[[u8; HASH_LEN]; 2]>,
-    cookie: Option<Vec<u8>>,
-    cookies: u32,
+    cookie: ReturnedCookie,
     /// The puzzle that came with the cookie, while it is worked on.
     solving: Option<Solving>,
     /// One was not solved: no other one is tried.
@@ -52,8 +49,7 @@ pub(crate) struct InitSent {
     /// We have a PPK for the peer and say so.
     ppk: bool,
     child: Option<Wanted>,
-    /// An unauthenticated error that counts unless something better comes until then.
-    held: Option<(Instant, FailureReason)>,
+    held: Held,
 }
 
 /// Begins an IKE SA, perhaps where another gateway has sent us.
@@ -67,41 +63,7 @@ pub(crate) fn begin(
     redirected_from: Option<IpAddr>,
 ) -> IkeSa {
     let encapsulation = config.force_encapsulation;
-    let accepts = config.accept_redirect != AcceptRedirect::No;
-    let mut core = Core {
-        id,
-        role: Role::Initiator,
-        initiator_spi,
-        responder_spi: IkeSpi::ZERO,
-        local_id: Some(config.local_id.clone()),
-        remote_id: None,
-        config,
-        path,
-        nat: NatSituation::default(),
-        suite: None,
-        ppk: false,
-        childless: false,
-        created: cx.now,
-        established: None,
-        replaces: None,
-        announced: true,
-        last_heard: None,
-        last_sent: cx.now,
-        mobike: None,
-        children_at: None,
-        outgoing: Outgoing::default(),
-        incoming: Incoming::default(),
-        fragments: Fragments::default(),
-        unwanted: false,
-        spoken_up: Limiter::default(),
-        renewals: Limiter::default(),
-        unwanted_children: Vec::new(),
-        redirectable: accepts.then_some(Party::Us),
-        redirected_from,
-        peer_token: None,
-        synchronisation: None,
-        creations: Limiter::default(),
-    };
+    let mut core = super::initiator(cx, id, initiator_spi, config, path, redirected_from);
     let method = core
         .config
         .proposals
@@ -125,27 +87,17 @@ pub(crate) fn begin(
                 offer: ike_offer(&core.config.proposals, None),
                 nonce: cx.random(),
                 nat_hashes,
-                cookie: None,
-                cookies: 0,
+                cookie: ReturnedCookie::default(),
                 solving: None,
                 tired: false,
                 solution: None,
                 ppk,
                 child,
-                held: None,
+                held: Held::default(),
             });
             match state.request(&core, cx) {
                 Ok(bytes) => {
-                    let policy = &core.config.retransmit;
-                    core.outgoing.sent(
-                        cx.now,
-                        ExchangeType::IKE_SA_INIT,
-                        bytes.clone().into(),
-                        None,
-                        policy,
-                        cx.entropy,
-                    );
-                    cx.transmit(path, bytes);
+                    send_first(&mut core, cx, ExchangeType::IKE_SA_INIT, bytes);
                     State::InitSent(state)
                 }
                 Err(error) => {
@@ -167,25 +119,6 @@ pub(crate) fn begin(
     IkeSa { core, state }
 }
 
-/// Neither the IKE SA nor its child SA has come about.
-fn fail(
-    core: &mut Core,
-    cx: &mut Context<'_>,
-    child: Option<Wanted>,
-    reason: FailureReason,
-) -> State {
-    if let Some(wanted) = child {
-        ike_auth::child_failed(
-            core,
-            cx,
-            wanted.id,
-            Some(wanted.config),
-            ChildFailure::IkeSaEnded,
-        );
-    }
-    core.fail(cx, reason)
-}
-
 impl InitSent {
     /// The request as it must look now. Apart from the cookie and the key exchange it is always the same.
     //= rfc7296#2.6
@@ -196,9 +129,9 @@ impl InitSent {
     //# unchanged.
     fn request(&self, core: &Core, cx: &Context<'_>) -> Result<Vec<u8>, WriteError> {
         let mut bytes = Vec::new();
-        let header = core.init_header();
+        let header = core.first_header(ExchangeType::IKE_SA_INIT);
         write_message(&mut bytes, &header, |payloads: &mut PayloadWriter<'_>| {
-            if let Some(cookie) = &self.cookie {
+            if let Some(cookie) = self.cookie.data() {
                 payloads.notify(&Notify::new(NotifyType::COOKIE, cookie));
             }
             if let Some(solution) = &self.solution {
@@ -208,14 +141,7 @@ impl InitSent {
                 .sa(&self.offer)
                 .ke(KeId(self.key.method().iana_id()), self.key.public())
                 .nonce(&self.nonce);
-            if let Some([source, destination]) = &self.nat_hashes {
-                payloads
-                    .notify(&Notify::new(NotifyType::NAT_DETECTION_SOURCE_IP, source))
-                    .notify(&Notify::new(
-                        NotifyType::NAT_DETECTION_DESTINATION_IP,
-                        destination,
-                    ));
-            }
+            write_nat_hashes(self.nat_hashes.as_ref(), payloads);
             fragment::announce(core.config.fragmentation, payloads);
             redirect::announce(core, payloads);
             //= rfc9242#3.1
@@ -245,10 +171,7 @@ impl InitSent {
     fn resend(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
         match self.request(core, cx) {
             Ok(bytes) => {
-                let policy = &core.config.retransmit;
-                core.outgoing
-                    .replace(cx.now, bytes.clone().into(), policy, cx.entropy);
-                cx.transmit(core.path, bytes);
+                resend_first(core, cx, bytes);
                 State::InitSent(self)
             }
             Err(error) => self.fail(core, cx, FailureReason::Unsendable(error.to_string())),
@@ -305,7 +228,7 @@ impl InitSent {
         }
         if let Some(error) = contents.error() {
             let reason = self.refusal(core, error);
-            self.hold(cx, reason);
+            self.held.hold(cx, reason);
             return State::InitSent(self);
         }
         self.on_answer(core, cx, arrival, message, &contents)
@@ -322,7 +245,7 @@ impl InitSent {
         match redirect::asked_in_init(core, data, &self.nonce) {
             Some(Asked::Go(to)) => self.fail(core, cx, FailureReason::Redirected { to }),
             Some(Asked::Forbidden(to)) => {
-                self.hold(cx, FailureReason::RedirectForbidden { to });
+                self.held.hold(cx, FailureReason::RedirectForbidden { to });
                 State::InitSent(self)
             }
             None => {
@@ -339,28 +262,21 @@ impl InitSent {
         cookie: &[u8],
         puzzle: Option<PuzzleNotify>,
     ) -> State {
-        //= rfc7296#2.6
-        //# The data associated with this notification MUST
-        //# be between 1 and 64 octets in length (inclusive)
-        if !limits::COOKIE_LEN.contains(&cookie.len())
-            || self.cookie.as_deref() == Some(cookie)
-            || self.solving.is_some()
-        {
-            // Malformed, or the answer to what we sent before the cookie.
-            cx.drop(DropReason::BadResponse);
-            return State::InitSent(self);
+        let used = match self.solving {
+            None => self.cookie.take(cookie),
+            Some(_) => CookieUse::Useless,
+        };
+        match used {
+            CookieUse::Return => {}
+            CookieUse::Useless => {
+                cx.drop(DropReason::BadResponse);
+                return State::InitSent(self);
+            }
+            CookieUse::TooMany(times) => {
+                self.held.hold(cx, FailureReason::CookieLoop(times));
+                return State::InitSent(self);
+            }
         }
-        //= rfc7296#2.6
-        //# The initiator should limit the number of cookie exchanges it
-        //# tries before giving up
-        if self.cookies >= MAX_COOKIES {
-            let reason = FailureReason::CookieLoop(self.cookies);
-            self.hold(cx, reason);
-            return State::InitSent(self);
-        }
-        self.cookies = self.cookies.saturating_add(1);
-        // Kept for all later forms of the request (RFC 7296 §2.6.1).
-        self.cookie = Some(cookie.to_vec());
         self.solution = None;
         let puzzle = puzzle.filter(|_| !self.tired);
         match puzzle.map(|puzzle| Solving::begin(core, cx, puzzle, cookie.to_vec())) {
@@ -368,7 +284,7 @@ impl InitSent {
             Some(Ok(solving)) => {
                 self.solving = Some(solving);
                 // An error that came before this counts no more, and the request goes out again when it is another one.
-                self.held = None;
+                self.held.forget();
                 core.outgoing.pause();
                 State::InitSent(self)
             }
@@ -387,7 +303,7 @@ impl InitSent {
         cx: &mut Context<'_>,
         reason: FailureReason,
     ) -> State {
-        self.hold(cx, reason);
+        self.held.hold(cx, reason);
         self.resend(core, cx)
     }
 
@@ -436,7 +352,8 @@ impl InitSent {
             .filter(offered)
             .filter(|method| !self.tried.contains(method));
         let Some(method) = method else {
-            self.hold(cx, FailureReason::KeyExchangeMethod(wanted.0));
+            self.held
+                .hold(cx, FailureReason::KeyExchangeMethod(wanted.0));
             return State::InitSent(self);
         };
         match cx.key_exchange.generate(method, cx.entropy) {
@@ -474,17 +391,6 @@ impl InitSent {
         }
     }
 
-    /// Keeps an error back; the first one counts.
-    //= rfc7296#2.21.1
-    //# Because all error notifications are completely
-    //# unauthenticated, the recipient should continue trying for some time
-    //# before giving up.
-    fn hold(&mut self, cx: &Context<'_>, reason: FailureReason) {
-        if self.held.is_none() {
-            self.held = Some((cx.now + cx.config.error_grace, reason));
-        }
-    }
-
     /// Drops a response that no exchange can go on from. The peer has no better one unless this is a forgery.
     //= rfc7296#3.3.6
     //# The initiator of an exchange MUST check that the
@@ -492,7 +398,7 @@ impl InitSent {
     //# MUST terminate the exchange.
     fn unusable(mut self: Box<Self>, cx: &mut Context<'_>, reason: FailureReason) -> State {
         cx.drop(DropReason::BadResponse);
-        self.hold(cx, reason);
+        self.held.hold(cx, reason);
         State::InitSent(self)
     }
 
@@ -563,36 +469,21 @@ impl InitSent {
             },
             ni: &self.nonce,
             nr: nonce.data(),
-            secret: &secret,
+            seed: Skeyseed::initial(suite.prf, &self.nonce, nonce.data(), &secret),
             request,
             response: message.as_bytes().to_vec(),
             intermediate,
             ppk,
             childless: contents.has(NotifyType::CHILDLESS_IKEV2_SUPPORTED),
             key_log: cx.config.key_log,
+            resumption: None,
         });
         let Some(handshake) = handshake else {
             let reason =
                 FailureReason::KeyExchange("the keys do not fit the algorithms".to_owned());
             return fail(core, cx, self.child, reason);
         };
-        core.fragments.agreed = fragment::agreed(core.config.fragmentation, contents);
-        if core.config.force_encapsulation != Encapsulation::No {
-            let (local, remote) = (arrival.local, arrival.remote);
-            core.nat =
-                nat_hashes(contents).judge(core.initiator_spi.0, responder_spi.0, local, remote);
-        }
-        //= rfc4555#3.3
-        //# To
-        //# simplify things, implementations that support both this specification
-        //# and NAT Traversal MUST change to port 4500 if the correspondent also
-        //# supports both, even if no NAT was detected between them (this way,
-        //# there is no need to change the ports later if a NAT is detected on
-        //# some other path).
-        let may_move = core.config.mobike && core.nat.supported;
-        if core.wants_encapsulation() || may_move {
-            float(core, cx);
-        }
+        heed_first(core, cx, arrival, contents);
         puzzle::begin(
             core,
             cx,
@@ -605,8 +496,7 @@ impl InitSent {
     /// When something is due besides retransmission.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let solving = self.solving.as_ref().map(|solving| solving.deadline);
-        let held = self.held.as_ref().map(|(deadline, _)| *deadline);
-        [solving, held].into_iter().flatten().min()
+        [solving, self.held.deadline()].into_iter().flatten().min()
     }
 
     pub(crate) fn on_timeout(mut self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
@@ -615,8 +505,8 @@ impl InitSent {
             self.tired = true;
             return self.unsolved(core, cx, reason);
         }
-        match self.held.take_if(|(deadline, _)| cx.now >= *deadline) {
-            Some((_, reason)) => self.fail(core, cx, reason),
+        match self.held.due(cx.now) {
+            Some(reason) => self.fail(core, cx, reason),
             None => State::InitSent(self),
         }
     }
@@ -628,10 +518,8 @@ impl InitSent {
         exchange: ExchangeType,
         sent: u32,
     ) -> State {
-        let reason = match self.held.take() {
-            Some((_, reason)) => reason,
-            None => FailureReason::NoResponse { exchange, sent },
-        };
+        let silence = FailureReason::NoResponse { exchange, sent };
+        let reason = self.held.take().unwrap_or(silence);
         self.fail(core, cx, reason)
     }
 
@@ -649,24 +537,6 @@ impl InitSent {
             solving.abandon(cx);
         }
         fail(core, cx, self.child, reason)
-    }
-}
-
-/// Moves to the ports on which IKE and ESP share UDP (RFC 7296 §2.23).
-//= rfc7296#2.23
-//# An IPsec
-//# endpoint that discovers a NAT between it and its correspondent (as
-//# described below) MUST send all subsequent traffic from port 4500,
-//# which NATs should not treat specially (as they might with port 500).
-fn float(core: &mut Core, cx: &Context<'_>) {
-    if core.path.marker {
-        return;
-    }
-    core.path.marker = true;
-    core.path.local.set_port(cx.config.nat_port);
-    // A port other than the usual one was chosen by the user, and serves both.
-    if core.path.remote.port() == cx.config.ike_port {
-        core.path.remote.set_port(cx.config.nat_port);
     }
 }
 

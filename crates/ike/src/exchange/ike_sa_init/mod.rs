@@ -4,19 +4,31 @@ mod initiator;
 mod responder;
 
 pub(crate) use initiator::{InitSent, begin};
-pub(crate) use responder::{InitRequest, Verdict};
+pub(crate) use responder::InitRequest;
 
-use cygnet_crypto::{AuthKey, IkeKeys, IkeSuite, SharedSecret, SkD, Skeyseed};
-use cygnet_wire::{IkeSpi, NotifyType};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use cygnet_crypto::{Additional, AuthKey, IkeKeys, IkeSuite, SkD, Skeyseed};
+use cygnet_wire::{ExchangeType, IkeSpi, Notify, NotifyType, PayloadWriter, limits};
 
 use crate::channel::Channel;
+use crate::child::Wanted;
+use crate::config::{AcceptRedirect, Encapsulation, PeerConfig};
 use crate::contents::Contents;
+use crate::context::{Context, Limiter, Path};
+use crate::exchange::ike_auth;
 use crate::exchange::ike_intermediate::Intermediate;
-use crate::info::Role;
-use crate::io::IkeKeyLog;
-use crate::nat;
+use crate::exchange::ike_session_resume::{Resumption, Tickets};
+use crate::fragment::{self, Fragments};
+use crate::info::{NatSituation, Role};
+use crate::io::{IkeKeyLog, IkeSaId};
+use crate::nat::{self, HASH_LEN};
 use crate::ppk;
-use crate::reason::FailureReason;
+use crate::reason::{ChildFailure, FailureReason, Party};
+use crate::sa::{Arrival, Core, State};
+use crate::window::{Incoming, Outgoing};
 
 /// Octets of our nonces.
 //= rfc7296#2.10
@@ -27,11 +39,14 @@ use crate::reason::FailureReason;
 pub(crate) const NONCE_LEN: usize = 32;
 
 /// strongSwan's vendor ID: MD5 of its name.
-const STRONGSWAN: [u8; 16] = [
+pub(crate) const STRONGSWAN: [u8; 16] = [
     0x88, 0x2f, 0xe5, 0x6d, 0x6f, 0xd2, 0x0d, 0xbc, 0x22, 0x51, 0x61, 0x3b, 0x2e, 0xbe, 0x5b, 0xeb,
 ];
 
-/// What IKE_SA_INIT leaves for what follows.
+/// Cookies that are returned before the peer counts as mad.
+const MAX_COOKIES: u32 = 5;
+
+/// What IKE_SA_INIT, or IKE_SESSION_RESUME in its place, leaves for what follows.
 #[derive(Debug)]
 pub(crate) struct Handshake {
     pub(crate) channel: Channel,
@@ -53,6 +68,8 @@ pub(crate) struct Handshake {
     pub(crate) solution: Option<Vec<u8>>,
     /// The responder has said that it can do without a child SA (RFC 6023).
     pub(crate) childless: bool,
+    /// The session that is resumed.
+    pub(crate) resumption: Option<Box<Resumption>>,
     role: Role,
     spis: Spis,
 }
@@ -77,28 +94,30 @@ pub(crate) fn key_log(
 
 /// The SPIs of the IKE SA.
 #[derive(Clone, Copy, Debug)]
-struct Spis {
-    initiator: IkeSpi,
-    responder: IkeSpi,
+pub(crate) struct Spis {
+    pub(crate) initiator: IkeSpi,
+    pub(crate) responder: IkeSpi,
 }
 
-/// One end's view of a finished IKE_SA_INIT exchange.
-struct Finished<'a> {
-    role: Role,
-    suite: IkeSuite,
-    spis: Spis,
-    ni: &'a [u8],
-    nr: &'a [u8],
-    secret: &'a SharedSecret,
-    request: Vec<u8>,
-    response: Vec<u8>,
+/// One end's view of a finished IKE_SA_INIT or IKE_SESSION_RESUME exchange.
+pub(crate) struct Finished<'a> {
+    pub(crate) role: Role,
+    pub(crate) suite: IkeSuite,
+    pub(crate) spis: Spis,
+    pub(crate) ni: &'a [u8],
+    pub(crate) nr: &'a [u8],
+    pub(crate) seed: Skeyseed,
+    pub(crate) request: Vec<u8>,
+    pub(crate) response: Vec<u8>,
     /// Both ends know IKE_INTERMEDIATE.
-    intermediate: bool,
-    ppk: ppk::Stage,
+    pub(crate) intermediate: bool,
+    pub(crate) ppk: ppk::Stage,
     /// The responder has said that it can do without a child SA.
-    childless: bool,
+    pub(crate) childless: bool,
     /// The keys are wanted for the log.
-    key_log: bool,
+    pub(crate) key_log: bool,
+    /// The session that is resumed.
+    pub(crate) resumption: Option<Box<Resumption>>,
 }
 
 /// Keys in the forms in which they are used.
@@ -133,7 +152,7 @@ fn expand(
 
 impl Handshake {
     /// `None` as for [`expand`].
-    fn new(finished: Finished<'_>) -> Option<Self> {
+    pub(crate) fn new(finished: Finished<'_>) -> Option<Self> {
         let Finished {
             role,
             suite,
@@ -142,8 +161,12 @@ impl Handshake {
             nr,
             ..
         } = finished;
-        let seed = Skeyseed::initial(suite.prf, ni, nr, finished.secret);
-        let keys = expand(seed, role, suite, spis, (ni, nr), finished.key_log)?;
+        let keys = expand(finished.seed, role, suite, spis, (ni, nr), finished.key_log)?;
+        // The algorithms of a session that is resumed are those of old, its key exchanges are not made again.
+        let additional = match finished.resumption {
+            Some(_) => Additional::default(),
+            None => suite.additional,
+        };
         Some(Self {
             channel: keys.channel,
             previous: None,
@@ -154,11 +177,12 @@ impl Handshake {
             response: finished.response,
             ni: ni.to_vec(),
             nr: nr.to_vec(),
-            intermediate: Intermediate::new(finished.intermediate, &suite),
+            intermediate: Intermediate::new(finished.intermediate, additional),
             ppk: finished.ppk,
             key_log: keys.log,
             solution: None,
             childless: finished.childless,
+            resumption: finished.resumption,
             role,
             spis,
         })
@@ -193,9 +217,230 @@ impl Handshake {
 }
 
 /// The NAT detection payloads of a message.
-fn nat_hashes<'a>(contents: &Contents<'a>) -> nat::Received<'a> {
+pub(crate) fn nat_hashes<'a>(contents: &Contents<'a>) -> nat::Received<'a> {
     nat::Received {
         source: contents.data_of(NotifyType::NAT_DETECTION_SOURCE_IP),
         destination: contents.data_of(NotifyType::NAT_DETECTION_DESTINATION_IP),
+    }
+}
+
+/// Writes the NAT detection payloads of a message.
+pub(crate) fn write_nat_hashes(
+    hashes: Option<&[[u8; HASH_LEN]; 2]>,
+    payloads: &mut PayloadWriter<'_>,
+) {
+    if let Some([source, destination]) = hashes {
+        payloads
+            .notify(&Notify::new(NotifyType::NAT_DETECTION_SOURCE_IP, source))
+            .notify(&Notify::new(
+                NotifyType::NAT_DETECTION_DESTINATION_IP,
+                destination,
+            ));
+    }
+}
+
+/// An IKE SA that we begin, perhaps where another gateway has sent us.
+pub(crate) fn initiator(
+    cx: &Context<'_>,
+    id: IkeSaId,
+    initiator_spi: IkeSpi,
+    config: Arc<PeerConfig>,
+    path: Path,
+    redirected_from: Option<IpAddr>,
+) -> Core {
+    let accepts = config.accept_redirect != AcceptRedirect::No;
+    Core {
+        id,
+        role: Role::Initiator,
+        initiator_spi,
+        responder_spi: IkeSpi::ZERO,
+        local_id: Some(config.local_id.clone()),
+        remote_id: None,
+        tickets: Tickets::of_client(&config),
+        config,
+        path,
+        nat: NatSituation::default(),
+        suite: None,
+        ppk: false,
+        childless: false,
+        created: cx.now,
+        established: None,
+        replaces: None,
+        announced: true,
+        last_heard: None,
+        last_sent: cx.now,
+        mobike: None,
+        children_at: None,
+        outgoing: Outgoing::default(),
+        incoming: Incoming::default(),
+        fragments: Fragments::default(),
+        unwanted: false,
+        spoken_up: Limiter::default(),
+        renewals: Limiter::default(),
+        unwanted_children: Vec::new(),
+        redirectable: accepts.then_some(Party::Us),
+        redirected_from,
+        peer_token: None,
+        synchronisation: None,
+        creations: Limiter::default(),
+    }
+}
+
+/// Sends the request that begins an IKE SA.
+pub(crate) fn send_first(
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    exchange: ExchangeType,
+    bytes: Vec<u8>,
+) {
+    let policy = &core.config.retransmit;
+    let message = bytes.clone().into();
+    core.outgoing
+        .sent(cx.now, exchange, message, None, policy, cx.entropy);
+    cx.transmit(core.path, bytes);
+}
+
+/// Sends it in another form.
+pub(crate) fn resend_first(core: &mut Core, cx: &mut Context<'_>, bytes: Vec<u8>) {
+    let policy = &core.config.retransmit;
+    core.outgoing
+        .replace(cx.now, bytes.clone().into(), policy, cx.entropy);
+    cx.transmit(core.path, bytes);
+}
+
+/// Notes what the notifications of a responder's first message say, and moves to port 4500 if that is where to go on.
+pub(crate) fn heed_first(
+    core: &mut Core,
+    cx: &Context<'_>,
+    arrival: Arrival,
+    contents: &Contents<'_>,
+) {
+    core.fragments.agreed = fragment::agreed(core.config.fragmentation, contents);
+    if core.config.force_encapsulation != Encapsulation::No {
+        let (i, r) = (core.initiator_spi.0, core.responder_spi.0);
+        core.nat = nat_hashes(contents).judge(i, r, arrival.local, arrival.remote);
+    }
+    //= rfc4555#3.3
+    //# To
+    //# simplify things, implementations that support both this specification
+    //# and NAT Traversal MUST change to port 4500 if the correspondent also
+    //# supports both, even if no NAT was detected between them (this way,
+    //# there is no need to change the ports later if a NAT is detected on
+    //# some other path).
+    let may_move = core.config.mobike && core.nat.supported;
+    if core.wants_encapsulation() || may_move {
+        float(core, cx);
+    }
+}
+
+/// Moves to the ports on which IKE and ESP share UDP (RFC 7296 §2.23).
+//= rfc7296#2.23
+//# An IPsec
+//# endpoint that discovers a NAT between it and its correspondent (as
+//# described below) MUST send all subsequent traffic from port 4500,
+//# which NATs should not treat specially (as they might with port 500).
+fn float(core: &mut Core, cx: &Context<'_>) {
+    if core.path.marker {
+        return;
+    }
+    core.path.marker = true;
+    core.path.local.set_port(cx.config.nat_port);
+    // A port other than the usual one was chosen by the user, and serves both.
+    if core.path.remote.port() == cx.config.ike_port {
+        core.path.remote.set_port(cx.config.nat_port);
+    }
+}
+
+/// Neither the IKE SA nor its child SA has come about.
+pub(crate) fn fail(
+    core: &mut Core,
+    cx: &mut Context<'_>,
+    child: Option<Wanted>,
+    reason: FailureReason,
+) -> State {
+    if let Some(Wanted { id, config, .. }) = child {
+        ike_auth::child_failed(core, cx, id, Some(config), ChildFailure::IkeSaEnded);
+    }
+    core.fail(cx, reason)
+}
+
+/// The cookie that an initiator returns.
+#[derive(Debug, Default)]
+pub(crate) struct ReturnedCookie {
+    data: Option<Vec<u8>>,
+    times: u32,
+}
+
+/// What a cookie that comes is good for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum CookieUse {
+    /// It is returned from now on.
+    Return,
+    /// Malformed, or the answer to what was sent before.
+    Useless,
+    /// One after the other came: so many.
+    TooMany(u32),
+}
+
+impl ReturnedCookie {
+    pub(crate) fn data(&self) -> Option<&[u8]> {
+        self.data.as_deref()
+    }
+
+    /// One has come. It is kept for all later forms of the request (RFC 7296 §2.6.1).
+    pub(crate) fn take(&mut self, cookie: &[u8]) -> CookieUse {
+        //= rfc7296#2.6
+        //# The data associated with this notification MUST
+        //# be between 1 and 64 octets in length (inclusive)
+        if !limits::COOKIE_LEN.contains(&cookie.len()) || self.data() == Some(cookie) {
+            return CookieUse::Useless;
+        }
+        //= rfc7296#2.6
+        //# The initiator should limit the number of cookie exchanges it
+        //# tries before giving up
+        if self.times >= MAX_COOKIES {
+            return CookieUse::TooMany(self.times);
+        }
+        self.times = self.times.saturating_add(1);
+        self.data = Some(cookie.to_vec());
+        CookieUse::Return
+    }
+}
+
+/// An unauthenticated error that counts unless something better comes.
+#[derive(Debug, Default)]
+pub(crate) struct Held(Option<(Instant, FailureReason)>);
+
+impl Held {
+    /// Keeps an error back; the first one counts.
+    //= rfc7296#2.21.1
+    //# Because all error notifications are completely
+    //# unauthenticated, the recipient should continue trying for some time
+    //# before giving up.
+    pub(crate) fn hold(&mut self, cx: &Context<'_>, reason: FailureReason) {
+        if self.0.is_none() {
+            self.0 = Some((cx.now + cx.config.error_grace, reason));
+        }
+    }
+
+    /// It counts no more.
+    pub(crate) fn forget(&mut self) {
+        self.0 = None;
+    }
+
+    /// When it counts.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.0.as_ref().map(|(deadline, _)| *deadline)
+    }
+
+    /// The error, if it counts now.
+    pub(crate) fn due(&mut self, now: Instant) -> Option<FailureReason> {
+        let (_, reason) = self.0.take_if(|(deadline, _)| now >= *deadline)?;
+        Some(reason)
+    }
+
+    /// The error, if there is one.
+    pub(crate) fn take(&mut self) -> Option<FailureReason> {
+        self.0.take().map(|(_, reason)| reason)
     }
 }
