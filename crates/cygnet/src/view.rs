@@ -78,6 +78,9 @@ pub(crate) fn status(status: &Value) -> String {
             let reason = failure.get("text").and_then(Value::as_str).unwrap_or("-");
             let _ = writeln!(out, "  last attempt failed {} ago: {reason}", span(ago));
         }
+        if c["resumable"] == true {
+            out.push_str("  the lost session may be resumed\n");
+        }
         if let Some(wait) = c["retry_in"].as_u64() {
             let _ = writeln!(out, "  next attempt in {}", span(wait));
         }
@@ -164,6 +167,7 @@ fn ike_sa(out: &mut String, ike: &Value) {
         text(ike, "suite"),
         [
             "ppk",
+            "resumed",
             "childless",
             "fragmentation",
             "mobike",
@@ -183,6 +187,14 @@ fn ike_sa(out: &mut String, ike: &Value) {
             out,
             "    requests at a time: {own} of the peer, {peer} of ours"
         );
+    }
+    let ticket = ike["ticket_expires_in"].as_u64();
+    match (ticket, ike["ticket_granted"] == true) {
+        (Some(left), _) => {
+            let _ = writeln!(out, "    a ticket to resume it, for {}", span(left));
+        }
+        (None, true) => out.push_str("    the peer has a ticket to resume it\n"),
+        (None, false) => {}
     }
     if let Some(from) = ike["redirected_from"].as_str() {
         let _ = writeln!(out, "    sent there by the gateway {from}");
@@ -270,7 +282,7 @@ mod tests {
                 "name": "branch", "intent": "up", "state": "retrying", "reason": "no response",
                 "plane": "kernel", "local": "192.0.2.1", "remote": null, "reqid": 16385,
                 "last_failure": {"reason": "no_response", "text": "no response", "ago": 7}, "retry_in": 4,
-                "children": []
+                "resumable": true, "children": []
             }],
             "ike_sas": [{
                 "id": 1, "connection": "office", "role": "initiator", "state": "established",
@@ -278,6 +290,7 @@ mod tests {
                 "local_id": "@west", "remote_id": "@east",
                 "initiator_spi": "0011223344556677", "responder_spi": "8899aabbccddeeff",
                 "suite": "AES_GCM_16_256-HMAC_SHA2_256-DH31", "nat_local": false, "nat_remote": true, "fragmentation": true, "crash_token": true, "message_id_sync": true,
+                "resumed": true, "ticket_expires_in": 3000, "ticket_granted": false,
                 "own_window": 1, "peer_window": 4,
                 "established": 130, "last_heard": 2, "rekey_in": 27000, "expires_in": 40000
             }],
@@ -293,8 +306,9 @@ mod tests {
         insta::assert_snapshot!(status(&value), @r"
         office: up (wanted: up), userspace data plane, 192.0.2.1 === 198.51.100.2
           IKE SA #1 established as initiator, 192.0.2.1:500 [@west] to 198.51.100.2:500 [@east], for 2 min
-            SPIs 0011223344556677 (initiator) 8899aabbccddeeff (responder), AES_GCM_16_256-HMAC_SHA2_256-DH31, fragmentation, crash token, message id sync
+            SPIs 0011223344556677 (initiator) 8899aabbccddeeff (responder), AES_GCM_16_256-HMAC_SHA2_256-DH31, resumed, fragmentation, crash token, message id sync
             requests at a time: 1 of the peer, 4 of ours
+            a ticket to resume it, for 50 min
             rekeyed in 7 h, ends in 11 h
             the peer is behind a NAT
           child SA $1 of #1, tunnel mode, ESP, AES_GCM_16_256, for 2 min
@@ -305,6 +319,7 @@ mod tests {
         branch: retrying (wanted: up), kernel data plane, 192.0.2.1 === any
           because: no response
           last attempt failed 7 s ago: no response
+          the lost session may be resumed
           next attempt in 4 s
         strangers: 40000 IKE SAs half open, asked for puzzles; 12000 cookies and 3000 puzzles sent, 2 solved
         IKE:

@@ -490,6 +490,7 @@ impl Engine {
                     self.inherit_users(now, old, ike);
                 }
                 self.note(event);
+                self.end_resumption(ike);
                 self.on_ike_established(now, ike, &info);
             }
             E::IkeFailed {
@@ -506,13 +507,23 @@ impl Engine {
                 }
             }
             E::IkeFailed { ike, reason, info } => {
+                let why = reason.clone();
                 let (ike, name, text) = (*ike, reason.name(), reason.to_string());
                 let by_name = info.config.as_ref().map(|c| c.name.clone());
                 self.note(event);
+                if self.on_resumption_failed(now, ike, &why) {
+                    return;
+                }
                 self.on_ike_failed(now, ike, name, text, by_name);
             }
-            E::IkeClosed { ike, .. } => {
+            E::IkeClosed {
+                ike, info, ticket, ..
+            } => {
                 let ike = *ike;
+                if let Some(ticket) = ticket {
+                    let (info, ticket) = (info.clone(), ticket.clone());
+                    self.keep_ticket(now, ike, &info, ticket);
+                }
                 self.note(event);
                 let stuck = self.negotiating_with(ike);
                 self.forget_ike(ike);

@@ -185,6 +185,8 @@ pub struct IkeOptions {
     /// Agree with the peer that either end may be a cluster of which another member takes over
     /// (`message-id-sync`, RFC 6311).
     pub message_id_sync: bool,
+    /// Sessions whose peer is lost are resumed (`session-resumption`, RFC 5723).
+    pub resumption: bool,
     /// Where the gateway may send us (`accept-redirect`, `accept-redirect-to`).
     pub accept_redirect: AcceptRedirect,
     /// Whether authenticated peers are sent elsewhere (`send-redirect`).

@@ -11,6 +11,7 @@ use crate::connection::Connection;
 use crate::io::{Plane, ProtectionId};
 use crate::orient::{Orientation, Unoriented};
 use crate::redirect::Redirects;
+use crate::resumption::Resumable;
 use crate::shared_policies::OwnerId;
 
 /// Names a loaded connection. A changed connection gets a new one, so that
@@ -130,6 +131,8 @@ pub(crate) struct State {
     pub(crate) adrift: bool,
     /// Where gateways have sent it.
     pub(crate) redirects: Redirects,
+    /// What of it was lost and may be resumed.
+    pub(crate) resumable: Resumable,
     /// No longer in the configuration; forgotten when nothing of it is left.
     pub(crate) unloaded: bool,
 }

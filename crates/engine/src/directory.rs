@@ -190,6 +190,7 @@ pub(crate) fn build(
         initial_contact: connection.ike.initial_contact,
         crash_detection: connection.ike.crash_detection,
         message_id_sync: connection.ike.message_id_sync,
+        resumption: connection.ike.resumption,
         accept_redirect: connection.ike.accept_redirect.clone(),
         send_redirect: connection.ike.send_redirect,
         redirect_to: connection.ike.redirect_to.clone(),

@@ -24,6 +24,7 @@ use crate::lingering::Lingering;
 use crate::moves::{Departure, Ends};
 use crate::orient::KnownAddresses;
 use crate::reqids::Reqids;
+use crate::resumption::Resumptions;
 use crate::secrets::Secrets;
 use crate::shared_policies::{OwnerId, SharedPolicies};
 use crate::timers::{Timer, Timers};
@@ -161,6 +162,8 @@ pub struct Engine {
     pub(crate) timers: Timers,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) reqids: Reqids,
+    /// What is left of IKE SAs whose peers were lost.
+    pub(crate) resumptions: Resumptions,
     pub(crate) shutting_down: bool,
     next_id: u64,
 }
@@ -204,6 +207,7 @@ impl Engine {
             timers: Timers::default(),
             outputs: VecDeque::new(),
             reqids: Reqids::default(),
+            resumptions: Resumptions::default(),
             shutting_down: false,
             next_id: 1,
         }
@@ -468,6 +472,9 @@ impl Engine {
         self.check_planes(&set.connections)?;
         let peers_change = self.setup.uniqueness != set.setup.uniqueness;
         self.setup = set.setup;
+        if *self.secrets != set.secrets {
+            self.forget_tickets();
+        }
         self.secrets = Arc::new(set.secrets);
         self.endpoint
             .set_config(endpoint_config(&self.options, &self.setup));

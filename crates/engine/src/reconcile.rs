@@ -18,6 +18,7 @@ use crate::engine::Engine;
 use crate::event::Event;
 use crate::orient::Unoriented;
 use crate::redirect::Redirects;
+use crate::resumption::Resumable;
 use crate::shared_policies::OwnerId;
 use crate::timers::Timer;
 
@@ -61,6 +62,7 @@ impl Engine {
             released: false,
             adrift: false,
             redirects: Redirects::default(),
+            resumable: Resumable::default(),
             unloaded: false,
         };
         self.reqids.assign(reqid, id);
@@ -119,6 +121,11 @@ impl Engine {
         c.replacing = None;
         c.redirects.cancel();
         let ikes = c.ikes.clone();
+        //= rfc5723#6.2
+        //# Similarly, when credentials associated
+        //# with the IKE SA are invalidated (e.g., when a user logs out), the
+        //# ticket MUST be deleted.
+        self.forget_ticket(id);
         self.timers.clear(Timer::Retry(id));
         for ike in ikes {
             self.leave(now, ike, id);
@@ -248,11 +255,20 @@ impl Engine {
         let local = SocketAddr::new(local, peer.local_port);
         let to = redirection.map_or(remote, |(to, _)| to);
         let remote = SocketAddr::new(to, peer.remote_port);
+        // A ticket is for the gateway that has given it.
+        let ticket = match redirection {
+            None => self.take_ticket(now, id, &peer),
+            Some(_) => None,
+        };
         let (endpoint, child) = (&mut self.endpoint, Some(child));
-        let ike = match redirection {
-            None => endpoint.initiate(now, peer.clone(), child, local, remote),
-            Some((_, from)) => {
-                endpoint.follow_redirect(now, peer.clone(), child, (local, remote), from)
+        let (to, ends) = (peer.clone(), (local, remote));
+        let ike = match (redirection, ticket) {
+            (None, None) => endpoint.initiate(now, to, child, local, remote),
+            (Some((_, from)), _) => endpoint.follow_redirect(now, to, child, ends, from),
+            (None, Some((lost, ticket, auth))) => {
+                let ike = endpoint.resume(now, to, child, ends, (&ticket, auth));
+                self.note_resumption(ike, lost, ticket);
+                ike
             }
         };
         if let Some(c) = self.connections.get_mut(&id) {

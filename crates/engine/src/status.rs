@@ -74,6 +74,8 @@ pub struct ConnectionStatus {
     pub remote: Option<IpAddr>,
     /// The reqid of its policies and SAs.
     pub reqid: u32,
+    /// The next attempt may resume a session that was lost.
+    pub resumable: bool,
     /// The reason of the last failed attempt.
     pub last_failure: Option<FailureStatus>,
     /// Time until the next attempt.
@@ -130,6 +132,13 @@ pub struct IkeStatus {
     pub ppk: bool,
     /// IKE_AUTH made no child SA.
     pub childless: bool,
+    /// It resumes a session that was lost (RFC 5723).
+    pub resumed: bool,
+    /// Time for which we can resume it, should it be lost; `None`: we have no ticket.
+    #[serde(serialize_with = "seconds_option")]
+    pub ticket_expires_in: Option<Duration>,
+    /// The peer has a ticket.
+    pub ticket_granted: bool,
     /// The peer has given a token by which it can show that it has lost the IKE SA (RFC 6290).
     pub crash_token: bool,
     /// Both ends have agreed that either may synchronise Message IDs (RFC 6311).
@@ -303,6 +312,7 @@ impl Engine {
             local: oriented.map(|o| o.orientation.local),
             remote: oriented.and_then(|o| o.orientation.remote),
             reqid: c.reqid,
+            resumable: self.is_resumable(c, now),
             last_failure: failure.map(|f| FailureStatus {
                 reason: f.name,
                 text: f.text.clone(),
@@ -350,6 +360,9 @@ impl Engine {
             suite: info.suite.as_ref().map(ToString::to_string),
             ppk: info.ppk,
             childless: info.childless,
+            resumed: info.resumed,
+            ticket_expires_in: info.ticket.map(|at| at.saturating_duration_since(now)),
+            ticket_granted: info.ticket_granted,
             crash_token: info.crash_token,
             message_id_sync: info.message_id_sync,
             nat_local: info.nat.local,

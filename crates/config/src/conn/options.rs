@@ -204,6 +204,7 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
         lifetime: lifetime(values, "ikelifetime"),
         reauth: values.get("reauth", false, yes_no),
         initial_contact: values.get("initial-contact", true, yes_no),
+        resumption: values.get("session-resumption", false, yes_no),
         crash_detection: values.get("crash-detection", true, yes_no),
         message_id_sync: values.get("message-id-sync", true, yes_no),
     }

@@ -170,7 +170,7 @@ impl EventLog {
                     .remote_id
                     .as_ref()
                     .map_or_else(String::new, ToString::to_string);
-                info!(event = name, role = info.role.name(), remote = %info.remote, suite, "IKE SA established with {peer}");
+                info!(event = name, role = info.role.name(), remote = %info.remote, suite, resumed = info.resumed, "IKE SA established with {peer}");
             }
             IkeEvent::IkeFailed { ike, reason, info } => {
                 // Whoever sends an IKE_SA_INIT and then nothing makes one of these.
@@ -337,7 +337,12 @@ pub(super) fn progress(event: &Event) -> Option<String> {
     };
     Some(match event {
         IkeEvent::IkeEstablished { info, .. } => format!(
-            "IKE SA established with {} ({})",
+            "IKE SA {} with {} ({})",
+            if info.resumed {
+                "resumed"
+            } else {
+                "established"
+            },
             info.remote_id
                 .as_ref()
                 .map_or_else(|| info.remote.to_string(), ToString::to_string),

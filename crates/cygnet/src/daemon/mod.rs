@@ -14,6 +14,7 @@ mod puzzles;
 mod sockets;
 mod start;
 mod state_dir;
+mod ticket_keys;
 mod watch;
 
 use std::collections::HashMap;
@@ -34,6 +35,7 @@ use self::control_server::{Call, refusal};
 use self::planes::{Answered, Job};
 use self::puzzles::Solver;
 use self::sockets::{Datagram, Sockets};
+use self::ticket_keys::Keyring;
 use crate::cli::DaemonOptions;
 use crate::control::{Refusal, Reply, Request};
 
@@ -110,6 +112,7 @@ struct Daemon {
     calls: mpsc::Receiver<Call>,
     event_log: log::EventLog,
     key_log: Option<key_log::KeyLogFiles>,
+    ticket_keys: Keyring,
     waiters: HashMap<Arc<str>, Vec<mpsc::Sender<Reply>>>,
     config: PathBuf,
     secrets: PathBuf,
@@ -201,6 +204,14 @@ impl Daemon {
         if !self.userspace.as_ref().is_none_or(plane_answers) {
             self.lost_thread = Some("cygnet-plane");
         }
+        self.refresh_ticket_keys();
+    }
+
+    /// Gives the engine the keys of tickets, which change, and the time of day, which is set, if it has any use for them.
+    fn refresh_ticket_keys(&mut self) {
+        let wanted = self.engine.resumes_sessions();
+        let keys = wanted.then(|| self.ticket_keys.current());
+        self.engine.set_ticket_keys(keys);
     }
 
     fn answer(&mut self, (id, answer): Answered) {
@@ -283,6 +294,7 @@ impl Daemon {
             Ok((count, listen)) => {
                 self.network.listen_on(&listen);
                 self.update_addresses();
+                self.refresh_ticket_keys();
                 let text = format!("{count} connections loaded");
                 tracing::info!(event = "reloaded", "{text}");
                 Ok(text)

@@ -33,6 +33,7 @@ use super::planes::{Executor, Job, Userspace, escape_mark, make_run_dir};
 use super::puzzles::Solver;
 use super::sockets::{Datagram, MAX_DATAGRAMS, Sockets, Takers};
 use super::state_dir::StateDir;
+use super::ticket_keys::Keyring;
 use super::watch::watch;
 use super::{Daemon, Notice};
 use crate::cli::DaemonOptions;
@@ -456,6 +457,7 @@ pub(super) async fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Dae
         calls: calls_in,
         event_log: EventLog::default(),
         key_log,
+        ticket_keys: Keyring::new(&options.state_dir),
         waiters: HashMap::new(),
         config: options.config.clone(),
         secrets: options.secrets.clone(),

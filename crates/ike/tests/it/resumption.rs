@@ -580,7 +580,8 @@ fn forged_tickets_make_no_state() {
     resume(&mut sim, &ticket);
     let request = sim.sent().remove(0);
     let before = sim.nodes[1].endpoint.size();
-    let cases: [(fn(&mut Vec<Vec<u8>>), Option<TicketRefusal>); 5] = [
+    type Change = fn(&mut Vec<Vec<u8>>);
+    let cases: [(Change, Option<TicketRefusal>); 5] = [
         (|t| t[0][30] ^= 1, Some(TicketRefusal::Forged)),
         (|t| t[0].truncate(40), Some(TicketRefusal::Forged)),
         (|t| t[0].truncate(3), Some(TicketRefusal::Malformed)),

@@ -446,3 +446,49 @@ fn digital_signatures_come_apart() {
         (&[0x30, 0x00][..], &[9, 9, 9][..])
     );
 }
+
+/// Figures 4, 6 and 7 of RFC 5723, octet by octet.
+//= rfc5723#7
+//= type=test
+//# For all these notifications, the Protocol ID and the SPI Size fields
+//# MUST both be sent as 0.
+#[test]
+fn session_resumption_by_hand() {
+    let named = |wanted: &str| {
+        let (_, bytes) = samples::all()
+            .into_iter()
+            .find(|(name, _)| *name == wanted)
+            .expect("a sample");
+        bytes
+    };
+    let mut request = Vec::new();
+    // SPIs, the first payload: Notify, version 2.0, IKE_SESSION_RESUME, the original initiator, Message ID, length.
+    request.extend([0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88]);
+    request.extend([0; 8]);
+    request.extend([41, 0x20, 38, 0x08, 0, 0, 0, 0, 0, 0, 0, 95]);
+    // N(COOKIE), then Ni.
+    request.extend([40, 0, 0, 15, 0, 0, 0x40, 0x06]);
+    request.extend(b"biscuit");
+    request.extend([41, 0, 0, 36]);
+    request.extend([0x5a; 32]);
+    // N(TICKET_OPAQUE), 16413.
+    request.extend([0, 0, 0, 16, 0, 0, 0x40, 0x1d]);
+    request.extend(b"a ticket");
+    assert_eq!(named("session_resumption"), request);
+
+    let mut refusal = Vec::new();
+    refusal.extend([0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88]);
+    refusal.extend([0; 8]);
+    refusal.extend([41, 0x20, 38, 0x20, 0, 0, 0, 0, 0, 0, 0, 36]);
+    // N(TICKET_NACK), 16412.
+    refusal.extend([0, 0, 0, 8, 0, 0, 0x40, 0x1c]);
+    assert_eq!(named("ticket_refused"), refusal);
+
+    // N(TICKET_REQUEST), N(TICKET_ACK), and N(TICKET_LT_OPAQUE) for an hour.
+    let mut tickets = Vec::new();
+    tickets.extend([41, 0, 0, 8, 0, 0, 0x40, 0x1a]);
+    tickets.extend([41, 0, 0, 8, 0, 0, 0x40, 0x1b]);
+    tickets.extend([0, 0, 0, 20, 0, 0, 0x40, 0x19, 0, 0, 0x0e, 0x10]);
+    tickets.extend(b"a ticket");
+    assert_eq!(named("tickets")[28..], tickets);
+}

@@ -6,8 +6,8 @@ use cygnet_wire::{
     Attribute, AttributeType, AttributeValue, AuthMethodId, CertEncoding, CfgAttributeType,
     CfgType, ConfigAttribute, EncrId, EsnId, ExchangeType, Flags, Header, IdType, IkeSpi, IntegId,
     KeId, Notify, NotifyType, PayloadType, PayloadWriter, PrfId, Proposal, ProtocolId,
-    PuzzleNotify, SelectorEntry, Spi, TrafficSelector, Transform, TransformType, TsType,
-    write_message,
+    PuzzleNotify, SelectorEntry, Spi, TicketNotify, TrafficSelector, Transform, TransformType,
+    TsType, write_message,
 };
 
 pub const SPI_I: IkeSpi = IkeSpi(0x1122_3344_5566_7788);
@@ -202,6 +202,7 @@ pub fn everything(w: &mut PayloadWriter<'_>) {
 /// Every sample with its name.
 pub fn all() -> Vec<(&'static str, Vec<u8>)> {
     let init = request(ExchangeType::IKE_SA_INIT, IkeSpi::ZERO, 0);
+    let resume = request(ExchangeType::IKE_SESSION_RESUME, IkeSpi::ZERO, 0);
     let answer = Header {
         responder_spi: SPI_R,
         flags: Flags {
@@ -209,6 +210,11 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
             ..Flags::default()
         },
         ..request(ExchangeType::IKE_SA_INIT, SPI_R, 0)
+    };
+    let resume_answer = Header {
+        exchange: ExchangeType::IKE_SESSION_RESUME,
+        responder_spi: IkeSpi::ZERO,
+        ..answer
     };
     let auth = request(ExchangeType::IKE_AUTH, SPI_R, 1);
     let informational = request(ExchangeType::INFORMATIONAL, SPI_R, 2);
@@ -261,6 +267,35 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
             "set_window_size",
             message(&informational, |w| {
                 _ = w.notify(&Notify::new(NotifyType::SET_WINDOW_SIZE, &[0, 0, 0, 8]))
+            }),
+        ),
+        (
+            "session_resumption",
+            message(&resume, |w| {
+                w.notify(&Notify::new(NotifyType::COOKIE, b"biscuit"))
+                    .nonce(&NONCE)
+                    .notify(&Notify::new(NotifyType::TICKET_OPAQUE, b"a ticket"));
+            }),
+        ),
+        (
+            "ticket_refused",
+            message(&resume_answer, |w| {
+                _ = w.notify(&Notify::new(NotifyType::TICKET_NACK, &[]))
+            }),
+        ),
+        (
+            "tickets",
+            message(&informational, |w| {
+                let ticket = TicketNotify {
+                    lifetime: 3600,
+                    ticket: b"a ticket",
+                };
+                w.notify(&Notify::new(NotifyType::TICKET_REQUEST, &[]))
+                    .notify(&Notify::new(NotifyType::TICKET_ACK, &[]))
+                    .notify(&Notify::new(
+                        NotifyType::TICKET_LT_OPAQUE,
+                        &ticket.to_bytes(),
+                    ));
             }),
         ),
         (
