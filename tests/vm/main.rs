@@ -120,6 +120,7 @@ macro_rules! scenarios {
 scenarios! {
     the_kernels_databases => "xfrm-sadb",
     strongswan_and_changing_addresses => "mobike",
+    libreswan_and_changing_addresses => "mobike-libreswan",
     user_space_esp_against_the_kernels_esp => "userspace-kernel-esp",
     strongswan_and_the_kernel_plane => "strongswan-kernel-plane",
     strongswan_and_the_user_space_plane => "strongswan-userspace-plane",
