@@ -141,4 +141,5 @@ scenarios! {
     strongswan_and_the_modes => "modes-strongswan",
     strongswan_and_several_key_exchanges_when_rekeying => "followup-ke",
     strongswan_and_ml_kem_when_rekeying => "followup-ke-ml-kem",
+    libreswan_and_the_modes => "modes-libreswan",
 }

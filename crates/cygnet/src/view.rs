@@ -223,6 +223,9 @@ fn child_sa(out: &mut String, child: &Value) {
         },
         text(child, "suite"),
     );
+    if child["ipcomp"].is_array() {
+        out.push_str(", compressed");
+    }
     if let Some(age) = child["established"].as_u64() {
         let _ = write!(out, ", for {}", span(age));
     }

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use cygnet_ike::{
     ChildCloseReason, ChildFailure, ChildInstall, ChildSaId, ChildSaInfo, CloseReason,
-    FailureReason, Gateway, IkeSaId, Output as IkeOutput, Refusal, RefusalKind,
+    FailureReason, Gateway, IkeSaId, Output as IkeOutput, Refusal, RefusalKind, Reserved,
 };
-use cygnet_ipsec::{AllocateSpi, Command, CommandError, Mark, Reply, SaId};
+use cygnet_ipsec::{AllocateSpi, Command, CommandError, Mark, Protocol, Reply, SaId};
+use cygnet_wire::IpcompNotify;
 
-use crate::commands::{Path, PolicyPlan, lifetimes, security_associations};
+use crate::commands::{Path, PolicyPlan, compression, lifetimes, security_associations};
 use crate::connection_state::{ConnectionId, State};
 use crate::engine::{Child, Engine, KERNEL_SPIS, USERSPACE_SPIS, Waiting};
 use crate::event::Event;
@@ -62,6 +63,7 @@ impl Engine {
                 local,
                 remote,
                 protocol,
+                compress,
                 acquire_seq,
                 ..
             } => {
@@ -83,7 +85,7 @@ impl Engine {
                 } else {
                     USERSPACE_SPIS
                 };
-                let command = Command::AllocateSpi(AllocateSpi {
+                let spi = AllocateSpi {
                     src: remote,
                     dst: local,
                     protocol,
@@ -94,10 +96,18 @@ impl Engine {
                     min: *range.start(),
                     max: *range.end(),
                     acquire_seq,
+                };
+                let cpi = compress.then(|| AllocateSpi {
+                    protocol: Protocol::Comp,
+                    min: (*IpcompNotify::NEGOTIATED.start()).into(),
+                    max: (*IpcompNotify::NEGOTIATED.end()).into(),
+                    acquire_seq: 0,
+                    ..spi
                 });
+                let commands = [Some(spi), cpi].into_iter().flatten();
                 let request = Request::Execute {
                     plane: c.plane,
-                    commands: vec![command],
+                    commands: commands.map(Command::AllocateSpi).collect(),
                 };
                 self.ask(request, Waiting::Spi { request: id });
             }
@@ -117,6 +127,7 @@ impl Engine {
             R::ReleaseSpi {
                 local,
                 spi,
+                cpi,
                 protocol,
                 ..
             } => {
@@ -131,7 +142,13 @@ impl Engine {
                     protocol,
                     mark: Mark::ANY,
                 };
-                self.execute(plane, vec![Command::RemoveSa(sa)], "releasing an SPI");
+                let cpi = cpi.map(|cpi| cpi_id(local, cpi));
+                let sas = [Some(sa), cpi].into_iter().flatten();
+                self.execute(
+                    plane,
+                    sas.map(Command::RemoveSa).collect(),
+                    "releasing an SPI",
+                );
                 self.endpoint.handle(
                     now,
                     cygnet_ike::Input::Answer {
@@ -145,9 +162,16 @@ impl Engine {
 
     pub(crate) fn on_spi(&mut self, now: Instant, id: cygnet_ike::RequestId, answer: Answer) {
         let answer = match answer {
-            Answer::Executed(mut results) => match results.pop() {
-                Some(Ok(Reply::Spi(spi))) => cygnet_ike::Answer::Spi(spi),
-                Some(Err(e)) => cygnet_ike::Answer::Failed(refusal(&e)),
+            Answer::Executed(results) => match &results[..] {
+                // Without a CPI there is no compression, and all else goes on.
+                [Ok(Reply::Spi(spi)), cpi @ ..] => {
+                    let cpi = cpi.iter().find_map(|cpi| match cpi {
+                        Ok(Reply::Spi(cpi)) => u16::try_from(*cpi).ok(),
+                        _ => None,
+                    });
+                    cygnet_ike::Answer::Spi(Reserved { spi: *spi, cpi })
+                }
+                [Err(e), ..] => cygnet_ike::Answer::Failed(refusal(e)),
                 other => cygnet_ike::Answer::Failed(Refusal::new(
                     RefusalKind::Failed,
                     format!("no SPI in the answer: {other:?}"),
@@ -243,6 +267,12 @@ impl Engine {
         let lifetimes = lifetimes(&config.child, install.initiator, fuzz);
         let (inbound, outbound) =
             security_associations(install, selectors.first(), &config.child, reqid, lifetimes);
+        let compression = compression(install, &inbound, &outbound);
+        let [comp_in, comp_out] = compression.map_or([None, None], |sas| sas.map(Some));
+        if let Some(cpi) = install.unused_cpi {
+            let larval = Command::RemoveSa(cpi_id(install.local.ip(), cpi));
+            self.execute(plane, vec![larval], "releasing a CPI");
+        }
         let policies = PolicyPlan {
             selectors: &selectors,
             path: Path {
@@ -251,6 +281,7 @@ impl Engine {
             },
             mode: install.mode,
             protocol: install.protocol,
+            compressed: install.ipcomp.is_some(),
             reqid,
             options: &config.child,
         }
@@ -271,9 +302,12 @@ impl Engine {
             own_reqid,
             inbound: inbound.id,
             outbound: outbound.id,
+            comp_in: comp_in.as_ref().map(|sa| sa.id),
+            comp_out: None,
             installed_sas: 0,
             lifetime: lifetimes.inbound,
             deferred: None,
+            deferred_comp: None,
             predecessor: install.replaces,
             successor: None,
             superseded: false,
@@ -287,13 +321,19 @@ impl Engine {
             moved: None,
         };
         // Inbound first: the peer may use its SA as soon as it has our answer.
-        let mut commands = vec![Command::InstallSa(Box::new(inbound))];
+        let mut sas = vec![inbound];
         if install.outbound {
-            commands.push(Command::InstallSa(Box::new(outbound)));
+            sas.push(outbound);
+            child.comp_out = comp_out.as_ref().map(|sa| sa.id);
+            sas.extend(comp_in.into_iter().chain(comp_out));
         } else {
             // Of two outbound SAs for the same policy the younger one is used (K5), and the peer may not be ready.
             child.deferred = Some(Box::new(outbound));
+            child.deferred_comp = comp_out.map(Box::new);
+            sas.extend(comp_in);
         }
+        let install_sa = |sa| Command::InstallSa(Box::new(sa));
+        let mut commands: Vec<_> = sas.into_iter().map(install_sa).collect();
         let shared = self.policies.entry(plane).or_default();
         commands.extend(policies.into_iter().map(|p| shared.add(owner, p)));
         steps.push(Step::Execute { plane, commands });
@@ -343,7 +383,10 @@ impl Engine {
             } => {
                 if let Some(c) = self.children.get_mut(&child) {
                     // The larval state of the inbound SPI is to go even if nothing was installed.
-                    c.installed_sas = installed_sas.max(1);
+                    let wanted = if c.deferred.is_some() { 1 } else { 2 };
+                    c.installed_sas = installed_sas.clamp(1, wanted);
+                    // The peer chose this CPI: what was there before it is somebody else's.
+                    c.comp_out = c.comp_out.filter(|_| installed_sas == 4);
                 }
                 self.remove_child(now, None, child);
                 cygnet_ike::Answer::Failed(Refusal::new(RefusalKind::Failed, text))
@@ -374,7 +417,9 @@ impl Engine {
         if let Some(old) = old {
             old.installed_sas = 1;
             old.superseded = true;
-            let (plane, commands) = (old.plane, vec![Command::RemoveSa(old.outbound)]);
+            let sas = [Some(old.outbound), old.comp_out.take()];
+            let commands = sas.into_iter().flatten().map(Command::RemoveSa).collect();
+            let plane = old.plane;
             self.execute(plane, commands, "leaving an SA that was rekeyed");
         }
     }
@@ -388,9 +433,12 @@ impl Engine {
             return;
         };
         record.installed_sas = 2;
+        let comp = record.deferred_comp.take();
+        record.comp_out = comp.as_ref().map(|sa| sa.id);
+        let sas = [Some(outbound), comp].into_iter().flatten();
         let request = Request::Execute {
             plane: record.plane,
-            commands: vec![Command::InstallSa(outbound)],
+            commands: sas.map(Command::InstallSa).collect(),
         };
         self.ask(request, Waiting::Outbound(child));
         // Its IKE SA may have moved meanwhile.
@@ -399,6 +447,10 @@ impl Engine {
 
     /// The plane has answered to the outbound SA of a successor.
     pub(crate) fn on_outbound(&mut self, now: Instant, child: ChildSaId, answer: Answer) {
+        let installed = match &answer {
+            Answer::Executed(results) => results.iter().filter(|r| r.is_ok()).count(),
+            _ => 0,
+        };
         let text = match answer {
             Answer::Executed(results) => match results.into_iter().find_map(Result::err) {
                 Some(error) => error.to_string(),
@@ -411,7 +463,8 @@ impl Engine {
             return;
         };
         // Nothing can be sent on it. The peer chose its SPI: what has that may be somebody else's.
-        record.installed_sas = 1;
+        record.installed_sas = 1 + installed.min(1);
+        record.comp_out = None;
         let plane = record.plane;
         let text = format!("beginning to send on a new SA: {text}");
         self.tell(Event::CleanupFailed { plane, text });
@@ -433,7 +486,7 @@ impl Engine {
             return;
         };
         self.timers.clear(Timer::Inactivity(child));
-        let former = record.departure.map(|d| d.sas);
+        let former = record.departure.as_ref().map(|d| d.sas.clone());
         let former = former.into_iter().flatten();
         for sa in [record.inbound, record.outbound]
             .into_iter()
@@ -457,6 +510,7 @@ impl Engine {
             self.leave_inbound(now, child, &record);
         } else {
             sas.push(record.inbound);
+            sas.extend(record.comp_in);
             if let Some(reqid) = record.own_reqid.and_then(Arc::into_inner) {
                 self.reqids.release(reqid);
             }
@@ -465,6 +519,7 @@ impl Engine {
         if record.installed_sas >= 2 {
             sas.insert(0, record.outbound);
         }
+        sas.extend(record.comp_out);
         // Of one that could not be moved, nobody knows where it is.
         sas.extend(former.filter(|id| ![record.inbound, record.outbound].contains(id)));
         let steps = self.removal_steps(
@@ -818,4 +873,14 @@ fn refusal(error: &CommandError) -> Refusal {
         CommandError::Failed { .. } => RefusalKind::Failed,
     };
     Refusal::new(kind, error.to_string())
+}
+
+/// The larval SA of a CPI of ours.
+fn cpi_id(local: IpAddr, cpi: u16) -> SaId {
+    SaId {
+        dst: local,
+        spi: cpi.into(),
+        protocol: Protocol::Comp,
+        mark: Mark::ANY,
+    }
 }

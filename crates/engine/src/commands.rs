@@ -10,8 +10,9 @@ use std::time::Duration;
 use cygnet_crypto::{DirectionKeys, EspSuite};
 use cygnet_ike::ChildInstall;
 use cygnet_ipsec::{
-    Action, CipherKey, Direction, Encap, EncapKind, IntegrityKey, KeyMaterial, Lifetime, Mark,
-    Mode, Policy, PolicyKey, Protocol, Sa, SaDirection, SaFlags, SaId, Selector, Template,
+    Action, CipherKey, Compression, Direction, Encap, EncapKind, IntegrityKey, KeyMaterial,
+    Lifetime, Mark, Mode, Policy, PolicyKey, Protocol, Sa, SaDirection, SaFlags, SaId, Selector,
+    Template,
 };
 
 use crate::connection::ChildOptions;
@@ -31,6 +32,8 @@ pub(crate) struct PolicyPlan<'a> {
     pub(crate) path: Path,
     pub(crate) mode: Mode,
     pub(crate) protocol: Protocol,
+    /// IPComp goes inside; it has the mode then.
+    pub(crate) compressed: bool,
     pub(crate) reqid: u32,
     pub(crate) options: &'a ChildOptions,
 }
@@ -69,12 +72,32 @@ impl PolicyPlan<'_> {
             mode: self.mode,
             optional: false,
         };
+        let templates = if self.compressed {
+            let inside = Template {
+                protocol: Protocol::Comp,
+                //= rfc3173#2.2
+                //# If the total size of a compressed payload and the IPComp header, as
+                //# defined in section 3, is not smaller than the size of the original
+                //# payload, the IP datagram MUST be sent in the original non-compressed
+                //# form.
+                // So what comes in need not be compressed.
+                optional: !outbound,
+                ..template
+            };
+            let outside = Template {
+                mode: Mode::Transport,
+                ..template
+            };
+            vec![inside, outside]
+        } else {
+            vec![template]
+        };
         Policy {
             priority: self
                 .options
                 .priority
                 .unwrap_or_else(|| priority(&selector, PriorityClass::Protect)),
-            templates: vec![template],
+            templates,
             ..Policy::new(key(direction, selector, self.options))
         }
     }
@@ -212,7 +235,11 @@ pub(crate) fn security_associations(
             },
             src,
             direction,
-            mode: install.mode,
+            // The outer header is that of what is compressed.
+            mode: match install.ipcomp {
+                Some(_) => Mode::Transport,
+                None => install.mode,
+            },
             reqid,
             if_id: 0,
             set_mark: None,
@@ -264,19 +291,41 @@ pub(crate) fn security_associations(
     //# If
     //# neither endpoint accepts TFC padding, this notification is included
     //# in both the request and the response.
-    let padded = install.mode == Mode::Tunnel && !install.peer_refuses_tfc;
+    let padded = outbound.mode == Mode::Tunnel && !install.peer_refuses_tfc;
     outbound.tfc_pad = if padded { options.tfc } else { 0 };
     if install.mode == Mode::Beet {
         // What comes out gets its addresses from here.
         outbound.selector = inner.map(|s| Selector::new(s.src, s.dst));
         inbound.selector = inner.map(|s| Selector::new(s.dst, s.src));
     }
-    if install.mode == Mode::Tunnel {
+    if inbound.mode == Mode::Tunnel {
         // Without a selector of its own, an SA takes either inner family only with this flag (S4.11).
         inbound.flags.af_unspec = true;
         outbound.flags.af_unspec = true;
     }
     (inbound, outbound)
+}
+
+/// The SAs of IPComp beside the two of a child, inbound and outbound, if packets are compressed.
+pub(crate) fn compression(install: &ChildInstall, inbound: &Sa, outbound: &Sa) -> Option<[Sa; 2]> {
+    let (cpi_in, cpi_out) = install.ipcomp?;
+    let comp = |beside: &Sa, cpi: u16| {
+        let id = SaId {
+            spi: cpi.into(),
+            protocol: Protocol::Comp,
+            ..beside.id
+        };
+        Sa {
+            compression: Some(Compression::Deflate),
+            flags: SaFlags {
+                af_unspec: install.mode == Mode::Tunnel,
+                align4: false,
+                ..beside.flags
+            },
+            ..Sa::new(id, beside.src, beside.direction, install.mode, beside.reqid)
+        }
+    };
+    Some([comp(inbound, cpi_in), comp(outbound, cpi_out)])
 }
 
 fn keys_for(suite: &EspSuite, keys: &DirectionKeys) -> (Option<CipherKey>, Option<IntegrityKey>) {

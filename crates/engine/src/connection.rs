@@ -249,6 +249,8 @@ pub struct ChildOptions {
     pub decap_dscp: bool,
     /// Leave the outer DF bit clear (`nopmtudisc`).
     pub no_pmtu_disc: bool,
+    /// Compress with IPComp if the peer does too (`compress`).
+    pub compress: bool,
     /// Pad packets in tunnel mode to so many octets (`tfc`), as far as the path takes them; 0: not, `u32::MAX`: always as
     /// far as that.
     pub tfc: u32,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use cygnet_crypto::SecretBytes;
 use cygnet_ike::{ChildConfig, Directory, Identity, PeerConfig, PeerIdentity, Ppk};
-use cygnet_ipsec::Mode;
+use cygnet_ipsec::{Mode, PlaneFeatures};
 
 use crate::connection::{Connection, ConnectionKind, HostEnd, IKE_PORT, Setup};
 use crate::connection_state::ConnectionId;
@@ -138,6 +138,7 @@ pub(crate) fn build(
     connection: &Connection,
     orientation: &Orientation,
     setup: &Setup,
+    features: Option<&PlaneFeatures>,
 ) -> (Arc<PeerConfig>, Arc<ChildConfig>) {
     let (local, remote) = orientation.ends(connection);
     let child = Arc::new(ChildConfig {
@@ -148,6 +149,7 @@ pub(crate) fn build(
         mode: connection.kind.mode().unwrap_or(Mode::Tunnel),
         local_ts: local.subnets.clone(),
         remote_ts: remote.subnets.clone(),
+        compress: connection.child.compress && features.is_some_and(|f| f.ipcomp),
         refuse_tfc: connection.child.refuse_tfc,
         single_pair: false,
         replay_window: connection.child.replay_window,

@@ -109,12 +109,17 @@ pub(crate) struct Child {
     pub(crate) own_reqid: Option<Arc<u32>>,
     pub(crate) inbound: SaId,
     pub(crate) outbound: SaId,
+    /// Those of IPComp beside them, as far as they stand.
+    pub(crate) comp_in: Option<SaId>,
+    pub(crate) comp_out: Option<SaId>,
     /// How many of the two stand, inbound first.
     pub(crate) installed_sas: usize,
     /// Limits of the inbound SA, which asks to be renewed for both.
     pub(crate) lifetime: Lifetime,
     /// The outbound SA, while it is too early to send on it.
     pub(crate) deferred: Option<Box<Sa>>,
+    /// That of IPComp with it.
+    pub(crate) deferred_comp: Option<Box<Sa>>,
     /// The child SA in whose place it has been made.
     pub(crate) predecessor: Option<ChildSaId>,
     /// The child SA that has been made in its place.

@@ -22,6 +22,7 @@ pub(crate) struct Lingering {
     connection: ConnectionId,
     plane: Plane,
     inbound: SaId,
+    comp_in: Option<SaId>,
     own_reqid: Option<Arc<u32>>,
 }
 
@@ -32,6 +33,7 @@ impl Engine {
             connection: record.connection,
             plane: record.plane,
             inbound: record.inbound,
+            comp_in: record.comp_in,
             own_reqid: record.own_reqid.clone(),
         };
         self.lingering.insert(child, rest);
@@ -47,7 +49,8 @@ impl Engine {
         if let Some(reqid) = rest.own_reqid.and_then(Arc::into_inner) {
             self.reqids.release(reqid);
         }
-        let commands = vec![Command::RemoveSa(rest.inbound)];
+        let sas = [Some(rest.inbound), rest.comp_in].into_iter().flatten();
+        let commands = sas.map(Command::RemoveSa).collect();
         self.execute(
             rest.plane,
             commands,

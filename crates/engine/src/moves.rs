@@ -51,10 +51,10 @@ impl Ends {
 }
 
 /// A move that is under way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Departure {
     /// The SAs as they were called before.
-    pub(crate) sas: [SaId; 2],
+    pub(crate) sas: Vec<SaId>,
 }
 
 impl Engine {
@@ -147,13 +147,24 @@ impl Engine {
         }
         let before = std::mem::replace(&mut record.ends, ends);
         let former = [record.inbound, record.outbound];
-        record.departure = Some(Departure { sas: former });
+        let comps = [record.comp_in, record.comp_out];
+        let sas = former.into_iter().chain(comps.into_iter().flatten());
+        record.departure = Some(Departure { sas: sas.collect() });
         record.inbound.dst = ends.local;
         record.outbound.dst = ends.remote;
         let (plane, owner) = (record.plane, record.owner);
         let policies = record.policies.clone();
         for id in [record.inbound, record.outbound] {
             self.by_sa.insert((plane, id), child);
+        }
+        if let Some(id) = &mut record.comp_in {
+            id.dst = ends.local;
+        }
+        if let Some(id) = &mut record.comp_out {
+            id.dst = ends.remote;
+        }
+        if let Some(sa) = &mut record.deferred_comp {
+            (sa.id.dst, sa.src) = (ends.remote, ends.local);
         }
         let [inbound, outbound] = former;
         let encap = ends.encap();
@@ -176,6 +187,20 @@ impl Engine {
             }
             None if record.superseded => {}
             None => commands.push(Command::MoveSa(outbound)),
+        }
+        let ways = [(ends.remote, ends.local), (ends.local, ends.remote)];
+        for (comp, (src, dst)) in comps.into_iter().zip(ways) {
+            // The headers of ESP around it are what goes into UDP.
+            let encap = None;
+            let moved = comp.filter(|_| before.addresses() != ends.addresses());
+            commands.extend(moved.map(|id| {
+                Command::MoveSa(MoveSa {
+                    id,
+                    src,
+                    dst,
+                    encap,
+                })
+            }));
         }
         if before.addresses() != ends.addresses() {
             let shared = self.policies.entry(plane).or_default();

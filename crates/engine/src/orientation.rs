@@ -23,7 +23,8 @@ impl Engine {
         };
         let config = c.config.clone();
         let oriented = orient(&config, &self.known).map(|orientation| {
-            let (peer, child) = directory::build(id, &config, &orientation, &self.setup);
+            let features = self.features_of(c.plane);
+            let (peer, child) = directory::build(id, &config, &orientation, &self.setup, features);
             let (local, remote) = orientation.ends(&config);
             let own: Vec<TrafficSelector> = local
                 .subnets

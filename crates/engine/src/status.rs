@@ -180,6 +180,8 @@ pub struct ChildStatus {
     pub mode: &'static str,
     /// `esp` or `ah`.
     pub protocol: &'static str,
+    /// Packets are compressed with IPComp: the CPIs of what comes in and of what goes out.
+    pub ipcomp: Option<(u16, u16)>,
     /// ESP goes into UDP.
     pub encapsulated: bool,
     /// The algorithms.
@@ -389,6 +391,7 @@ impl Engine {
             ike: info.ike.0,
             mode: info.mode.name(),
             protocol: info.protocol.name(),
+            ipcomp: info.ipcomp,
             encapsulated: info.encapsulated,
             suite: info.suite.to_string(),
             spi_in: format!("{:08x}", info.spi_in),

@@ -37,6 +37,7 @@ impl Engine {
                 path: Path { local, remote },
                 mode: kind.mode().unwrap_or(Mode::Tunnel),
                 protocol: config.child.protocol,
+                compressed: false,
                 reqid,
                 options: &config.child,
             }

@@ -10,8 +10,9 @@ use cygnet_engine::{
     StartAction,
 };
 use cygnet_ike::TsTemplate;
-use cygnet_ipsec::{Mode, PlaneFeatures, Protocol, Sa, SaDirection};
+use cygnet_ipsec::{Direction, Mode, PlaneFeatures, Protocol, Sa, SaDirection};
 
+use cygnet_kernel::sadb::Sadb;
 use network::*;
 
 /// Both ends with this change to the usual connection, up; their SAs.
@@ -120,5 +121,66 @@ fn ah_has_integrity_keys_only() {
     net.run_for(Duration::from_secs(1));
     for host in [WEST, EAST] {
         assert_eq!(net.hosts[host].leftovers(Plane::Kernel), 0);
+    }
+}
+
+#[test]
+fn compressed_children_have_sas_of_ipcomp_that_come_and_go_with_them() {
+    let (mut net, sas) = up(ConnectionKind::Tunnel, |c| c.child.compress = true);
+    for sas in &sas {
+        let of = |protocol| sas.iter().filter(move |sa| sa.id.protocol == protocol);
+        assert_eq!(of(Protocol::Esp).count(), 2);
+        assert!(of(Protocol::Esp).all(|sa| sa.mode == Mode::Transport && !sa.flags.af_unspec));
+        assert_eq!(of(Protocol::Comp).count(), 2);
+        let inside = |sa: &Sa| sa.mode == Mode::Tunnel && (256..=61439).contains(&sa.id.spi);
+        assert!(of(Protocol::Comp).all(inside));
+    }
+    let policies = net.west().kernel.policies().expect("a dump");
+    assert_eq!(policies.len(), 3);
+    for report in policies {
+        let inbound = report.policy.key.direction != Direction::Out;
+        let [inside, outside] = &report.policy.templates[..] else {
+            panic!("{:?}", report.policy.templates)
+        };
+        assert_eq!(
+            (inside.protocol, inside.mode),
+            (Protocol::Comp, Mode::Tunnel)
+        );
+        assert_eq!((inside.optional, outside.optional), (inbound, false));
+        assert_eq!(
+            (outside.protocol, outside.mode),
+            (Protocol::Esp, Mode::Transport)
+        );
+    }
+    assert!(net.status(WEST).connections[0].children[0].ipcomp.is_some());
+    // Renewed by the peer: the old inbound SAs stay for a while, and then go.
+    for host in [EAST, WEST] {
+        expire(&mut net, host, Plane::Kernel, false);
+        net.run_for(Duration::from_secs(30));
+        for host in [WEST, EAST] {
+            assert_eq!(net.hosts[host].sas(Plane::Kernel).len(), 4);
+        }
+    }
+    let now = net.now;
+    net.west().engine.down(now, "t").unwrap();
+    net.run_for(Duration::from_secs(1));
+    for host in [WEST, EAST] {
+        assert_eq!(net.hosts[host].leftovers(Plane::Kernel), 0);
+    }
+}
+
+#[test]
+fn nothing_is_left_where_only_one_end_compresses() {
+    let mut net = Network::west_and_east();
+    for (host, start) in [(EAST, StartAction::Add), (WEST, StartAction::Start)] {
+        let mut c = connection("t", start, PlaneChoice::Kernel);
+        c.child.compress = host == WEST;
+        net.load(host, set(vec![c], "secret"));
+    }
+    net.run_for(Duration::from_secs(1));
+    for host in [WEST, EAST] {
+        assert_eq!(net.state(host, "t"), "up");
+        assert_eq!(net.hosts[host].sas(Plane::Kernel).len(), 2);
+        assert_eq!(net.hosts[host].leftovers(Plane::Kernel), 5);
     }
 }

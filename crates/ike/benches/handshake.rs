@@ -111,7 +111,7 @@ fn settle(a: &mut Endpoint, b: &mut Endpoint, now: Instant, spi: &mut u32) -> u6
                     Output::Request { id, request } => {
                         let answer = if matches!(request, Request::AllocateSpi { .. }) {
                             *spi += 1;
-                            Answer::Spi(*spi)
+                            Answer::Spi((*spi).into())
                         } else {
                             Answer::Done
                         };

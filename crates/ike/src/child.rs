@@ -17,7 +17,10 @@ use crate::config::ChildConfig;
 use crate::contents::{Contents, ranges};
 use crate::context::{Context, Undo};
 use crate::info::ChildSaInfo;
-use crate::io::{AcquireHint, ChildInstall, ChildRequest, ChildSaId, Refusal, Request, RequestId};
+use crate::io::{
+    AcquireHint, ChildInstall, ChildRequest, ChildSaId, Refusal, Request, RequestId, Reserved,
+};
+use crate::ipcomp;
 use crate::mode;
 use crate::proposal::{ChildExchange, EspChoice, SaSpi, accept_esp, esp_offer, select_esp};
 use crate::reason::{ChildCloseReason, ChildFailure, Party};
@@ -68,6 +71,8 @@ pub(crate) struct Agreed {
     pub(crate) suite: EspSuite,
     pub(crate) spi_in: u32,
     pub(crate) spi_out: u32,
+    pub(crate) ipcomp: Option<(u16, u16)>,
+    pub(crate) unused_cpi: Option<u16>,
     pub(crate) ts_local: Vec<TrafficSelector>,
     pub(crate) ts_remote: Vec<TrafficSelector>,
     pub(crate) peer_refuses_tfc: bool,
@@ -142,6 +147,8 @@ impl Agreed {
             suite: self.suite,
             spi_in: self.spi_in,
             spi_out: self.spi_out,
+            ipcomp: self.ipcomp,
+            unused_cpi: self.unused_cpi,
             keys_in,
             keys_out,
             ts_local: self.ts_local.clone(),
@@ -214,6 +221,7 @@ impl ChildSa {
             suite,
             spi_in,
             spi_out,
+            ipcomp,
             ts_local,
             ts_remote,
             ..
@@ -229,6 +237,7 @@ impl ChildSa {
             suite: *suite,
             spi_in: *spi_in,
             spi_out: *spi_out,
+            ipcomp: *ipcomp,
             local: path.local,
             remote: path.remote,
             encapsulated: path.encapsulated,
@@ -285,7 +294,10 @@ impl Wanted {
 
     /// The order to reserve an SPI for it.
     pub(crate) fn allocate_spi(&self, core: &Core) -> Request {
-        allocate_spi(core, self.id, &self.config, self.acquire_seq())
+        let (own, _) = core.addresses();
+        let inner = configured(&self.config, &self.config.local_ts, own);
+        let compress = compresses(&self.config, own, &inner);
+        allocate_spi(core, self.id, &self.config, compress, self.acquire_seq())
     }
 
     /// Stops waiting for the SPI.
@@ -294,7 +306,7 @@ impl Wanted {
     }
 
     /// What we ask for, once there is an SPI.
-    pub(crate) fn offer(self, core: &Core, spi: u32, exchange: ChildExchange) -> Offer {
+    pub(crate) fn offer(self, core: &Core, reserved: Reserved, exchange: ChildExchange) -> Offer {
         let (own, peer) = core.addresses();
         let mut ts_local = configured(&self.config, &self.config.local_ts, own);
         let mut ts_remote = configured(&self.config, &self.config.remote_ts, peer);
@@ -316,7 +328,7 @@ impl Wanted {
             proposals: self.proposals(core, exchange),
             wanted: self,
             exchange,
-            spi,
+            reserved,
             ts_local,
             ts_remote,
         }
@@ -350,6 +362,7 @@ fn allocate_spi(
     core: &Core,
     child: ChildSaId,
     config: &Arc<ChildConfig>,
+    compress: bool,
     acquire_seq: u32,
 ) -> Request {
     let (local, remote) = core.addresses();
@@ -360,8 +373,16 @@ fn allocate_spi(
         local,
         remote,
         protocol: config.protocol,
+        compress,
         acquire_seq,
     }
+}
+
+/// Whether packets between these selectors are to be compressed. With IPComp the tunnel is IPComp's and ESP around it is
+/// in transport mode, in which the kernel takes inner packets of the outer family only.
+fn compresses(config: &ChildConfig, own: IpAddr, inner: &[TrafficSelector]) -> bool {
+    let same = |ts: &TrafficSelector| ts.start.is_ipv4() == own.is_ipv4();
+    config.compress && inner.iter().all(same)
 }
 
 //= rfc7296#1.3.1
@@ -375,13 +396,14 @@ fn refuse_tfc(config: &ChildConfig, payloads: &mut PayloadWriter<'_>) {
 }
 
 /// The order to give an SPI back.
-fn release_spi(core: &Core, child: ChildSaId, config: &ChildConfig, spi: u32) -> Request {
+fn release_spi(core: &Core, child: ChildSaId, config: &ChildConfig, reserved: Reserved) -> Request {
     let (local, remote) = core.addresses();
     Request::ReleaseSpi {
         child,
         local,
         remote,
-        spi,
+        spi: reserved.spi,
+        cpi: reserved.cpi,
         protocol: config.protocol,
     }
 }
@@ -409,7 +431,7 @@ pub(crate) struct Offer {
     pub(crate) wanted: Wanted,
     pub(crate) proposals: Vec<EspProposal>,
     exchange: ChildExchange,
-    pub(crate) spi: u32,
+    reserved: Reserved,
     ts_local: Vec<TrafficSelector>,
     ts_remote: Vec<TrafficSelector>,
 }
@@ -427,19 +449,20 @@ impl Offer {
     pub(crate) fn own_spi(&self) -> SaSpi {
         SaSpi {
             protocol: self.wanted.config.protocol_id(),
-            spi: self.spi,
+            spi: self.reserved.spi,
         }
     }
 
     /// The order to give its SPI back.
     pub(crate) fn release(&self, core: &Core) -> Request {
-        release_spi(core, self.wanted.id, &self.wanted.config, self.spi)
+        release_spi(core, self.wanted.id, &self.wanted.config, self.reserved)
     }
 
     /// Writes SA, TSi, TSr and what goes with them.
     pub(crate) fn write(&self, fresh: Fresh<'_>, payloads: &mut PayloadWriter<'_>) {
         mode::announce(self.wanted.config.mode, payloads);
         refuse_tfc(&self.wanted.config, payloads);
+        ipcomp::announce(self.reserved.cpi, payloads);
         payloads.sa(&esp_offer(&self.proposals, self.own_spi(), self.exchange));
         fresh.write(payloads);
         payloads.ts_i(&self.ts_local).ts_r(&self.ts_remote);
@@ -515,13 +538,18 @@ impl Offer {
                 list(&ts_remote)
             )));
         }
+        let peers = ipcomp::accepted(self.reserved.cpi.is_some(), contents)
+            .map_err(|()| not_offered("IPCOMP_SUPPORTED".to_owned()))?;
+        let ipcomp = self.reserved.cpi.zip(peers);
         Ok(Agreed {
             config: Arc::clone(config),
             initiator: true,
             mode: config.mode,
             suite: choice.suite,
-            spi_in: self.spi,
+            spi_in: self.reserved.spi,
             spi_out: choice.peer_spi,
+            ipcomp,
+            unused_cpi: self.reserved.cpi.filter(|_| ipcomp.is_none()),
             ts_local,
             ts_remote,
             peer_refuses_tfc: contents.has(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED),
@@ -564,13 +592,15 @@ pub(crate) struct Chosen {
     ts_local: Vec<TrafficSelector>,
     ts_remote: Vec<TrafficSelector>,
     peer_refuses_tfc: bool,
+    /// The peer's CPI, if packets are to be compressed.
+    cpi_out: Option<u16>,
 }
 
 /// What a responder awaits from the data plane for a child SA that it has chosen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Phase {
     Spi(RequestId),
-    Install { request: RequestId, spi: u32 },
+    Install { request: RequestId, spi: Reserved },
 }
 
 impl Phase {
@@ -787,6 +817,8 @@ impl Chosen {
             Fit::Partly
         };
         let peer_refuses_tfc = contents.has(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED);
+        let compress = compresses(config, own, &ts_local);
+        let cpi_out = ipcomp::offered(contents).filter(|_| compress);
         let (mode, config) = (config.mode, Arc::clone(config));
         Ok((
             fit,
@@ -798,17 +830,18 @@ impl Chosen {
                 ts_local,
                 ts_remote,
                 peer_refuses_tfc,
+                cpi_out,
             },
         ))
     }
 
     /// The order to reserve an SPI for it.
     pub(crate) fn allocate_spi(&self, core: &Core) -> Request {
-        allocate_spi(core, self.id, &self.config, 0)
+        allocate_spi(core, self.id, &self.config, self.cpi_out.is_some(), 0)
     }
 
     /// The order to give its SPI back.
-    pub(crate) fn release_spi(&self, core: &Core, spi: u32) -> Request {
+    pub(crate) fn release_spi(&self, core: &Core, spi: Reserved) -> Request {
         release_spi(core, self.id, &self.config, spi)
     }
 
@@ -823,14 +856,17 @@ impl Chosen {
     }
 
     /// What is agreed, once there is an SPI.
-    pub(crate) fn agreed(&self, spi: u32) -> Agreed {
+    pub(crate) fn agreed(&self, reserved: Reserved) -> Agreed {
+        let ipcomp = reserved.cpi.zip(self.cpi_out);
         Agreed {
             config: Arc::clone(&self.config),
             initiator: false,
             mode: self.mode,
             suite: self.choice.suite,
-            spi_in: spi,
+            spi_in: reserved.spi,
             spi_out: self.choice.peer_spi,
+            ipcomp,
+            unused_cpi: None,
             ts_local: self.ts_local.clone(),
             ts_remote: self.ts_remote.clone(),
             peer_refuses_tfc: self.peer_refuses_tfc,
@@ -839,10 +875,16 @@ impl Chosen {
     }
 
     /// Writes SA, TSi, TSr and what goes with them.
-    pub(crate) fn write(&self, spi: u32, fresh: Fresh<'_>, payloads: &mut PayloadWriter<'_>) {
+    pub(crate) fn write(
+        &self,
+        reserved: Reserved,
+        fresh: Fresh<'_>,
+        payloads: &mut PayloadWriter<'_>,
+    ) {
         mode::announce(self.mode, payloads);
         refuse_tfc(&self.config, payloads);
-        let protocol = self.config.protocol_id();
+        ipcomp::announce(reserved.cpi, payloads);
+        let (protocol, spi) = (self.config.protocol_id(), reserved.spi);
         payloads.sa(&[self.choice.answer(SaSpi { protocol, spi })]);
         fresh.write(payloads);
         payloads.ts_i(&self.ts_remote).ts_r(&self.ts_local);

@@ -333,6 +333,8 @@ pub struct ChildConfig {
     pub local_ts: Vec<TsTemplate>,
     /// The traffic selectors of the peer's side.
     pub remote_ts: Vec<TsTemplate>,
+    /// Compress with IPComp (RFC 3173) if the peer does too.
+    pub compress: bool,
     /// Tell the peer not to pad for traffic flow confidentiality (ESP_TFC_PADDING_NOT_SUPPORTED, RFC 7296 §1.3.1).
     pub refuse_tfc: bool,
     /// Each child SA must serve one pair of addresses only (RFC 7296 §2.9, SINGLE_PAIR_REQUIRED).
@@ -360,6 +362,7 @@ impl ChildConfig {
             mode: Mode::Tunnel,
             local_ts,
             remote_ts,
+            compress: false,
             refuse_tfc: false,
             single_pair: false,
             replay_window: 128,

@@ -11,7 +11,9 @@ use cygnet_wire::IkeSpi;
 use crate::config::{Directory, EndpointConfig};
 use crate::fragment::{Datagrams, Pool};
 use crate::identity::Identity;
-use crate::io::{Answer, ChildSaId, Event, IkeSaId, Output, Request, RequestId, Transmit};
+use crate::io::{
+    Answer, ChildSaId, Event, IkeSaId, Output, Request, RequestId, Reserved, Transmit,
+};
 use crate::sa::IkeSa;
 use crate::stats::{DropReason, Stats};
 use crate::succession::Transfer;
@@ -151,14 +153,15 @@ impl Shared {
                         remote,
                         protocol,
                     },
-                    Answer::Spi(spi),
+                    Answer::Spi(Reserved { spi, cpi }),
                 ) => {
-                    let spi = *spi;
+                    let (spi, cpi) = (*spi, *cpi);
                     let release = Request::ReleaseSpi {
                         child,
                         local,
                         remote,
                         spi,
+                        cpi,
                         protocol,
                     };
                     self.request(Owner::Nobody, release);

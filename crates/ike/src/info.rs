@@ -175,6 +175,8 @@ pub struct ChildSaInfo {
     pub spi_in: u32,
     /// SPI of what goes out; the peer's.
     pub spi_out: u32,
+    /// Packets are compressed; the CPIs of what comes in and of what goes out.
+    pub ipcomp: Option<(u16, u16)>,
     /// Our address and port.
     pub local: SocketAddr,
     /// The peer's address and port.

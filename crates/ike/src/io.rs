@@ -75,7 +75,7 @@ pub enum Input<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// To [`Request::AllocateSpi`].
-    Spi(u32),
+    Spi(Reserved),
     /// To [`Request::SolvePuzzle`]: what [`Puzzle::solve`] has found.
     Solution(Vec<u8>),
     /// To [`Request::LookForTraffic`]: whether anything has come.
@@ -84,6 +84,21 @@ pub enum Answer {
     Done,
     /// It cannot be done.
     Failed(Refusal),
+}
+
+/// What is reserved for a child SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserved {
+    /// The inbound SPI.
+    pub spi: u32,
+    /// The inbound compression parameter index, if one was wanted and could be had.
+    pub cpi: Option<u16>,
+}
+
+impl From<u32> for Reserved {
+    fn from(spi: u32) -> Self {
+        Self { spi, cpi: None }
+    }
 }
 
 /// Why a request was not carried out.
@@ -153,7 +168,7 @@ pub struct Transmit {
 /// Something to do with the SA database, or something that takes long.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// Reserve an inbound SPI. Answered with [`Answer::Spi`] or [`Answer::Failed`].
+    /// Reserve an inbound SPI, and perhaps a compression parameter index. Answered with [`Answer::Spi`] or [`Answer::Failed`].
     AllocateSpi {
         /// The IKE SA it is for.
         ike: IkeSaId,
@@ -167,6 +182,8 @@ pub enum Request {
         remote: IpAddr,
         /// ESP or AH.
         protocol: Protocol,
+        /// Reserve a CPI too (RFC 3173). If there is none the answer goes without.
+        compress: bool,
         /// Sequence number of the ACQUIRE that asked for it; 0: none.
         acquire_seq: u32,
     },
@@ -226,6 +243,8 @@ pub enum Request {
         remote: IpAddr,
         /// The SPI.
         spi: u32,
+        /// The compression parameter index.
+        cpi: Option<u16>,
         /// ESP or AH.
         protocol: Protocol,
     },
@@ -263,6 +282,10 @@ pub struct ChildInstall {
     pub spi_in: u32,
     /// SPI of what goes out; the peer's.
     pub spi_out: u32,
+    /// Packets are compressed (RFC 3173); the CPIs of what comes in and of what goes out.
+    pub ipcomp: Option<(u16, u16)>,
+    /// A CPI that was reserved and is not used: the peer does not compress. To be given back.
+    pub unused_cpi: Option<u16>,
     /// Keys of what comes in.
     pub keys_in: DirectionKeys,
     /// Keys of what goes out.

@@ -32,6 +32,7 @@ mod half_open;
 mod identity;
 mod info;
 mod io;
+mod ipcomp;
 mod keepalive;
 mod liveness;
 mod mode;
@@ -62,7 +63,7 @@ pub use identity::{Identity, IdentityError, ParseIdentityError, PeerIdentity};
 pub use info::{ChildSaInfo, IkeSaInfo, IkeSaState, NatSituation, Role};
 pub use io::{
     AcquireHint, Answer, ChildInstall, ChildRequest, ChildSaId, Event, IkeKeyLog, IkeSaId, Input,
-    Output, Refusal, RefusalKind, Request, RequestId, Transmit,
+    Output, Refusal, RefusalKind, Request, RequestId, Reserved, Transmit,
 };
 pub use ppk::{Ppk, PpkPolicy};
 pub use puzzle::{PUZZLE_DIFFICULTY, Puzzle};

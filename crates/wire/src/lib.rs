@@ -52,8 +52,8 @@ pub use message::{Message, PayloadChain, Payloads, RawPayload, RawPayloads};
 pub use payload::{
     Attribute, AttributeValue, AttributeView, Attributes, AuthPayload, CertPayload, CertReqPayload,
     ConfigAttribute, ConfigAttributes, CpPayload, DeletePayload, DigitalSignature, EapPayload,
-    Gateway, IdPayload, KePayload, MessageIdSync, NoGateway, NoncePayload, Notify, Payload,
-    Proposal, ProposalView, Proposals, PsPayload, PuzzleNotify, RedirectNotify, SaPayload,
+    Gateway, IdPayload, IpcompNotify, KePayload, MessageIdSync, NoGateway, NoncePayload, Notify,
+    Payload, Proposal, ProposalView, Proposals, PsPayload, PuzzleNotify, RedirectNotify, SaPayload,
     SelectorEntries, SelectorEntry, SkPayload, SkfPayload, TicketNotify, TrafficSelector,
     Transform, TransformView, Transforms, TsPayload,
 };

@@ -265,6 +265,7 @@ pub(super) fn child_options(
         encap_dscp: values.get("encap-dscp", true, yes_no),
         decap_dscp: values.get("decap-dscp", false, yes_no),
         no_pmtu_disc: values.get("nopmtudisc", false, yes_no),
+        compress: values.get("compress", false, yes_no),
         tfc: values.get("tfc", 0, |text| match text {
             "mtu" => Ok(u32::MAX),
             _ => number(text, 0..=65535),

@@ -229,7 +229,7 @@ pub const KEYWORDS: &[Keyword] = &[
     row(Conn, "ms-dh-downgrade", "yes, no", "no", IDLE_BUT_NO, "Work-around for a peer."),
     row(Conn, "pfs-rekey-workaround", "yes, no", "no", IDLE_BUT_NO, "Work-around for a peer."),
     row(Conn, "sha2-truncbug", "yes, no", "no", REFUSED_UNLESS_NO, "HMAC-SHA2-256 cut to 96 bits, for old peers."),
-    row(Conn, "compress", "yes, no", "no", IDLE_BUT_NO, "IPComp."),
+    row(Conn, "compress", "yes, no", "no", Supported, "Compress packets with IPComp (RFC 3173, DEFLATE) before they are encrypted, if the peer and the data plane can."),
     row(Conn, "connalias", "names", "", IDLE, "More names for the connection."),
     row(Conn, "overlapip", "yes, no", "no", IDLE_BUT_NO, "Equal networks behind several peers."),
     row(Conn, "metric", "number", "1", NoEffectYet { inert: &["1"] }, "Metric of the routes into the tunnel."),

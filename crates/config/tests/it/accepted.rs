@@ -705,6 +705,7 @@ fn modes() {
         [0, 1200, u32::MAX]
     );
     assert!(connection("send-no-esp-tfc=yes").child.refuse_tfc);
+    assert!(connection("compress=yes").child.compress);
     assert!(connection("fake-strongswan=yes").ike.fake_strongswan);
 }
 

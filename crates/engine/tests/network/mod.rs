@@ -136,6 +136,7 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             failure_shunt: Shunt::None,
             encap_dscp: true,
             decap_dscp: false,
+            compress: false,
             tfc: 0,
             refuse_tfc: false,
             no_pmtu_disc: false,

@@ -13,6 +13,7 @@ mod handshake;
 mod hostile;
 mod informational;
 mod intermediate;
+mod ipcomp;
 mod message_id_sync;
 mod mobike;
 mod narrowing;

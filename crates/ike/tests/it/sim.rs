@@ -73,14 +73,18 @@ impl Plane {
     fn execute(&mut self, request: Request) -> Answer {
         let refused = |text| Answer::Failed(Refusal::new(RefusalKind::OutOfResources, text));
         match request {
-            Request::AllocateSpi { child, .. } => {
+            Request::AllocateSpi {
+                child, compress, ..
+            } => {
                 if self.refuse_spi {
                     return refused("no SPI left");
                 }
                 self.next_spi += 1;
                 let spi = 0x1000 + self.next_spi;
                 self.reserved.insert(spi, child);
-                Answer::Spi(spi)
+                // Reserved with the SPI, and given back with it.
+                let cpi = compress.then_some(0x3000 | self.next_spi as u16);
+                Answer::Spi(Reserved { spi, cpi })
             }
             Request::SolvePuzzle { puzzle, time, .. } => {
                 if self.refuse_puzzle {
@@ -670,6 +674,7 @@ impl Sim {
                 self.seen_inside(&y.ts_remote),
             );
             assert_eq!((x_local, x_remote), (y_remote, y_local));
+            assert_eq!(x.ipcomp, y.ipcomp.map(|(own, other)| (other, own)));
             assert_eq!(
                 (x.suite, x.mode, x.encapsulated),
                 (y.suite, y.mode, y.encapsulated)

@@ -17,7 +17,7 @@ use crate::established::Established;
 use crate::exchange::ike_auth;
 use crate::exchange::ike_sa_init::NONCE_LEN;
 use crate::info::Role;
-use crate::io::{Answer, ChildSaId, Event, Refusal, RefusalKind, RequestId};
+use crate::io::{Answer, ChildSaId, Event, Refusal, RefusalKind, RequestId, Reserved};
 use crate::proposal::SaSpi;
 use crate::proposal::{ChildExchange, allows};
 use crate::reason::ChildFailure;
@@ -50,7 +50,7 @@ enum Stage {
     /// The data plane.
     Plane(Phase),
     /// The peer's next additional key exchange. An SPI is reserved.
-    KeyExchange { spi: u32, awaiting: Awaiting },
+    KeyExchange { spi: Reserved, awaiting: Awaiting },
 }
 
 /// What the peer is told if there is no such child SA.
@@ -491,7 +491,7 @@ fn await_key_exchange(
     core: &mut Core,
     cx: &mut Context<'_>,
     mut answering: AnsweringChild,
-    spi: u32,
+    spi: Reserved,
 ) {
     let awaiting = Awaiting::new(cx);
     let (exchange, back) = (answering.exchange, answering.back);
@@ -572,7 +572,7 @@ fn install(
     core: &Core,
     cx: &mut Context<'_>,
     mut answering: AnsweringChild,
-    spi: u32,
+    spi: Reserved,
 ) {
     let source = KeySource {
         sk_d: &established.channel.sk_d,
@@ -603,7 +603,7 @@ fn finish(
     core: &mut Core,
     cx: &mut Context<'_>,
     answering: AnsweringChild,
-    spi: u32,
+    spi: Reserved,
 ) {
     let AnsweringChild {
         chosen,

@@ -22,7 +22,7 @@ use crate::exchange::{
 };
 use crate::identity::Identity;
 use crate::info::Role;
-use crate::io::{Answer, ChildSaId, Event, Refusal, RefusalKind, RequestId};
+use crate::io::{Answer, ChildSaId, Event, Refusal, RefusalKind, RequestId, Reserved};
 use crate::ppk::{self, Mixed, PpkPolicy, Stage};
 use crate::proposal::{ChildExchange, allows};
 use crate::puzzle::Puzzle;
@@ -69,7 +69,7 @@ struct Reply {
 enum ChildPart<'a> {
     /// There is none.
     Nothing,
-    Made(&'a Chosen, u32),
+    Made(&'a Chosen, Reserved),
     Refused(NotifyType),
     /// None, since the peer is sent to another gateway.
     Elsewhere(Gateway),
