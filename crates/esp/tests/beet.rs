@@ -265,8 +265,11 @@ fn fuzz_open_authentic_beet() {
                     let header = usize::from(inner[0] & 15) * 4;
                     assert_eq!(checksum(&inner[..header]), 0);
                 }
-                // What was opened can be sent back and forth.
-                if let Ok((sealed, again)) = seal(&outbound(sa), 2, &inner) {
+                // What was opened can be sent back and forth, but for what looks like a dummy packet or a pseudo header then.
+                let protocol = inner[if inner[0] >> 4 == 4 { 9 } else { 6 }];
+                if let Ok((sealed, again)) = seal(&outbound(sa), 2, &inner)
+                    && ![59, 94].contains(&protocol)
+                {
                     assert!(open(&mut inbound(sa), &again, &sealed.outer).is_ok());
                 }
             }
