@@ -127,6 +127,8 @@ scenarios! {
     both_planes_on_one_address => "both-planes",
     the_kernel_plane_through_its_life => "kernel-plane-lifecycle",
     libreswan => "libreswan",
+    cookies_asked_for_and_brought => "cookies",
+    several_child_sas_under_one_ike_sa => "several-children",
     both_ends_behind_nats => "nat-both",
     clients_behind_one_nat => "nat-clients",
     libreswan_and_resumed_sessions => "resumption",
