@@ -1,6 +1,6 @@
 #!/bin/bash
-# Cookies (RFC 7296 section 2.6): cygnet (west) asks strongSwan and libreswan (east) for them, and brings those that they
-# ask for.
+# Cookies (RFC 7296 section 2.6): cygnet (west) asks strongSwan, libreswan and OpenIKED (east) for them, and brings those
+# that strongSwan and libreswan ask for. (OpenIKED never asks.)
 . /vm/lib.sh; . /vm/peers.sh
 routed; step "nodes"
 capture router to-west wire.pcap
@@ -14,6 +14,7 @@ asked() {
   sent=$(counter cookies_sent) accepted=$(counter cookies_accepted)
   check "$title: the tunnel is made" "$@"
   sent=$(( $(counter cookies_sent) - sent )) accepted=$(( $(counter cookies_accepted) - accepted ))
+  # Who begins with a group that is not ours begins twice.
   check "$title: a cookie was asked for ($sent)" [ $sent -ge 1 ]
   check "$title: as many were brought ($accepted)" [ $accepted = $sent ]
   check "$title: traffic crosses" crosses
@@ -57,6 +58,14 @@ asks() { tcpdump -n -v -r /out/wire.pcap "udp port 500 and src host $1" 2>/dev/n
 check "libreswan asks: it did" asks 198.51.100.1
 check "libreswan asks: it was given" asks 192.0.2.1
 cell cookie libreswan
+peer_ends
+
+CY_SETUP="ddos-mode=busy" CY_ESP=aes256-sha2_512 cy_site dataplane=kernel
+iked_site active
+iked_up() { iked_start east && within 20 has_child; }
+has_child() { cy west status | grep -q 'child SA'; }
+asked "OpenIKED is asked" iked_up
+cell cookie openiked
 capture_end
 check "nothing crossed the wire in clear" only_protected wire.pcap
 tail -n 30 /out/west-cygnet.log
