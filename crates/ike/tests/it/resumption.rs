@@ -222,6 +222,8 @@ fn as_libreswan_computes_the_auth_payload() {
     resume_with(&mut sim, &ticket, ResumptionAuth::FirstMessage);
     sim.run_for(s(1));
     assert_resumed(&sim);
+    // It has served, though the gateway knows nothing of the IKE SA that it is of.
+    assert_refused(&mut sim, &ticket, TicketRefusal::Void);
 }
 
 #[test]
