@@ -10,7 +10,7 @@ use cygnet_crypto::{Additional, KeyExchange, PrivateKey, SharedSecret};
 use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType, PayloadType, PayloadWriter};
 use thiserror::Error;
 
-use super::{Answering, child_responder, ike_rekey, refuse};
+use super::{Answering, child_responder, ike_responder, refuse};
 use crate::contents::Contents;
 use crate::context::{Back, Context};
 use crate::established::Established;
@@ -238,7 +238,7 @@ pub(crate) fn answer(
             child_responder::on_followup(established, core, cx, *answering, contents, back)
         }
         Some(Answering::Ike(answering)) => {
-            ike_rekey::on_followup(established, core, cx, *answering, contents, back)
+            ike_responder::on_followup(established, core, cx, *answering, contents, back)
         }
         // Of what we know nothing, or no more, we say so (RFC 9370 §2.2.4).
         None => {

@@ -14,7 +14,9 @@
 mod child_initiator;
 mod child_responder;
 mod followup;
+mod ike_initiator;
 mod ike_rekey;
+mod ike_responder;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,10 +28,10 @@ pub(crate) use child_initiator::{
     CreatingChild, SpiWanted, attempt, cancel, on_child_response, on_spi,
 };
 pub(crate) use followup::{MAX_FORGOTTEN, answer as answer_followup};
-pub(crate) use ike_rekey::{RekeyingIke, on_ike_response};
+pub(crate) use ike_initiator::{RekeyingIke, on_ike_response};
 
 use child_responder::AnsweringChild;
-use ike_rekey::AnsweringIke;
+use ike_responder::AnsweringIke;
 
 use super::ike_auth;
 use crate::child::ChildState;
@@ -150,7 +152,7 @@ pub(crate) fn begin(
             child_initiator::begin(established, core, cx, wanted, None, patience);
         }
         What::Rekey(old) => child_initiator::rekey(established, core, cx, old, patience),
-        What::Ike => ike_rekey::begin(established, core, cx, patience),
+        What::Ike => ike_initiator::begin(established, core, cx, patience),
     }
 }
 
@@ -178,7 +180,7 @@ pub(crate) fn answer(
     };
     let proposals = sa.to_proposals();
     if proposals.iter().any(|p| p.protocol == ProtocolId::IKE) {
-        return ike_rekey::answer(
+        return ike_responder::answer(
             established,
             core,
             cx,
@@ -255,7 +257,9 @@ pub(crate) fn on_timeout(
         Some(Answering::Child(answering)) => {
             child_responder::on_timeout(established, core, cx, *answering)
         }
-        Some(Answering::Ike(answering)) => ike_rekey::on_timeout(established, core, cx, *answering),
+        Some(Answering::Ike(answering)) => {
+            ike_responder::on_timeout(established, core, cx, *answering)
+        }
         None => State::Established(established),
     }
 }
@@ -270,7 +274,7 @@ pub(crate) fn follow_up(established: &mut Established, core: &mut Core, cx: &mut
             child_initiator::send_followup(established, core, cx, creating);
         }
         Some(Current::Ike(rekeying)) => {
-            ike_rekey::send_followup(established, core, cx, rekeying);
+            ike_initiator::send_followup(established, core, cx, rekeying);
         }
         Some(Current::SpiWanted(_)) | None => {}
     }
@@ -318,7 +322,7 @@ pub(crate) fn restart(established: &mut Established, core: &mut Core, cx: &mut C
         }
         Some(Current::Ike(rekeying)) => {
             let reason = FailureReason::TemporaryFailure;
-            ike_rekey::put_off(established, core, cx, *rekeying, reason);
+            ike_initiator::put_off(established, core, cx, *rekeying, reason);
         }
         None => {}
     }
