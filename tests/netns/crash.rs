@@ -1,20 +1,8 @@
 //! Quick crash detection (RFC 6290): a restarted daemon shows its peers that it has lost everything.
 
-use cygnet_tests::{Capture, Conf, Daemon, Family, Need, Site, ready, try_run};
+use cygnet_tests::{Capture, Conf, Daemon, Family, Need, Site, ready};
 
-use crate::support::{Pair, ping_through};
-
-/// Fields of the packets of a capture that a filter lets through, with the keys in a directory.
-fn tshark(keys: &std::path::Path, file: &std::path::Path, filter: &str, field: &str) -> String {
-    let keys = format!("WIRESHARK_CONFIG_DIR={}", keys.display());
-    let file = file.display().to_string();
-    let args = [
-        &keys, "tshark", "-r", &file, "-Y", filter, "-T", "fields", "-e", field,
-    ];
-    let outcome = try_run("env", &args, "");
-    assert!(outcome.ok(), "tshark: {outcome:?}");
-    outcome.stdout
-}
+use crate::support::{Pair, ping_through, tshark};
 
 #[test]
 fn the_peer_of_a_killed_daemon_comes_back_at_its_next_word() {
@@ -65,14 +53,14 @@ fn the_peer_of_a_killed_daemon_comes_back_at_its_next_word() {
     let file = capture.finish();
     // In clear, in one datagram, the token that IKE_AUTH had brought under protection.
     let clear = "isakmp.exchangetype == 36 && isakmp.notify.msgtype == 4";
-    let shown = tshark(&keys, &file, clear, "isakmp.notify.data");
-    let types = tshark(&keys, &file, clear, "isakmp.notify.msgtype");
+    let shown = tshark(&keys, &file, clear, &["isakmp.notify.data"]);
+    let types = tshark(&keys, &file, clear, &["isakmp.notify.msgtype"]);
     assert_eq!(types.trim(), "4,16419");
     let given = tshark(
         &keys,
         &file,
         "isakmp.exchangetype == 35 && isakmp.notify.msgtype == 16419",
-        "isakmp.notify.data",
+        &["isakmp.notify.data"],
     );
     let shown = shown.trim().rsplit(',').next().unwrap_or_default();
     assert_eq!(shown.len(), 32, "{shown}");
@@ -81,7 +69,7 @@ fn the_peer_of_a_killed_daemon_comes_back_at_its_next_word() {
         &keys,
         &file,
         "_ws.malformed || isakmp.notify.msgtype == 7",
-        "frame.number",
+        &["frame.number"],
     );
     assert_eq!(malformed, "");
 }

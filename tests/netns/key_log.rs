@@ -1,31 +1,10 @@
 //! Wireshark with the key log reads what passed the router.
 
-use std::path::Path;
 use std::time::Duration;
 
-use cygnet_tests::{Capture, Conf, Daemon, Family, Need, Site, ready, try_run, within};
+use cygnet_tests::{Capture, Conf, Daemon, Family, Need, Site, ready, within};
 
-use crate::support::{Pair, ping_through};
-
-fn tshark(keys: &Path, file: &Path, filter: &str, fields: &[&str]) -> String {
-    let keys = format!("WIRESHARK_CONFIG_DIR={}", keys.display());
-    let file = file.display().to_string();
-    let mut args = vec![keys.as_str(), "tshark", "-r", &file, "-Y", filter];
-    args.extend([
-        "-o",
-        "esp.enable_encryption_decode:TRUE",
-        "-o",
-        "esp.enable_authentication_check:TRUE",
-        "-T",
-        "fields",
-    ]);
-    for field in fields {
-        args.extend(["-e", field]);
-    }
-    let outcome = try_run("env", &args, "");
-    assert!(outcome.ok(), "tshark: {outcome:?}");
-    outcome.stdout
-}
+use crate::support::{Pair, ping_through, tshark};
 
 #[test]
 fn wireshark_decrypts_ike_and_esp() {

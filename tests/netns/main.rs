@@ -9,5 +9,6 @@ mod lifecycle;
 mod rekey;
 mod roaming;
 mod support;
+mod takeover;
 mod traffic;
 mod trap;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::Path;
 
-use cygnet_tests::{Conf, Daemon, Family, Kind, Netns, Packet, Site};
+use cygnet_tests::{Conf, Daemon, Family, Kind, Netns, Packet, Site, try_run};
 
 /// Both gateways running with the same configuration.
 pub struct Pair {
@@ -52,6 +53,27 @@ pub fn esp(packets: &[Packet]) -> usize {
         .iter()
         .filter(|p| matches!(p.kind, Kind::Esp { .. }))
         .count()
+}
+
+/// Fields of those packets of a capture that a filter lets through, a packet a line, decrypted with the key log.
+pub fn tshark(keys: &Path, file: &Path, filter: &str, fields: &[&str]) -> String {
+    let keys = format!("WIRESHARK_CONFIG_DIR={}", keys.display());
+    let file = file.display().to_string();
+    let mut args = vec![keys.as_str(), "tshark", "-r", &file, "-Y", filter];
+    args.extend([
+        "-o",
+        "esp.enable_encryption_decode:TRUE",
+        "-o",
+        "esp.enable_authentication_check:TRUE",
+        "-T",
+        "fields",
+    ]);
+    for field in fields {
+        args.extend(["-e", field]);
+    }
+    let outcome = try_run("env", &args, "");
+    assert!(outcome.ok(), "tshark: {outcome:?}");
+    outcome.stdout
 }
 
 /// Everything in a namespace that a daemon could have left there, in lines
