@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cygnet_crypto::KeyExchangeProvider;
 use cygnet_crypto::testing::InsecureEntropy;
+use cygnet_crypto::{KeyExchangeProvider, SecretBytes};
 use cygnet_engine::{
     Answer, Capabilities, ConnectionSet, Engine, EngineOptions, Event, Input, Output, Plane,
     ProtectionId, Request, RequestId, ResolveQuery, Setup,
@@ -266,7 +266,8 @@ impl World {
             // The observer reads along.
             key_log: true,
             vendor_ids: Vec::new(),
-            crash_secret: None,
+            // The same after each restart.
+            crash_secret: Some(SecretBytes::new(vec![index as u8; 32])),
         };
         let mut dice = Dice::new(self.seed, 0xb007 + u64::from(generation) * 2 + index as u64);
         let mut entropy = || Box::new(InsecureEntropy::from_seed(dice.any()));
