@@ -136,6 +136,7 @@ scenarios! {
     strongswan_and_several_key_exchanges => "multiple-key-exchanges",
     default_proposals_and_three_peers => "default-proposals",
     post_quantum_pre_shared_keys => "ppk",
+    synchronisation_of_message_ids => "message-id-sync",
     strongswan_and_ml_kem => "ml-kem",
     fragments_with_strongswan_and_libreswan => "fragmentation",
     ike_sas_without_a_child_sa => "childless",

@@ -1,0 +1,52 @@
+#!/bin/bash
+# Synchronisation of Message IDs (RFC 6311): cygnet (west) as the member that takes over, strongSwan 6 as its peer.
+# strongSwan can only as initiator of the IKE SA, and it answers and does not ask.
+. /vm/lib.sh; . /vm/peers.sh
+routed; step "nodes"
+capture router to-west wire.pcap
+
+cy_conf west left=192.0.2.1 leftid=@west.example leftsubnet=10.1.0.0/24 right=198.51.100.1 rightid=@east.example \
+  rightsubnet=10.2.0.0/24 dataplane=kernel ike=aes_gcm256-sha2_256-dh19 esp=aes_gcm256 pfs=no
+printf ': PSK "%s"\n' "$SECRET" | put west /etc/ipsec.secrets
+check "cygnet runs on west" cy_start west
+put east /etc/swanctl/conf.d/net.conf <<END
+connections { net {
+    version = 2
+    local_addrs = 198.51.100.1
+    remote_addrs = 192.0.2.1
+    proposals = aes256gcm16-prfsha256-ecp256
+    local { auth = psk
+      id = @east.example }
+    remote { auth = psk
+      id = @west.example }
+    children { net {
+        local_ts = 10.2.0.0/24
+        remote_ts = 10.1.0.0/24
+        esp_proposals = aes256gcm16 } } } }
+secrets {
+  ike-1 { secret = "$SECRET" } }
+END
+check "strongSwan runs on east" ss_start east
+
+agreed() { cy west status | tee /out/said; grep -q ', message id sync' /out/said; }
+spi() { cy west status --json | grep -o '"spi_in": *"[0-9a-f]*"' | head -1; }
+renewed() { [ -n "$(spi)" ] && [ "$(spi)" != "$before" ]; }
+said() { grep -c '"event":"synchronised"\|Message IDs synchronised' /out/west-cygnet.log; }
+synchronised() { [ "$(said)" -gt "$count" ]; }
+check "strongSwan begins: the tunnel is up" ss_ctl east --initiate --child net
+check "both ends have agreed on synchronisation" agreed
+before=$(spi); count=$(said)
+check "west takes over" cy west synchronise net
+check "strongSwan has answered" within 10 synchronised
+check "the child SA is renewed under the new Message IDs" within 10 renewed
+check "traffic crosses" sealed west ping -q -c 10 -i 0.01 -W 3 -I 10.1.0.1 10.2.0.1
+before=$(spi)
+check "strongSwan's next request is under the new Message IDs, too" ss_ctl east --rekey --child net
+check "the child SA is renewed again" within 10 renewed
+check "traffic crosses again" sealed west ping -q -c 10 -i 0.01 -W 3 -I 10.1.0.1 10.2.0.1
+cell message-id-sync strongswan
+check "it is taken down" cy west down net
+capture_end
+check "nothing crossed the wire in clear" only_protected wire.pcap
+grep 'MID sync\|MSG_ID' /out/east-charon.log
+finish
