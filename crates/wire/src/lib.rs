@@ -1,7 +1,7 @@
 //! IKEv2 messages: bytes to values and back. No cryptography, no state.
 //!
 //! Implements the message format of RFC 7296, section 3, and of RFC 7383 (fragments), and the framing
-//! around it (RFC 3948). Received messages are looked at through views that borrow the datagram; what
+//! around it (RFC 3948, and RFC 9329 for streams). Received messages are looked at through views that borrow the datagram; what
 //! policies make and compare (proposals, traffic selectors) are small owned values; messages are
 //! written to the end of a caller's buffer.
 //!
@@ -43,6 +43,7 @@ mod payload;
 mod reader;
 mod registry;
 mod spi;
+mod stream;
 mod writer;
 
 pub use error::{ParseError, ParseErrorKind, WriteError};
@@ -64,4 +65,5 @@ pub use registry::{
     RohcAttributeType, SecurePasswordMethod, TransformType, TsType,
 };
 pub use spi::{IkeSpi, Spi};
+pub use stream::{MAX_STREAM_MESSAGE, STREAM_PREFIX, StreamError, StreamReader, stream_length};
 pub use writer::{PayloadWriter, write_message};

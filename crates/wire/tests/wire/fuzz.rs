@@ -544,3 +544,51 @@ fn fuzz_written_messages_read_back() {
         }
     });
 }
+
+/// However a stream is cut into pieces, the same messages come out of it, or the same error at its end.
+#[test]
+fn fuzz_streams() {
+    let with_prefix = |octets: &[u8]| [&cygnet_wire::STREAM_PREFIX[..], octets].concat();
+    check!()
+        .with_type::<(Vec<u8>, Vec<u8>, bool)>()
+        .for_each(|(octets, cuts, prefixed)| {
+            let octets = if *prefixed {
+                with_prefix(octets)
+            } else {
+                octets.clone()
+            };
+            let gather = |pieces: &[&[u8]]| {
+                let mut reader = match prefixed {
+                    true => cygnet_wire::StreamReader::accepted(),
+                    false => cygnet_wire::StreamReader::originated(),
+                };
+                let mut messages = Vec::new();
+                for mut input in pieces.iter().copied() {
+                    loop {
+                        match reader.next(&mut input) {
+                            Ok(Some(message)) => {
+                                assert!(!message.is_empty());
+                                messages.push(message.to_vec());
+                            }
+                            Ok(None) => break,
+                            Err(error) => return (messages, Some(error)),
+                        }
+                    }
+                    assert!(input.is_empty());
+                }
+                (messages, None)
+            };
+            let mut pieces = Vec::new();
+            let mut rest = &octets[..];
+            for cut in cuts {
+                let (piece, later) = rest.split_at(usize::from(*cut).min(rest.len()));
+                pieces.push(piece);
+                rest = later;
+            }
+            pieces.push(rest);
+            let (messages, error) = gather(&[&octets]);
+            let taken: usize = messages.iter().map(Vec::len).sum();
+            assert!(taken <= octets.len());
+            assert_eq!(gather(&pieces), (messages, error));
+        });
+}

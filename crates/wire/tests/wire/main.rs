@@ -7,5 +7,6 @@ mod hostile;
 mod messages;
 mod registry;
 mod samples;
+mod stream;
 mod tshark;
 mod walk;
