@@ -10,5 +10,6 @@ mod rekey;
 mod roaming;
 mod support;
 mod takeover;
+mod tcp;
 mod traffic;
 mod trap;

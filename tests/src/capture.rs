@@ -29,6 +29,8 @@ pub enum Kind {
     },
     /// A keepalive on port 4500.
     Keepalive,
+    /// A segment of a TCP stream that carries IKE and ESP.
+    Stream,
     /// What keeps a link alive: ARP, neighbour discovery, multicast listener reports,
     /// and ICMP errors about IKE and ESP.
     Link,
@@ -205,6 +207,7 @@ fn upper(packet: &mut Packet, protocol: u8, bytes: &[u8]) {
         }
         // Router and neighbour solicitations and advertisements.
         58 if matches!(bytes.first(), Some(133..=136 | 143)) => packet.kind = Kind::Link,
+        6 if [port(0), port(2)].contains(&Some(4500)) => packet.kind = Kind::Stream,
         17 => {
             packet.payload = bytes.get(8..).unwrap_or_default().to_vec();
             let ports = [port(0), port(2)];
@@ -234,7 +237,10 @@ fn quoted(packet: &mut Packet, ip: &[u8]) {
         Some(6) if ip.len() >= 40 => upper(&mut inner, ip[6], &ip[40..]),
         _ => return,
     }
-    if matches!(inner.kind, Kind::Ike | Kind::Esp { .. } | Kind::Keepalive) {
+    if matches!(
+        inner.kind,
+        Kind::Ike | Kind::Esp { .. } | Kind::Keepalive | Kind::Stream
+    ) {
         packet.kind = Kind::Link;
     }
 }

@@ -8,7 +8,7 @@ use cygnet_engine::{
     ChildOptions, Connection, ConnectionKind, HostEnd, HostSpec, IkeOptions, Origin, PlaneChoice,
     Sourced, StartAction,
 };
-use cygnet_ike::{TsAddresses, TsTemplate};
+use cygnet_ike::{Tcp, TsAddresses, TsTemplate};
 
 use crate::address::{ProtocolPorts, addresses, host, identity, protoport, subnets};
 use crate::diagnostic::{Diagnostics, did_you_mean};
@@ -314,6 +314,7 @@ fn read(values: &mut Values<'_, '_>) -> Parts {
         )
     });
     let ike = ike_options(values);
+    let plane = plane_of_streams(values, plane, ike.tcp);
     Parts {
         left,
         right,
@@ -324,6 +325,21 @@ fn read(values: &mut Values<'_, '_>) -> Parts {
         plane,
         authenticates,
     }
+}
+
+/// With `enable-tcp` ESP may go into a TCP stream, which is the work of the user-space plane.
+fn plane_of_streams(values: &mut Values<'_, '_>, plane: PlaneChoice, tcp: Tcp) -> PlaneChoice {
+    if tcp == Tcp::No || plane == PlaneChoice::Userspace {
+        return plane;
+    }
+    if plane == PlaneChoice::Kernel
+        && let Some(assignment) = values.assignment(Side::Both, "enable-tcp")
+    {
+        let error = ValueError::combination("ESP in TCP is not done by the kernel's plane")
+            .help("use `dataplane=userspace`, or leave the choice to `dataplane=auto`");
+        values.refuse(assignment, error);
+    }
+    PlaneChoice::Userspace
 }
 
 /// `keyexchange`, `ikev2`: there is one answer each.

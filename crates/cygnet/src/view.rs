@@ -176,6 +176,7 @@ fn ike_sa(out: &mut String, ike: &Value) {
         ]
         .into_iter()
         .filter(|field| ike[*field] == true)
+        .chain((ike["transport"] == "tcp").then_some("over TCP"))
         .map(|field| format!(", {}", field.replace('_', " ")))
         .collect::<String>(),
     );
@@ -216,10 +217,10 @@ fn child_sa(out: &mut String, child: &Value) {
         child["ike"],
         text(child, "mode"),
         text(child, "protocol").to_uppercase(),
-        if child["encapsulated"] == true {
-            " in UDP"
-        } else {
-            ""
+        match child["encapsulation"].as_str() {
+            Some("udp") => " in UDP",
+            Some("tcp") => " in TCP",
+            _ => "",
         },
         text(child, "suite"),
     );
@@ -273,7 +274,7 @@ mod tests {
                 "local": "192.0.2.1", "remote": "198.51.100.2", "reqid": 16384,
                 "last_failure": null, "retry_in": null,
                 "children": [{
-                    "id": 1, "ike": 1, "mode": "tunnel", "protocol": "esp", "encapsulated": false,
+                    "id": 1, "ike": 1, "mode": "tunnel", "protocol": "esp", "encapsulation": null,
                     "suite": "AES_GCM_16_256", "spi_in": "d0000001", "spi_out": "c1234567",
                     "local_ts": ["10.1.0.0/24"], "remote_ts": ["10.2.0.0/24"], "reqid": 16384,
                     "established": 130,

@@ -93,7 +93,7 @@ impl Config {
 /// What the plane tells the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DataplaneEvent {
-    /// An IKE message that came in on a UDP socket of the plane; the non-ESP marker is taken off.
+    /// An IKE message that came in on a UDP socket or a stream of the plane; the non-ESP marker is taken off.
     Ike {
         /// The address and port it was sent to.
         local: SocketAddr,
@@ -101,6 +101,15 @@ pub enum DataplaneEvent {
         remote: SocketAddr,
         /// The IKE message.
         bytes: Vec<u8>,
+        /// It came over a TCP stream.
+        stream: bool,
+    },
+    /// A TCP stream broke, or could not be opened.
+    StreamLost {
+        /// Our address and port.
+        local: SocketAddr,
+        /// The peer's.
+        remote: SocketAddr,
     },
     /// An acquire, an expiry or a changed NAT mapping.
     Ipsec(Event),

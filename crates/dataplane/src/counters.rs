@@ -103,6 +103,24 @@ counters! {
         send_failed,
         /// Errors of reading from sockets.
         receive_failed,
+        /// TCP streams opened to peers.
+        streams_opened,
+        /// TCP streams accepted from peers.
+        streams_accepted,
+        /// Streams not accepted: there are too many, or too many of the same source.
+        streams_refused,
+        /// Streams that broke, or were closed because what came over them made no sense.
+        streams_lost,
+        /// Streams closed because no IKE SA used them.
+        streams_unused,
+        /// IKE messages and ESP packets received over streams.
+        stream_received,
+        /// ESP packets sent over streams.
+        stream_sent,
+        /// ESP packets dropped because there is no such stream now.
+        no_stream,
+        /// IKE messages and ESP packets dropped because the peer reads its stream too slowly.
+        stream_full,
     }
 }
 

@@ -39,6 +39,19 @@ pub enum HandleError {
     Setup(#[from] SetupError),
 }
 
+/// An IKE message for a stream.
+#[derive(Clone, Debug)]
+pub struct StreamMessage {
+    /// Our address and port.
+    pub local: SocketAddr,
+    /// The peer's.
+    pub remote: SocketAddr,
+    /// The stream is opened if it is not there.
+    pub open: bool,
+    /// The message, without non-ESP marker.
+    pub bytes: Vec<u8>,
+}
+
 /// A request to the plane's thread, with the way back for the answer.
 pub(crate) enum Request {
     Execute(Command, SyncSender<Result<Reply, CommandError>>),
@@ -55,6 +68,10 @@ pub(crate) enum Request {
         Option<SocketAddr>,
         SyncSender<Result<(), HandleError>>,
     ),
+    Listen(SocketAddr, SyncSender<Result<(), HandleError>>),
+    Unlisten(SocketAddr, SyncSender<Result<(), HandleError>>),
+    SendMessage(StreamMessage, SyncSender<Result<(), HandleError>>),
+    UseStream((SocketAddr, SocketAddr), bool, SyncSender<()>),
     Report(SyncSender<Report>),
     Stop,
 }
@@ -225,6 +242,52 @@ impl Handle {
         remote: Option<SocketAddr>,
     ) -> Result<(), HandleError> {
         self.ask(|answer| Request::RemoveSocket(local, remote, answer))?
+    }
+
+    /// Takes TCP streams of IKE and ESP (RFC 9329) on an address and port. IKE messages come as
+    /// [`DataplaneEvent::Ike`](crate::DataplaneEvent::Ike); a stream that no IKE SA uses within some
+    /// time is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::SocketExists`], [`HandleError::Stopped`], [`HandleError::Setup`].
+    pub fn listen(&self, local: SocketAddr) -> Result<(), HandleError> {
+        self.ask(|answer| Request::Listen(local, answer))?
+    }
+
+    /// Takes no more of them there. Those that are open stay.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::NotFound`], [`HandleError::Stopped`].
+    pub fn unlisten(&self, local: SocketAddr) -> Result<(), HandleError> {
+        self.ask(|answer| Request::Unlisten(local, answer))?
+    }
+
+    /// Sends an IKE message over a stream. What the peer reads too slowly is dropped; a stream that
+    /// breaks is told as [`DataplaneEvent::StreamLost`](crate::DataplaneEvent::StreamLost).
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::NotFound`]: there is no such stream, and it is not ours to open.
+    /// [`HandleError::Stopped`].
+    pub fn send_message(&self, message: StreamMessage) -> Result<(), HandleError> {
+        self.ask(|answer| Request::SendMessage(message, answer))?
+    }
+
+    /// Says that an IKE SA uses a stream, ours first, or that none does any more. One that was
+    /// opened here is then closed, once what is to be sent has been sent.
+    ///
+    /// # Errors
+    ///
+    /// [`HandleError::Stopped`].
+    pub fn use_stream(
+        &self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        used: bool,
+    ) -> Result<(), HandleError> {
+        self.ask(|answer| Request::UseStream((local, remote), used, answer))
     }
 
     /// All counters.

@@ -28,7 +28,7 @@ mod packet;
 pub use config::{Config, CoreConfig, DEFAULT_SPIS, DataplaneEvent, EventSink, Exempt, SinkFull};
 pub use core::{Arrival, Core, Delivery, Output, Path, Ports, Transmit};
 pub use counters::{CoreCounters, IoCounters, Report};
-pub use handle::{Dataplane, Handle, HandleError};
+pub use handle::{Dataplane, Handle, HandleError, StreamMessage};
 pub use io::{SetupError, Tun, TunError};
 pub use packet::{HEADROOM, MAX_PACKET, Packet, Pool, TAILROOM};
 

@@ -29,6 +29,15 @@ impl Engine {
         while let Some(output) = self.endpoint.poll_output() {
             match output {
                 IkeOutput::Transmit(transmit) => self.outputs.push_back(Output::Transmit(transmit)),
+                IkeOutput::Stream {
+                    local,
+                    remote,
+                    used,
+                } => self.outputs.push_back(Output::Stream {
+                    local,
+                    remote,
+                    used,
+                }),
                 IkeOutput::Request { id, request } => self.on_ike_request(now, id, request),
                 IkeOutput::Event(event) => self.on_ike_event(now, event),
             }
@@ -316,7 +325,7 @@ impl Engine {
             idle_since,
             policies: policies.iter().map(|p| p.key).collect(),
             protection: protection_id,
-            ends: Ends::new(install.local, install.remote, install.encapsulated),
+            ends: Ends::new(install.local, install.remote, install.encapsulation),
             departure: None,
             moved: None,
         };
@@ -675,6 +684,7 @@ impl Engine {
             | E::RedirectRefused { .. }
             | E::Puzzled { .. }
             | E::CrashTokenForged { .. }
+            | E::FallingBack { .. }
             | E::PeerComplaint { .. }
             | E::Rejected { .. } => {
                 self.note(event);
@@ -694,6 +704,7 @@ impl Engine {
             | E::ChildClosed { ike, .. }
             | E::Retransmitting { ike, .. }
             | E::Puzzled { ike, .. }
+            | E::FallingBack { ike, .. }
             | E::Redirecting { ike, .. }
             | E::RedirectRefused { ike, .. }
             | E::Moved { ike, .. }

@@ -10,9 +10,8 @@ use std::time::Duration;
 use cygnet_crypto::{DirectionKeys, EspSuite};
 use cygnet_ike::ChildInstall;
 use cygnet_ipsec::{
-    Action, CipherKey, Compression, Direction, Encap, EncapKind, IntegrityKey, KeyMaterial,
-    Lifetime, Mark, Mode, Policy, PolicyKey, Protocol, Sa, SaDirection, SaFlags, SaId, Selector,
-    Template,
+    Action, CipherKey, Compression, Direction, Encap, IntegrityKey, KeyMaterial, Lifetime, Mark,
+    Mode, Policy, PolicyKey, Protocol, Sa, SaDirection, SaFlags, SaId, Selector, Template,
 };
 
 use crate::connection::ChildOptions;
@@ -218,8 +217,8 @@ pub(crate) fn security_associations(
     reqid: u32,
     lifetimes: ChildLifetimes,
 ) -> (Sa, Sa) {
-    let encap = install.encapsulated.then(|| Encap {
-        kind: EncapKind::Udp,
+    let encap = install.encapsulation.map(|kind| Encap {
+        kind,
         local_port: install.local.port(),
         remote_port: install.remote.port(),
     });

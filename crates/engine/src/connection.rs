@@ -10,7 +10,7 @@ use std::time::Duration;
 use cygnet_crypto::{EspProposal, IkeProposal};
 use cygnet_ike::{
     AcceptRedirect, AuthMethod, Childless, Encapsulation, Fragmentation, Gateway, Identity,
-    PpkPolicy, PuzzlePolicy, RetransmitPolicy, SendRedirect, TsTemplate, Uniqueness,
+    PpkPolicy, PuzzlePolicy, RetransmitPolicy, SendRedirect, Tcp, TsTemplate, Uniqueness,
 };
 use cygnet_ipsec::{Mark, Mode, Protocol};
 
@@ -41,6 +41,8 @@ pub struct Setup {
     pub ike_port: u16,
     /// UDP port of IKE and ESP behind NAT (4500).
     pub nat_port: u16,
+    /// IKE and ESP are taken from TCP streams too, on port [`Self::nat_port`] (`listen-tcp`).
+    pub listen_tcp: bool,
     /// Time between NAT keepalives (`keep-alive`); zero: none.
     pub keepalive_interval: Duration,
     /// Half-open IKE SAs above which new ones are refused (`max-halfopen-ike`).
@@ -67,6 +69,7 @@ impl Default for Setup {
             listen: Vec::new(),
             ike_port: IKE_PORT,
             nat_port: 4500,
+            listen_tcp: false,
             keepalive_interval: Duration::from_secs(20),
             max_half_open: 50_000,
             cookie_threshold: 25_000,
@@ -159,6 +162,10 @@ pub struct IkeOptions {
     /// Failed attempts in a row after which a connection is no longer tried by itself
     /// (`keyingtries`); `None`: it always is.
     pub keying_tries: Option<NonZeroU32>,
+    /// Whether IKE and ESP go over TCP (`enable-tcp`).
+    pub tcp: Tcp,
+    /// The peer's TCP port (`tcp-remoteport`).
+    pub tcp_remote_port: u16,
     /// Whether ESP is put into UDP.
     pub encapsulation: Encapsulation,
     /// Whether large IKE messages are fragmented.

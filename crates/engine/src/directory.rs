@@ -178,6 +178,8 @@ pub(crate) fn build(
         remote_port: IKE_PORT,
         retransmit: connection.ike.retransmit.clone(),
         liveness: connection.ike.liveness,
+        tcp: connection.ike.tcp,
+        tcp_remote_port: connection.ike.tcp_remote_port,
         force_encapsulation: connection.ike.encapsulation,
         fragmentation: connection.ike.fragmentation,
         fragment_size: connection.ike.fragment_size,

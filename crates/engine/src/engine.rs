@@ -225,15 +225,19 @@ impl Engine {
                 local,
                 remote,
                 bytes,
-                encapsulated,
+                transport,
             } => {
                 let datagram = cygnet_ike::Input::Datagram {
                     local,
                     remote,
                     bytes,
-                    encapsulated,
+                    transport,
                 };
                 self.endpoint.handle(now, datagram);
+            }
+            Input::StreamLost { local, remote } => {
+                let lost = cygnet_ike::Input::StreamLost { local, remote };
+                self.endpoint.handle(now, lost);
             }
             Input::Timeout => self.on_timeout(now),
             Input::Answer { id, answer } => self.on_answer(now, id, answer),

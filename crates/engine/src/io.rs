@@ -8,7 +8,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use cygnet_ike::Transmit;
+use cygnet_ike::{Transmit, Transport};
 use cygnet_ipsec::{Command, CommandError, Reply, SaId, Selector};
 use ipnet::IpNet;
 
@@ -31,7 +31,7 @@ pub enum Plane {
 /// What reaches the engine from outside.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// A datagram on an IKE socket, the non-ESP marker already removed.
+    /// An IKE message from an IKE socket or a stream, the non-ESP marker already removed.
     Datagram {
         /// Address and port it was sent to.
         local: SocketAddr,
@@ -39,8 +39,15 @@ pub enum Input<'a> {
         remote: SocketAddr,
         /// The IKE message.
         bytes: &'a [u8],
-        /// It carried a non-ESP marker (RFC 3948 section 2.2).
-        encapsulated: bool,
+        /// What it came in.
+        transport: Transport,
+    },
+    /// A stream is broken, or could not be opened (RFC 9329).
+    StreamLost {
+        /// Our address and port.
+        local: SocketAddr,
+        /// The peer's.
+        remote: SocketAddr,
     },
     /// The time that [`crate::Engine::next_timeout`] named has come.
     Timeout,
@@ -76,6 +83,16 @@ pub enum Input<'a> {
 pub enum Output {
     /// Send an IKE message.
     Transmit(Transmit),
+    /// Keep a stream because an IKE SA uses it, or let it go because none does any more. What was transmitted is sent before
+    /// it is closed.
+    Stream {
+        /// Our address and port.
+        local: SocketAddr,
+        /// The peer's.
+        remote: SocketAddr,
+        /// It is in use.
+        used: bool,
+    },
     /// Do something and answer.
     Request {
         /// To be named in the answer.

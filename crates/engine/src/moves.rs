@@ -20,29 +20,29 @@ use crate::transaction::{Completion, Outcome, Step, Transaction};
 /// How late an ACQUIRE may come that was raised between two commands of a move: it goes another way than their answers.
 const LATE_ACQUIRE: Duration = Duration::from_secs(5);
 
-/// Between what a child SA runs, ours first. Without encapsulation there are no ports.
+/// Between what a child SA runs, ours first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ends {
     local: IpAddr,
     remote: IpAddr,
-    ports: Option<(u16, u16)>,
+    encap: Option<Encap>,
 }
 
 impl Ends {
-    pub(crate) fn new(local: SocketAddr, remote: SocketAddr, encapsulated: bool) -> Self {
+    pub(crate) fn new(
+        local: SocketAddr,
+        remote: SocketAddr,
+        encapsulation: Option<EncapKind>,
+    ) -> Self {
         Self {
             local: local.ip(),
             remote: remote.ip(),
-            ports: encapsulated.then_some((local.port(), remote.port())),
+            encap: encapsulation.map(|kind| Encap {
+                kind,
+                local_port: local.port(),
+                remote_port: remote.port(),
+            }),
         }
-    }
-
-    fn encap(&self) -> Option<Encap> {
-        self.ports.map(|(local_port, remote_port)| Encap {
-            kind: EncapKind::Udp,
-            local_port,
-            remote_port,
-        })
     }
 
     fn addresses(&self) -> (IpAddr, IpAddr) {
@@ -122,7 +122,7 @@ impl Engine {
         let Some(info) = self.endpoint.child_sa(child) else {
             return;
         };
-        let ends = Ends::new(info.local, info.remote, info.encapsulated);
+        let ends = Ends::new(info.local, info.remote, info.encapsulation);
         let Some(record) = self.children.get_mut(&child) else {
             return;
         };
@@ -167,7 +167,7 @@ impl Engine {
             (sa.id.dst, sa.src) = (ends.remote, ends.local);
         }
         let [inbound, outbound] = former;
-        let encap = ends.encap();
+        let encap = ends.encap;
         let outbound = MoveSa {
             id: outbound,
             src: ends.local,

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use cygnet_ike::{ChildSaInfo, IkeSaInfo};
-use cygnet_ipsec::{Lifetime, SaId};
+use cygnet_ipsec::{EncapKind, Lifetime, SaId};
 use serde::Serialize;
 
 use crate::connection_state::{Intent, State, Trap};
@@ -114,6 +114,8 @@ pub struct IkeStatus {
     pub role: &'static str,
     /// How far it is.
     pub state: &'static str,
+    /// What carries the messages: `udp` or `tcp`.
+    pub transport: &'static str,
     /// Our address and port.
     pub local: SocketAddr,
     /// The peer's.
@@ -182,8 +184,8 @@ pub struct ChildStatus {
     pub protocol: &'static str,
     /// Packets are compressed with IPComp: the CPIs of what comes in and of what goes out.
     pub ipcomp: Option<(u16, u16)>,
-    /// ESP goes into UDP.
-    pub encapsulated: bool,
+    /// What ESP goes into, `udp` or `tcp`; none: into IP.
+    pub encapsulation: Option<&'static str>,
     /// The algorithms.
     pub suite: String,
     /// SPI of what comes in, 8 hexadecimal digits.
@@ -353,6 +355,7 @@ impl Engine {
             redirected_from: info.redirected_from,
             role: info.role.name(),
             state: info.state.name(),
+            transport: info.transport.name(),
             local: info.local,
             remote: info.remote,
             local_id: info.local_id.as_ref().map(ToString::to_string),
@@ -392,7 +395,7 @@ impl Engine {
             mode: info.mode.name(),
             protocol: info.protocol.name(),
             ipcomp: info.ipcomp,
-            encapsulated: info.encapsulated,
+            encapsulation: info.encapsulation.map(EncapKind::name),
             suite: info.suite.to_string(),
             spi_in: format!("{:08x}", info.spi_in),
             spi_out: format!("{:08x}", info.spi_out),

@@ -18,9 +18,6 @@ pub enum SaError {
     /// BEET without a selector that names two hosts of one family.
     #[error("a beet sa needs a selector of two single addresses")]
     BeetAddresses,
-    /// Encapsulation in something other than UDP.
-    #[error("tcp encapsulation of esp is not supported")]
-    TcpEncapsulation,
     /// Outer source and destination of different families.
     #[error("outer source and destination are of different address families")]
     MixedFamilies,
@@ -71,6 +68,9 @@ pub enum SealError {
     /// The caller's buffer is too small.
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
+    /// The SA's packets go into a TCP stream, which writes its headers itself.
+    #[error("esp in tcp has no headers of its own")]
+    Stream,
     /// The cipher refused, which no packet of possible length causes.
     #[error("encryption failed")]
     Cipher,
@@ -87,7 +87,7 @@ impl SealError {
             | SealError::TooBig { .. }
             | SealError::TooLong => Counter::OutStateModeError,
             SealError::SequenceExhausted => Counter::OutStateSeqError,
-            SealError::NoRoom(_) => Counter::OutError,
+            SealError::NoRoom(_) | SealError::Stream => Counter::OutError,
             SealError::Cipher => Counter::OutStateProtoError,
         }
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use cygnet_crypto::EspCipher;
-use cygnet_ipsec::{Encap, Mode, Sa, SaDirection};
+use cygnet_ipsec::{Encap, EncapKind, Mode, Sa, SaDirection};
 
 use crate::beet::Hosts;
 use crate::buffer::PacketBuffer;
@@ -473,7 +473,7 @@ impl Outbound {
     ///
     /// # Errors
     ///
-    /// [`SealError::NoRoom`], [`SealError::TooLong`].
+    /// [`SealError::NoRoom`], [`SealError::TooLong`], [`SealError::Stream`].
     pub fn write_outer(
         &self,
         sealed: &Sealed,
@@ -481,6 +481,9 @@ impl Outbound {
         identification: u16,
     ) -> Result<(), SealError> {
         if let Some(encap) = self.encap {
+            if encap.kind == EncapKind::Tcp {
+                return Err(SealError::Stream);
+            }
             let len =
                 u16::try_from(packet.len() + UDP_HEADER_LEN).map_err(|_| SealError::TooLong)?;
             //= rfc3948#2.1

@@ -1,11 +1,13 @@
-//! How many bytes ESP adds, and what MTU that leaves (K4; RFC 4303 §2.4, RFC 3948 §2.1).
+//! How many bytes ESP adds, and what MTU that leaves (K4; RFC 4303 §2.4, RFC 3948 §2.1, RFC 9329 §3).
 
-use cygnet_ipsec::{Mode, Sa};
+use cygnet_ipsec::{EncapKind, Mode, Sa};
 
 use crate::ip::{IPV4_HEADER_LEN, IPV6_HEADER_LEN, UDP_HEADER_LEN};
 
 /// Octets of SPI and sequence number.
 pub(crate) const ESP_HEADER_LEN: usize = 8;
+/// Octets of a TCP header with timestamps (RFC 7323 §3.2) and of the length in front of a message (RFC 9329 §3.2).
+const TCP_FRONT_LEN: usize = 20 + 12 + 2;
 /// Octets of pad length and next header.
 pub(crate) const ESP_TRAILER_LEN: usize = 2;
 
@@ -17,7 +19,8 @@ pub struct Overhead {
     /// IP header of the packet that does not travel inside ESP: in transport mode the outer one itself, in BEET mode one
     /// that the SA knows, in tunnel mode 0.
     pub left_out_ip: usize,
-    /// UDP header: 8 or 0.
+    /// UDP header: 8 or 0. In a stream, what one message needs that fills a segment of its own: TCP header, timestamps
+    /// and length.
     pub encapsulation: usize,
     /// Initialization vector.
     pub iv: usize,
@@ -43,10 +46,10 @@ impl Overhead {
         Self {
             outer_ip: ip,
             left_out_ip,
-            encapsulation: if sa.encap.is_some() {
-                UDP_HEADER_LEN
-            } else {
-                0
+            encapsulation: match sa.encap.map(|encap| encap.kind) {
+                None => 0,
+                Some(EncapKind::Udp) => UDP_HEADER_LEN,
+                Some(EncapKind::Tcp) => TCP_FRONT_LEN,
             },
             iv,
             icv,

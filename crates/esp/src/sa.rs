@@ -1,7 +1,7 @@
 //! What the two directions take from an SA in the same way.
 
 use cygnet_crypto::EspCipher;
-use cygnet_ipsec::{EncapKind, Mode, Protocol, Sa, SaDirection};
+use cygnet_ipsec::{Mode, Protocol, Sa, SaDirection};
 
 use crate::beet::Hosts;
 use crate::ecn::TosPolicy;
@@ -21,9 +21,6 @@ pub(crate) fn cipher(sa: &Sa, direction: SaDirection) -> Result<EspCipher, SaErr
     }
     if !matches!(sa.mode, Mode::Tunnel | Mode::Transport | Mode::Beet) {
         return Err(SaError::Mode(sa.mode));
-    }
-    if sa.encap.is_some_and(|encap| encap.kind != EncapKind::Udp) {
-        return Err(SaError::TcpEncapsulation);
     }
     if sa.src.is_ipv4() != sa.id.dst.is_ipv4() {
         return Err(SaError::MixedFamilies);

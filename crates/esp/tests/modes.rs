@@ -442,17 +442,6 @@ fn unsuitable_sas_are_refused() {
         }),
         SaError::Direction
     );
-    let tcp = Encap {
-        kind: EncapKind::Tcp,
-        ..UDP_4500
-    };
-    assert_eq!(
-        refused(Sa {
-            encap: Some(tcp),
-            ..sa()
-        }),
-        SaError::TcpEncapsulation
-    );
     let mut short = sa();
     short.encryption.as_mut().unwrap().key = key([0; 19]);
     assert!(matches!(refused(short), SaError::Keys(_)));

@@ -93,18 +93,17 @@ fn settle(a: &mut Endpoint, b: &mut Endpoint, now: Instant, spi: &mut u32) -> u6
                     Output::Transmit(Transmit {
                         local,
                         remote,
-                        marker,
+                        transport,
                         bytes,
                     }) => {
                         let (local, remote, bytes) = (remote, local, &bytes);
-                        let encapsulated = marker;
                         to.handle(
                             now,
                             Input::Datagram {
                                 local,
                                 remote,
                                 bytes,
-                                encapsulated,
+                                transport,
                             },
                         );
                     }
@@ -118,7 +117,7 @@ fn settle(a: &mut Endpoint, b: &mut Endpoint, now: Instant, spi: &mut u32) -> u6
                         from.handle(now, Input::Answer { id, answer });
                     }
                     Output::Event(Event::ChildEstablished { .. }) if turn => made += 1,
-                    Output::Event(_) => {}
+                    Output::Event(_) | Output::Stream { .. } => {}
                 }
             }
         }

@@ -72,7 +72,7 @@ fn settle(a: &mut Endpoint, b: &mut Endpoint, now: Instant, spi: &mut u32) {
                     Output::Transmit(Transmit {
                         local,
                         remote,
-                        marker,
+                        transport,
                         bytes,
                     }) => to.handle(
                         now,
@@ -80,7 +80,7 @@ fn settle(a: &mut Endpoint, b: &mut Endpoint, now: Instant, spi: &mut u32) {
                             local: remote,
                             remote: local,
                             bytes: &bytes,
-                            encapsulated: marker,
+                            transport,
                         },
                     ),
                     Output::Request { id, request } => {
@@ -92,7 +92,7 @@ fn settle(a: &mut Endpoint, b: &mut Endpoint, now: Instant, spi: &mut u32) {
                         };
                         from.handle(now, Input::Answer { id, answer });
                     }
-                    Output::Event(_) => {}
+                    Output::Event(_) | Output::Stream { .. } => {}
                 }
             }
         }

@@ -141,7 +141,7 @@ impl Agreed {
             initiator: self.initiator,
             local: path.local,
             remote: path.remote,
-            encapsulated: path.encapsulated,
+            encapsulation: path.encapsulation,
             mode: self.mode,
             protocol: self.config.protocol,
             suite: self.suite,
@@ -240,7 +240,7 @@ impl ChildSa {
             ipcomp: *ipcomp,
             local: path.local,
             remote: path.remote,
-            encapsulated: path.encapsulated,
+            encapsulation: path.encapsulation,
             ts_local: ts_local.clone(),
             ts_remote: ts_remote.clone(),
             established: self.established,
@@ -508,7 +508,7 @@ impl Offer {
         //# If the responder declines the request, the Child
         //# SA will be established in tunnel mode.  If this is unacceptable to
         //# the initiator, the initiator MUST delete the SA.
-        if config.protocol == Protocol::Ah && core.child_path().encapsulated {
+        if config.protocol == Protocol::Ah && core.child_path().encapsulation.is_some() {
             return Err(wrong(ChildFailure::AhBehindNat));
         }
         if !mode::is_agreed(config.mode, contents) {
@@ -724,7 +724,7 @@ impl Chosen {
                 reason,
             ));
         }
-        if config.protocol == Protocol::Ah && core.child_path().encapsulated {
+        if config.protocol == Protocol::Ah && core.child_path().encapsulation.is_some() {
             return Err(refuse(
                 Obstacle::Mode,
                 NotifyType::NO_PROPOSAL_CHOSEN,

@@ -49,6 +49,10 @@ pub struct PeerConfig {
     pub retransmit: RetransmitPolicy,
     /// Time without an authenticated message from the peer after which it is probed; `None`: never.
     pub liveness: Option<Duration>,
+    /// Whether IKE and ESP go over TCP (RFC 9329).
+    pub tcp: Tcp,
+    /// The peer's TCP port (4500).
+    pub tcp_remote_port: u16,
     /// Whether ESP goes into UDP.
     pub force_encapsulation: Encapsulation,
     /// Whether large messages are fragmented.
@@ -109,6 +113,8 @@ impl PeerConfig {
             remote_port: 500,
             retransmit: RetransmitPolicy::default(),
             liveness: None,
+            tcp: Tcp::No,
+            tcp_remote_port: 4500,
             force_encapsulation: Encapsulation::Auto,
             fragmentation: Fragmentation::Yes,
             fragment_size: 1280,
@@ -252,6 +258,18 @@ pub enum Encapsulation {
     Yes,
     /// Never: NAT detection is neither offered nor heeded.
     No,
+}
+
+/// Whether IKE and ESP go over TCP (RFC 9329). A responder takes either, unless it is [`Tcp::No`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Tcp {
+    /// Never, and peers that come over TCP are refused.
+    #[default]
+    No,
+    /// When the peer does not answer over UDP.
+    Fallback,
+    /// From the start, and always.
+    Yes,
 }
 
 /// The least [`PeerConfig::fragment_size`]: smaller datagrams would hold next to nothing.

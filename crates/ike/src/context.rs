@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cygnet_crypto::{Entropy, KeyExchangeProvider};
 use cygnet_ipsec::Protocol;
 use cygnet_wire::IkeSpi;
 
-use crate::config::{Directory, EndpointConfig};
+use crate::config::{Directory, EndpointConfig, PeerConfig, Tcp};
 use crate::fragment::{Datagrams, Pool};
 use crate::identity::Identity;
 use crate::io::{
@@ -18,6 +19,7 @@ use crate::sa::IkeSa;
 use crate::stats::{DropReason, Stats};
 use crate::succession::Transfer;
 use crate::ticket::TicketOffice;
+use crate::transport::Transport;
 
 /// The surroundings of a state for the time of one call.
 pub(crate) struct Context<'a> {
@@ -198,6 +200,16 @@ impl Shared {
 }
 
 impl Context<'_> {
+    /// The configurations that a peer may use that comes this way.
+    //= rfc9329#5
+    //# TCP encapsulation is applicable only when it has been configured to
+    //# be used with specific IKE peers.
+    pub(crate) fn candidates(&self, path: Path) -> Vec<Arc<PeerConfig>> {
+        let mut candidates = self.directory.candidates(path.local, path.remote);
+        candidates.retain(|c| path.transport != Transport::Tcp || c.tcp != Tcp::No);
+        candidates
+    }
+
     /// Sends a datagram.
     pub(crate) fn transmit(&mut self, path: Path, bytes: Vec<u8>) {
         let stats = &mut self.shared.stats;
@@ -206,12 +218,12 @@ impl Context<'_> {
         let Path {
             local,
             remote,
-            marker,
+            transport,
         } = path;
         self.shared.output.push_back(Output::Transmit(Transmit {
             local,
             remote,
-            marker,
+            transport,
             bytes,
         }));
     }
@@ -315,8 +327,7 @@ pub(crate) struct Back {
 pub(crate) struct Path {
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
-    /// The local socket carries ESP too: messages need the non-ESP marker.
-    pub(crate) marker: bool,
+    pub(crate) transport: Transport,
 }
 
 impl Path {

@@ -9,7 +9,6 @@
 //! serial number is kept while it could be used again.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use cygnet_crypto::{Entropy, Prf};
@@ -20,7 +19,9 @@ use crate::exchange::first_request::FirstRequest;
 use crate::half_open::HalfOpen;
 use crate::puzzle::{self, PUZZLE_DIFFICULTY, Puzzle};
 use crate::reason::RejectReason;
+use crate::sa::Arrival;
 use crate::stats::{DropReason, Stats};
+use crate::transport::Transport;
 
 /// Time for which cookies are asked for after a useless public value.
 const AFTER_PROBE: Duration = Duration::from_secs(10);
@@ -110,8 +111,14 @@ impl Defence {
         entropy: &mut dyn Entropy,
         stats: &mut Stats,
         request: &FirstRequest<'_>,
-        address: IpAddr,
+        arrival: Arrival,
     ) -> Admission {
+        let address = arrival.remote.ip();
+        //= rfc9329#6.3
+        //# The exchange Responder SHOULD NOT send an IKEv2 Cookie request
+        //# without an accompanied Puzzle
+        // That it has a stream shows that its address is no forgery.
+        let proven = arrival.transport == Transport::Tcp;
         let of_address = self.half_open.of(address);
         let crowded = self.difficulty(config, of_address);
         //= rfc8019#4.5
@@ -125,7 +132,7 @@ impl Defence {
         //# Session Resumption tickets to pass a return routability check by
         //# including the COOKIE notification in the IKE_SESSION_RESUME response
         //# message, as described in Section 4.3.2. of [RFC5723].
-        if crowded.is_some() || self.needs_cookie(now, config, of_address) {
+        if crowded.is_some() || !proven && self.needs_cookie(now, config, of_address) {
             //= rfc7296#2.6
             //# When one party receives an IKE_SA_INIT request containing a cookie
             //# whose contents do not match the value expected, that party MUST

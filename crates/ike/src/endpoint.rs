@@ -13,7 +13,7 @@ use cygnet_wire::{
 };
 
 use crate::child::Wanted;
-use crate::config::{Directory, EndpointConfig, PeerConfig};
+use crate::config::{Directory, EndpointConfig, PeerConfig, Tcp};
 use crate::context::{Acquaintance, Context, InitialContact, Path, Shared};
 use crate::cookie::Task;
 use crate::defence::{Admission, Defence, DefenceLevel};
@@ -30,7 +30,9 @@ use crate::reason::{CloseReason, Party, RejectReason};
 use crate::receive::is_first;
 use crate::sa::{Arrival, IkeSa, State};
 use crate::stats::{DropReason, Stats};
+use crate::stream::Streams;
 use crate::ticket::{Ticket, TicketKeys};
+use crate::transport::Transport;
 
 /// Octets of an IKE_SA_INIT request that are read. It is kept whole until IKE_AUTH, for anybody who asks; those of real
 /// peers, with all their algorithms and vendor IDs, have a third of that.
@@ -50,6 +52,8 @@ pub struct Endpoint {
     by_init: HashMap<InitKey, IkeSaId>,
     timers: BTreeSet<(Instant, IkeSaId)>,
     defence: Defence,
+    /// How many IKE SAs use a stream: more than one while one replaces another.
+    streams: HashMap<StreamName, usize>,
 }
 
 /// An IKE SA and where it is listed.
@@ -64,6 +68,7 @@ struct Entry {
     /// Its part in what incomplete messages cost.
     share: Share,
     pair: Option<((Identity, Identity), Acquaintance)>,
+    stream: Option<StreamName>,
 }
 
 /// How an IKE SA of ours begins.
@@ -81,6 +86,9 @@ enum Unserved {
     /// There is nothing to negotiate.
     Incompatible,
 }
+
+/// The two ends of a stream, ours first.
+type StreamName = (SocketAddr, SocketAddr);
 
 /// A request that begins an IKE SA: the hash of its octets, and whence it came.
 type InitKey = ([u8; 32], SocketAddr);
@@ -127,6 +135,7 @@ impl Endpoint {
             by_init: HashMap::new(),
             timers: BTreeSet::new(),
             defence: Defence::default(),
+            streams: HashMap::new(),
         }
     }
 
@@ -179,7 +188,7 @@ impl Endpoint {
                 local,
                 remote,
                 bytes,
-                encapsulated,
+                transport,
             } => {
                 let stats = &mut self.shared.stats;
                 stats.datagrams_in = stats.datagrams_in.saturating_add(1);
@@ -189,11 +198,12 @@ impl Endpoint {
                     Arrival {
                         local,
                         remote,
-                        encapsulated,
+                        transport,
                     },
                     bytes,
                 );
             }
+            Input::StreamLost { local, remote } => self.on_stream_lost(now, (local, remote)),
             Input::Timeout => self.on_timeout(now),
             Input::Answer { id, answer } => self.on_answer(now, id, answer),
         }
@@ -203,7 +213,7 @@ impl Endpoint {
 
     /// Begins an IKE SA with a peer, and under it a first child SA if one is asked for.
     ///
-    /// From the NAT port everything goes with the non-ESP marker from the start.
+    /// From the NAT port everything goes with the non-ESP marker from the start. With [`Tcp::Yes`] both ports are others.
     pub fn initiate(
         &mut self,
         now: Instant,
@@ -263,13 +273,27 @@ impl Endpoint {
         }
         self.shared.stats.initiated = self.shared.stats.initiated.saturating_add(1);
         let spi = context!(self, now).fresh_spi(id);
-        let marker = local.port() == self.config.nat_port;
-        let path = Path {
-            local,
-            remote,
-            marker,
-        };
         let cx = &mut context!(self, now);
+        let mut streams = Streams::of_originator();
+        let path = if peer.tcp == Tcp::Yes {
+            let remote = SocketAddr::new(remote.ip(), peer.tcp_remote_port);
+            streams.open(cx, local.ip(), remote)
+        } else {
+            if peer.tcp == Tcp::Fallback {
+                streams.draw(cx);
+            }
+            let transport = if local.port() == cx.config.nat_port {
+                Transport::UdpEncap
+            } else {
+                Transport::Udp
+            };
+            Path {
+                local,
+                remote,
+                transport,
+            }
+        };
+        let path = (path, streams);
         let sa = match start {
             Start::Full(from) => ike_sa_init::begin(cx, id, spi, peer, path, wanted, from),
             Start::Resume(ticket, auth) => {
@@ -494,6 +518,7 @@ impl Endpoint {
                 share,
                 spoilt: false,
                 pair,
+                stream: None,
             },
         );
         self.settle(id);
@@ -601,12 +626,56 @@ impl Endpoint {
             entry.pair = pair;
         }
 
+        // An SA that is half open uses nothing yet: who has come with it may be anybody.
+        let ended = gone || matches!(entry.sa.state, State::Lingering { .. });
+        let known = core.streams.originator || core.established.is_some();
+        let uses = core.path.transport == Transport::Tcp && known && !ended;
+        let stream = uses.then_some((core.path.local, core.path.remote));
+        let former = std::mem::replace(&mut entry.stream, stream);
+        // Begun anew over TCP, it has another one.
+        entry.spi = core.own_spi();
+
         if gone {
             self.shared.spis.remove(&entry.spi);
             if let Some(key) = &entry.init {
                 self.by_init.remove(key);
             }
             self.sas.remove(&id);
+        }
+        if former != stream {
+            self.count_streams(former, stream);
+        }
+    }
+
+    /// Says which stream is no longer used, and which is from now on.
+    fn count_streams(&mut self, former: Option<StreamName>, now: Option<StreamName>) {
+        if let Some(name) = now {
+            let users = self.streams.entry(name).or_default();
+            *users = users.saturating_add(1);
+            if *users == 1 {
+                self.shared.output.push_back(stream_output(name, true));
+            }
+        }
+        if let Some(name) = former
+            && let Some(users) = self.streams.get_mut(&name)
+        {
+            *users = users.saturating_sub(1);
+            if *users == 0 {
+                self.streams.remove(&name);
+                self.shared.output.push_back(stream_output(name, false));
+            }
+        }
+    }
+
+    /// A stream is broken: each IKE SA that uses it learns that.
+    fn on_stream_lost(&mut self, now: Instant, name: StreamName) {
+        if !self.streams.contains_key(&name) {
+            return;
+        }
+        let users = self.sas.iter().filter(|(_, e)| e.stream == Some(name));
+        let users: Vec<IkeSaId> = users.map(|(id, _)| *id).collect();
+        for id in users {
+            self.with_sa(now, id, IkeSa::on_stream_lost);
         }
     }
 
@@ -826,7 +895,7 @@ impl Endpoint {
             &mut *self.entropy,
             &mut self.shared.stats,
             request,
-            arrival.remote.ip(),
+            arrival,
         );
         match admission {
             Admission::Admitted(solved) => Ok(solved),
@@ -933,6 +1002,14 @@ impl Endpoint {
             }
             Verdict::Dropped(reason) => self.shared.stats.count(reason),
         }
+    }
+}
+
+fn stream_output((local, remote): StreamName, used: bool) -> Output {
+    Output::Stream {
+        local,
+        remote,
+        used,
     }
 }
 

@@ -311,6 +311,19 @@ impl Established {
         self.standing == Standing::Reigning && !self.is_ending()
     }
 
+    /// Everything goes over another stream now; the peer has to learn of it, if nothing that it is asked anyway tells.
+    //= rfc9329#6.1
+    //# If the session had been fully established
+    //# previously, it is suggested that the TCP Originator send an
+    //# UPDATE_SA_ADDRESSES message if MOBIKE is supported and an empty
+    //# informational message if it is not.
+    pub(crate) fn on_reopened(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+        if self.standing == Standing::Reigning && mobike::announce_stream(core) {
+            return self.proceed(core, cx);
+        }
+        self.check_liveness(core, cx)
+    }
+
     /// The addresses of this host have changed. A successor that does not reign yet learns it when it does.
     pub(crate) fn on_addresses(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
         if self.standing == Standing::Reigning {

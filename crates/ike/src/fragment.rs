@@ -20,6 +20,7 @@ use crate::contents::Contents;
 use crate::context::{Context, Path};
 use crate::exchange::ike_intermediate::clear_of_fragment;
 use crate::stats::DropReason;
+use crate::transport::Transport;
 
 /// A repetition with this number is fragmented smaller than those before: the path may lose large datagrams.
 //= rfc7383#2.5.2
@@ -150,7 +151,11 @@ impl Fragments {
             // And strongSwan takes an INFORMATIONAL message with a fragment for one without protection.
             Fragmentation::Force => exchange != ExchangeType::INFORMATIONAL,
         };
-        if !self.agreed {
+        //= rfc9329#7.5
+        //# Even if fragmentation is negotiated, an
+        //# implementation SHOULD NOT send fragments when going over a TCP
+        //# connection, although it MUST support receiving fragments.
+        if !self.agreed || path.transport == Transport::Tcp {
             return Form::Whole;
         }
         let size = usize::from(self.datagram_size(config, path));
@@ -347,9 +352,8 @@ impl Fragments {
 /// Octets of the headers in front of an IKE message.
 fn overhead(path: Path) -> usize {
     const UDP: usize = 8;
-    const MARKER: usize = 4;
     let ip = if is_ipv4(path) { 20 } else { 40 };
-    ip + UDP + if path.marker { MARKER } else { 0 }
+    ip + UDP + path.transport.marker().len()
 }
 
 /// Octets of an IP datagram that any path should let through.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cygnet_crypto::{EspSuite, IkeSuite};
-use cygnet_ipsec::{Mode, Protocol};
+use cygnet_ipsec::{EncapKind, Mode, Protocol};
 use cygnet_wire::{IkeSpi, TrafficSelector};
 
 use crate::config::{ChildConfig, PeerConfig};
 use crate::identity::Identity;
 use crate::io::{ChildSaId, IkeSaId};
+use crate::transport::Transport;
 
 /// Who began the IKE SA. Stays the same for its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,8 +115,10 @@ pub struct IkeSaInfo {
     pub remote: SocketAddr,
     /// What NAT detection found.
     pub nat: NatSituation,
-    /// Child SAs put ESP into UDP.
-    pub encapsulated: bool,
+    /// What carries the messages.
+    pub transport: Transport,
+    /// What child SAs put ESP into; `None`: into IP.
+    pub encapsulation: Option<EncapKind>,
     /// Both ends have agreed that the SAs may move (RFC 4555).
     pub mobike: bool,
     /// Both ends can put messages together from fragments (RFC 7383).
@@ -181,8 +184,8 @@ pub struct ChildSaInfo {
     pub local: SocketAddr,
     /// The peer's address and port.
     pub remote: SocketAddr,
-    /// ESP goes into UDP.
-    pub encapsulated: bool,
+    /// What ESP goes into; `None`: into IP.
+    pub encapsulation: Option<EncapKind>,
     /// Negotiated selectors of our side.
     pub ts_local: Vec<TrafficSelector>,
     /// Negotiated selectors of the peer's side.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_crypto::{DirectionKeys, EspSuite, IkeSuite, SecretBytes};
-use cygnet_ipsec::{Mode, Protocol};
+use cygnet_ipsec::{EncapKind, Mode, Protocol};
 use cygnet_wire::{Gateway, IkeSpi, NotifyType, TrafficSelector};
 use thiserror::Error;
 
@@ -17,6 +17,7 @@ use crate::reason::{
     ChildCloseReason, ChildFailure, CloseReason, FailureReason, Party, RejectReason,
 };
 use crate::ticket::Ticket;
+use crate::transport::Transport;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
@@ -56,8 +57,15 @@ pub enum Input<'a> {
         remote: SocketAddr,
         /// The IKE message; a non-ESP marker has been removed.
         bytes: &'a [u8],
-        /// It carried the non-ESP marker.
-        encapsulated: bool,
+        /// What it came in.
+        transport: Transport,
+    },
+    /// A stream is broken, or could not be opened. What has come over it has been said before.
+    StreamLost {
+        /// Our address and port.
+        local: SocketAddr,
+        /// The peer's.
+        remote: SocketAddr,
     },
     /// The time of [`Endpoint::next_timeout`](crate::Endpoint::next_timeout) has come. Too early or too
     /// often does no harm.
@@ -141,6 +149,16 @@ pub enum RefusalKind {
 pub enum Output {
     /// Send a datagram.
     Transmit(Transmit),
+    /// Keep a stream, or no longer: an IKE SA uses it, or none does any more. What was transmitted is to be sent before it
+    /// is closed.
+    Stream {
+        /// Our address and port.
+        local: SocketAddr,
+        /// The peer's.
+        remote: SocketAddr,
+        /// It is in use.
+        used: bool,
+    },
     /// Do something and answer with [`Input::Answer`] under the same id.
     Request {
         /// The id to answer under.
@@ -159,8 +177,8 @@ pub struct Transmit {
     pub local: SocketAddr,
     /// To where.
     pub remote: SocketAddr,
-    /// Prefix the four zero octets of the non-ESP marker.
-    pub marker: bool,
+    /// What it goes in.
+    pub transport: Transport,
     /// The IKE message.
     pub bytes: Vec<u8>,
 }
@@ -270,8 +288,8 @@ pub struct ChildInstall {
     pub local: SocketAddr,
     /// The peer's address and IKE port.
     pub remote: SocketAddr,
-    /// ESP goes into UDP between these ports.
-    pub encapsulated: bool,
+    /// What ESP goes into, between these ports; `None`: into IP.
+    pub encapsulation: Option<EncapKind>,
     /// Tunnel, transport or BEET mode, as negotiated.
     pub mode: Mode,
     /// ESP or AH.
@@ -427,6 +445,13 @@ pub enum Event {
         /// How many times it has been sent again.
         attempt: u32,
     },
+    /// The peer does not answer over UDP: the IKE SA is begun anew over TCP (RFC 9329 §5.1).
+    FallingBack {
+        /// Which IKE SA.
+        ike: IkeSaId,
+        /// To which address and port.
+        to: SocketAddr,
+    },
     /// The peer is under load and wants to see work (RFC 8019).
     Puzzled {
         /// Which IKE SA.
@@ -456,8 +481,8 @@ pub enum Event {
         from: (SocketAddr, SocketAddr),
         /// From now on.
         to: (SocketAddr, SocketAddr),
-        /// ESP goes into UDP now.
-        encapsulated: bool,
+        /// What ESP goes into now; `None`: into IP.
+        encapsulation: Option<EncapKind>,
     },
     /// The peer wants us to authenticate ourselves anew before this time has passed (RFC 4478).
     AuthLifetime {
@@ -519,6 +544,7 @@ impl Event {
             Self::ChildClosed { .. } => "child_closed",
             Self::Retransmitting { .. } => "retransmitting",
             Self::Moved { .. } => "moved",
+            Self::FallingBack { .. } => "falling_back",
             Self::Puzzled { .. } => "puzzled",
             Self::Redirecting { .. } => "redirecting",
             Self::RedirectRefused { .. } => "redirect_refused",

@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::config::EndpointConfig;
 use crate::context::{Context, Path};
 use crate::sa::Core;
+use crate::transport::Transport;
 
 /// The payload (RFC 3948 §2.3).
 const KEEPALIVE: [u8; 1] = [0xff];
@@ -16,7 +17,8 @@ const KEEPALIVE: [u8; 1] = [0xff];
 pub(crate) fn due(core: &Core, config: &EndpointConfig) -> Option<Instant> {
     let interval = config.keepalive_interval;
     let wanted = core.config.nat_keepalive && !interval.is_zero();
-    (wanted && core.nat.local && core.path.marker).then(|| core.last_sent + interval)
+    (wanted && core.nat.local && core.path.transport == Transport::UdpEncap)
+        .then(|| core.last_sent + interval)
 }
 
 /// Sends one if it is due.
@@ -31,7 +33,7 @@ pub(crate) fn on_timeout(core: &mut Core, cx: &mut Context<'_>) {
     core.last_sent = cx.now;
     // No IKE message: it goes without the non-ESP marker.
     let path = Path {
-        marker: false,
+        transport: Transport::Udp,
         ..core.path
     };
     cx.transmit(path, KEEPALIVE.to_vec());

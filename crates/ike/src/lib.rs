@@ -45,8 +45,10 @@ mod receive;
 mod sa;
 mod selectors;
 mod stats;
+mod stream;
 mod succession;
 mod ticket;
+mod transport;
 mod window;
 
 pub use cygnet_wire::{Gateway, NoGateway};
@@ -54,7 +56,7 @@ pub use cygnet_wire::{Gateway, NoGateway};
 pub use config::{
     AcceptRedirect, AuthMethod, ChildConfig, Childless, Directory, Encapsulation, EndpointConfig,
     Fragmentation, MIN_FRAGMENT_SIZE, PeerConfig, PuzzlePolicy, RetransmitPolicy, SendRedirect,
-    Uniqueness,
+    Tcp, Uniqueness,
 };
 pub use defence::DefenceLevel;
 pub use endpoint::Endpoint;
@@ -73,4 +75,5 @@ pub use reason::{
 pub use selectors::{TsAddresses, TsTemplate};
 pub use stats::{DropReason, Stats};
 pub use ticket::{Ticket, TicketKey, TicketKeys, TicketRefusal};
+pub use transport::Transport;
 pub use window::MAX_WINDOW;

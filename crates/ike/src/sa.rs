@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cygnet_crypto::IkeSuite;
+use cygnet_ipsec::EncapKind;
 use cygnet_wire::{
     ExchangeType, Flags, Gateway, Header, IkeSpi, Message, NotifyType, PayloadWriter,
 };
@@ -39,7 +40,9 @@ use crate::keepalive;
 use crate::proposal::SaSpi;
 use crate::reason::{CloseReason, FailureReason, Party};
 use crate::stats::DropReason;
+use crate::stream::{self, FALLBACK_AFTER, Streams};
 use crate::succession::{Standing, Transfer};
+use crate::transport::Transport;
 use crate::window::{Due, Incoming, MAX_WINDOW, Outgoing};
 
 /// Complaints to a peer, and liveness checks because of unprotected hints, per second.
@@ -50,7 +53,7 @@ const SPOKEN_UP_PER_SECOND: u32 = 4;
 pub(crate) struct Arrival {
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
-    pub(crate) encapsulated: bool,
+    pub(crate) transport: Transport,
 }
 
 impl Arrival {
@@ -63,7 +66,7 @@ impl Arrival {
         Path {
             local: self.local,
             remote: self.remote,
-            marker: self.encapsulated,
+            transport: self.transport,
         }
     }
 }
@@ -122,6 +125,8 @@ pub(crate) struct Core {
     pub(crate) synchronisation: Option<Box<Synchronisation>>,
     /// By which the session may be resumed; `None` where it may not.
     pub(crate) tickets: Option<Box<Tickets>>,
+    /// What is known of its streams.
+    pub(crate) streams: Streams,
 }
 
 impl Core {
@@ -170,6 +175,7 @@ impl Core {
             peer_token: None,
             synchronisation: self.synchronisation.as_ref().map(|_| Box::default()),
             tickets: self.tickets.as_ref().map(|tickets| tickets.heir(now)),
+            streams: self.streams,
         }
     }
 
@@ -199,14 +205,18 @@ impl Core {
         (self.path.local.ip(), self.path.remote.ip())
     }
 
-    /// Whether child SAs put ESP into UDP.
+    /// What child SAs put ESP into.
     //= rfc7296#2.23
     //# However, if a NAT
     //# is detected, both devices MUST use UDP encapsulation for ESP.
     //= rfc7296#2.23
     //# UDP encapsulation MUST NOT be done on port 500.
-    pub(crate) fn encapsulates(&self) -> bool {
-        self.path.marker && self.wants_encapsulation()
+    pub(crate) fn encapsulation(&self) -> Option<EncapKind> {
+        match self.path.transport {
+            Transport::Udp => None,
+            Transport::UdpEncap => self.wants_encapsulation().then_some(EncapKind::Udp),
+            Transport::Tcp => Some(EncapKind::Tcp),
+        }
     }
 
     /// Between what the child SAs run.
@@ -214,7 +224,7 @@ impl Core {
         self.children_at.unwrap_or(ChildPath {
             local: self.path.local,
             remote: self.path.remote,
-            encapsulated: self.encapsulates(),
+            encapsulation: self.encapsulation(),
         })
     }
 
@@ -376,6 +386,7 @@ impl Core {
     pub(crate) fn heard(&mut self, cx: &mut Context<'_>, arrival: Arrival) {
         self.last_heard = Some(cx.now);
         let back = arrival.back();
+        stream::on_heard(self, cx, back);
         if back == self.path {
             return;
         }
@@ -397,7 +408,7 @@ impl Core {
             && self.mobike.is_none()
             && self.may_follow()
             // Nobody goes back to port 500, where ESP would be without UDP: it is somebody else who has caught the message.
-            && back.marker == self.path.marker
+            && back.transport == self.path.transport
         {
             let before = self.child_path();
             self.path = back;
@@ -417,7 +428,7 @@ impl Core {
     pub(crate) fn heard_esp(&mut self, cx: &mut Context<'_>, remote: SocketAddr) {
         let before = self.child_path();
         if self.established.is_none()
-            || !before.encapsulated
+            || before.encapsulation != Some(EncapKind::Udp)
             || before.remote == remote
             || !self.may_follow()
         {
@@ -445,7 +456,8 @@ impl Core {
             local: self.path.local,
             remote: self.path.remote,
             nat: self.nat,
-            encapsulated: self.encapsulates(),
+            transport: self.path.transport,
+            encapsulation: self.encapsulation(),
             mobike: self.mobike.is_some(),
             fragmentation: self.fragments.agreed,
             own_window: self.incoming.size(),
@@ -816,6 +828,17 @@ impl IkeSa {
 
     fn repeat_request(&mut self, cx: &mut Context<'_>, id: u32, attempt: u32) {
         mobike::on_silence(&mut self.core, cx, attempt);
+        if self.repeat_over_stream(cx, id, attempt) {
+            return;
+        }
+        if attempt >= FALLBACK_AFTER
+            && matches!(&self.state, State::InitSent(s) if s.may_fall_back(&self.core))
+        {
+            return self.step(|state, core| match state {
+                State::InitSent(s) => s.fall_back(core, cx),
+                other => other,
+            });
+        }
         if attempt == SHRINK_AT
             && let Some(channel) = self.state.channel_mut()
             && self.core.refragment(cx, channel, id).is_some()

@@ -43,6 +43,16 @@ pub enum EncapKind {
     Tcp = 7,
 }
 
+impl EncapKind {
+    /// The name for status and log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
 /// UDP or TCP encapsulation of ESP. Which port is the packet's source follows from the SA's direction: that of an
 /// inbound SA is `remote_port`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -9,7 +9,7 @@ use cygnet_crypto::{
 use cygnet_engine::{ChildOptions, DeadPeerAction, IkeOptions, PlaneChoice, Shunt, Sourced};
 use cygnet_ike::{
     AuthMethod, Childless, Encapsulation, Fragmentation, MAX_WINDOW, MIN_FRAGMENT_SIZE, PpkPolicy,
-    RetransmitPolicy,
+    RetransmitPolicy, Tcp,
 };
 use cygnet_ipsec::{Mark, Protocol};
 
@@ -74,6 +74,9 @@ fn lifetime(values: &mut Values<'_, '_>, name: &'static str) -> Duration {
     }
     MAX_LIFETIME
 }
+
+/// That of IPsec NAT traversal (RFC 9329 §2).
+const DEFAULT_TCP_PORT: u16 = 4500;
 
 /// strongSwan's default, for both families.
 const DEFAULT_FRAGMENT_SIZE: u16 = 1280;
@@ -156,6 +159,21 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
         keying_tries: values.get("keyingtries", None, |text| match text {
             "%forever" => Ok(None),
             _ => number(text, 0..=u32::MAX).map(NonZeroU32::new),
+        }),
+        tcp: values.get("enable-tcp", Tcp::No, |text| match yes_no(text) {
+            Ok(true) => Ok(Tcp::Yes),
+            Ok(false) => Ok(Tcp::No),
+            Err(_) => choice(
+                text,
+                &[
+                    ("no", Tcp::No),
+                    ("yes", Tcp::Yes),
+                    ("fallback", Tcp::Fallback),
+                ],
+            ),
+        }),
+        tcp_remote_port: values.get("tcp-remoteport", DEFAULT_TCP_PORT, |text| {
+            number(text, 1..=u32::from(u16::MAX)).map(|n| u16::try_from(n).unwrap_or(u16::MAX))
         }),
         encapsulation: values.get("encapsulation", Encapsulation::Auto, |text| {
             match yes_no(text) {

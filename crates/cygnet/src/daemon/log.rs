@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use cygnet_engine::Event;
 use cygnet_ike::{Event as IkeEvent, IkeSaId, Role};
+use cygnet_ipsec::EncapKind;
 use tracing::{Span, debug, info, info_span, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -208,7 +209,7 @@ impl EventLog {
                 info!(
                     event = name, child = %child, suite = %info.suite,
                     spi_in = format!("{:08x}", info.spi_in), spi_out = format!("{:08x}", info.spi_out),
-                    encapsulated = info.encapsulated,
+                    encapsulation = info.encapsulation.map(EncapKind::name),
                     "child SA established: {} === {}", list(&info.ts_local), list(&info.ts_remote)
                 );
             }
@@ -257,6 +258,10 @@ impl EventLog {
                     message_id, attempt, "no response yet, sent again"
                 );
             }
+            IkeEvent::FallingBack { ike, to } => {
+                let _in = self.span(connection, *ike).enter();
+                info!(event = name, %to, "no answer over UDP, trying TCP");
+            }
             IkeEvent::Puzzled { ike, difficulty } => {
                 let _in = self.span(connection, *ike).enter();
                 info!(
@@ -276,12 +281,17 @@ impl EventLog {
                 ike,
                 from,
                 to,
-                encapsulated,
+                encapsulation,
             } => {
                 let _in = self.span(connection, *ike).enter();
                 info!(
                     event = name,
-                    encapsulated, "moved from {} - {} to {} - {}", from.0, from.1, to.0, to.1
+                    encapsulation = encapsulation.map(EncapKind::name),
+                    "moved from {} - {} to {} - {}",
+                    from.0,
+                    from.1,
+                    to.0,
+                    to.1
                 );
             }
             IkeEvent::AuthLifetime { ike, lifetime } => {
@@ -353,6 +363,7 @@ pub(super) fn progress(event: &Event) -> Option<String> {
         IkeEvent::Retransmitting { attempt, .. } => {
             format!("no response yet, sent again ({attempt})")
         }
+        IkeEvent::FallingBack { to, .. } => format!("no answer over UDP, trying TCP to {to}"),
         IkeEvent::Puzzled { difficulty, .. } => {
             format!("the peer is under load, solving its puzzle of {difficulty} bits")
         }

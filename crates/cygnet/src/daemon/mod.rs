@@ -18,6 +18,7 @@ mod ticket_keys;
 mod watch;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -66,6 +67,7 @@ pub(crate) fn run(run_dir: &Path, options: &DaemonOptions) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    raise_descriptor_limit();
     let local = tokio::task::LocalSet::new();
     let ended = local.block_on(&runtime, async {
         start::start(run_dir, options).await?.run().await
@@ -82,6 +84,15 @@ pub(crate) fn run(run_dir: &Path, options: &DaemonOptions) -> ExitCode {
     }
 }
 
+/// Each TCP stream is a descriptor: as many as this process may have at all.
+fn raise_descriptor_limit() {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit of open files stays");
+    }
+}
+
 /// What the plane threads and the kernel's event sockets tell.
 #[derive(Debug)]
 enum Notice {
@@ -95,6 +106,8 @@ enum Notice {
     Routes,
     /// The user-space device is gone: somebody deleted it.
     DeviceLost(String),
+    /// A TCP stream, ours first, is broken.
+    StreamLost(SocketAddr, SocketAddr),
 }
 
 /// The running daemon.
@@ -224,7 +237,7 @@ impl Daemon {
             local: d.local,
             remote: d.remote,
             bytes: &d.bytes,
-            encapsulated: d.encapsulated,
+            transport: d.transport,
         };
         self.engine.handle(Instant::now(), input);
     }
@@ -243,6 +256,10 @@ impl Daemon {
             Notice::PlaneSas(plane, sas) => {
                 self.engine
                     .handle(Instant::now(), Input::PlaneSas { plane, sas });
+            }
+            Notice::StreamLost(local, remote) => {
+                let lost = Input::StreamLost { local, remote };
+                self.engine.handle(Instant::now(), lost);
             }
             Notice::Addresses => self.update_addresses(),
             Notice::Routes => self.engine.handle(Instant::now(), Input::RoutesChanged),
@@ -285,14 +302,15 @@ impl Daemon {
 
     fn reload(&mut self) -> Result<String, String> {
         let result = start::load(&self.config, &self.secrets).and_then(|set| {
-            let (count, listen) = (set.connections.len(), set.setup.listen.clone());
+            let (count, setup) = (set.connections.len(), set.setup.clone());
             let loaded = self.engine.load(Instant::now(), set);
             loaded.map_err(|error| error.to_string())?;
-            Ok((count, listen))
+            Ok((count, setup))
         });
         match result {
-            Ok((count, listen)) => {
-                self.network.listen_on(&listen);
+            Ok((count, setup)) => {
+                self.network.listen_on(&setup.listen);
+                self.sockets.take_streams(setup.listen_tcp);
                 self.update_addresses();
                 self.refresh_ticket_keys();
                 let text = format!("{count} connections loaded");
@@ -483,6 +501,11 @@ impl Daemon {
                         let _ = self.own_answers.send((id, Answer::Failed(text)));
                     }
                 }
+                Output::Stream {
+                    local,
+                    remote,
+                    used,
+                } => self.sockets.use_stream(local, remote, used),
                 Output::Event(event) => self.event(&event),
             }
         }

@@ -17,8 +17,8 @@ use cygnet_engine::{
     Traffic, priority,
 };
 use cygnet_ipsec::{
-    Action, Command, CommandError, Direction, Encap, MoveSa, PolicyKey, Reply, Sa, SaDatabase,
-    SaId, Selector,
+    Action, Command, CommandError, Direction, Encap, EncapKind, MoveSa, PolicyKey, Reply, Sa,
+    SaDatabase, SaId, Selector,
 };
 use cygnet_kernel::fence::weaknesses;
 use cygnet_kernel::holes::NeighbourDiscoveryHoles;
@@ -371,9 +371,9 @@ impl Executor {
     /// Counts the SAs with a peer whose ESP goes into UDP.
     fn open_peer_socket(&mut self, sa: &Sa) {
         let Some(Encap {
+            kind: EncapKind::Udp,
             local_port,
             remote_port,
-            ..
         }) = sa.encap
         else {
             return;

@@ -1,5 +1,5 @@
 //! The IKE sockets: a pair (500 and 4500) on every suitable address, opened and
-//! closed as addresses come and go.
+//! closed as addresses come and go, and where TCP streams are taken.
 //!
 //! Who reads port 4500 depends on the planes. If the kernel transforms ESP for
 //! any connection, the sockets are given to it (`UDP_ENCAP`) and IKE is what it
@@ -9,17 +9,17 @@
 //! and hands IKE back. A plane that has had a part in the port keeps it: where
 //! peers have connected sockets, the port cannot be taken exclusively again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use cygnet_dataplane::Handle;
+use cygnet_dataplane::{Handle, StreamMessage};
 use cygnet_engine::USERSPACE_SPIS;
-use cygnet_ike::Transmit;
+use cygnet_ike::{Transmit, Transport};
 use cygnet_kernel::linux::{UdpSocket, UdpSockets};
 use cygnet_kernel::{IkeSocket, IkeSocketSpec, IkeSockets, OpenError, PathMtu};
-use cygnet_wire::{NON_ESP_MARKER, UdpDatagram, classify_natt};
+use cygnet_wire::{UdpDatagram, classify_natt};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -32,7 +32,7 @@ pub(super) struct Datagram {
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     pub(super) bytes: Vec<u8>,
-    pub(super) encapsulated: bool,
+    pub(super) transport: Transport,
 }
 
 /// IKE messages that may wait for the engine; more are dropped, as the network would.
@@ -60,6 +60,9 @@ impl Takers {
 /// What is open.
 pub(super) struct Sockets {
     open: BTreeMap<SocketAddr, Entry>,
+    /// Where TCP streams are taken; with `listen_tcp` that is port 4500 of each address.
+    listening: BTreeSet<SocketAddr>,
+    listen_tcp: bool,
     takers: Takers,
     plane: Option<Handle>,
     mark: u32,
@@ -82,12 +85,19 @@ impl Sockets {
         };
         Self {
             open: BTreeMap::new(),
+            listening: BTreeSet::new(),
+            listen_tcp: false,
             takers,
             plane: None,
             mark,
             ports,
             datagrams,
         }
+    }
+
+    /// Whether TCP streams are taken (`listen-tcp`), from the next time on that sockets are opened and closed.
+    pub(super) fn take_streams(&mut self, wanted: bool) {
+        self.listen_tcp = wanted;
     }
 
     /// Whether IKE can be spoken at all.
@@ -140,6 +150,15 @@ impl Sockets {
         }
         self.takers = takers;
         self.plane = plane.cloned();
+        let wanted = self.listen_tcp;
+        let stale = |local: &SocketAddr| !wanted || !addresses.contains(&local.ip());
+        for local in self.listening.extract_if(.., stale) {
+            if let Some(plane) = &self.plane
+                && let Err(error) = plane.unlisten(local)
+            {
+                tracing::warn!(%local, %error, "the data plane still takes TCP streams");
+            }
+        }
     }
 
     /// Opens what is missing on `addresses`.
@@ -153,6 +172,13 @@ impl Sockets {
                     Some(_) => self.open_beside(local),
                 };
                 errors.extend(opened.err());
+            }
+            let local = SocketAddr::new(ip, self.ports.1);
+            if self.listen_tcp && !self.listening.contains(&local) {
+                match self.listen(local) {
+                    Ok(()) => _ = self.listening.insert(local),
+                    Err(error) => errors.push(error),
+                }
             }
         }
         errors
@@ -178,6 +204,42 @@ impl Sockets {
         give(plane, OwnedFd::from(socket), local)?;
         entry.plane = true;
         Ok(())
+    }
+
+    fn listen(&self, local: SocketAddr) -> Result<(), OpenError> {
+        let listening = match &self.plane {
+            Some(plane) => plane.listen(local).map_err(io::Error::other),
+            None => Err(io::Error::other("the user-space data plane is not running")),
+        };
+        listening.map_err(|source| OpenError::Failed {
+            local,
+            action: "take TCP streams",
+            source,
+        })
+    }
+
+    /// An IKE SA uses a stream, or none does any more.
+    pub(super) fn use_stream(&self, local: SocketAddr, remote: SocketAddr, used: bool) {
+        if let Some(plane) = &self.plane
+            && let Err(error) = plane.use_stream(local, remote, used)
+        {
+            tracing::warn!(%error, "the data plane does not hear of a TCP stream's use");
+        }
+    }
+
+    fn send_into_stream(&self, transmit: &Transmit) -> io::Result<()> {
+        let Some(plane) = &self.plane else {
+            return Err(io::Error::other("the user-space data plane is not running"));
+        };
+        // A stream from the port on which we take them is the peer's: only the peer can open it again.
+        let open = transmit.local.port() != self.ports.1;
+        let message = StreamMessage {
+            local: transmit.local,
+            remote: transmit.remote,
+            open,
+            bytes: transmit.bytes.clone(),
+        };
+        plane.send_message(message).map_err(io::Error::other)
     }
 
     fn open_one(&mut self, local: SocketAddr) -> Result<(), OpenError> {
@@ -228,6 +290,9 @@ impl Sockets {
 
     /// Sends an IKE message; what the socket buffer has no room for is lost like on the network.
     pub(super) fn send(&self, transmit: &Transmit) -> io::Result<()> {
+        if transmit.transport == Transport::Tcp {
+            return self.send_into_stream(transmit);
+        }
         let Some(entry) = self.open.get(&transmit.local) else {
             return Err(io::Error::new(
                 io::ErrorKind::AddrNotAvailable,
@@ -235,13 +300,12 @@ impl Sockets {
             ));
         };
         let socket = &entry.socket;
-        if transmit.marker {
-            let mut bytes = Vec::with_capacity(NON_ESP_MARKER.len() + transmit.bytes.len());
-            bytes.extend_from_slice(&NON_ESP_MARKER);
-            bytes.extend_from_slice(&transmit.bytes);
-            socket.send(&bytes, transmit.remote, None)
-        } else {
-            socket.send(&transmit.bytes, transmit.remote, None)
+        match transmit.transport.marker() {
+            [] => socket.send(&transmit.bytes, transmit.remote, None),
+            marker => {
+                let bytes = [marker, &transmit.bytes].concat();
+                socket.send(&bytes, transmit.remote, None)
+            }
         }
     }
 }
@@ -278,16 +342,16 @@ async fn read(socket: AsyncFd<UdpSocket>, natt: bool, datagrams: mpsc::Sender<Da
                 continue;
             }
             let bytes = buffer.get(..received.len).unwrap_or_default();
-            let (bytes, encapsulated) = match natt.then(|| classify_natt(bytes)) {
-                None => (bytes, false),
-                Some(UdpDatagram::Ike(ike)) => (ike, true),
+            let (bytes, transport) = match natt.then(|| classify_natt(bytes)) {
+                None => (bytes, Transport::Udp),
+                Some(UdpDatagram::Ike(ike)) => (ike, Transport::UdpEncap),
                 Some(_) => continue,
             };
             let datagram = Datagram {
                 local: received.local,
                 remote: received.remote,
                 bytes: bytes.to_vec(),
-                encapsulated,
+                transport,
             };
             match datagrams.try_send(datagram) {
                 Ok(()) => {}

@@ -17,6 +17,7 @@ use cygnet_dataplane::{
 use cygnet_engine::{
     Capabilities, ConnectionSet, Engine, EngineOptions, Input, Plane, USERSPACE_SPIS,
 };
+use cygnet_ike::Transport;
 use cygnet_kernel::ledger::{Ledger, LedgerError};
 use cygnet_kernel::linux::{AddrMonitor, Nftables, RouteMonitor, Rtnetlink, exempt_from_policies};
 use cygnet_kernel::sadb::{LinuxSadb, Sadb, SadbError};
@@ -208,12 +209,18 @@ impl EventSink for PlaneSink {
                 local,
                 remote,
                 bytes,
+                stream,
             } => {
+                let transport = if stream {
+                    Transport::Tcp
+                } else {
+                    Transport::UdpEncap
+                };
                 let datagram = Datagram {
                     local,
                     remote,
                     bytes,
-                    encapsulated: true,
+                    transport,
                 };
                 match self.datagrams.try_send(datagram) {
                     Ok(()) => Ok(()),
@@ -223,6 +230,7 @@ impl EventSink for PlaneSink {
                             local: d.local,
                             remote: d.remote,
                             bytes: d.bytes,
+                            stream,
                         }))
                     }
                 }
@@ -233,6 +241,13 @@ impl EventSink for PlaneSink {
                     Ok(())
                 }
                 Err(_) => Err(SinkFull(DataplaneEvent::Ipsec(event))),
+            },
+            DataplaneEvent::StreamLost { local, remote } => match self.notices.try_reserve() {
+                Ok(place) => {
+                    place.send(Notice::StreamLost(local, remote));
+                    Ok(())
+                }
+                Err(_) => Err(SinkFull(DataplaneEvent::StreamLost { local, remote })),
             },
             DataplaneEvent::DeviceLost { if_id, name } => match self.notices.try_reserve() {
                 Ok(place) => {
@@ -421,6 +436,7 @@ pub(super) async fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Dae
         .map_err(|error| StartError::Configuration(error.to_string()))?;
 
     let mut sockets = Sockets::new((setup.ike_port, setup.nat_port), escape_mark(), datagrams);
+    sockets.take_streams(setup.listen_tcp);
     let takers = takers(&engine);
     let _ = jobs.send(Job::SharedPort(takers.kernel && takers.userspace));
     sockets

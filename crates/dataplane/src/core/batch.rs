@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 
-use cygnet_ipsec::Mark;
+use cygnet_ipsec::{EncapKind, Mark};
 
 use crate::packet::{Packet, Pool};
 
-/// The UDP ports of encapsulated ESP.
+/// The ports of encapsulated ESP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ports {
+    /// Of UDP, or of a TCP stream.
+    pub kind: EncapKind,
     /// Ours.
     pub local: u16,
     /// The peer's.
@@ -22,7 +24,7 @@ pub struct Path {
     pub local: IpAddr,
     /// The peer's address.
     pub remote: IpAddr,
-    /// The ports of UDP encapsulation; none for native ESP.
+    /// The ports of encapsulation; none for native ESP.
     pub ports: Option<Ports>,
 }
 
@@ -35,7 +37,7 @@ pub struct Arrival {
     pub local: IpAddr,
     /// The outer source.
     pub remote: IpAddr,
-    /// The UDP ports if it came encapsulated.
+    /// The ports if it came encapsulated.
     pub ports: Option<Ports>,
     /// TOS or traffic class of the outer header.
     pub tos: u8,

@@ -70,7 +70,7 @@ impl Core {
             protocol: Protocol::Esp,
             // The mark of a received packet stays in the kernel.
             mark: 0,
-            encap: arrival.ports.map(|_| EncapKind::Udp),
+            encap: arrival.ports.map(|ports| ports.kind),
         })?;
         let Some(live) = self.live.get_mut(sa) else {
             return Err(Some(Counter::InStateInvalid));
@@ -113,7 +113,10 @@ impl Core {
 
     /// Reports when the packets of a peer behind a NAT begin to come from elsewhere (K14).
     fn observe_peer(&mut self, index: SaIndex, sequence: u64, arrival: &Arrival) {
-        let Some(ports) = arrival.ports else { return };
+        // Over which stream the peer is heard, IKE decides.
+        let Some(ports) = arrival.ports.filter(|p| p.kind == EncapKind::Udp) else {
+            return;
+        };
         let Some(sa) = self.db.sad.get(index).map(|entry| &entry.sa) else {
             return;
         };

@@ -179,6 +179,7 @@ impl LiveIn {
 
 fn path(sa: &Sa) -> Path {
     let ports = sa.encap.map(|encap| Ports {
+        kind: encap.kind,
         local: encap.local_port,
         remote: encap.remote_port,
     });
@@ -191,9 +192,7 @@ fn path(sa: &Sa) -> Path {
 
 fn refusal(error: SaError) -> CommandError {
     match error {
-        SaError::Protocol(_) | SaError::Mode(_) | SaError::TcpEncapsulation => {
-            CommandError::Unsupported(error.to_string())
-        }
+        SaError::Protocol(_) | SaError::Mode(_) => CommandError::Unsupported(error.to_string()),
         _ => CommandError::Invalid(error.to_string()),
     }
 }

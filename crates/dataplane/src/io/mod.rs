@@ -7,6 +7,7 @@
 mod receive;
 mod send;
 mod socket;
+mod stream;
 #[allow(unsafe_code)] // The only module that may; see there.
 mod sys;
 mod tun;
@@ -31,6 +32,7 @@ use crate::handle::{HandleError, Mailbox, Request};
 use crate::packet::Packet;
 
 use socket::{Kind, Socket};
+use stream::Streams;
 pub use tun::{Tun, TunError};
 
 /// A step of the set-up that the kernel refused.
@@ -59,6 +61,8 @@ enum Token {
     Wake,
     Device(usize),
     Socket(usize),
+    Listener(usize),
+    Stream(usize),
 }
 
 impl Token {
@@ -67,6 +71,8 @@ impl Token {
             Token::Wake => 0,
             Token::Device(slot) => 1 << 32 | slot as u64,
             Token::Socket(slot) => 2 << 32 | slot as u64,
+            Token::Listener(slot) => 3 << 32 | slot as u64,
+            Token::Stream(slot) => 4 << 32 | slot as u64,
         })
     }
 
@@ -75,6 +81,8 @@ impl Token {
         match data.u64() >> 32 {
             1 => Token::Device(slot),
             2 => Token::Socket(slot),
+            3 => Token::Listener(slot),
+            4 => Token::Stream(slot),
             _ => Token::Wake,
         }
     }
@@ -119,6 +127,7 @@ pub(crate) struct Plane {
     epoll: OwnedFd,
     mailbox: Mailbox,
     tables: Tables,
+    streams: Streams,
     socket_mark: Option<u32>,
     exempt: Option<Exempt>,
     events: Box<dyn EventSink>,
@@ -152,6 +161,7 @@ impl Plane {
             epoll,
             mailbox,
             tables: Tables::default(),
+            streams: Streams::default(),
             socket_mark: config.socket_mark,
             exempt: config.exempt,
             events: config.events,
@@ -226,6 +236,8 @@ impl Plane {
                     }
                     Token::Device(slot) => self.read_device(slot),
                     Token::Socket(slot) => self.read_socket(slot),
+                    Token::Listener(slot) => self.accept_streams(slot),
+                    Token::Stream(slot) => self.serve_stream(slot, event.flags),
                 }
                 self.flush();
             }
@@ -235,6 +247,7 @@ impl Plane {
                 self.flush();
             }
             self.probe_paths(now);
+            self.sweep_streams(now);
             self.report_events();
         }
     }
@@ -243,6 +256,9 @@ impl Plane {
         let mut at = self.next_probe;
         if let Some(timer) = self.core.next_timeout() {
             at = at.min(timer);
+        }
+        if let Some(sweep) = self.streams.next_sweep() {
+            at = at.min(sweep);
         }
         if !self.backlog.is_empty() {
             at = at.min(now + BACKLOG_RETRY);
@@ -285,6 +301,19 @@ impl Plane {
                 }
                 Request::RemoveSocket(local, remote, answer) => {
                     let _ = answer.send(self.remove_socket(local, remote));
+                }
+                Request::Listen(local, answer) => {
+                    let _ = answer.send(self.listen(local));
+                }
+                Request::Unlisten(local, answer) => {
+                    let _ = answer.send(self.unlisten(local));
+                }
+                Request::SendMessage(message, answer) => {
+                    let _ = answer.send(self.send_message(&message));
+                }
+                Request::UseStream(name, used, answer) => {
+                    self.use_stream(name, used);
+                    let _ = answer.send(());
                 }
                 Request::Report(answer) => {
                     let _ = answer.send(Report {

@@ -4,14 +4,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
+use cygnet_ipsec::EncapKind;
+
 use super::socket::{self, Kind};
 use super::*;
 use crate::config::DataplaneEvent;
 use crate::core::Ports;
 
-/// What a datagram on a UDP port shared by IKE and ESP is (RFC 3948 §2).
+/// What a datagram on a UDP port shared by IKE and ESP is (RFC 3948 §2), or a message in a stream (RFC 9329 §3).
 #[derive(Debug, PartialEq, Eq)]
-enum Datagram {
+pub(super) enum Datagram {
     Keepalive,
     /// With a non-ESP marker in front.
     Ike,
@@ -20,9 +22,9 @@ enum Datagram {
 }
 
 /// Octets of the non-ESP marker: an SPI of zero, which no SA has.
-const NON_ESP_MARKER: usize = 4;
+pub(super) const NON_ESP_MARKER: usize = 4;
 
-fn classify(bytes: &[u8]) -> Datagram {
+pub(super) fn classify(bytes: &[u8]) -> Datagram {
     //= rfc3948#2.3
     //# The sender MUST use a one-octet-long payload with the value
     //# 0xFF.  The receiver SHOULD ignore a received NAT-keepalive packet.
@@ -153,6 +155,7 @@ impl Plane {
                                 local: SocketAddr::new(address, local.port()),
                                 remote,
                                 bytes: packet.bytes()[NON_ESP_MARKER..].to_vec(),
+                                stream: false,
                             };
                             match self.events.try_send(event) {
                                 Ok(()) => self.counters.ike_received += 1,
@@ -162,6 +165,7 @@ impl Plane {
                         }
                         Datagram::Esp => {
                             let ports = Ports {
+                                kind: EncapKind::Udp,
                                 local: local.port(),
                                 remote: remote.port(),
                             };

@@ -7,6 +7,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::socket::{self, Kind};
 use super::sys::Sending;
+use cygnet_ipsec::EncapKind;
+
 use super::*;
 use crate::core::Transmit;
 
@@ -43,6 +45,11 @@ impl Plane {
         let mut rest = &transmits[..];
         let mut waited = false;
         while let Some(first) = rest.first() {
+            if first.path.ports.is_some_and(|p| p.kind == EncapKind::Tcp) {
+                self.send_into_stream(first);
+                rest = &rest[1..];
+                continue;
+            }
             let Some(slot) = self.tables.socket_for(first) else {
                 self.counters.no_socket += 1;
                 rest = &rest[1..];
@@ -62,6 +69,7 @@ impl Plane {
         }
         // The vector goes back with its capacity.
         self.output.transmits = transmits;
+        self.flush_streams();
     }
 
     /// Sends packets that leave by one socket; at most [`sys::BATCH`].
@@ -187,6 +195,9 @@ impl Tables {
         let Some(ports) = path.ports else {
             return self.raw[usize::from(v6)][usize::from(transmit.dont_fragment)];
         };
+        if ports.kind == EncapKind::Tcp {
+            return None;
+        }
         let local = SocketAddr::new(path.local, ports.local);
         let remote = SocketAddr::new(path.remote, ports.remote);
         self.peers

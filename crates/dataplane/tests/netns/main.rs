@@ -192,6 +192,7 @@ fn ike_messages_and_keepalives_on_the_shared_port_are_told_from_esp() {
             local: (to, NATT).into(),
             remote: source,
             bytes: b"message".to_vec(),
+            stream: false,
         };
         assert_eq!(next_event(&lab.b), expected);
     }

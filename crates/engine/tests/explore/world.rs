@@ -14,7 +14,7 @@ use cygnet_engine::{
     Answer, Capabilities, ConnectionSet, Engine, EngineOptions, Event, Input, Output, Plane,
     ProtectionId, Request, RequestId, ResolveQuery, Setup,
 };
-use cygnet_ike::{ChildSaId, Gateway, IkeSaId, IkeSaState, Role};
+use cygnet_ike::{ChildSaId, Gateway, IkeSaId, IkeSaState, Role, Transport};
 use cygnet_ipsec::{
     Command, CommandError, Flow, Outbound, OutboundPacket, PlaneFeatures, Reply, SaDatabase,
     SaDirection, SaId, SaState,
@@ -126,7 +126,7 @@ enum Future {
     Arrival {
         src: SocketAddr,
         dst: SocketAddr,
-        marker: bool,
+        transport: Transport,
         bytes: Rc<[u8]>,
         from: usize,
         order: u64,
@@ -500,7 +500,10 @@ impl World {
                 return;
             };
             match output {
-                Output::Transmit(t) => self.transmit(index, t.local, t.remote, t.marker, t.bytes),
+                Output::Transmit(t) => {
+                    self.transmit(index, t.local, t.remote, t.transport, t.bytes)
+                }
+                Output::Stream { .. } => {}
                 Output::Event(event) => self.told(index, &event),
                 Output::Request { id, request } => {
                     let generation = self.hosts[index].generation;
@@ -524,7 +527,7 @@ impl World {
         from: usize,
         src: SocketAddr,
         dst: SocketAddr,
-        marker: bool,
+        transport: Transport,
         bytes: Vec<u8>,
     ) {
         if !self.hosts[from].addresses.contains(&src.ip()) {
@@ -619,7 +622,7 @@ impl World {
                 Future::Arrival {
                     src: seen_as,
                     dst,
-                    marker,
+                    transport,
                     bytes: bytes.clone(),
                     from,
                     order,
@@ -632,7 +635,7 @@ impl World {
     fn arrive(
         &mut self,
         (src, mut dst): (SocketAddr, SocketAddr),
-        marker: bool,
+        transport: Transport,
         bytes: &[u8],
         from: usize,
         order: u64,
@@ -658,7 +661,7 @@ impl World {
                 .add(&format!("message {} {kind} overtaken", sent.exchange));
         }
         self.last_arrived[to] = self.last_arrived[to].max(order);
-        if marker != (dst.port() == 4500) {
+        if (transport == Transport::UdpEncap) != (dst.port() == 4500) {
             return self.fail(format!(
                 "{} sends with the marker of another port",
                 NAMES[from]
@@ -669,7 +672,7 @@ impl World {
             local: dst,
             remote: src,
             bytes,
-            encapsulated: marker,
+            transport,
         };
         self.hosts[to].engine.handle(self.now, input);
         self.pump(to);
@@ -997,12 +1000,12 @@ impl World {
             Future::Arrival {
                 src,
                 dst,
-                marker,
+                transport,
                 bytes,
                 from,
                 order,
                 sent,
-            } => self.arrive((src, dst), marker, &bytes, from, order, sent),
+            } => self.arrive((src, dst), transport, &bytes, from, order, sent),
             Future::Answer {
                 host,
                 generation,

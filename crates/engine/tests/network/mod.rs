@@ -18,7 +18,7 @@ use cygnet_engine::{
 };
 use cygnet_ike::{
     AcceptRedirect, AuthMethod, Childless, Encapsulation, Fragmentation, PpkPolicy,
-    RetransmitPolicy, SendRedirect, TsTemplate,
+    RetransmitPolicy, SendRedirect, Tcp, Transport, TsTemplate,
 };
 use cygnet_ipsec::{
     AllocateSpi, Command, Expire, Flow, Mark, Mode, PlaneFeatures, Protocol, Reply, SaDatabase,
@@ -59,7 +59,7 @@ struct Packet {
     due: Instant,
     from: SocketAddr,
     to: SocketAddr,
-    marker: bool,
+    transport: Transport,
     bytes: Vec<u8>,
 }
 
@@ -99,6 +99,8 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             liveness: None,
             dead_peer: None,
             keying_tries: None,
+            tcp: Tcp::No,
+            tcp_remote_port: 4500,
             encapsulation: Encapsulation::Auto,
             fragmentation: Fragmentation::Yes,
             fragment_size: 1280,
@@ -331,9 +333,10 @@ impl Network {
                             due: now + LATENCY,
                             from: t.local,
                             to: t.remote,
-                            marker: t.marker,
+                            transport: t.transport,
                             bytes: t.bytes,
                         }),
+                        Output::Stream { .. } => {}
                         Output::Event(event) => host.events.push(event),
                         Output::Request { id, request } if host.holding => {
                             host.held.push_back((id, request))
@@ -399,7 +402,7 @@ impl Network {
                         local: p.to,
                         remote: p.from,
                         bytes: &p.bytes,
-                        encapsulated: p.marker,
+                        transport: p.transport,
                     };
                     host.engine.handle(now, input);
                 }

@@ -29,6 +29,7 @@ use crate::puzzle::Puzzle;
 use crate::reason::{Party, RejectReason};
 use crate::sa::{Arrival, Core, IkeSa, State};
 use crate::stats::DropReason;
+use crate::stream::Streams;
 use crate::window::{Incoming, Outgoing};
 
 /// A request with a nonce that begins an IKE SA.
@@ -336,6 +337,7 @@ impl FirstRequest<'_> {
             synchronisation: None,
             creations: Limiter::default(),
             tickets: None,
+            streams: Streams::default(),
         };
         cx.transmit(arrival.back(), response);
         let state = State::AuthAwaited(Box::new(AuthAwaited {

@@ -8,10 +8,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use cygnet_ipsec::Mode;
+use cygnet_ipsec::{EncapKind, Mode};
 use cygnet_wire::NotifyType;
 
-use crate::config::{Encapsulation, EndpointConfig};
+use crate::config::{Encapsulation, EndpointConfig, Tcp};
 use crate::contents::Contents;
 use crate::context::{Back, Context, Path};
 use crate::established::Established;
@@ -20,6 +20,7 @@ use crate::io::Event;
 use crate::nat;
 use crate::reason::CloseReason;
 use crate::sa::Core;
+use crate::transport::Transport;
 
 /// Addresses that are told, and those of the peer that are kept; more are left out.
 const MAX_ADDRESSES: usize = 8;
@@ -97,7 +98,7 @@ struct Request {
 pub(crate) struct ChildPath {
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
-    pub(crate) encapsulated: bool,
+    pub(crate) encapsulation: Option<EncapKind>,
 }
 
 impl ChildPath {
@@ -237,9 +238,15 @@ fn no_nats(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
 //# of the NO_NATS_ALLOWED notification match the addresses in the IP
 //# header.
 pub(crate) fn met_unexpected_nat(contents: &Contents<'_>, back: Path) -> bool {
-    contents
-        .notify(NotifyType::NO_NATS_ALLOWED)
-        .is_some_and(|notify| notify.data != no_nats(back.remote, back.local))
+    //= rfc9329#7.1
+    //# In the case of TCP, the
+    //# NO_NATS_ALLOWED notification SHOULD be ignored because TCP generally
+    //# has no problems with NAT boxes.
+    let forbidden = |data: &[u8]| data != no_nats(back.remote, back.local);
+    back.transport != Transport::Tcp
+        && contents
+            .notify(NotifyType::NO_NATS_ALLOWED)
+            .is_some_and(|notify| forbidden(notify.data))
 }
 
 /// What goes with a message about addresses: NAT detection, or its prohibition.
@@ -326,6 +333,22 @@ pub(crate) fn agree(core: &mut Core, cx: &Context<'_>, contents: &Contents<'_>) 
         let peer = listed(contents, core.path.remote.ip());
         let told = additional(core, &cx.shared.addresses);
         core.mobike = Some(Box::new(Mobike::new(core.role, peer, told)));
+    }
+}
+
+/// Whether requests go over all paths now.
+pub(crate) fn is_searching(core: &Core) -> bool {
+    core.mobike.as_ref().is_some_and(|m| m.searching)
+}
+
+/// The initiator's SAs go over another stream: it says so. False if that is not MOBIKE's to say.
+pub(crate) fn announce_stream(core: &mut Core) -> bool {
+    match &mut core.mobike {
+        Some(mobike) if mobike.role == Role::Initiator => {
+            mobike.want(Ask::Update);
+            true
+        }
+        _ => false,
     }
 }
 
@@ -604,7 +627,13 @@ pub(crate) fn on_request(
 fn follow(core: &mut Core, cx: &mut Context<'_>, contents: &Contents<'_>, back: Path) {
     let before = core.child_path();
     let nat = judged(core, contents, back);
-    let new_address = before.remote.ip() != back.remote.ip();
+    //= rfc9329#7.1
+    //# In the case of TCP
+    //# encapsulation, this check has little value since a TCP handshake
+    //# proves the routability of the TCP Originator's address; thus, the
+    //# Return Routability Check SHOULD NOT be performed.
+    let proven = back.transport == Transport::Tcp;
+    let new_address = before.remote.ip() != back.remote.ip() && !proven;
     core.path = back;
     if let Some(nat) = nat {
         core.nat = nat;
@@ -661,7 +690,7 @@ pub(crate) fn report(core: &Core, cx: &mut Context<'_>, before: ChildPath) {
             ike: core.id,
             from: (before.local, before.remote),
             to: (now.local, now.remote),
-            encapsulated: now.encapsulated,
+            encapsulation: now.encapsulation,
         });
     }
 }
@@ -672,6 +701,10 @@ pub(crate) fn paths(core: &Core, config: &EndpointConfig, own: &[IpAddr]) -> Vec
         return vec![core.path];
     };
     let current = core.path;
+    if current.transport == Transport::Tcp && !core.streams.originator {
+        // The others are the peer's to open.
+        return vec![current];
+    }
     let mut remotes = vec![current.remote.ip()];
     for address in mobike.peer.iter().chain(&core.config.remote) {
         if !remotes.contains(address) {
@@ -680,33 +713,63 @@ pub(crate) fn paths(core: &Core, config: &EndpointConfig, own: &[IpAddr]) -> Vec
     }
     let mut locals: Vec<IpAddr> = own.iter().copied().filter(|a| is_usable(*a)).collect();
     locals.sort_by_key(|a| *a != current.local.ip());
-    let port = if current.marker {
-        config.nat_port
-    } else {
-        config.ike_port
-    };
     let mut paths = Vec::new();
-    for remote in remotes {
-        for &local in &locals {
-            let pair = (local, remote);
-            if local.is_ipv4() != remote.is_ipv4() || mobike.refused.contains(&pair) {
-                continue;
+    for (transport, local_port, remote_port) in transports(core, config) {
+        for &remote in &remotes {
+            for &local in &locals {
+                let pair = (local, remote);
+                if local.is_ipv4() != remote.is_ipv4() || mobike.refused.contains(&pair) {
+                    continue;
+                }
+                let same = (remote, transport) == (current.remote.ip(), current.transport);
+                let port = if same {
+                    current.remote.port()
+                } else {
+                    remote_port
+                };
+                paths.push(Path {
+                    local: SocketAddr::new(local, local_port),
+                    remote: SocketAddr::new(remote, port),
+                    transport,
+                });
             }
-            let remote = if remote == current.remote.ip() {
-                current.remote
-            } else {
-                SocketAddr::new(remote, port)
-            };
-            let local = SocketAddr::new(local, current.local.port());
-            paths.push(Path {
-                local,
-                remote,
-                ..current
-            });
         }
     }
     paths.truncate(MAX_PATHS);
     paths
+}
+
+/// What may carry the messages, with our port and the peer's: what does, and with [`Tcp::Fallback`] the other one of
+/// UDP and TCP. That it is UDP on the port that ESP shares, both know who have agreed to MOBIKE.
+//= rfc9329#7.1
+//# Implementations that implement
+//# both MOBIKE and TCP encapsulation within the same connection
+//# configuration MUST support dynamically enabling and disabling TCP
+//# encapsulation as interfaces change.
+fn transports(core: &Core, config: &EndpointConfig) -> Vec<(Transport, u16, u16)> {
+    let current = core.path.transport;
+    let port = core.path.local.port();
+    let encapsulated = (Transport::UdpEncap, config.nat_port, config.nat_port);
+    let both = core.config.tcp == Tcp::Fallback && core.streams.originator;
+    match current {
+        Transport::Tcp => {
+            let stream = (current, port, core.config.tcp_remote_port);
+            let datagrams = both.then_some(encapsulated);
+            datagrams.into_iter().chain([stream]).collect()
+        }
+        Transport::Udp | Transport::UdpEncap => {
+            let remote_port = match current {
+                Transport::Udp => config.ike_port,
+                _ => config.nat_port,
+            };
+            let stream = core.streams.port().filter(|_| both);
+            let stream = stream.map(|port| (Transport::Tcp, port, core.config.tcp_remote_port));
+            [(current, port, remote_port)]
+                .into_iter()
+                .chain(stream)
+                .collect()
+        }
+    }
 }
 
 /// The paths that a request is sent over now.

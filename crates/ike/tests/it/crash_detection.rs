@@ -87,7 +87,7 @@ fn say(sim: &Sim, response: bool, notifies: &[Notify<'_>]) -> Datagram {
     Datagram {
         src: "203.0.113.77:999".parse().unwrap(),
         dst: ike.local,
-        marker: false,
+        transport: Transport::Udp,
         bytes,
     }
 }
@@ -425,7 +425,7 @@ fn before_there_is_a_token_none_is_believed() {
     let forged = Datagram {
         src: request.dst,
         dst: request.src,
-        marker: request.marker,
+        transport: request.transport,
         bytes,
     };
     sim.deliver(forged);

@@ -221,7 +221,7 @@ fn a_forged_refusal_does_not_win_against_the_real_answer() {
         sim.deliver(Datagram {
             src: request.dst,
             dst: request.src,
-            marker: false,
+            transport: Transport::Udp,
             bytes,
         });
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cygnet_crypto::Protection;
 use cygnet_crypto::testing::InsecureEntropy;
-use cygnet_ike::{Event, IkeKeyLog, Role};
+use cygnet_ike::{Event, IkeKeyLog, Role, Transport};
 use cygnet_wire::{
     ExchangeType, Flags, Header, Message, Payload, PayloadChain, PayloadType, PayloadWriter,
     write_message,
@@ -98,7 +98,7 @@ impl Forge {
         Datagram {
             src: end(src),
             dst: end(dst),
-            marker: false,
+            transport: Transport::Udp,
             bytes,
         }
     }

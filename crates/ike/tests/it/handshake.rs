@@ -39,7 +39,7 @@ fn four_messages_make_two_sas() {
     );
     assert_eq!(east.role, Role::Initiator);
     assert_eq!(east.remote_id.unwrap().to_string(), "@west.example.com");
-    assert!(!east.nat.detected() && east.nat.supported && !west.encapsulated);
+    assert!(!east.nat.detected() && east.nat.supported && west.encapsulation.is_none());
     assert_eq!((east.next_request, east.next_peer_request), (2, 0));
 }
 
@@ -174,12 +174,15 @@ fn a_peer_that_always_wants_another_cookie_or_method_is_given_up() {
                 })
                 .unwrap();
                 let Datagram {
-                    src, dst, marker, ..
+                    src,
+                    dst,
+                    transport,
+                    ..
                 } = request;
                 sim.deliver(Datagram {
                     src: dst,
                     dst: src,
-                    marker,
+                    transport,
                     bytes,
                 });
             }

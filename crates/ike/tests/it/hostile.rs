@@ -32,7 +32,7 @@ fn from(sim: &mut Sim, n: u64, bytes: &[u8]) -> Vec<Datagram> {
     sim.deliver(Datagram {
         src,
         dst,
-        marker: false,
+        transport: Transport::Udp,
         bytes: bytes.to_vec(),
     });
     sim.sent()
@@ -161,7 +161,7 @@ fn one_address_gets_its_share_only() {
         sim.deliver(Datagram {
             src: address,
             dst,
-            marker: false,
+            transport: Transport::Udp,
             bytes,
         });
         asked += sim
@@ -198,14 +198,18 @@ fn replies_to_strangers_are_few() {
 /// Feeds octets to a fresh endpoint and to one in the middle of everything.
 fn feed(sim: &mut Sim, bytes: &[u8]) {
     for (node, peer) in [(0, WEST), (1, EAST)] {
-        for (port, encapsulated) in [(500, false), (4500, true)] {
+        for (port, transport) in [
+            (500, Transport::Udp),
+            (4500, Transport::UdpEncap),
+            (40_000, Transport::Tcp),
+        ] {
             let local = SocketAddr::new(sim.nodes[node].address, port);
             let remote = SocketAddr::new(peer.parse().unwrap(), port);
             let input = Input::Datagram {
                 local,
                 remote,
                 bytes,
-                encapsulated,
+                transport,
             };
             let now = sim.now;
             sim.nodes[node].endpoint.handle(now, input);

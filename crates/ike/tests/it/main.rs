@@ -26,4 +26,5 @@ mod rekey;
 mod resumption;
 mod sim;
 mod simulation;
+mod tcp;
 mod window;

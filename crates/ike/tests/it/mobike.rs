@@ -101,7 +101,10 @@ fn both_ends_agree_and_use_port_4500() {
     let (sim, _) = up(mobile(), &[EAST], &[WEST]);
     assert!(info(&sim, 0).mobike && info(&sim, 1).mobike);
     assert_eq!(sim.lines()[2], "east 4500 > 4500 IKE_AUTH request 1 SK");
-    assert!(!child_info(&sim, 0).encapsulated, "there is no NAT");
+    assert!(
+        child_info(&sim, 0).encapsulation.is_none(),
+        "there is no NAT"
+    );
     for (east, west) in [(true, false), (false, true)] {
         let mut pair = mobile();
         (pair.east.mobike, pair.west.mobike) = (east, west);
@@ -207,7 +210,7 @@ fn a_nat_appears_and_vanishes() {
     addresses(&mut sim, 0, &[EAST2]);
     sim.run_for(s(1));
     let (east, west) = (child_info(&sim, 0), child_info(&sim, 1));
-    assert!(east.encapsulated && west.encapsulated);
+    assert!(east.encapsulation.is_some() && west.encapsulation.is_some());
     assert_eq!(west.remote, SocketAddr::new(ip(NAT), 40_001));
     assert!(info(&sim, 0).nat.local && info(&sim, 1).nat.remote);
     // Now the NAT needs keepalives.
@@ -217,7 +220,9 @@ fn a_nat_appears_and_vanishes() {
     addresses(&mut sim, 0, &[EAST]);
     sim.run_for(s(1));
     assert_between(&sim, EAST, WEST);
-    assert!(!child_info(&sim, 0).encapsulated && !child_info(&sim, 1).encapsulated);
+    assert!(
+        child_info(&sim, 0).encapsulation.is_none() && child_info(&sim, 1).encapsulation.is_none()
+    );
 }
 
 //= rfc4555#3.8
@@ -371,7 +376,7 @@ fn say(
     });
     datagram.src = SocketAddr::new(ip(from.0), 4500);
     datagram.dst = SocketAddr::new(ip(from.1), 4500);
-    datagram.marker = true;
+    datagram.transport = Transport::UdpEncap;
     sim.deliver(datagram);
 }
 
@@ -429,7 +434,7 @@ fn an_unreadable_answer_is_an_answer() {
         let mut answer = west.message(ExchangeType::INFORMATIONAL, true, id, |payloads| {
             payloads.raw(PayloadType(200), true, b"?");
         });
-        (answer.src, answer.dst, answer.marker) = (asked.dst, asked.src, true);
+        (answer.src, answer.dst, answer.transport) = (asked.dst, asked.src, Transport::UdpEncap);
         sim.deliver(answer);
         sim.manual = false;
         if moved {

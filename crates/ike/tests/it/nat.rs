@@ -36,7 +36,7 @@ fn behind_a_nat_both_move_to_port_4500() {
     );
     established(&sim);
     let (east, west) = (child(&sim, 0).clone(), child(&sim, 1).clone());
-    assert!(east.encapsulated && west.encapsulated);
+    assert!(east.encapsulation.is_some() && west.encapsulation.is_some());
     assert_eq!(
         (east.remote.port(), west.local.port(), west.remote.port()),
         (4500, 4500, 40_002)
@@ -72,7 +72,7 @@ fn nobody_is_followed_to_port_500() {
     sim.manual = true;
     sim.act(0, |endpoint, now| endpoint.check_liveness(now, ike));
     let mut caught = sim.sent().remove(0);
-    caught.marker = false;
+    caught.transport = Transport::Udp;
     caught.src = "203.0.113.66:500".parse().unwrap();
     caught.dst.set_port(500);
     sim.deliver(caught);
@@ -85,7 +85,7 @@ fn nobody_is_followed_to_port_500() {
 fn child_addresses(sim: &Sim) -> (SocketAddr, SocketAddr, bool) {
     let child = sim.nodes[1].endpoint.child_sas().next();
     let child = child.expect("a child SA");
-    (child.local, child.remote, child.encapsulated)
+    (child.local, child.remote, child.encapsulation.is_some())
 }
 
 //= rfc3948#4
@@ -201,7 +201,7 @@ fn encapsulation_can_be_forced_by_either_end() {
         peer.force_encapsulation = Encapsulation::Yes;
         let sim = run(pair);
         established(&sim);
-        assert!(child(&sim, 0).encapsulated);
+        assert!(child(&sim, 0).encapsulation.is_some());
         assert_eq!(sim.lines()[2], "east 4500 > 4500 IKE_AUTH request 1 SK");
     }
 }
@@ -217,7 +217,7 @@ fn without_encapsulation_nothing_is_said_of_nats() {
         "east 500 > 500 IKE_SA_INIT request 0 SA KE Nonce N(IKEV2_FRAGMENTATION_SUPPORTED)"
     );
     assert!(!sim.lines()[1].contains("NAT_DETECTION"));
-    assert!(!child(&sim, 0).encapsulated);
+    assert!(child(&sim, 0).encapsulation.is_none());
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn port_4500_from_the_start_needs_no_encapsulation() {
     let sim = run(pair);
     established(&sim);
     assert!(sim.lines().iter().all(|l| l.contains(" 4500 > 4500 ")));
-    assert!(!child(&sim, 0).encapsulated);
+    assert!(child(&sim, 0).encapsulation.is_none());
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn from(sim: &mut Sim, n: u32, bytes: &[u8]) -> Vec<Datagram> {
     sim.deliver(Datagram {
         src,
         dst,
-        marker: false,
+        transport: Transport::Udp,
         bytes: bytes.to_vec(),
     });
     sim.trace.clear();
@@ -345,7 +345,7 @@ fn a_puzzle_without_a_cookie_is_ignored() {
     sim.deliver(Datagram {
         src: request.dst,
         dst: request.src,
-        marker: false,
+        transport: Transport::Udp,
         bytes,
     });
     assert!(sim.sent().is_empty());

@@ -243,7 +243,7 @@ fn forged(sim: &mut Sim, to: &str, nonce: impl Fn(&[u8]) -> Vec<u8>) -> Datagram
     Datagram {
         src: request.dst,
         dst: request.src,
-        marker: false,
+        transport: Transport::Udp,
         bytes,
     }
 }

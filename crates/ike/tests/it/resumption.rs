@@ -520,7 +520,7 @@ fn silence_and_forged_refusals() {
     sim.deliver(Datagram {
         src: request.dst,
         dst: request.src,
-        marker: false,
+        transport: cygnet_ike::Transport::Udp,
         bytes,
     });
     sim.deliver(request);

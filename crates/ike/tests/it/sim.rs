@@ -166,6 +166,8 @@ pub struct Node {
     pub book: Arc<Book>,
     /// Requests whose answers are held back.
     pub held: Vec<(RequestId, Request)>,
+    /// The streams that its IKE SAs use.
+    pub streams: Vec<(SocketAddr, SocketAddr)>,
     /// How its nonces begin, if a test has chosen that.
     pub nonces: Lead,
 }
@@ -202,7 +204,7 @@ impl Node {
 pub struct Datagram {
     pub src: SocketAddr,
     pub dst: SocketAddr,
-    pub marker: bool,
+    pub transport: Transport,
     pub bytes: Vec<u8>,
 }
 
@@ -292,6 +294,8 @@ pub struct Sim {
     pub nat: Option<Nat>,
     /// Pairs of addresses between which nothing passes, either way.
     pub broken: Vec<(IpAddr, IpAddr)>,
+    /// Nothing but TCP passes.
+    pub without_udp: bool,
     /// Every datagram that was sent, readable.
     pub trace: Vec<String>,
     /// Every octet that was sent.
@@ -321,6 +325,7 @@ impl Sim {
             link: Link::default(),
             nat: None,
             broken: Vec::new(),
+            without_udp: false,
             trace: Vec::new(),
             transcript: Vec::new(),
             manual: false,
@@ -350,6 +355,7 @@ impl Sim {
             config,
             book,
             held,
+            streams: Vec::new(),
             nonces,
         });
         self.nodes.len() - 1
@@ -428,7 +434,7 @@ impl Sim {
                 Output::Transmit(Transmit {
                     local,
                     remote,
-                    marker,
+                    transport,
                     bytes,
                 }) => {
                     let own = &self.nodes[node];
@@ -442,7 +448,7 @@ impl Sim {
                         Datagram {
                             src: local,
                             dst: remote,
-                            marker,
+                            transport,
                             bytes,
                         },
                     );
@@ -453,6 +459,17 @@ impl Sim {
                     } else {
                         let at = self.now + self.nodes[node].plane.delay;
                         self.schedule(at, Future::Answer { node, id, request });
+                    }
+                }
+                Output::Stream {
+                    local,
+                    remote,
+                    used,
+                } => {
+                    let streams = &mut self.nodes[node].streams;
+                    match used {
+                        true => streams.push((local, remote)),
+                        false => streams.retain(|s| *s != (local, remote)),
                     }
                 }
                 Output::Event(event) => self.nodes[node].events.push(event),
@@ -488,6 +505,9 @@ impl Sim {
             let latency = least + Duration::from_micros(below(&mut self.rng, spread + 1));
             let at = self.now + latency;
             let (src, dst) = (datagram.src.ip(), datagram.dst.ip());
+            if self.without_udp && datagram.transport != Transport::Tcp {
+                continue;
+            }
             if self.broken.contains(&(src, dst)) || self.broken.contains(&(dst, src)) {
                 continue;
             }
@@ -518,22 +538,24 @@ impl Sim {
         let to = self.nodes.iter().position(|n| n.has(datagram.dst.ip()));
         let Some(node) = to else { return };
         let (local, remote, bytes) = (datagram.dst, datagram.src, &datagram.bytes);
-        let encapsulated = datagram.marker;
+        let transport = datagram.transport;
         if *bytes == [0xff] {
             // A keepalive has served its purpose on the way; the sockets drop it.
             return;
         }
         // As the sockets do: the marker goes with the port.
-        assert_eq!(
-            encapsulated,
-            local.port() == 4500,
-            "marker on the wrong port"
-        );
+        if transport != Transport::Tcp {
+            assert_eq!(
+                transport == Transport::UdpEncap,
+                local.port() == 4500,
+                "marker on the wrong port"
+            );
+        }
         let input = Input::Datagram {
             local,
             remote,
             bytes,
-            encapsulated,
+            transport,
         };
         self.nodes[node].endpoint.handle(self.now, input);
         self.flush(node);
@@ -676,8 +698,8 @@ impl Sim {
             assert_eq!((x_local, x_remote), (y_remote, y_local));
             assert_eq!(x.ipcomp, y.ipcomp.map(|(own, other)| (other, own)));
             assert_eq!(
-                (x.suite, x.mode, x.encapsulated),
-                (y.suite, y.mode, y.encapsulated)
+                (x.suite, x.mode, x.encapsulation),
+                (y.suite, y.mode, y.encapsulation)
             );
             assert_ne!(x.initiator, y.initiator);
         }

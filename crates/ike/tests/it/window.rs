@@ -407,7 +407,10 @@ fn a_move_that_is_overtaken_by_the_next_one_is_none() {
             payloads.notify(&Notify::new(NotifyType::UPDATE_SA_ADDRESSES, &[]));
         });
         update.src = std::net::SocketAddr::new(address.parse().unwrap(), remote.port());
-        (update.dst, update.marker) = (local, local.port() == 4500);
+        update.dst = local;
+        if local.port() == 4500 {
+            update.transport = Transport::UdpEncap;
+        }
         sim.deliver(update);
         let answered = |d: &&Datagram| d.dst.ip().to_string() == address;
         assert!(sim.sent().iter().any(|d| answered(&d)));

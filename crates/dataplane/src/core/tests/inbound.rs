@@ -66,6 +66,7 @@ fn packets_without_a_fitting_sa_are_counted_by_cause() {
     assert_eq!(pair.b.xfrm(Counter::InNoStates), 2);
     try_with(&mut pair, &|arrival| {
         arrival.ports = Some(Ports {
+            kind: EncapKind::Udp,
             local: 4500,
             remote: 4500,
         })
@@ -190,6 +191,7 @@ fn a_nat_mapping_that_changes_is_reported_once() {
         let mut arrival = wire(transmit);
         arrival.remote = from.ip();
         arrival.ports = Some(Ports {
+            kind: EncapKind::Udp,
             local: 4500,
             remote: from.port(),
         });
@@ -258,6 +260,7 @@ fn an_update_moves_the_ports_and_keeps_the_numbers() {
     assert_eq!(
         sent[0].path.ports,
         Some(Ports {
+            kind: EncapKind::Udp,
             local: 4500,
             remote: 61000
         })
@@ -316,6 +319,7 @@ fn an_sa_moves_in_place() {
         (
             roamed,
             Some(Ports {
+                kind: EncapKind::Udp,
                 local: 4500,
                 remote: 4500
             })
@@ -336,6 +340,7 @@ fn an_sa_moves_in_place() {
     let mut arrival = wire(sent.into_iter().next().unwrap());
     arrival.remote = ip("203.0.113.5");
     arrival.ports = Some(Ports {
+        kind: EncapKind::Udp,
         local: 4500,
         remote: 61000,
     });
@@ -346,6 +351,7 @@ fn an_sa_moves_in_place() {
     let mut late = replayed.into_iter().map(wire).collect::<Vec<_>>();
     for arrival in &mut late {
         arrival.ports = Some(Ports {
+            kind: EncapKind::Udp,
             local: 4500,
             remote: 61000,
         });
@@ -355,18 +361,12 @@ fn an_sa_moves_in_place() {
     assert_eq!(pair.counters_at_b(there.id).packets, 3);
     assert_eq!(pair.counters_at_a(there.id).packets, 3);
 
-    // What this plane cannot do has changed nothing.
-    let tcp = MoveSa {
-        encap: encap(4500, 4500).map(|e| Encap {
-            kind: EncapKind::Tcp,
-            ..e
-        }),
+    // What cannot be has changed nothing.
+    let mixed = MoveSa {
+        src: "2001:db8::1".parse().unwrap(),
         ..at_a
     };
-    assert!(matches!(
-        pair.at_a(Command::MoveSa(tcp)),
-        Err(CommandError::Unsupported(_))
-    ));
+    assert!(pair.at_a(Command::MoveSa(mixed)).is_err());
     assert_eq!(
         sequence(&pair.a_sends(&[&packet])[0]),
         4,

@@ -326,6 +326,7 @@ fn outbound(sa: &Sa) -> Sa {
 /// A sent packet as it arrives.
 fn wire(transmit: Transmit) -> Arrival {
     let swap = |ports: Ports| Ports {
+        kind: ports.kind,
         local: ports.remote,
         remote: ports.local,
     };

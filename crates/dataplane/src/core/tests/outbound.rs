@@ -432,18 +432,6 @@ fn what_the_plane_cannot_do_is_refused_and_changes_nothing() {
             ..there.clone()
         }),
     );
-    let tcp = Some(Encap {
-        kind: EncapKind::Tcp,
-        local_port: 4500,
-        remote_port: 4500,
-    });
-    refused(
-        &mut pair,
-        install(Sa {
-            encap: tcp,
-            ..there.clone()
-        }),
-    );
     let template = pair.template(pair.a.outer, pair.b.outer, Mode::Tunnel);
     let one = policy(Direction::Out, pair.a.inner4, pair.b.inner4, template);
     for templates in [

@@ -23,7 +23,7 @@ proptest! {
                     packet,
                     local: pair.b.outer,
                     remote: pair.a.outer,
-                    ports: encapsulated.then_some(Ports { local: 4500, remote: 4500 }),
+                    ports: encapsulated.then_some(Ports { kind: EncapKind::Udp, local: 4500, remote: 4500 }),
                     tos: 0,
                 }
             })

@@ -378,7 +378,7 @@ impl AuthAwaited {
             return self.resumed(core, cx, contents, resumption, remote, shown);
         }
         // Not those of IKE_SA_INIT: the configuration may have changed since.
-        let candidates = cx.directory.candidates(core.path.local, core.path.remote);
+        let candidates = cx.candidates(core.path);
         let mut configs: Vec<_> = candidates
             .iter()
             .filter(|c| allows(&c.proposals, &self.handshake.suite))
@@ -501,8 +501,8 @@ impl AuthAwaited {
         let configs = match &resumption.granted {
             Some(granted) if cx.shared.tickets.is_void(granted.old) => Err(TicketRefusal::Void),
             Some(granted) => {
-                let ends = (core.path.local, core.path.remote);
-                tickets::permitted(cx, ends, &session, granted.psk)
+                let path = core.path;
+                tickets::permitted(cx, path, &session, granted.psk)
             }
             None => Err(TicketRefusal::NoConfiguration),
         };

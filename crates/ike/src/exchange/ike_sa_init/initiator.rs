@@ -1,6 +1,6 @@
 //! The initiator's half of IKE_SA_INIT.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,20 +15,23 @@ use super::{
     heed_first, resend_first, send_first, write_nat_hashes,
 };
 use crate::child::Wanted;
-use crate::config::PeerConfig;
+use crate::config::{PeerConfig, Tcp};
 use crate::contents::{Contents, Unreadable};
 use crate::context::{Context, Path};
 use crate::exchange::puzzle::{self, Solving};
 use crate::exchange::redirect::{self, Asked};
 use crate::fragment;
 use crate::info::Role;
-use crate::io::{Answer, IkeSaId, RequestId};
+use crate::io::{Answer, Event, IkeSaId, RequestId};
 use crate::nat::{self, HASH_LEN};
 use crate::ppk::{self, PpkPolicy, Stage};
 use crate::proposal::{accept_ike, ike_offer};
 use crate::reason::{FailureReason, Party};
 use crate::sa::{Arrival, Core, IkeSa, State};
 use crate::stats::DropReason;
+use crate::stream::Streams;
+use crate::transport::Transport;
+use crate::window::Outgoing;
 
 /// The request has been sent, the response is awaited.
 #[derive(Debug)]
@@ -58,12 +61,19 @@ pub(crate) fn begin(
     id: IkeSaId,
     initiator_spi: IkeSpi,
     config: Arc<PeerConfig>,
-    path: Path,
+    (path, streams): (Path, Streams),
     child: Option<Wanted>,
     redirected_from: Option<IpAddr>,
 ) -> IkeSa {
     let encapsulation = config.force_encapsulation;
-    let mut core = super::initiator(cx, id, initiator_spi, config, path, redirected_from);
+    let mut core = super::initiator(
+        cx,
+        id,
+        initiator_spi,
+        config,
+        (path, streams),
+        redirected_from,
+    );
     let method = core
         .config
         .proposals
@@ -95,15 +105,7 @@ pub(crate) fn begin(
                 child,
                 held: Held::default(),
             });
-            match state.request(&core, cx) {
-                Ok(bytes) => {
-                    send_first(&mut core, cx, ExchangeType::IKE_SA_INIT, bytes);
-                    State::InitSent(state)
-                }
-                Err(error) => {
-                    state.fail(&mut core, cx, FailureReason::Unsendable(error.to_string()))
-                }
-            }
+            state.send(&mut core, cx)
         }
         (_, Some(Err(error))) => fail(
             &mut core,
@@ -167,6 +169,45 @@ impl InitSent {
         Ok(bytes)
     }
 
+    /// Sends the request for the first time.
+    fn send(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+        match self.request(core, cx) {
+            Ok(bytes) => {
+                send_first(core, cx, ExchangeType::IKE_SA_INIT, bytes);
+                State::InitSent(self)
+            }
+            Err(error) => self.fail(core, cx, FailureReason::Unsendable(error.to_string())),
+        }
+    }
+
+    /// Whether TCP may be tried: nothing has come over UDP.
+    pub(crate) fn may_fall_back(&self, core: &Core) -> bool {
+        let silent = self.cookie.data().is_none() && self.held.is_empty() && self.tried.len() == 1;
+        silent && core.config.tcp == Tcp::Fallback && core.path.transport != Transport::Tcp
+    }
+
+    /// Begins anew over TCP.
+    //= rfc9329#5.1
+    //# When switching from UDP to TCP, a new IKE_SA_INIT exchange MUST be
+    //# initiated with the Initiator's new SPI and with recalculated content
+    //# of NAT_DETECTION_*_IP notifications.
+    pub(crate) fn fall_back(mut self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+        cx.shared.spis.remove(&core.initiator_spi);
+        core.initiator_spi = cx.fresh_spi(core.id);
+        let remote = SocketAddr::new(core.path.remote.ip(), core.config.tcp_remote_port);
+        core.path = core.streams.open(cx, core.path.local.ip(), remote);
+        core.outgoing = Outgoing::default();
+        self.nonce = cx.random();
+        let Path { local, remote, .. } = core.path;
+        let (encapsulation, spi) = (core.config.force_encapsulation, core.initiator_spi.0);
+        self.nat_hashes = nat::offer(encapsulation, spi, 0, local, remote, cx.entropy);
+        cx.event(Event::FallingBack {
+            ike: core.id,
+            to: remote,
+        });
+        self.send(core, cx)
+    }
+
     /// Sends the request in its new form.
     fn resend(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
         match self.request(core, cx) {
@@ -228,6 +269,13 @@ impl InitSent {
         }
         if let Some(error) = contents.error() {
             let reason = self.refusal(core, error);
+            //= rfc9329#6.4
+            //# Thus, in the case of TCP encapsulation, an Initiator SHOULD NOT wait
+            //# for additional messages in case it receives an error notification
+            //# from the Responder in the IKE_SA_INIT exchange.
+            if core.path.transport == Transport::Tcp {
+                return self.fail(core, cx, reason);
+            }
             self.held.hold(cx, reason);
             return State::InitSent(self);
         }
@@ -518,6 +566,9 @@ impl InitSent {
         exchange: ExchangeType,
         sent: u32,
     ) -> State {
+        if self.may_fall_back(core) {
+            return self.fall_back(core, cx);
+        }
         let silence = FailureReason::NoResponse { exchange, sent };
         let reason = self.held.take().unwrap_or(silence);
         self.fail(core, cx, reason)

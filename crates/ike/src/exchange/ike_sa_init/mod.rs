@@ -28,6 +28,8 @@ use crate::nat::{self, HASH_LEN};
 use crate::ppk;
 use crate::reason::{ChildFailure, FailureReason, Party};
 use crate::sa::{Arrival, Core, State};
+use crate::stream::Streams;
+use crate::transport::Transport;
 use crate::window::{Incoming, Outgoing};
 
 /// Octets of our nonces.
@@ -245,7 +247,7 @@ pub(crate) fn initiator(
     id: IkeSaId,
     initiator_spi: IkeSpi,
     config: Arc<PeerConfig>,
-    path: Path,
+    (path, streams): (Path, Streams),
     redirected_from: Option<IpAddr>,
 ) -> Core {
     let accepts = config.accept_redirect != AcceptRedirect::No;
@@ -283,6 +285,7 @@ pub(crate) fn initiator(
         peer_token: None,
         synchronisation: None,
         creations: Limiter::default(),
+        streams,
     }
 }
 
@@ -340,10 +343,10 @@ pub(crate) fn heed_first(
 //# described below) MUST send all subsequent traffic from port 4500,
 //# which NATs should not treat specially (as they might with port 500).
 fn float(core: &mut Core, cx: &Context<'_>) {
-    if core.path.marker {
+    if core.path.transport != Transport::Udp {
         return;
     }
-    core.path.marker = true;
+    core.path.transport = Transport::UdpEncap;
     core.path.local.set_port(cx.config.nat_port);
     // A port other than the usual one was chosen by the user, and serves both.
     if core.path.remote.port() == cx.config.ike_port {
@@ -421,6 +424,11 @@ impl Held {
         if self.0.is_none() {
             self.0 = Some((cx.now + cx.config.error_grace, reason));
         }
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 
     /// It counts no more.

@@ -36,7 +36,7 @@ impl<'a> InitRequest<'a> {
 
     /// Refuses one that offers no pseudorandom function that we know.
     pub(crate) fn incompatible(&self, cx: &Context<'_>, arrival: Arrival) -> Verdict {
-        let candidates = cx.directory.candidates(arrival.local, arrival.remote);
+        let candidates = cx.candidates(arrival.back());
         self.no_proposal_chosen(RejectReason::NoProposalChosen {
             ours: all_proposals(&candidates),
             theirs: self.sa.to_proposals(),
@@ -54,7 +54,7 @@ impl<'a> InitRequest<'a> {
         puzzle: Option<(Prf, u8)>,
     ) -> Verdict {
         let first = &self.first;
-        let candidates = cx.directory.candidates(arrival.local, arrival.remote);
+        let candidates = cx.candidates(arrival.back());
         if candidates.is_empty() {
             return self.no_proposal_chosen(RejectReason::NoConfiguration);
         }

@@ -26,6 +26,7 @@ use crate::ppk::Stage;
 use crate::reason::{FailureReason, Party};
 use crate::sa::{Arrival, Core, IkeSa, State};
 use crate::stats::DropReason;
+use crate::stream::Streams;
 use crate::ticket::Session;
 
 /// How long the peer may be silent. A gateway that is there answers at once, and one that does not know the exchange
@@ -55,13 +56,13 @@ pub(crate) fn begin(
     cx: &mut Context<'_>,
     (id, initiator_spi): (IkeSaId, IkeSpi),
     config: Arc<PeerConfig>,
-    path: Path,
+    (path, streams): (Path, Streams),
     child: Option<Wanted>,
     (ticket, session, auth): (Vec<u8>, Session, ResumptionAuth),
 ) -> IkeSa {
     let encapsulation = config.force_encapsulation;
     let patience = config.retransmit.timeout.min(PATIENCE);
-    let mut core = ike_sa_init::initiator(cx, id, initiator_spi, config, path, None);
+    let mut core = ike_sa_init::initiator(cx, id, initiator_spi, config, (path, streams), None);
     let Path { local, remote, .. } = path;
     let state = Box::new(ResumeSent {
         ticket,

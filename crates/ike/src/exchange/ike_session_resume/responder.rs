@@ -36,12 +36,7 @@ impl<'a> ResumeRequest<'a> {
     pub(crate) fn open(&self, cx: &Context<'_>, arrival: Arrival) -> Result<Grant, TicketRefusal> {
         let grant = cx.shared.tickets.open(cx.now, self.ticket)?;
         // A ticket that is good where sessions are not resumed any more is not.
-        permitted(
-            cx,
-            (arrival.local, arrival.remote),
-            &grant.session,
-            grant.psk,
-        )?;
+        permitted(cx, arrival.back(), &grant.session, grant.psk)?;
         Ok(grant)
     }
 
@@ -73,7 +68,7 @@ impl<'a> ResumeRequest<'a> {
             psk,
             ..
         } = grant;
-        let candidates = match permitted(cx, (arrival.local, arrival.remote), &session, psk) {
+        let candidates = match permitted(cx, arrival.back(), &session, psk) {
             Ok(candidates) => candidates,
             Err(refusal) => return self.refuse(refusal),
         };

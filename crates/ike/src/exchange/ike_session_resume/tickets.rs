@@ -1,6 +1,5 @@
 //! Asking for tickets, giving them, and what they must outlive (RFC 5723 §4.1, §4.2, §6.2).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use cygnet_wire::{NotifyType, TicketNotify};
 
 use crate::config::PeerConfig;
 use crate::contents::Contents;
-use crate::context::{Context, Limiter};
+use crate::context::{Context, Limiter, Path};
 use crate::identity::Identity;
 use crate::ppk::PpkPolicy;
 use crate::proposal::allows;
@@ -131,7 +130,7 @@ pub(crate) fn asks(core: &Core) -> bool {
 /// pre-shared key is the one by which the peer was authenticated.
 pub(crate) fn permitted(
     cx: &Context<'_>,
-    (local, remote): (SocketAddr, SocketAddr),
+    path: Path,
     session: &Session,
     shown: PskHash,
 ) -> Result<Vec<Arc<PeerConfig>>, TicketRefusal> {
@@ -142,7 +141,8 @@ pub(crate) fn permitted(
         ppk,
         ..
     } = session;
-    let mut candidates = cx.directory.candidates(local, remote);
+    let Path { local, remote, .. } = path;
+    let mut candidates = cx.candidates(path);
     candidates.retain(|config| permits(config, suite, local_id, remote_id, *ppk));
     if candidates.is_empty() {
         return Err(TicketRefusal::NoConfiguration);
