@@ -71,17 +71,29 @@ fn scenario(name: &str) {
 
 /// Whether the images have been built that a scenario needs.
 fn images(name: &str) -> bool {
-    let root = std::fs::read_to_string(here().join("scenarios").join(name).join("root"));
+    let named = |file: &str| {
+        let path = here().join("scenarios").join(name).join(file);
+        std::fs::read_to_string(path).map(|text| text.trim().to_owned())
+    };
     let mut build = Command::new(here().join("vm-build"));
     let mut how = "tests/vm/vm-build".to_owned();
-    if let Ok(suite) = root.as_deref().map(str::trim) {
+    if let Ok(kernel) = named("kernel") {
+        if std::env::var_os("CYGNET_LONG").is_none() {
+            // It takes long to build.
+            println!("vm scenario {name} is part of `make interop`: it needs the kernel {kernel}");
+            return false;
+        }
+        build.env("CYGNET_VM_KERNEL", kernel);
+        how = "tests/vm/kernel-build".to_owned();
+    }
+    if let Ok(suite) = named("root") {
         if std::env::var_os("CYGNET_LONG").is_none() {
             // A suite of Debian that moves from day to day is not what every run should depend on.
             println!("vm scenario {name} is part of `make interop`: it needs Debian {suite}");
             return false;
         }
-        build.env("CYGNET_VM_SUITE", suite);
         how = format!("CYGNET_VM_SUITE={suite} {how} rootfs");
+        build.env("CYGNET_VM_SUITE", suite);
     }
     let built = build.arg("--have").status().is_ok_and(|s| s.success());
     if !built {
@@ -145,4 +157,5 @@ scenarios! {
     strongswan_and_several_key_exchanges_when_rekeying => "followup-ke",
     strongswan_and_ml_kem_when_rekeying => "followup-ke-ml-kem",
     libreswan_and_the_modes => "modes-libreswan",
+    tcp_encapsulation_with_libreswan => "tcp",
 }
