@@ -288,11 +288,6 @@ fn explore(arguments: &Arguments) -> ExitCode {
             total.failures.extend(part.failures);
             next = end;
             let elapsed = began.elapsed();
-            println!(
-                "{} runs, {:.0} a second",
-                total.done,
-                total.done as f64 / (elapsed_before + elapsed).as_secs_f64()
-            );
             if let Some(path) = &arguments.progress
                 && total.failures.is_empty()
             {
@@ -301,13 +296,26 @@ fn explore(arguments: &Arguments) -> ExitCode {
                 let spent = (elapsed_before + elapsed).as_millis() as u64;
                 counts.add_many("milliseconds", spent - counts.get("milliseconds"));
                 let text = format!("{heading}\n{}", counts.to_lines());
-                if let Err(e) = std::fs::write(path, text) {
+                if let Err(e) = write_whole(path, &text) {
                     eprintln!("{}: {e}", path.display());
                 }
             }
+            // Who reads this line finds the progress written.
+            println!(
+                "{} runs, {:.0} a second",
+                total.done,
+                total.done as f64 / (elapsed_before + elapsed).as_secs_f64()
+            );
         }
     }
     report(arguments, &total, elapsed_before + began.elapsed())
+}
+
+/// Writes a file at once, so that it is whole whenever this program is killed.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text)?;
+    std::fs::rename(new, path)
 }
 
 fn report(arguments: &Arguments, total: &Tally, elapsed: Duration) -> ExitCode {
