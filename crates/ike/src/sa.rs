@@ -900,6 +900,8 @@ impl IkeSa {
     /// Between whom it is: ours and the peer's identity, of what is established or, as far as we can say, about to be.
     pub(crate) fn identities(&self) -> Option<(Identity, Identity)> {
         let remote = match &self.state {
+            // What is called off goes as soon as the peer can be told: another one need not leave it standing.
+            State::AuthSent(_) if self.core.unwanted => None,
             State::AuthSent(_) => self.core.config.remote_id.exact(),
             State::ChildPending(_) | State::Established(_) => {
                 self.core.remote_id.as_ref().filter(|_| self.core.announced)

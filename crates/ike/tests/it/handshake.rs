@@ -497,6 +497,35 @@ fn what_begins_beside_another_does_not_claim_to_be_the_only_one() {
     sim.assert_agreement(0, 1);
 }
 
+/// An attempt that was called off while IKE_AUTH was under way does not hide from the peer that all else is lost.
+#[test]
+fn what_is_called_off_is_nothing_that_stands_beside_another() {
+    let mut sim = Pair::default().sim(1);
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    sim.crash(0);
+    sim.manual = true;
+    let ike = sim.initiate(0, WEST);
+    sim.exchange();
+    sim.exchange();
+    assert_eq!(sim.sent().len(), 1, "IKE_AUTH, which is lost");
+    let now = sim.now;
+    sim.nodes[0].endpoint.delete_ike(now, ike);
+    sim.manual = false;
+    sim.initiate(0, WEST);
+    sim.run_for(Duration::from_millis(100));
+    let replaced = |event: &&Event| {
+        matches!(
+            event,
+            Event::IkeClosed {
+                reason: CloseReason::ReplacedByInitialContact,
+                ..
+            }
+        )
+    };
+    assert_eq!(sim.nodes[1].events.iter().filter(replaced).count(), 1);
+}
+
 /// Who begins anew and says that it has nothing else does not wait for its old IKE SAs to die at the limit.
 #[test]
 fn at_the_limit_a_peer_that_has_lost_everything_comes_back() {
