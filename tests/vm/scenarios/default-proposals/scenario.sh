@@ -69,7 +69,7 @@ END
   iked_start east >/dev/null 2>&1; rc=$? IKED=$BG; check "iked runs on east ($way)" [ $rc = 0 ]
   on east ip route replace 10.1.0.0/24 via 198.51.100.254 src 10.2.0.1
   if [ $way = passive ]; then check "OpenIKED: cygnet initiates" cy west up net
-  else check "OpenIKED: the peer initiates" within 20 sh -c "nsenter --net=/run/netns/west --mount=/nodes/west/mnt /t/cygnet status | grep -q 'established'"; fi
+  else check "OpenIKED: the peer initiates" within 20 sh -c "nsenter --net=/run/netns/west --mount=/nodes/west/mnt /t/cygnet status | grep -q 'child SA'"; fi
   crosses OpenIKED
   [ $way = active ] || check "OpenIKED: cygnet ends it" cy west down net
   kill $IKED; wait $IKED
