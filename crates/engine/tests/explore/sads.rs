@@ -9,7 +9,7 @@
 //! had rekeyed at once, must never cost a packet. What excuses one is named with each rule, and has to do with that very
 //! SA and that very time. Where nothing happens but rekeying, nothing is excused: see [`Sads::be_strict`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use cygnet_ike::{ChildCloseReason, ChildSaId, ChildSaInfo, CloseReason};
@@ -72,6 +72,8 @@ pub struct Sads {
     told: HashMap<Name, Told>,
     told_by_out: HashMap<(usize, u32), Name>,
     told_by_in: HashMap<(usize, u32), Name>,
+    /// SAs that have reached a hard limit.
+    struck: HashSet<(usize, u32)>,
     /// When a host took something down because it was told to, or lost everything.
     taken_down: Vec<(usize, Instant)>,
     strict: Option<Instant>,
@@ -102,6 +104,7 @@ impl Sads {
     /// An SA has reached a hard limit: with it goes its child SA.
     pub fn struck(&mut self, now: Instant, host: usize, spi: u32) {
         self.removed(now, host, spi, false);
+        self.struck.insert((host, spi));
         for names in [&self.told_by_in, &self.told_by_out] {
             if let Some(told) = names
                 .get(&(host, spi))
@@ -302,8 +305,10 @@ impl Sads {
                 ));
             }
         }
-        // Is there something to go on with? The successor may have gone before, for another reason.
-        if stretch.gone && next.is_some_and(|next| next.spi.is_none()) {
+        // Is there something to go on with? The successor may have gone before, for another reason; and a hard limit may end
+        // what is still sent on while a plane is slow to take the successor up.
+        let struck = self.struck.contains(&(host, spi));
+        if stretch.gone && !struck && next.is_some_and(|next| next.spi.is_none()) {
             let renewed = ours
                 .and_then(|ours| ours.end)
                 .filter(|(_, renewal)| *renewal);

@@ -497,7 +497,8 @@ fn what_begins_beside_another_does_not_claim_to_be_the_only_one() {
     sim.assert_agreement(0, 1);
 }
 
-/// An attempt that was called off while IKE_AUTH was under way does not hide from the peer that all else is lost.
+/// An attempt that was called off while IKE_AUTH was under way does not hide from the peer that all else is lost
+/// (random exploration, seeds 17083 and 54379).
 #[test]
 fn what_is_called_off_is_nothing_that_stands_beside_another() {
     let mut sim = Pair::default().sim(1);
