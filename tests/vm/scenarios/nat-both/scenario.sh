@@ -23,7 +23,7 @@ import json, sys
 status = json.load(sys.stdin)
 [sa] = [sa for sa in status["ike_sas"] if sa["state"] == "established"]
 [child] = status["connections"][0]["children"]
-said = [str(what) for what in (sa["nat_local"], sa["nat_remote"], child["encapsulated"])]
+said = [str(what) for what in (sa["nat_local"], sa["nat_remote"], child["encapsulation"] == "udp")]
 print(sa["local"], sa["remote"], *said)
 sys.exit(said != [*sys.argv[1:], "True"])' $1 $2
 }
