@@ -39,40 +39,31 @@ pub struct SignedOctets<'a> {
 impl SignedOctets<'_> {
     /// What a signature is made over.
     pub fn to_vec(&self) -> Vec<u8> {
-        let maced_id = self.sk_p.mac(&[self.id_payload_body]);
-        [
-            self.first_message,
-            self.peer_nonce,
-            maced_id.as_ref(),
-            self.int_auth,
-        ]
-        .concat()
+        self.with_parts(|parts| parts.concat())
     }
 
     /// The AUTH data of a resumed session (RFC 5723 §4.3.3): `prf(SK_p, <signed octets>)`.
     pub fn resumption_auth(&self) -> Vec<u8> {
-        let maced_id = self.sk_p.mac(&[self.id_payload_body]);
-        let signed = [
-            self.first_message,
-            self.peer_nonce,
-            maced_id.as_ref(),
-            self.int_auth,
-        ];
-        self.sk_p.mac(&signed).as_ref().to_vec()
+        let auth = self.with_parts(|parts| self.sk_p.mac(parts));
+        auth.as_ref().to_vec()
     }
 
     /// The AUTH data of the shared-key method (RFC 7296 §2.15):
     /// `prf(prf(psk, "Key Pad for IKEv2"), <signed octets>)`. The PRF of `key` is that of the IKE SA.
     pub fn psk_auth(&self, key: &PskKey) -> Vec<u8> {
+        let auth = self.with_parts(|parts| self.sk_p.prf().compute(key.0.as_ref(), parts));
+        auth.as_ref().to_vec()
+    }
+
+    /// What `compute` makes of the octets, which come in parts.
+    fn with_parts<T>(&self, compute: impl FnOnce(&[&[u8]]) -> T) -> T {
         let maced_id = self.sk_p.mac(&[self.id_payload_body]);
-        let signed = [
+        compute(&[
             self.first_message,
             self.peer_nonce,
             maced_id.as_ref(),
             self.int_auth,
-        ];
-        let auth = self.sk_p.prf().compute(key.0.as_ref(), &signed);
-        auth.as_ref().to_vec()
+        ])
     }
 
     /// Whether `received` is the AUTH data that [`Self::psk_auth`] computes, in constant time.
