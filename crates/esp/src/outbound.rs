@@ -287,20 +287,8 @@ impl Outbound {
         let next_header = hosts.strip(packet, header)?;
         let counted = packet.len();
         self.protect(sequence, packet, next_header, 0)?;
-        let outer = OuterHeader {
-            src: self.src,
-            dst: self.dst,
-            tos: header.tos,
-            hop_limit: header.hop_limit,
-            dont_fragment: header.dont_fragment && self.copy_dont_fragment,
-            flow_label: if self.dst.is_ipv6() {
-                header.flow_label
-            } else {
-                0
-            },
-        };
         Ok(Sealed {
-            outer,
+            outer: self.outer_header(header, header.tos, header.hop_limit),
             counted,
             kept_header: 0,
         })
@@ -319,23 +307,28 @@ impl Outbound {
             Version::V6 => protocol::IPV6,
         };
         self.protect(sequence, packet, next_header, self.tfc_padding(counted))?;
-        let outer = OuterHeader {
-            src: self.src,
-            dst: self.dst,
-            tos: self.tos.encapsulate(header.tos),
-            hop_limit: self.hop_limit,
-            dont_fragment: header.dont_fragment && self.copy_dont_fragment,
-            flow_label: if self.dst.is_ipv6() {
-                header.flow_label
-            } else {
-                0
-            },
-        };
+        let tos = self.tos.encapsulate(header.tos);
         Ok(Sealed {
-            outer,
+            outer: self.outer_header(header, tos, self.hop_limit),
             counted,
             kept_header: 0,
         })
+    }
+
+    /// The new header around a packet that has this one.
+    #[inline]
+    fn outer_header(&self, inner: &IpHeader, tos: u8, hop_limit: u8) -> OuterHeader {
+        OuterHeader {
+            src: self.src,
+            dst: self.dst,
+            tos,
+            hop_limit,
+            dont_fragment: inner.dont_fragment && self.copy_dont_fragment,
+            flow_label: match self.dst {
+                IpAddr::V4(_) => 0,
+                IpAddr::V6(_) => inner.flow_label,
+            },
+        }
     }
 
     fn seal_transport(
