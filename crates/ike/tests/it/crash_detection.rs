@@ -35,13 +35,6 @@ fn up(pair: Pair) -> Sim {
     sim
 }
 
-fn only(sim: &Sim, node: usize) -> IkeSaInfo {
-    let mut all = sim.nodes[node].endpoint.ike_sas();
-    let one = all.next().expect("an IKE SA");
-    assert!(all.next().is_none());
-    one
-}
-
 /// The token of an IKE SA, by RFC 6290 §5.1.
 fn token(secret: &SecretBytes, ike: &IkeSaInfo) -> [u8; 16] {
     let (i, r) = (ike.initiator_spi.0, ike.responder_spi.0);

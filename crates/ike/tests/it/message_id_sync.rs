@@ -18,13 +18,6 @@ fn up(mut pair: Pair) -> Sim {
     sim
 }
 
-fn only(sim: &Sim, node: usize) -> IkeSaInfo {
-    let mut all = sim.nodes[node].endpoint.ike_sas();
-    let one = all.next().expect("an IKE SA");
-    assert!(all.next().is_none());
-    one
-}
-
 /// The Message IDs that a node goes on with: its own, and the peer's.
 fn ids(sim: &Sim, node: usize) -> (u32, u32) {
     let ike = only(sim, node);

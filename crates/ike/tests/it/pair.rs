@@ -122,6 +122,14 @@ pub fn run(pair: Pair) -> Sim {
     sim
 }
 
+/// The IKE SA of a node that has one and no other.
+pub fn only(sim: &Sim, node: usize) -> IkeSaInfo {
+    let mut all = sim.nodes[node].endpoint.ike_sas();
+    let one = all.next().expect("an IKE SA");
+    assert!(all.next().is_none());
+    one
+}
+
 /// The only child SA of a node.
 pub fn child(sim: &Sim, node: usize) -> &ChildInstall {
     sim.nodes[node]
