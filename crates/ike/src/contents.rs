@@ -1,11 +1,13 @@
 //! The payloads of one message, sorted.
 
 use cygnet_wire::{
-    AuthPayload, CpPayload, DeletePayload, IdPayload, KePayload, NoncePayload, Notify, NotifyType,
-    ParseError, Payload, PayloadChain, PayloadType, PsPayload, SaPayload, TrafficSelector,
-    TsPayload,
+    AuthPayload, CpPayload, DeletePayload, IdPayload, KeId, KePayload, NoncePayload, Notify,
+    NotifyType, ParseError, Payload, PayloadChain, PayloadType, PsPayload, SaPayload,
+    TrafficSelector, TsPayload,
 };
 use thiserror::Error;
+
+use crate::reason::{FailureReason, Party};
 
 /// What a message holds. Of the payloads that may come once only, the one.
 #[derive(Debug, Default)]
@@ -36,6 +38,30 @@ pub(crate) enum Unreadable {
     /// One is there twice that may be there once only.
     #[error("more than one {0} payload")]
     Twice(PayloadType),
+}
+
+impl Unreadable {
+    /// What the peer is told.
+    pub(crate) fn notify(&self) -> (NotifyType, Vec<u8>) {
+        match self {
+            Self::Critical(payload) => (NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, vec![payload.0]),
+            Self::Malformed(_) | Self::Twice(_) => (NotifyType::INVALID_SYNTAX, Vec::new()),
+        }
+    }
+}
+
+/// Why an IKE SA does not come about whose peer has sent it.
+impl From<Unreadable> for FailureReason {
+    fn from(error: Unreadable) -> Self {
+        let by = Party::Us;
+        match error {
+            Unreadable::Critical(payload) => Self::UnsupportedCriticalPayload { by, payload },
+            Unreadable::Malformed(_) | Unreadable::Twice(_) => {
+                let detail = error.to_string();
+                Self::InvalidSyntax { by, detail }
+            }
+        }
+    }
 }
 
 impl<'a> Contents<'a> {
@@ -89,6 +115,11 @@ impl<'a> Contents<'a> {
     /// The first error.
     pub(crate) fn error(&self) -> Option<&Notify<'a>> {
         self.notifies.iter().find(|n| n.kind.is_error())
+    }
+
+    /// The key exchange method that INVALID_KE_PAYLOAD asks for.
+    pub(crate) fn wanted_key_exchange(&self) -> Option<KeId> {
+        self.notifies.iter().find_map(Notify::wanted_key_exchange)
     }
 
     /// The data of all notifications of a kind.

@@ -543,11 +543,10 @@ impl Established {
                     self.invalid_syntax(core, cx, exchange, back, detail)
                 }
             },
-            Err(Unreadable::Critical(payload)) => {
-                let data = [payload.0];
-                let notify = Notify::new(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, &data);
+            Err(error @ Unreadable::Critical(_)) => {
+                let (kind, data) = error.notify();
                 self.respond(core, cx, exchange, back, |payloads| {
-                    payloads.notify(&notify);
+                    payloads.notify(&Notify::new(kind, &data));
                 });
                 self.proceed(core, cx)
             }

@@ -52,6 +52,11 @@ impl Datagrams {
         &self.first
     }
 
+    /// The only datagram, or the first fragment.
+    pub(crate) fn into_first(self) -> Vec<u8> {
+        self.first
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.rest.len().saturating_add(1)

@@ -278,14 +278,8 @@ fn ike_match(ours: &IkeProposal, theirs: &Known) -> Option<IkeSuite> {
 /// For each additional key exchange the first method that both have, but none twice (RFC 9370 §2.2.1). If that leaves
 /// nothing for a later one, an earlier one gets its next choice.
 fn additional_match(ours: &AdditionalOffer, theirs: &AdditionalOffer) -> Option<Additional> {
-    // One that is not offered is the same as one that is NONE.
-    let has = |methods: &[_], method: Option<KeyExchange>| match methods {
-        [] => method.is_none(),
-        methods => methods.contains(&method),
-    };
     if theirs.iter().all(Vec::is_empty) {
-        let without = ours.iter().all(|methods| has(methods, None));
-        return without.then(Additional::default);
+        return is_optional(ours).then(Additional::default);
     }
     let common = |(ours, theirs): (&Vec<_>, &Vec<_>)| -> Vec<Option<KeyExchange>> {
         let theirs = if theirs.is_empty() {
@@ -293,7 +287,7 @@ fn additional_match(ours: &AdditionalOffer, theirs: &AdditionalOffer) -> Option<
         } else {
             &theirs[..]
         };
-        let both = theirs.iter().filter(|method| has(ours, **method));
+        let both = theirs.iter().filter(|method| permits(ours, **method));
         both.copied().collect()
     };
     let choices: Vec<_> = ours.iter().zip(theirs).map(common).collect();
@@ -336,10 +330,23 @@ fn choose(
 
 /// Whether an offer of ours allows additional key exchanges that were chosen.
 fn allows_additional(ours: &AdditionalOffer, chosen: &Additional) -> bool {
-    ours.iter().zip(chosen).all(|(ours, chosen)| match chosen {
-        None => ours.is_empty() || ours.contains(&None),
-        some => ours.contains(some),
-    })
+    ours.iter()
+        .zip(chosen)
+        .all(|(methods, chosen)| permits(methods, *chosen))
+}
+
+/// Whether an offer can do without additional key exchanges.
+pub(crate) fn is_optional(offer: &AdditionalOffer) -> bool {
+    allows_additional(offer, &Additional::default())
+}
+
+/// Whether what is offered for one additional key exchange permits a method, or none. One that is not offered is the same
+/// as one that is NONE.
+fn permits(methods: &[Option<KeyExchange>], method: Option<KeyExchange>) -> bool {
+    match methods {
+        [] => method.is_none(),
+        methods => methods.contains(&method),
+    }
 }
 
 fn esp_match(ours: &EspProposal, theirs: &Known, exchange: ChildExchange) -> Option<EspSuite> {

@@ -130,15 +130,13 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// A successor, which we have begun as `role`, with new SPIs and algorithms and all counters at zero.
-    //= rfc7296#2.18
-    //# The new IKE SA MUST reset its message counters to 0.
-    pub(crate) fn successor(
-        &self,
+    /// One that is to be made.
+    pub(crate) fn new(
         id: IkeSaId,
         role: Role,
         (initiator_spi, responder_spi): (IkeSpi, IkeSpi),
-        suite: IkeSuite,
+        config: Arc<PeerConfig>,
+        path: Path,
         now: Instant,
     ) -> Self {
         Self {
@@ -146,15 +144,57 @@ impl Core {
             role,
             initiator_spi,
             responder_spi,
-            config: Arc::clone(&self.config),
-            path: self.path,
+            config,
+            path,
+            nat: NatSituation::default(),
+            suite: None,
+            ppk: false,
+            childless: false,
+            local_id: None,
+            remote_id: None,
+            created: now,
+            established: None,
+            replaces: None,
+            announced: true,
+            last_heard: None,
+            last_sent: now,
+            mobike: None,
+            children_at: None,
+            outgoing: Outgoing::default(),
+            incoming: Incoming::default(),
+            fragments: Fragments::default(),
+            unwanted: false,
+            spoken_up: Limiter::default(),
+            renewals: Limiter::default(),
+            creations: Limiter::default(),
+            unwanted_children: Vec::new(),
+            redirectable: None,
+            redirected_from: None,
+            peer_token: None,
+            synchronisation: None,
+            tickets: None,
+            streams: Streams::default(),
+        }
+    }
+
+    /// A successor, which we have begun as `role`, with new SPIs and algorithms and all counters at zero.
+    //= rfc7296#2.18
+    //# The new IKE SA MUST reset its message counters to 0.
+    pub(crate) fn successor(
+        &self,
+        id: IkeSaId,
+        role: Role,
+        spis: (IkeSpi, IkeSpi),
+        suite: IkeSuite,
+        now: Instant,
+    ) -> Self {
+        Self {
             nat: self.nat,
             suite: Some(suite),
             ppk: self.ppk,
             childless: self.childless,
             local_id: self.local_id.clone(),
             remote_id: self.remote_id.clone(),
-            created: now,
             established: Some(now),
             replaces: Some(self.id),
             announced: false,
@@ -162,20 +202,15 @@ impl Core {
             last_sent: self.last_sent,
             mobike: self.mobike.as_ref().map(|m| Box::new(m.heir())),
             children_at: self.children_at,
-            outgoing: Outgoing::default(),
-            incoming: Incoming::default(),
             fragments: Fragments::new(self.fragments.agreed),
-            unwanted: false,
-            spoken_up: Limiter::default(),
             renewals: self.renewals,
             creations: self.creations,
-            unwanted_children: Vec::new(),
             redirectable: self.redirectable,
             redirected_from: self.redirected_from,
-            peer_token: None,
             synchronisation: self.synchronisation.as_ref().map(|_| Box::default()),
             tickets: self.tickets.as_ref().map(|tickets| tickets.heir(now)),
             streams: self.streams,
+            ..Self::new(id, role, spis, Arc::clone(&self.config), self.path, now)
         }
     }
 

@@ -203,6 +203,13 @@ impl Outgoing {
         self.pending.retain(|p| p.id != id);
     }
 
+    /// The same of the request that begins an IKE SA, which is given: AUTH signs it.
+    pub(crate) fn first_answered(&mut self) -> Vec<u8> {
+        self.pending
+            .pop()
+            .map_or_else(Vec::new, |first| first.message.into_first())
+    }
+
     /// Goes on with this Message ID or a higher one. What is under way is not waited for any more.
     pub(crate) fn skip_to(&mut self, id: u32) {
         self.pending.clear();

@@ -164,16 +164,18 @@ impl Endpoint {
         //# Instead, a
         //# robust responder will do the IKE SA lookup using the whole packet,
         //# its hash, or the Ni payload.
-        let key = (sha256(&[message.as_bytes()]), arrival.remote);
+        let digest = sha256(&[message.as_bytes()]);
+        let key = (digest, arrival.remote);
         if let Some(id) = self.by_init.get(&key).copied() {
             let bytes = message.as_bytes();
             return self.with_sa(now, id, |sa, cx| sa.on_repeated_init(cx, arrival, bytes));
         }
         let verdict = if message.header().exchange == ExchangeType::IKE_SESSION_RESUME {
-            ResumeRequest::read(message)
+            ResumeRequest::read(message, digest)
                 .map(|request| self.on_resume_request(now, arrival, request))
         } else {
-            InitRequest::read(message).map(|request| self.on_init_request(now, arrival, request))
+            InitRequest::read(message, digest)
+                .map(|request| self.on_init_request(now, arrival, request))
         };
         match verdict {
             Ok(None) => {}
@@ -258,13 +260,13 @@ impl Endpoint {
         if let Some(verdict) = request.first.redirect(&mut cx, arrival) {
             return Some(verdict);
         }
-        let grant = match request.open(&cx, arrival) {
-            Ok(grant) => grant,
+        let opened = match request.open(&cx, arrival) {
+            Ok(opened) => opened,
             Err(refusal) => return Some(request.refuse(refusal)),
         };
         let id = IkeSaId(cx.shared.fresh_id());
         let spi = cx.fresh_spi(id);
-        let verdict = request.accept(&mut cx, arrival, id, spi, grant);
+        let verdict = request.accept(&mut cx, arrival, id, spi, opened);
         if !matches!(verdict, Verdict::Accepted(_)) {
             self.shared.spis.remove(&spi);
         }

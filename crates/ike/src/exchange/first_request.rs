@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use cygnet_crypto::{IkeSuite, Prf, Skeyseed, sha256};
+use cygnet_crypto::{IkeSuite, Prf, Skeyseed};
 use cygnet_wire::{
     ExchangeType, Flags, Header, IkeSpi, Message, Notify, NotifyType, PayloadWriter, PrfId,
     ProtocolId, PsPayload, PuzzleNotify, TransformType, TransformView, write_message,
@@ -12,11 +12,11 @@ use cygnet_wire::{
 
 use crate::config::{Childless, Encapsulation, PeerConfig};
 use crate::contents::{Contents, Unreadable};
-use crate::context::{Context, Limiter};
+use crate::context::Context;
 use crate::cookie::Bearer;
 use crate::exchange::ike_auth::AuthAwaited;
 use crate::exchange::ike_sa_init::{
-    Finished, Handshake, STRONGSWAN, Spis, nat_hashes, write_nat_hashes,
+    Finished, Handshake, Spis, nat_hashes, write_abilities, write_nat_hashes,
 };
 use crate::exchange::ike_session_resume::Resumption;
 use crate::exchange::redirect;
@@ -29,13 +29,13 @@ use crate::puzzle::Puzzle;
 use crate::reason::{Party, RejectReason};
 use crate::sa::{Arrival, Core, IkeSa, State};
 use crate::stats::DropReason;
-use crate::stream::Streams;
-use crate::window::{Incoming, Outgoing};
 
 /// A request with a nonce that begins an IKE SA.
 #[derive(Debug)]
 pub(crate) struct FirstRequest<'a> {
     pub(crate) message: Message<'a>,
+    /// The hash of the message, by which a repetition is known.
+    digest: [u8; 32],
     pub(crate) contents: Contents<'a>,
     pub(crate) nonce: &'a [u8],
 }
@@ -59,8 +59,8 @@ pub(crate) enum Verdict {
 }
 
 impl<'a> FirstRequest<'a> {
-    /// Reads a request.
-    pub(crate) fn read(message: &Message<'a>) -> Result<Self, Verdict> {
+    /// Reads a request, whose hash is `digest`.
+    pub(crate) fn read(message: &Message<'a>, digest: [u8; 32]) -> Result<Self, Verdict> {
         let header = message.header();
         //= rfc7296#2.2
         //# The Message ID is a 32-bit quantity, which is zero for the
@@ -74,14 +74,11 @@ impl<'a> FirstRequest<'a> {
         }
         let contents = match Contents::read(message.chain()) {
             Ok(contents) => contents,
-            Err(Unreadable::Critical(payload)) => {
+            Err(error @ Unreadable::Critical(payload)) => {
+                let (kind, data) = error.notify();
                 return Err(Verdict::Refused {
                     answer: answer(header, |payloads| {
-                        let data = [payload.0];
-                        payloads.notify(&Notify::new(
-                            NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD,
-                            &data,
-                        ));
+                        payloads.notify(&Notify::new(kind, &data));
                     }),
                     reason: RejectReason::UnsupportedCriticalPayload(payload),
                 });
@@ -96,6 +93,7 @@ impl<'a> FirstRequest<'a> {
         let nonce = contents.nonce.ok_or_else(missing)?.data();
         Ok(Self {
             message: *message,
+            digest,
             contents,
             nonce,
         })
@@ -300,45 +298,16 @@ impl FirstRequest<'_> {
         let Some(handshake) = handshake else {
             return Verdict::Dropped(DropReason::BadInit);
         };
-        let mut incoming = Incoming::default();
-        incoming.accept(0, sha256(&[self.message.as_bytes()]));
-        incoming.respond(0, response.clone().into());
-        let core = Core {
-            id,
-            role: Role::Responder,
-            initiator_spi,
-            responder_spi,
-            config,
-            path: arrival.back(),
+        let spis = (initiator_spi, responder_spi);
+        let mut core = Core {
             nat: terms.nat,
             suite: Some(suite),
-            ppk: false,
-            childless: false,
-            local_id: None,
-            remote_id: None,
-            created: cx.now,
-            established: None,
-            replaces: None,
-            announced: true,
-            last_heard: None,
-            last_sent: cx.now,
-            mobike: None,
-            children_at: None,
-            outgoing: Outgoing::default(),
-            incoming,
             fragments: Fragments::new(terms.fragmentation),
-            unwanted: false,
-            spoken_up: Limiter::default(),
-            renewals: Limiter::default(),
-            unwanted_children: Vec::new(),
             redirectable: redirect::is_supported(&self.contents).then_some(Party::Peer),
-            redirected_from: None,
-            peer_token: None,
-            synchronisation: None,
-            creations: Limiter::default(),
-            tickets: None,
-            streams: Streams::default(),
+            ..Core::new(id, Role::Responder, spis, config, arrival.back(), cx.now)
         };
+        core.incoming.accept(0, self.digest);
+        core.incoming.respond(0, response.clone().into());
         cx.transmit(arrival.back(), response);
         let state = State::AuthAwaited(Box::new(AuthAwaited {
             handshake,
@@ -377,18 +346,7 @@ impl Terms {
                 ..Notify::new(kind, &[])
             });
         }
-        if self.intermediate {
-            payloads.notify(&Notify::new(
-                NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED,
-                &[],
-            ));
-        }
-        if self.fake_strongswan {
-            payloads.vendor_id(&STRONGSWAN);
-        }
-        for id in &cx.config.vendor_ids {
-            payloads.vendor_id(id);
-        }
+        write_abilities(cx, self.intermediate, self.fake_strongswan, payloads);
     }
 }
 

@@ -363,6 +363,20 @@ fn fail(
     child_failed(established, core, cx, attempt, config, reason);
 }
 
+/// The same because of what the peer has answered: if it has the child SA, it is told.
+fn refuse(
+    established: &mut Established,
+    core: &Core,
+    cx: &mut Context<'_>,
+    creating: CreatingChild,
+    refusal: NotAccepted,
+) {
+    if refusal.peer_has_it {
+        established.delete_spi(creating.offer.own_spi());
+    }
+    fail(established, core, cx, creating, refusal.reason);
+}
+
 /// An attempt of ours.
 pub(crate) fn attempt(child: ChildSaId, replaces: Option<ChildSaId>) -> Attempt {
     Attempt {
@@ -382,24 +396,18 @@ pub(crate) fn on_child_response(
 ) -> State {
     let Some(contents) = contents else {
         // Before the last of its key exchanges the peer has none.
-        if creating
-            .following
-            .as_ref()
-            .is_none_or(|f| f.asking.is_last())
-        {
-            established.delete_spi(creating.offer.own_spi());
-        }
-        let reason = ChildFailure::NotOffered("a malformed message".to_owned());
-        fail(&mut established, core, cx, creating, reason);
+        let following = creating.following.as_ref();
+        let refusal = NotAccepted {
+            reason: ChildFailure::NotOffered("a malformed message".to_owned()),
+            peer_has_it: following.is_none_or(|following| following.asking.is_last()),
+        };
+        refuse(&mut established, core, cx, creating, refusal);
         return established.proceed(core, cx);
     };
     let error = contents.error().map(|notify| notify.kind);
     match error {
         Some(NotifyType::INVALID_KE_PAYLOAD) if !creating.is_following() => {
-            let wanted = contents
-                .notifies
-                .iter()
-                .find_map(Notify::wanted_key_exchange);
+            let wanted = contents.wanted_key_exchange();
             on_invalid_ke(
                 &mut established,
                 core,
@@ -454,15 +462,7 @@ fn agree(
                 contents,
             );
         }
-        Err(NotAccepted {
-            reason,
-            peer_has_it,
-        }) => {
-            if peer_has_it {
-                established.delete_spi(creating.offer.own_spi());
-            }
-            fail(established, core, cx, creating, reason);
-        }
+        Err(refusal) => refuse(established, core, cx, creating, refusal),
     }
 }
 
@@ -559,10 +559,11 @@ fn go_on(
             );
         }
         Err(fault) => {
-            if peer_has_it {
-                established.delete_spi(creating.offer.own_spi());
-            }
-            fail(established, core, cx, creating, fault.into());
+            let refusal = NotAccepted {
+                reason: fault.into(),
+                peer_has_it,
+            };
+            refuse(established, core, cx, creating, refusal);
         }
     }
 }

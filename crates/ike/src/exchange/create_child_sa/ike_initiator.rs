@@ -1,7 +1,7 @@
 //! CREATE_CHILD_SA for a successor of the IKE SA, the initiator's half.
 
 use cygnet_crypto::{Additional, AdditionalOffer, IkeProposal, IkeSuite, KeyExchange, PrivateKey};
-use cygnet_wire::{ExchangeType, IkeSpi, KeId, Notify, NotifyType, Proposal};
+use cygnet_wire::{ExchangeType, IkeSpi, KeId, NotifyType, Proposal};
 
 use super::followup::{Asking, KeyExchanges};
 use super::ike_rekey::{Rival, report, successor};
@@ -15,7 +15,7 @@ use crate::exchange::crash_detection::{self, PeerToken};
 use crate::exchange::ike_sa_init::NONCE_LEN;
 use crate::info::Role;
 use crate::io::IkeSaId;
-use crate::proposal::{accept_ike, ike_offer};
+use crate::proposal::{accept_ike, ike_offer, is_optional};
 use crate::reason::{CloseReason, FailureReason, Party};
 use crate::sa::{Core, IkeSa, State};
 use crate::succession::{Heir, Standing};
@@ -148,9 +148,7 @@ fn offered(core: &Core) -> Vec<IkeProposal> {
     if core.suite.is_some_and(has_some) {
         return ours.clone();
     }
-    let optional =
-        |methods: &Vec<Option<KeyExchange>>| methods.is_empty() || methods.contains(&None);
-    let plain = ours.iter().filter(|p| p.additional.iter().all(optional));
+    let plain = ours.iter().filter(|p| is_optional(&p.additional));
     let plain = plain.map(|p| IkeProposal {
         additional: AdditionalOffer::default(),
         ..p.clone()
@@ -241,10 +239,7 @@ pub(crate) fn on_ike_response(
     let following = rekeying.following.take();
     match (error, contents) {
         (Some(NotifyType::INVALID_KE_PAYLOAD), Some(contents)) if following.is_none() => {
-            let wanted = contents
-                .notifies
-                .iter()
-                .find_map(Notify::wanted_key_exchange);
+            let wanted = contents.wanted_key_exchange();
             on_invalid_ke(
                 &mut established,
                 core,

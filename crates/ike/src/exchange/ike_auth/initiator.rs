@@ -11,7 +11,7 @@ use super::{Credential, child_failed, is_heeded};
 use crate::channel::{Plaintext, SealError};
 use crate::child::{ChildSa, ChildState, Fresh, KeySource, NotAccepted, Offer, Wanted};
 use crate::config::{Childless, Uniqueness};
-use crate::contents::{Contents, Unreadable};
+use crate::contents::Contents;
 use crate::context::{Context, InitialContact};
 use crate::deleting::Deleting;
 use crate::errand::{Plan, What};
@@ -323,18 +323,9 @@ impl AuthSent {
     ) -> State {
         let contents = match Contents::read(chain) {
             Ok(contents) => contents,
-            Err(Unreadable::Critical(payload)) => {
-                let by = Party::Us;
-                let reason = FailureReason::UnsupportedCriticalPayload { by, payload };
-                let kind = NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD;
-                return self.refuse(core, cx, kind, &[payload.0], reason);
-            }
             Err(error) => {
-                let reason = FailureReason::InvalidSyntax {
-                    by: Party::Us,
-                    detail: error.to_string(),
-                };
-                return self.refuse(core, cx, NotifyType::INVALID_SYNTAX, &[], reason);
+                let (kind, data) = error.notify();
+                return self.refuse(core, cx, kind, &data, error.into());
             }
         };
         if let Some(reason) = fatal(core, &contents) {

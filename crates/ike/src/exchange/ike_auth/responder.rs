@@ -12,7 +12,7 @@ use cygnet_wire::{
 use super::{Credential, child_failed, is_heeded};
 use crate::child::{ChildSa, ChildState, Chosen, Fresh, KeySource, Phase, Refused};
 use crate::config::{Childless, PeerConfig, Uniqueness};
-use crate::contents::{Contents, Unreadable};
+use crate::contents::Contents;
 use crate::context::{Acquaintance, Back, Context, InitialContact};
 use crate::established::{Established, close_ike};
 use crate::exchange::ike_sa_init::Handshake;
@@ -146,19 +146,9 @@ impl AuthAwaited {
             //# than just bad payload contents), MUST be rejected in their entirety,
             //# and MUST only lead to an UNSUPPORTED_CRITICAL_PAYLOAD or
             //# INVALID_SYNTAX Notification sent as a response.
-            Err(Unreadable::Critical(payload)) => {
-                let by = Party::Us;
-                let reason = FailureReason::UnsupportedCriticalPayload { by, payload };
-                let kind = NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD;
-                return self.refuse(core, cx, back, kind, &[payload.0], reason);
-            }
             Err(error) => {
-                let reason = FailureReason::InvalidSyntax {
-                    by: Party::Us,
-                    detail: error.to_string(),
-                };
-                let kind = NotifyType::INVALID_SYNTAX;
-                return self.refuse(core, cx, back, kind, &[], reason);
+                let (kind, data) = error.notify();
+                return self.refuse(core, cx, back, kind, &data, error.into());
             }
         };
         //= rfc6023#3

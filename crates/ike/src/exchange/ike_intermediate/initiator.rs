@@ -7,13 +7,13 @@ use super::int_auth;
 use crate::channel::{Plaintext, SealError};
 use crate::child::Wanted;
 use crate::config::PeerConfig;
-use crate::contents::{Contents, Unreadable};
+use crate::contents::Contents;
 use crate::context::Context;
 use crate::exchange::ike_auth;
-use crate::exchange::ike_sa_init::Handshake;
+use crate::exchange::ike_sa_init::{Handshake, fail};
 use crate::fragment::Assembled;
 use crate::ppk::{self, Ppk, PpkPolicy, Stage};
-use crate::reason::{ChildFailure, FailureReason, Party};
+use crate::reason::{FailureReason, Party};
 use crate::sa::{Core, State};
 
 /// The request has been sent, the response is awaited.
@@ -99,19 +99,6 @@ pub(crate) fn begin(
     }
 }
 
-/// Neither the IKE SA nor its child SA has come about.
-fn fail(
-    core: &mut Core,
-    cx: &mut Context<'_>,
-    child: Option<Wanted>,
-    reason: FailureReason,
-) -> State {
-    if let Some(Wanted { id, config, .. }) = child {
-        ike_auth::child_failed(core, cx, id, Some(config), ChildFailure::IkeSaEnded);
-    }
-    core.fail(cx, reason)
-}
-
 impl IntermediateSent {
     /// The response. Whoever made it took part in IKE_SA_INIT, but need not be the peer.
     pub(crate) fn on_response(
@@ -127,16 +114,7 @@ impl IntermediateSent {
     }
 
     fn take_in(&mut self, config: &PeerConfig, opened: &Assembled) -> Result<(), FailureReason> {
-        let by = Party::Us;
-        let contents = Contents::read(opened.plain.chain()).map_err(|error| match error {
-            Unreadable::Critical(payload) => {
-                FailureReason::UnsupportedCriticalPayload { by, payload }
-            }
-            error => FailureReason::InvalidSyntax {
-                by,
-                detail: error.to_string(),
-            },
-        })?;
+        let contents = Contents::read(opened.plain.chain())?;
         if let Some(error) = contents.error() {
             return Err(FailureReason::PeerNotify(error.kind));
         }

@@ -36,6 +36,17 @@ impl Refused {
     }
 }
 
+impl From<Unreadable> for Refused {
+    fn from(error: Unreadable) -> Self {
+        let (notify, data) = error.notify();
+        Self {
+            notify,
+            data,
+            reason: error.into(),
+        }
+    }
+}
+
 /// Our part of a key exchange.
 struct Exchanged {
     method: KeId,
@@ -118,17 +129,7 @@ impl AuthAwaited {
     }
 
     fn answer(&self, cx: &mut Context<'_>, opened: &Assembled) -> Result<Answer, Refused> {
-        let contents = Contents::read(opened.plain.chain()).map_err(|error| match error {
-            Unreadable::Critical(payload) => Refused {
-                notify: NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD,
-                data: vec![payload.0],
-                reason: FailureReason::UnsupportedCriticalPayload {
-                    by: Party::Us,
-                    payload,
-                },
-            },
-            error => Refused::syntax(error.to_string()),
-        })?;
+        let contents = Contents::read(opened.plain.chain())?;
         let ppk = self.ppk(cx, &contents)?;
         let exchanged = self.exchange(cx, &contents)?;
         Ok(Answer { exchanged, ppk })

@@ -11,15 +11,15 @@ use cygnet_wire::{
 };
 
 use super::{
-    CookieUse, Finished, Handshake, Held, NONCE_LEN, ReturnedCookie, STRONGSWAN, Spis, fail,
-    heed_first, resend_first, send_first, write_nat_hashes,
+    Finished, Handshake, Held, NONCE_LEN, ReturnedCookie, Spis, fail, heed_first, resend_first,
+    send_first, write_abilities, write_nat_hashes,
 };
 use crate::child::Wanted;
 use crate::config::{PeerConfig, Tcp};
-use crate::contents::{Contents, Unreadable};
+use crate::contents::Contents;
 use crate::context::{Context, Path};
 use crate::exchange::puzzle::{self, Solving};
-use crate::exchange::redirect::{self, Asked};
+use crate::exchange::redirect;
 use crate::fragment;
 use crate::info::Role;
 use crate::io::{Answer, Event, IkeSaId, RequestId};
@@ -146,25 +146,15 @@ impl InitSent {
             write_nat_hashes(self.nat_hashes.as_ref(), payloads);
             fragment::announce(core.config.fragmentation, payloads);
             redirect::announce(core, payloads);
+            if self.ppk {
+                ppk::propose(payloads);
+            }
             //= rfc9242#3.1
             //# The initiator indicates its support for Intermediate Exchange by
             //# including a notification of type INTERMEDIATE_EXCHANGE_SUPPORTED in
             //# the IKE_SA_INIT request message.
-            if core.config.wants_intermediate() {
-                payloads.notify(&Notify::new(
-                    NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED,
-                    &[],
-                ));
-            }
-            if self.ppk {
-                ppk::propose(payloads);
-            }
-            if core.config.fake_strongswan {
-                payloads.vendor_id(&STRONGSWAN);
-            }
-            for id in &cx.config.vendor_ids {
-                payloads.vendor_id(id);
-            }
+            let intermediate = core.config.wants_intermediate();
+            write_abilities(cx, intermediate, core.config.fake_strongswan, payloads);
         })?;
         Ok(bytes)
     }
@@ -229,22 +219,13 @@ impl InitSent {
     ) -> State {
         let contents = match Contents::read(message.chain()) {
             Ok(contents) => contents,
-            Err(error) => {
-                let by = Party::Us;
-                let reason = match error {
-                    Unreadable::Critical(payload) => {
-                        FailureReason::UnsupportedCriticalPayload { by, payload }
-                    }
-                    error => FailureReason::InvalidSyntax {
-                        by,
-                        detail: error.to_string(),
-                    },
-                };
-                return self.unusable(cx, reason);
-            }
+            Err(error) => return self.unusable(cx, error.into()),
         };
         if let Some(notify) = contents.notify(NotifyType::REDIRECT) {
-            return self.on_redirect(core, cx, notify.data);
+            return match self.held.on_redirect(core, cx, notify.data, &self.nonce) {
+                Some(reason) => self.fail(core, cx, reason),
+                None => State::InitSent(self),
+            };
         }
         let puzzle = puzzle::given(&contents.notifies);
         if let Some(cookie) = contents.notify(NotifyType::COOKIE) {
@@ -260,11 +241,7 @@ impl InitSent {
             cx.drop(DropReason::BadResponse);
             return State::InitSent(self);
         }
-        if let Some(wanted) = contents
-            .notifies
-            .iter()
-            .find_map(Notify::wanted_key_exchange)
-        {
+        if let Some(wanted) = contents.wanted_key_exchange() {
             return self.on_invalid_ke(core, cx, wanted);
         }
         if let Some(error) = contents.error() {
@@ -282,27 +259,6 @@ impl InitSent {
         self.on_answer(core, cx, arrival, message, &contents)
     }
 
-    /// The gateway sends us to another one. Who knows the nonce has seen our request; who else the new gateway is, it has
-    /// to prove like the old one.
-    fn on_redirect(
-        mut self: Box<Self>,
-        core: &mut Core,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> State {
-        match redirect::asked_in_init(core, data, &self.nonce) {
-            Some(Asked::Go(to)) => self.fail(core, cx, FailureReason::Redirected { to }),
-            Some(Asked::Forbidden(to)) => {
-                self.held.hold(cx, FailureReason::RedirectForbidden { to });
-                State::InitSent(self)
-            }
-            None => {
-                cx.drop(DropReason::BadResponse);
-                State::InitSent(self)
-            }
-        }
-    }
-
     fn on_cookie(
         mut self: Box<Self>,
         core: &mut Core,
@@ -310,20 +266,12 @@ impl InitSent {
         cookie: &[u8],
         puzzle: Option<PuzzleNotify>,
     ) -> State {
-        let used = match self.solving {
-            None => self.cookie.take(cookie),
-            Some(_) => CookieUse::Useless,
-        };
-        match used {
-            CookieUse::Return => {}
-            CookieUse::Useless => {
-                cx.drop(DropReason::BadResponse);
-                return State::InitSent(self);
-            }
-            CookieUse::TooMany(times) => {
-                self.held.hold(cx, FailureReason::CookieLoop(times));
-                return State::InitSent(self);
-            }
+        if self.solving.is_some() {
+            cx.drop(DropReason::BadResponse);
+            return State::InitSent(self);
+        }
+        if !self.cookie.take(cx, &mut self.held, cookie) {
+            return State::InitSent(self);
         }
         self.solution = None;
         let puzzle = puzzle.filter(|_| !self.tired);
@@ -439,14 +387,13 @@ impl InitSent {
         }
     }
 
-    /// Drops a response that no exchange can go on from. The peer has no better one unless this is a forgery.
+    /// Drops a response that no exchange can go on from.
     //= rfc7296#3.3.6
     //# The initiator of an exchange MUST check that the
     //# accepted offer is consistent with one of its proposals, and if not
     //# MUST terminate the exchange.
     fn unusable(mut self: Box<Self>, cx: &mut Context<'_>, reason: FailureReason) -> State {
-        cx.drop(DropReason::BadResponse);
-        self.held.hold(cx, reason);
+        self.held.drop_and_hold(cx, reason);
         State::InitSent(self)
     }
 
@@ -492,11 +439,6 @@ impl InitSent {
             cx.drop(DropReason::BadResponse);
             return State::InitSent(self);
         }
-        let request = core
-            .outgoing
-            .pending(0)
-            .map(|p| p.message.first().to_vec())
-            .unwrap_or_default();
         let secret = match self.key.agree(ke.data) {
             Ok(secret) => secret,
             // Nobody is answerable for it: the peer's own may still come.
@@ -507,7 +449,7 @@ impl InitSent {
         if let Some(solving) = &self.solving {
             solving.abandon(cx);
         }
-        core.outgoing.answered(0);
+        let request = core.outgoing.first_answered();
         let handshake = Handshake::new(Finished {
             role: Role::Initiator,
             suite,

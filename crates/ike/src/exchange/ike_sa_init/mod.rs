@@ -17,20 +17,21 @@ use crate::channel::Channel;
 use crate::child::Wanted;
 use crate::config::{AcceptRedirect, Encapsulation, PeerConfig};
 use crate::contents::Contents;
-use crate::context::{Context, Limiter, Path};
+use crate::context::{Context, Path};
 use crate::exchange::ike_auth;
 use crate::exchange::ike_intermediate::Intermediate;
 use crate::exchange::ike_session_resume::{Resumption, Tickets};
-use crate::fragment::{self, Fragments};
-use crate::info::{NatSituation, Role};
+use crate::exchange::redirect::{self, Asked};
+use crate::fragment;
+use crate::info::Role;
 use crate::io::{IkeKeyLog, IkeSaId};
 use crate::nat::{self, HASH_LEN};
 use crate::ppk;
 use crate::reason::{ChildFailure, FailureReason, Party};
 use crate::sa::{Arrival, Core, State};
+use crate::stats::DropReason;
 use crate::stream::Streams;
 use crate::transport::Transport;
-use crate::window::{Incoming, Outgoing};
 
 /// Octets of our nonces.
 //= rfc7296#2.10
@@ -41,7 +42,7 @@ use crate::window::{Incoming, Outgoing};
 pub(crate) const NONCE_LEN: usize = 32;
 
 /// strongSwan's vendor ID: MD5 of its name.
-pub(crate) const STRONGSWAN: [u8; 16] = [
+const STRONGSWAN: [u8; 16] = [
     0x88, 0x2f, 0xe5, 0x6d, 0x6f, 0xd2, 0x0d, 0xbc, 0x22, 0x51, 0x61, 0x3b, 0x2e, 0xbe, 0x5b, 0xeb,
 ];
 
@@ -241,6 +242,25 @@ pub(crate) fn write_nat_hashes(
     }
 }
 
+/// Writes what a first message ends with: whether its sender knows IKE_INTERMEDIATE, and its vendor IDs.
+pub(crate) fn write_abilities(
+    cx: &Context<'_>,
+    intermediate: bool,
+    fake_strongswan: bool,
+    payloads: &mut PayloadWriter<'_>,
+) {
+    if intermediate {
+        let kind = NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED;
+        payloads.notify(&Notify::new(kind, &[]));
+    }
+    if fake_strongswan {
+        payloads.vendor_id(&STRONGSWAN);
+    }
+    for id in &cx.config.vendor_ids {
+        payloads.vendor_id(id);
+    }
+}
+
 /// An IKE SA that we begin, perhaps where another gateway has sent us.
 pub(crate) fn initiator(
     cx: &Context<'_>,
@@ -251,41 +271,14 @@ pub(crate) fn initiator(
     redirected_from: Option<IpAddr>,
 ) -> Core {
     let accepts = config.accept_redirect != AcceptRedirect::No;
+    let spis = (initiator_spi, IkeSpi::ZERO);
     Core {
-        id,
-        role: Role::Initiator,
-        initiator_spi,
-        responder_spi: IkeSpi::ZERO,
         local_id: Some(config.local_id.clone()),
-        remote_id: None,
         tickets: Tickets::of_client(&config),
-        config,
-        path,
-        nat: NatSituation::default(),
-        suite: None,
-        ppk: false,
-        childless: false,
-        created: cx.now,
-        established: None,
-        replaces: None,
-        announced: true,
-        last_heard: None,
-        last_sent: cx.now,
-        mobike: None,
-        children_at: None,
-        outgoing: Outgoing::default(),
-        incoming: Incoming::default(),
-        fragments: Fragments::default(),
-        unwanted: false,
-        spoken_up: Limiter::default(),
-        renewals: Limiter::default(),
-        unwanted_children: Vec::new(),
         redirectable: accepts.then_some(Party::Us),
         redirected_from,
-        peer_token: None,
-        synchronisation: None,
-        creations: Limiter::default(),
         streams,
+        ..Core::new(id, Role::Initiator, spis, config, path, cx.now)
     }
 }
 
@@ -374,39 +367,31 @@ pub(crate) struct ReturnedCookie {
     times: u32,
 }
 
-/// What a cookie that comes is good for.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum CookieUse {
-    /// It is returned from now on.
-    Return,
-    /// Malformed, or the answer to what was sent before.
-    Useless,
-    /// One after the other came: so many.
-    TooMany(u32),
-}
-
 impl ReturnedCookie {
     pub(crate) fn data(&self) -> Option<&[u8]> {
         self.data.as_deref()
     }
 
-    /// One has come. It is kept for all later forms of the request (RFC 7296 §2.6.1).
-    pub(crate) fn take(&mut self, cookie: &[u8]) -> CookieUse {
+    /// One has come. Whether it is returned from now on, in all later forms of the request (RFC 7296 §2.6.1): not if it
+    /// is malformed, the answer to what was sent before, or one too many.
+    pub(crate) fn take(&mut self, cx: &mut Context<'_>, held: &mut Held, cookie: &[u8]) -> bool {
         //= rfc7296#2.6
         //# The data associated with this notification MUST
         //# be between 1 and 64 octets in length (inclusive)
         if !limits::COOKIE_LEN.contains(&cookie.len()) || self.data() == Some(cookie) {
-            return CookieUse::Useless;
+            cx.drop(DropReason::BadResponse);
+            return false;
         }
         //= rfc7296#2.6
         //# The initiator should limit the number of cookie exchanges it
         //# tries before giving up
         if self.times >= MAX_COOKIES {
-            return CookieUse::TooMany(self.times);
+            held.hold(cx, FailureReason::CookieLoop(self.times));
+            return false;
         }
         self.times = self.times.saturating_add(1);
         self.data = Some(cookie.to_vec());
-        CookieUse::Return
+        true
     }
 }
 
@@ -424,6 +409,29 @@ impl Held {
         if self.0.is_none() {
             self.0 = Some((cx.now + cx.config.error_grace, reason));
         }
+    }
+
+    /// Keeps back what is wrong with a response that is dropped: the peer has no better one unless this is a forgery.
+    pub(crate) fn drop_and_hold(&mut self, cx: &mut Context<'_>, reason: FailureReason) {
+        cx.drop(DropReason::BadResponse);
+        self.hold(cx, reason);
+    }
+
+    /// The gateway sends us to another one. Who knows the nonce has seen our request; who else the new gateway is, it has
+    /// to prove like the old one. Why this IKE SA does not come about, if we go there.
+    pub(crate) fn on_redirect(
+        &mut self,
+        core: &Core,
+        cx: &mut Context<'_>,
+        data: &[u8],
+        nonce: &[u8],
+    ) -> Option<FailureReason> {
+        match redirect::asked_in_init(core, data, nonce) {
+            Some(Asked::Go(to)) => return Some(FailureReason::Redirected { to }),
+            Some(Asked::Forbidden(to)) => self.hold(cx, FailureReason::RedirectForbidden { to }),
+            None => cx.drop(DropReason::BadResponse),
+        }
+        None
     }
 
     /// Whether there is none.

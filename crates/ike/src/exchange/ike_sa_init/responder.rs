@@ -25,9 +25,9 @@ pub(crate) struct InitRequest<'a> {
 }
 
 impl<'a> InitRequest<'a> {
-    /// Reads a request.
-    pub(crate) fn read(message: &Message<'a>) -> Result<Self, Verdict> {
-        let first = FirstRequest::read(message)?;
+    /// Reads a request, whose hash is `digest`.
+    pub(crate) fn read(message: &Message<'a>, digest: [u8; 32]) -> Result<Self, Verdict> {
+        let first = FirstRequest::read(message, digest)?;
         let (Some(sa), Some(ke)) = (first.contents.sa, first.contents.ke) else {
             return Err(first_request::missing());
         };

@@ -11,13 +11,13 @@ use cygnet_wire::{
 use super::{Resumption, ResumptionAuth};
 use crate::child::Wanted;
 use crate::config::PeerConfig;
-use crate::contents::{Contents, Unreadable};
+use crate::contents::Contents;
 use crate::context::{Context, Path};
 use crate::exchange::ike_intermediate;
 use crate::exchange::ike_sa_init::{
-    self, CookieUse, Finished, Handshake, Held, NONCE_LEN, ReturnedCookie, STRONGSWAN, Spis, fail,
+    self, Finished, Handshake, Held, NONCE_LEN, ReturnedCookie, Spis, fail,
 };
-use crate::exchange::redirect::{self, Asked};
+use crate::exchange::redirect;
 use crate::fragment;
 use crate::info::Role;
 use crate::io::IkeSaId;
@@ -25,7 +25,6 @@ use crate::nat::{self, HASH_LEN};
 use crate::ppk::Stage;
 use crate::reason::{FailureReason, Party};
 use crate::sa::{Arrival, Core, IkeSa, State};
-use crate::stats::DropReason;
 use crate::stream::Streams;
 use crate::ticket::Session;
 
@@ -113,18 +112,25 @@ impl ResumeSent {
             //# To be able to use it, peers MUST negotiate support for
             //# Intermediate Exchange by including INTERMEDIATE_EXCHANGE_SUPPORTED
             //# notifications in the IKE_SESSION_RESUME messages.
-            if core.config.intermediate {
-                let kind = NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED;
-                payloads.notify(&Notify::new(kind, &[]));
-            }
-            if core.config.fake_strongswan {
-                payloads.vendor_id(&STRONGSWAN);
-            }
-            for id in &cx.config.vendor_ids {
-                payloads.vendor_id(id);
-            }
+            let PeerConfig {
+                intermediate,
+                fake_strongswan,
+                ..
+            } = *core.config;
+            ike_sa_init::write_abilities(cx, intermediate, fake_strongswan, payloads);
         })?;
         Ok(bytes)
+    }
+
+    /// Sends the request in its new form.
+    fn resend(self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+        match self.request(core, cx) {
+            Ok(bytes) => {
+                ike_sa_init::resend_first(core, cx, bytes);
+                State::ResumeSent(self)
+            }
+            Err(error) => self.unsendable(core, cx, &error),
+        }
     }
 
     /// A response. Nothing in it is authenticated: what cannot be used counts only if nothing better comes.
@@ -137,25 +143,23 @@ impl ResumeSent {
     ) -> State {
         let contents = match Contents::read(message.chain()) {
             Ok(contents) => contents,
-            Err(error) => {
-                let by = Party::Us;
-                let reason = match error {
-                    Unreadable::Critical(payload) => {
-                        FailureReason::UnsupportedCriticalPayload { by, payload }
-                    }
-                    error => FailureReason::InvalidSyntax {
-                        by,
-                        detail: error.to_string(),
-                    },
-                };
-                return self.unusable(cx, reason);
-            }
+            Err(error) => return self.unusable(cx, error.into()),
         };
         if let Some(notify) = contents.notify(NotifyType::REDIRECT) {
-            return self.on_redirect(core, cx, notify.data);
+            // The ticket is of no use there.
+            return match self.held.on_redirect(core, cx, notify.data, &self.nonce) {
+                Some(reason) => fail(core, cx, self.child, reason),
+                None => State::ResumeSent(self),
+            };
         }
+        //= rfc5723#4.3.2
+        //# The first message MAY be rejected in denial-of-service (DoS)
+        //# situations, with the initiator instructed to send a cookie.
         if let Some(cookie) = contents.notify(NotifyType::COOKIE) {
-            return self.on_cookie(core, cx, cookie.data);
+            return match self.cookie.take(cx, &mut self.held, cookie.data) {
+                true => self.resend(core, cx),
+                false => State::ResumeSent(self),
+            };
         }
         //= rfc5723#4.3.2
         //# It responds with an unprotected N(TICKET_NACK) notification, if it
@@ -172,54 +176,6 @@ impl ResumeSent {
         self.on_answer(core, cx, arrival, message, &contents)
     }
 
-    /// The gateway sends us to another one, where the ticket is of no use.
-    fn on_redirect(
-        mut self: Box<Self>,
-        core: &mut Core,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> State {
-        match redirect::asked_in_init(core, data, &self.nonce) {
-            Some(Asked::Go(to)) => fail(core, cx, self.child, FailureReason::Redirected { to }),
-            Some(Asked::Forbidden(to)) => {
-                self.held.hold(cx, FailureReason::RedirectForbidden { to });
-                State::ResumeSent(self)
-            }
-            None => {
-                cx.drop(DropReason::BadResponse);
-                State::ResumeSent(self)
-            }
-        }
-    }
-
-    //= rfc5723#4.3.2
-    //# The first message MAY be rejected in denial-of-service (DoS)
-    //# situations, with the initiator instructed to send a cookie.
-    fn on_cookie(
-        mut self: Box<Self>,
-        core: &mut Core,
-        cx: &mut Context<'_>,
-        cookie: &[u8],
-    ) -> State {
-        match self.cookie.take(cookie) {
-            CookieUse::Return => match self.request(core, cx) {
-                Ok(bytes) => {
-                    ike_sa_init::resend_first(core, cx, bytes);
-                    State::ResumeSent(self)
-                }
-                Err(error) => self.unsendable(core, cx, &error),
-            },
-            CookieUse::Useless => {
-                cx.drop(DropReason::BadResponse);
-                State::ResumeSent(self)
-            }
-            CookieUse::TooMany(times) => {
-                self.held.hold(cx, FailureReason::CookieLoop(times));
-                State::ResumeSent(self)
-            }
-        }
-    }
-
     fn on_answer(
         self: Box<Self>,
         core: &mut Core,
@@ -233,12 +189,7 @@ impl ResumeSent {
             let (by, detail) = (Party::Us, "it has no nonce or no SPI".to_owned());
             return self.unusable(cx, FailureReason::InvalidSyntax { by, detail });
         };
-        let request = core
-            .outgoing
-            .pending(0)
-            .map(|p| p.message.first().to_vec())
-            .unwrap_or_default();
-        core.outgoing.answered(0);
+        let request = core.outgoing.first_answered();
         core.responder_spi = responder_spi;
         let Session {
             suite,
@@ -286,8 +237,7 @@ impl ResumeSent {
 
     /// Drops a response that no exchange can go on from.
     fn unusable(mut self: Box<Self>, cx: &mut Context<'_>, reason: FailureReason) -> State {
-        cx.drop(DropReason::BadResponse);
-        self.held.hold(cx, reason);
+        self.held.drop_and_hold(cx, reason);
         State::ResumeSent(self)
     }
 

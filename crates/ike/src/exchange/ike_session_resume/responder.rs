@@ -1,11 +1,13 @@
 //! The responder's half of IKE_SESSION_RESUME: a ticket of ours comes back (RFC 5723 §4.3.2).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_crypto::Skeyseed;
 use cygnet_wire::{IkeSpi, Message, Notify, NotifyType};
 
 use super::{Granted, Resumption, ResumptionAuth, permitted};
+use crate::config::PeerConfig;
 use crate::context::Context;
 use crate::exchange::first_request::{self, Agreed, FirstRequest, Verdict};
 use crate::exchange::ike_sa_init::NONCE_LEN;
@@ -23,21 +25,27 @@ pub(crate) struct ResumeRequest<'a> {
     ticket: &'a [u8],
 }
 
+/// What a ticket says, and the configurations that permit it.
+pub(crate) struct Opened {
+    grant: Grant,
+    candidates: Vec<Arc<PeerConfig>>,
+}
+
 impl<'a> ResumeRequest<'a> {
-    /// Reads a request.
-    pub(crate) fn read(message: &Message<'a>) -> Result<Self, Verdict> {
-        let first = FirstRequest::read(message)?;
+    /// Reads a request, whose hash is `digest`.
+    pub(crate) fn read(message: &Message<'a>, digest: [u8; 32]) -> Result<Self, Verdict> {
+        let first = FirstRequest::read(message, digest)?;
         let ticket = first.contents.notify(NotifyType::TICKET_OPAQUE);
         let ticket = ticket.ok_or_else(first_request::missing)?.data;
         Ok(Self { first, ticket })
     }
 
     /// Opens the ticket, if there is still a configuration for what it says.
-    pub(crate) fn open(&self, cx: &Context<'_>, arrival: Arrival) -> Result<Grant, TicketRefusal> {
+    pub(crate) fn open(&self, cx: &Context<'_>, arrival: Arrival) -> Result<Opened, TicketRefusal> {
         let grant = cx.shared.tickets.open(cx.now, self.ticket)?;
         // A ticket that is good where sessions are not resumed any more is not.
-        permitted(cx, arrival.back(), &grant.session, grant.psk)?;
-        Ok(grant)
+        let candidates = permitted(cx, arrival.back(), &grant.session, grant.psk)?;
+        Ok(Opened { grant, candidates })
     }
 
     /// Refuses the ticket.
@@ -59,7 +67,7 @@ impl<'a> ResumeRequest<'a> {
         arrival: Arrival,
         id: IkeSaId,
         responder_spi: IkeSpi,
-        grant: Grant,
+        Opened { grant, candidates }: Opened,
     ) -> Verdict {
         let Grant {
             session,
@@ -68,10 +76,6 @@ impl<'a> ResumeRequest<'a> {
             psk,
             ..
         } = grant;
-        let candidates = match permitted(cx, arrival.back(), &session, psk) {
-            Ok(candidates) => candidates,
-            Err(refusal) => return self.refuse(refusal),
-        };
         let Some(config) = candidates.first().cloned() else {
             return self.refuse(TicketRefusal::NoConfiguration);
         };
