@@ -1,5 +1,6 @@
 //! A `conn`: what `also=` and `%default` bring in, and what it all means.
 
+mod iptfs;
 mod options;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use crate::document::{Assignment, Conn, Document};
 use crate::keyword::Side;
 use crate::section::Values;
 use crate::value::{Fault, Parsed, ValueError, choice};
+use iptfs::iptfs;
 use options::{child_options, ike_options};
 
 /// Sections that take over sections that take over … more than this is a mistake.
@@ -315,10 +317,12 @@ fn read(values: &mut Values<'_, '_>) -> Parts {
     });
     let ike = ike_options(values);
     let plane = plane_of_streams(values, plane, ike.tcp);
+    let mut child = child_options(values, plane, &ike);
+    child.iptfs = iptfs(values, kind, &child);
     Parts {
         left,
         right,
-        child: child_options(values, plane, &ike),
+        child,
         ike,
         kind,
         start: values.get("auto", StartAction::Ignore, start),

@@ -24,7 +24,6 @@ const TAIL: &str = "
 
 | | ipsec.conf | specified in |
 |---|---|---|
-| IP-TFS | `iptfs=` | RFC 9347 |
 | SAs for single CPUs | `clones=` | RFC 9611 |
 | security labels | `sec-label=` | RFC 9478 |
 | AH around ESP | `phase2=ah+esp` | RFC 4301 |
@@ -32,7 +31,10 @@ const TAIL: &str = "
 BEET mode is negotiated by a notification of strongSwan's, of a number for private use (40961). strongSwan takes it
 from those who send its vendor ID, so `type=beet` sends that. AH does not go through a NAT: behind one a Child SA by
 AH is refused with NO_PROPOSAL_CHOSEN. Packets that do not become smaller are not compressed; a peer without IPComp
-gets a Child SA without, and so does a tunnel with packets of the other family inside.
+gets a Child SA without, and so does a tunnel with packets of the other family inside. IP-TFS is of ESP in tunnel mode
+only, without IPComp and padding; a peer that does not agree to it, or requires congestion control, which the kernel
+does not have, gets an ordinary tunnel. A kernel without the module may take SAs of IP-TFS and drop all that they should
+carry; the daemon sees that.
 ";
 
 fn written() -> String {
@@ -85,6 +87,14 @@ fn written() -> String {
             "2.6.39",
             FEATURES.esn,
             "both planes have them",
+        ),
+        (
+            "IP-TFS",
+            "`iptfs=yes`",
+            "RFC 9347",
+            "XFRM_IPTFS (6.14)",
+            FEATURES.iptfs,
+            "an ordinary tunnel",
         ),
         (
             "padding against traffic analysis",

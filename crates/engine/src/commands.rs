@@ -10,8 +10,8 @@ use std::time::Duration;
 use cygnet_crypto::{DirectionKeys, EspSuite};
 use cygnet_ike::ChildInstall;
 use cygnet_ipsec::{
-    Action, CipherKey, Compression, Direction, Encap, IntegrityKey, KeyMaterial, Lifetime, Mark,
-    Mode, Policy, PolicyKey, Protocol, Sa, SaDirection, SaFlags, SaId, Selector, Template,
+    Action, CipherKey, Compression, Direction, Encap, IntegrityKey, Iptfs, KeyMaterial, Lifetime,
+    Mark, Mode, Policy, PolicyKey, Protocol, Sa, SaDirection, SaFlags, SaId, Selector, Template,
 };
 
 use crate::connection::ChildOptions;
@@ -223,6 +223,11 @@ pub(crate) fn security_associations(
         remote_port: install.remote.port(),
     });
     let (local, remote) = (install.local.ip(), install.remote.ip());
+    let iptfs = options.iptfs.unwrap_or_default();
+    let iptfs = (install.mode == Mode::Iptfs).then_some(Iptfs {
+        dont_fragment: iptfs.dont_fragment || install.peer_refuses_fragments,
+        ..iptfs
+    });
     let common = |dst, src, spi, direction, keys: &DirectionKeys| {
         let (encryption, integrity) = keys_for(&install.suite, keys);
         Sa {
@@ -261,7 +266,7 @@ pub(crate) fn security_associations(
             acquire_seq: 0,
             tfc_pad: 0,
             compression: None,
-            iptfs: None,
+            iptfs,
             cpu: None,
             label: None,
         }
@@ -297,7 +302,7 @@ pub(crate) fn security_associations(
         outbound.selector = inner.map(|s| Selector::new(s.src, s.dst));
         inbound.selector = inner.map(|s| Selector::new(s.dst, s.src));
     }
-    if inbound.mode == Mode::Tunnel {
+    if matches!(inbound.mode, Mode::Tunnel | Mode::Iptfs) {
         // Without a selector of its own, an SA takes either inner family only with this flag (S4.11).
         inbound.flags.af_unspec = true;
         outbound.flags.af_unspec = true;

@@ -12,7 +12,7 @@ use cygnet_ike::{
     AcceptRedirect, AuthMethod, Childless, Encapsulation, Fragmentation, Gateway, Identity,
     PpkPolicy, PuzzlePolicy, RetransmitPolicy, SendRedirect, Tcp, TsTemplate, Uniqueness,
 };
-use cygnet_ipsec::{Mark, Mode, Protocol};
+use cygnet_ipsec::{Iptfs, Mark, Mode, Protocol};
 
 use crate::connection_state::Intent;
 use crate::origin::{Origin, Sourced};
@@ -261,6 +261,8 @@ pub struct ChildOptions {
     /// Pad packets in tunnel mode to so many octets (`tfc`), as far as the path takes them; 0: not, `u32::MAX`: always as
     /// far as that.
     pub tfc: u32,
+    /// Aggregate and fragment packets if the peer does too (`iptfs`, RFC 9347), and how.
+    pub iptfs: Option<Iptfs>,
     /// Tell the peer not to pad (`send-esp-tfc-padding-not-supported`).
     pub refuse_tfc: bool,
     /// MTU of the routes into the tunnel.

@@ -141,6 +141,8 @@ pub(crate) fn build(
     features: Option<&PlaneFeatures>,
 ) -> (Arc<PeerConfig>, Arc<ChildConfig>) {
     let (local, remote) = orientation.ends(connection);
+    let has_iptfs = features.is_some_and(|f| f.iptfs);
+    let iptfs = connection.child.iptfs.filter(|_| has_iptfs);
     let child = Arc::new(ChildConfig {
         name: connection.name.clone(),
         protocol: connection.child.protocol,
@@ -150,6 +152,8 @@ pub(crate) fn build(
         local_ts: local.subnets.clone(),
         remote_ts: remote.subnets.clone(),
         compress: connection.child.compress && features.is_some_and(|f| f.ipcomp),
+        iptfs: iptfs.is_some(),
+        refuse_fragments: iptfs.is_some_and(|iptfs| iptfs.dont_fragment),
         refuse_tfc: connection.child.refuse_tfc,
         single_pair: false,
         replay_window: connection.child.replay_window,

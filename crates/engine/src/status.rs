@@ -178,7 +178,7 @@ pub struct ChildStatus {
     pub id: u64,
     /// The IKE SA it belongs to.
     pub ike: u64,
-    /// `tunnel`, `transport` or `beet`.
+    /// `tunnel`, `transport`, `beet` or `iptfs`.
     pub mode: &'static str,
     /// `esp` or `ah`.
     pub protocol: &'static str,

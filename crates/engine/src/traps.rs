@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use cygnet_ipsec::{Action, Mode, Policy, Selector};
+use cygnet_ipsec::{Action, Policy, Selector};
 
 use crate::commands::{Path, PolicyPlan, shunt_policies};
 use crate::connection::{Connection, ConnectionKind};
@@ -32,10 +32,10 @@ impl Engine {
             }
             (ConnectionKind::Drop, _) => shunt_policies(&selectors, Action::Block, &config.child),
             (_, None) => return,
-            (kind, Some(remote)) => PolicyPlan {
+            (_, Some(remote)) => PolicyPlan {
                 selectors: &selectors,
                 path: Path { local, remote },
-                mode: kind.mode().unwrap_or(Mode::Tunnel),
+                mode: oriented.child.preferred_mode(),
                 protocol: config.child.protocol,
                 compressed: false,
                 reqid,

@@ -10,7 +10,7 @@ use cygnet_engine::{
     StartAction,
 };
 use cygnet_ike::TsTemplate;
-use cygnet_ipsec::{Direction, Mode, PlaneFeatures, Protocol, Sa, SaDirection};
+use cygnet_ipsec::{Direction, Iptfs, Mode, PlaneFeatures, Protocol, Sa, SaDirection};
 
 use cygnet_kernel::sadb::Sadb;
 use network::*;
@@ -182,5 +182,83 @@ fn nothing_is_left_where_only_one_end_compresses() {
         assert_eq!(net.state(host, "t"), "up");
         assert_eq!(net.hosts[host].sas(Plane::Kernel).len(), 2);
         assert_eq!(net.hosts[host].leftovers(Plane::Kernel), 5);
+    }
+}
+
+#[test]
+fn ip_tfs_is_told_to_the_plane_in_traps_too_and_renewed() {
+    let mut net = Network::west_and_east();
+    for (host, start) in [(EAST, StartAction::Add), (WEST, StartAction::OnDemand)] {
+        let mut c = connection("t", start, PlaneChoice::Kernel);
+        c.child.iptfs = Some(Iptfs {
+            dont_fragment: host == EAST,
+            packet_size: 1000,
+            reorder_window: 5,
+            ..Iptfs::default()
+        });
+        net.load(host, set(vec![c], "secret"));
+    }
+    net.run_for(Duration::from_secs(1));
+    let mode_of_policies = |net: &mut Network| {
+        let policies = net.west().kernel.policies().expect("a dump");
+        let modes: Vec<Mode> = policies
+            .iter()
+            .map(|p| p.policy.templates[0].mode)
+            .collect();
+        assert!(modes.len() == 3 && modes.iter().all(|mode| *mode == modes[0]));
+        modes[0]
+    };
+    assert_eq!(mode_of_policies(&mut net), Mode::Iptfs);
+    let now = net.now;
+    net.west().engine.up(now, "t").unwrap();
+    net.run_for(Duration::from_secs(1));
+    for renewed in [None, Some(EAST), Some(WEST)] {
+        if let Some(host) = renewed {
+            expire(&mut net, host, Plane::Kernel, false);
+            net.run_for(Duration::from_secs(30));
+        }
+        assert_eq!(mode_of_policies(&mut net), Mode::Iptfs);
+        for host in [WEST, EAST] {
+            let sas = net.hosts[host].sas(Plane::Kernel);
+            assert_eq!(sas.len(), 2);
+            for sa in sas {
+                assert!(sa.mode == Mode::Iptfs && sa.flags.af_unspec && sa.tfc_pad == 0);
+                let iptfs = sa.iptfs.expect("parameters");
+                assert_eq!((iptfs.packet_size, iptfs.reorder_window), (1000, 5));
+                // East does not want fragments, and so nobody sends them.
+                assert!(iptfs.dont_fragment);
+            }
+        }
+    }
+    assert_eq!(net.status(WEST).connections[0].children[0].mode, "iptfs");
+}
+
+#[test]
+fn a_plane_without_ip_tfs_gets_tunnels() {
+    let lacking = Capabilities {
+        kernel: Some(PlaneFeatures {
+            iptfs: false,
+            ..FEATURES
+        }),
+        userspace: Some(FEATURES),
+    };
+    for initiator in [WEST, EAST] {
+        let mut net = Network::with_capabilities(lacking);
+        for host in [1 - initiator, initiator] {
+            let start = match host == initiator {
+                true => StartAction::Start,
+                false => StartAction::Add,
+            };
+            let mut c = connection("t", start, PlaneChoice::Auto);
+            c.child.iptfs = Some(Iptfs::default());
+            net.load(host, set(vec![c], "secret"));
+        }
+        net.run_for(Duration::from_secs(1));
+        for host in [WEST, EAST] {
+            assert_eq!(net.state(host, "t"), "up");
+            let sas = net.hosts[host].sas(Plane::Kernel);
+            assert!(sas.len() == 2 && sas.iter().all(|sa| sa.mode == Mode::Tunnel));
+            assert!(sas.iter().all(|sa| sa.iptfs.is_none()));
+        }
     }
 }

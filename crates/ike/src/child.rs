@@ -9,10 +9,11 @@ use cygnet_crypto::{
 };
 use cygnet_ipsec::{Mode, Protocol};
 use cygnet_wire::{
-    CfgAttributeType, CfgType, KeId, Notify, NotifyType, PayloadType, PayloadWriter,
+    AggfragNotify, CfgAttributeType, CfgType, KeId, Notify, NotifyType, PayloadType, PayloadWriter,
     TrafficSelector,
 };
 
+use crate::aggfrag;
 use crate::config::ChildConfig;
 use crate::contents::{Contents, ranges};
 use crate::context::{Context, Undo};
@@ -76,6 +77,7 @@ pub(crate) struct Agreed {
     pub(crate) ts_local: Vec<TrafficSelector>,
     pub(crate) ts_remote: Vec<TrafficSelector>,
     pub(crate) peer_refuses_tfc: bool,
+    pub(crate) peer_refuses_fragments: bool,
     pub(crate) acquire_seq: u32,
 }
 
@@ -154,6 +156,7 @@ impl Agreed {
             ts_local: self.ts_local.clone(),
             ts_remote: self.ts_remote.clone(),
             peer_refuses_tfc: self.peer_refuses_tfc,
+            peer_refuses_fragments: self.peer_refuses_fragments,
             acquire_seq: self.acquire_seq,
         }))
     }
@@ -382,7 +385,7 @@ fn allocate_spi(
 /// in transport mode, in which the kernel takes inner packets of the outer family only.
 fn compresses(config: &ChildConfig, own: IpAddr, inner: &[TrafficSelector]) -> bool {
     let same = |ts: &TrafficSelector| ts.start.is_ipv4() == own.is_ipv4();
-    config.compress && inner.iter().all(same)
+    config.compress && !aggfrag::is_wanted(config) && inner.iter().all(same)
 }
 
 //= rfc7296#1.3.1
@@ -393,6 +396,11 @@ fn refuse_tfc(config: &ChildConfig, payloads: &mut PayloadWriter<'_>) {
     if config.refuse_tfc {
         payloads.notify(&Notify::new(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED, &[]));
     }
+}
+
+/// Whether the peer, if it agrees to IP-TFS, requires that packets are not fragmented.
+fn refuses_fragments(required: Option<AggfragNotify>) -> bool {
+    required.is_some_and(|required| required.contains(AggfragNotify::DONT_FRAGMENT))
 }
 
 /// The order to give an SPI back.
@@ -461,6 +469,9 @@ impl Offer {
     /// Writes SA, TSi, TSr and what goes with them.
     pub(crate) fn write(&self, fresh: Fresh<'_>, payloads: &mut PayloadWriter<'_>) {
         mode::announce(self.wanted.config.mode, payloads);
+        if aggfrag::is_wanted(&self.wanted.config) {
+            aggfrag::announce(&self.wanted.config, payloads);
+        }
         refuse_tfc(&self.wanted.config, payloads);
         ipcomp::announce(self.reserved.cpi, payloads);
         payloads.sa(&esp_offer(&self.proposals, self.own_spi(), self.exchange));
@@ -514,6 +525,7 @@ impl Offer {
         if !mode::is_agreed(config.mode, contents) {
             return Err(wrong(ChildFailure::ModeMismatch(config.mode.name())));
         }
+        let aggfrag = aggfrag::agreed(config, contents).map_err(not_offered)?;
         let (mut ts_local, mut ts_remote) = (ranges(&ts_i), ranges(&ts_r));
         if config.mode == Mode::Transport {
             // Seen from the peer, an end behind a NAT has the NAT's address (RFC 7296 §2.23.1).
@@ -544,7 +556,7 @@ impl Offer {
         Ok(Agreed {
             config: Arc::clone(config),
             initiator: true,
-            mode: config.mode,
+            mode: aggfrag.map_or(config.mode, |_| Mode::Iptfs),
             suite: choice.suite,
             spi_in: self.reserved.spi,
             spi_out: choice.peer_spi,
@@ -553,6 +565,7 @@ impl Offer {
             ts_local,
             ts_remote,
             peer_refuses_tfc: contents.has(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED),
+            peer_refuses_fragments: refuses_fragments(aggfrag),
             acquire_seq: self.wanted.acquire_seq(),
         })
     }
@@ -592,6 +605,7 @@ pub(crate) struct Chosen {
     ts_local: Vec<TrafficSelector>,
     ts_remote: Vec<TrafficSelector>,
     peer_refuses_tfc: bool,
+    peer_refuses_fragments: bool,
     /// The peer's CPI, if packets are to be compressed.
     cpi_out: Option<u16>,
 }
@@ -819,7 +833,9 @@ impl Chosen {
         let peer_refuses_tfc = contents.has(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED);
         let compress = compresses(config, own, &ts_local);
         let cpi_out = ipcomp::offered(contents).filter(|_| compress);
-        let (mode, config) = (config.mode, Arc::clone(config));
+        let aggfrag = aggfrag::asked_for(config, contents);
+        let mode = aggfrag.map_or(config.mode, |_| Mode::Iptfs);
+        let config = Arc::clone(config);
         Ok((
             fit,
             Self {
@@ -830,6 +846,7 @@ impl Chosen {
                 ts_local,
                 ts_remote,
                 peer_refuses_tfc,
+                peer_refuses_fragments: refuses_fragments(aggfrag),
                 cpi_out,
             },
         ))
@@ -870,6 +887,7 @@ impl Chosen {
             ts_local: self.ts_local.clone(),
             ts_remote: self.ts_remote.clone(),
             peer_refuses_tfc: self.peer_refuses_tfc,
+            peer_refuses_fragments: self.peer_refuses_fragments,
             acquire_seq: 0,
         }
     }
@@ -882,6 +900,9 @@ impl Chosen {
         payloads: &mut PayloadWriter<'_>,
     ) {
         mode::announce(self.mode, payloads);
+        if self.mode == Mode::Iptfs {
+            aggfrag::announce(&self.config, payloads);
+        }
         refuse_tfc(&self.config, payloads);
         ipcomp::announce(reserved.cpi, payloads);
         let (protocol, spi) = (self.config.protocol_id(), reserved.spi);

@@ -351,8 +351,12 @@ pub struct ChildConfig {
     pub local_ts: Vec<TsTemplate>,
     /// The traffic selectors of the peer's side.
     pub remote_ts: Vec<TsTemplate>,
-    /// Compress with IPComp (RFC 3173) if the peer does too.
+    /// Compress with IPComp (RFC 3173) if the peer does too, and it is not IP-TFS.
     pub compress: bool,
+    /// Aggregate and fragment packets (IP-TFS, RFC 9347) if the peer does too; of ESP in tunnel mode only.
+    pub iptfs: bool,
+    /// With IP-TFS, tell the peer not to spread an inner packet over several outer ones (the D bit, RFC 9347 §6.1.4).
+    pub refuse_fragments: bool,
     /// Tell the peer not to pad for traffic flow confidentiality (ESP_TFC_PADDING_NOT_SUPPORTED, RFC 7296 §1.3.1).
     pub refuse_tfc: bool,
     /// Each child SA must serve one pair of addresses only (RFC 7296 §2.9, SINGLE_PAIR_REQUIRED).
@@ -381,6 +385,8 @@ impl ChildConfig {
             local_ts,
             remote_ts,
             compress: false,
+            iptfs: false,
+            refuse_fragments: false,
             refuse_tfc: false,
             single_pair: false,
             replay_window: 128,
@@ -391,6 +397,14 @@ impl ChildConfig {
 }
 
 impl ChildConfig {
+    /// The mode of a child SA with a peer that agrees to all that it is asked for.
+    pub fn preferred_mode(&self) -> Mode {
+        match crate::aggfrag::is_wanted(self) {
+            true => Mode::Iptfs,
+            false => self.mode,
+        }
+    }
+
     /// The number of the protocol in IKE messages.
     pub(crate) fn protocol_id(&self) -> ProtocolId {
         match self.protocol {

@@ -168,7 +168,7 @@ pub struct ChildSaInfo {
     pub config: Arc<ChildConfig>,
     /// We were the initiator of the exchange that made it.
     pub initiator: bool,
-    /// Tunnel, transport or BEET mode.
+    /// Tunnel, transport, BEET or IP-TFS mode.
     pub mode: Mode,
     /// ESP or AH.
     pub protocol: Protocol,

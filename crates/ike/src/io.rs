@@ -290,7 +290,7 @@ pub struct ChildInstall {
     pub remote: SocketAddr,
     /// What ESP goes into, between these ports; `None`: into IP.
     pub encapsulation: Option<EncapKind>,
-    /// Tunnel, transport or BEET mode, as negotiated.
+    /// Tunnel, transport, BEET or IP-TFS mode, as negotiated.
     pub mode: Mode,
     /// ESP or AH.
     pub protocol: Protocol,
@@ -314,6 +314,8 @@ pub struct ChildInstall {
     pub ts_remote: Vec<TrafficSelector>,
     /// The peer does not want traffic flow confidentiality padding (RFC 7296 §1.3.1).
     pub peer_refuses_tfc: bool,
+    /// In IP-TFS mode, the peer does not take inner packets that are spread over several outer ones (RFC 9347 §6.1.4).
+    pub peer_refuses_fragments: bool,
     /// Sequence number of the ACQUIRE that asked for it; 0: none.
     pub acquire_seq: u32,
 }

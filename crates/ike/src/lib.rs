@@ -14,6 +14,7 @@
 //! * Why: [`FailureReason`], [`CloseReason`], [`ChildFailure`], [`ChildCloseReason`], [`RejectReason`], [`DropReason`].
 #![forbid(unsafe_code)]
 
+mod aggfrag;
 mod channel;
 mod child;
 mod config;

@@ -51,12 +51,12 @@ pub use framing::{EspHeader, NAT_KEEPALIVE, NON_ESP_MARKER, UdpDatagram, classif
 pub use header::{Flags, Header, Version};
 pub use message::{Message, PayloadChain, Payloads, RawPayload, RawPayloads};
 pub use payload::{
-    Attribute, AttributeValue, AttributeView, Attributes, AuthPayload, CertPayload, CertReqPayload,
-    ConfigAttribute, ConfigAttributes, CpPayload, DeletePayload, DigitalSignature, EapPayload,
-    Gateway, IdPayload, IpcompNotify, KePayload, MessageIdSync, NoGateway, NoncePayload, Notify,
-    Payload, Proposal, ProposalView, Proposals, PsPayload, PuzzleNotify, RedirectNotify, SaPayload,
-    SelectorEntries, SelectorEntry, SkPayload, SkfPayload, TicketNotify, TrafficSelector,
-    Transform, TransformView, Transforms, TsPayload,
+    AggfragNotify, Attribute, AttributeValue, AttributeView, Attributes, AuthPayload, CertPayload,
+    CertReqPayload, ConfigAttribute, ConfigAttributes, CpPayload, DeletePayload, DigitalSignature,
+    EapPayload, Gateway, IdPayload, IpcompNotify, KePayload, MessageIdSync, NoGateway,
+    NoncePayload, Notify, Payload, Proposal, ProposalView, Proposals, PsPayload, PuzzleNotify,
+    RedirectNotify, SaPayload, SelectorEntries, SelectorEntry, SkPayload, SkfPayload, TicketNotify,
+    TrafficSelector, Transform, TransformView, Transforms, TsPayload,
 };
 pub use registry::{
     AttributeType, AuthMethodId, CertEncoding, CfgAttributeType, CfgType, EapCode, EapType, EncrId,

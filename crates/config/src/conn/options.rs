@@ -228,7 +228,7 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
     }
 }
 
-/// What is negotiated for the child SA, and how it is installed.
+/// What is negotiated for the child SA, and how it is installed; without IP-TFS, which has keywords of its own.
 pub(super) fn child_options(
     values: &mut Values<'_, '_>,
     plane: PlaneChoice,
@@ -288,6 +288,7 @@ pub(super) fn child_options(
             "mtu" => Ok(u32::MAX),
             _ => number(text, 0..=65535),
         }),
+        iptfs: None,
         refuse_tfc: values.get("send-esp-tfc-padding-not-supported", false, yes_no),
         // 68 is the least of IPv4 (RFC 791); whether the tunnel carries IPv6 (1280) is known only later.
         mtu: values.optional(Side::Both, "mtu", |text| number(text, 68..=65535)),

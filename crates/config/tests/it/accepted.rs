@@ -13,7 +13,7 @@ use cygnet_ike::{
     AcceptRedirect, Childless, Encapsulation, Fragmentation, Gateway, Identity, PpkPolicy,
     SendRedirect, TsTemplate, Uniqueness,
 };
-use cygnet_ipsec::{Mark, Mode, Protocol};
+use cygnet_ipsec::{Iptfs, Mark, Mode, Protocol};
 
 use crate::support::{Files, accept, conn, connection, refuse};
 
@@ -707,6 +707,26 @@ fn modes() {
     assert!(connection("send-no-esp-tfc=yes").child.refuse_tfc);
     assert!(connection("compress=yes").child.compress);
     assert!(connection("fake-strongswan=yes").ike.fake_strongswan);
+}
+
+#[test]
+fn ip_tfs() {
+    let iptfs = |text: &str| connection(text).child.iptfs;
+    assert_eq!(iptfs("iptfs=no"), None);
+    assert_eq!(iptfs("iptfs=yes"), Some(Iptfs::default()));
+    let text = "iptfs=yes\n iptfs-fragmentation=no\n iptfs-packet-size=1200\n iptfs-max-queue-size=100000\n \
+                iptfs-init-delay=10ms\n iptfs-drop-time=2\n iptfs-reorder-window=8";
+    assert_eq!(
+        iptfs(text),
+        Some(Iptfs {
+            dont_fragment: true,
+            packet_size: 1200,
+            max_queue: 100_000,
+            init_delay: Duration::from_millis(10),
+            drop_time: Duration::from_secs(2),
+            reorder_window: 8,
+        })
+    );
 }
 
 #[test]

@@ -147,6 +147,12 @@ fn values() {
         "dataplane=user",
         "retransmit-interval=5s\n retransmit-timeout=2s",
         "dpddelay=",
+        "iptfs=yes\n type=transport",
+        "iptfs=yes\n compress=yes",
+        "iptfs=yes\n tfc=mtu",
+        "iptfs=yes\n phase2=ah",
+        "iptfs-packet-size=20",
+        "iptfs-drop-time=2h",
     ]));
     // The support's connection says these two itself, and the first one counts.
     insta::assert_snapshot!(

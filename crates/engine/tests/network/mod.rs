@@ -139,6 +139,7 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             encap_dscp: true,
             decap_dscp: false,
             compress: false,
+            iptfs: None,
             tfc: 0,
             refuse_tfc: false,
             no_pmtu_disc: false,
@@ -232,6 +233,9 @@ impl Network {
         let mut network = Self::west_and_east();
         let (name, address) = (network.west().name, network.west().address);
         network.hosts[WEST] = Host::with_capabilities(name, address, 1, capabilities);
+        let now = network.now;
+        let addresses = Input::Addresses(vec![address]);
+        network.west().engine.handle(now, addresses);
         network
     }
 
@@ -444,7 +448,7 @@ impl Network {
 }
 
 /// Both planes of these hosts take everything.
-const FEATURES: PlaneFeatures = PlaneFeatures {
+pub const FEATURES: PlaneFeatures = PlaneFeatures {
     transport: true,
     beet: true,
     ah: true,

@@ -14,6 +14,7 @@ mod hostile;
 mod informational;
 mod intermediate;
 mod ipcomp;
+mod iptfs;
 mod message_id_sync;
 mod mobike;
 mod narrowing;

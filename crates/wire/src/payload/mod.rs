@@ -3,6 +3,7 @@
 //! Views borrow the message. A view that exists has been checked as a whole, so that walking it cannot fail; each has
 //! a `parse` that takes the body without the generic header. Reserved octets are ignored when received.
 
+mod aggfrag;
 mod auth;
 pub(crate) mod configuration;
 mod delete;
@@ -19,6 +20,7 @@ mod sa;
 mod ticket;
 pub(crate) mod traffic_selector;
 
+pub use aggfrag::AggfragNotify;
 pub use auth::{
     AuthPayload, CertPayload, CertReqPayload, DigitalSignature, KePayload, NoncePayload,
 };
