@@ -8,7 +8,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cygnet_xfrm::{Event, EventSocket, Group};
+use cygnet_xfrm::{Event, EventSocket, Group, Text};
 use rustix::event::{PollFd, PollFlags, poll};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,14 +22,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Group::MIGRATE,
         Group::MAPPING,
     ])?;
+    let text = Text::default();
     loop {
         while let Some(event) = events.receive()? {
             let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
             print!("{}.{:03} ", now.as_secs(), now.subsec_millis());
             match event {
-                // Keys are redacted by the types.
-                Event::Message { message, port: 0 } => println!("kernel: {message:?}"),
-                Event::Message { message, port } => println!("port {port}: {message:?}"),
+                Event::Message { message, .. } => print!("{}", text.event(&message)),
                 Event::Resync => println!("events were lost"),
                 Event::Unreadable { kind, error } => println!("{kind}: {error}"),
             }

@@ -5,6 +5,7 @@
 //!   wiped and never shown.
 //! - [`Client`]: requests with the kernel's texts for refusals, many in one send, dumps that notice
 //!   when the table changed under them.
+//! - [`Text`]: SAs, policies and notifications in the words of `ip xfrm`.
 //! - [`EventSocket`]: ACQUIRE, EXPIRE, MAPPING and the other notifications; lost ones are noticed.
 //!
 //! The crate knows nothing of policy or of IKE and stands alone: see its examples.
@@ -30,6 +31,7 @@ mod netlink;
 mod numbers;
 mod socket;
 mod structures;
+mod text;
 
 pub use algorithm::{Algorithm, AlgorithmIcv, AlgorithmName};
 pub use attribute::{Attribute, Attributes};
@@ -50,3 +52,4 @@ pub use structures::{
     MigrateState, Offload, PolicyDefaults, PolicyExpireInfo, PolicyId, PolicyInfo, ReplayState,
     ReplayStateEsn, ReportInfo, SaId, SaInfo, SaStats, Selector, SpdCounts, SpiRequest, Template,
 };
+pub use text::{Text, upper_layer_name};

@@ -442,6 +442,134 @@ fn events_arrive_and_lost_ones_are_noticed() {
     assert!(matches!(wait(&mut events), Some(Event::Message { .. })));
 }
 
+/// What `ip` shows, in words: our flags have hexadecimal numbers where its have binary digits.
+fn shown(list: &str) -> Vec<String> {
+    sorted(list)
+        .into_iter()
+        .map(|entry| {
+            let words: Vec<_> = entry.split(' ').collect();
+            let kept = words.iter().enumerate().filter(|(n, word)| {
+                let after_flag = words[..*n]
+                    .iter()
+                    .rev()
+                    .take(10)
+                    .any(|w| w.ends_with("flag"));
+                !(after_flag && word.starts_with("(0x"))
+            });
+            kept.map(|(_, word)| *word).collect::<Vec<_>>().join(" ")
+        })
+        .collect()
+}
+
+/// A device's index by its name, and back.
+fn device(index: u32) -> Option<String> {
+    (index == 1).then(|| "lo".to_owned())
+}
+
+#[test]
+fn policies_are_shown_as_ip_shows_them() {
+    if !inside("policies_are_shown_as_ip_shows_them", &[]) {
+        return;
+    }
+    let more = [
+        "src 10.4.0.0/24 dst 10.1.0.0/24 dev lo proto gre key 5 dir out priority 9 \
+         limit time-soft 100 limit byte-hard 1000 limit packet-soft 7 limit time-use-hard 50",
+        "src 10.5.0.0/24 dst 10.1.0.0/24 dir fwd flag localok icmp priority 8 mark 0 mask 0xf \
+         tmpl src 192.0.2.1 dst 192.0.2.2 proto comp reqid 7 mode tunnel level use \
+         tmpl spi 0x44 proto ah reqid 7 mode transport",
+        "src 10.6.0.0/24 dst 10.1.0.0/24 proto udp sport 68 dport 67 dir in priority 8 action block",
+        "src 10.7.0.1 dst 10.1.0.1 proto 253 dir in priority 8 \
+         tmpl src 2001:db8::1 dst 2001:db8::2 proto esp reqid 7 mode beet",
+    ];
+    for text in POLICIES.iter().chain(&more) {
+        run(&format!("ip xfrm policy add {text}"));
+    }
+    let mut client = Client::open().unwrap();
+    let policies = client.dump_policies().unwrap();
+    assert_eq!(policies.len(), POLICIES.len() + more.len());
+    for statistics in [false, true] {
+        let text = Text {
+            keys: true,
+            statistics,
+            device: &device,
+        };
+        let ours: String = policies.iter().map(|(p, a)| text.policy(p, a)).collect();
+        let option = if statistics { "-s" } else { "" };
+        let theirs = run(&format!("env TZ=UTC ip {option} xfrm policy list"));
+        assert_eq!(shown(&ours), shown(&theirs), "statistics: {statistics}");
+    }
+    let defaults = Text::default().defaults(&client.defaults().unwrap());
+    assert_eq!(words(&defaults), words(&run("ip xfrm policy getdefault")));
+}
+
+/// SAs as `ip xfrm state add` says them; those that this kernel or this `ip` does not have are left out, but for the first.
+const SAS: &[&str] = &[
+    "src 192.0.2.1 dst 192.0.2.2 proto esp spi 0x1234 reqid 5 mode tunnel if_id 0x2a \
+     aead rfc4106(gcm(aes)) 0x000102030405060708090a0b0c0d0e0f00000000 128",
+    "src 192.0.2.2 dst 192.0.2.1 proto esp spi 0x1235 reqid 5 mode tunnel replay-window 32 flag af-unspec dir in \
+     aead rfc4106(gcm(aes)) 0x000102030405060708090a0b0c0d0e0f00000000 128",
+    "src 192.0.2.2 dst 192.0.2.1 proto esp spi 0x1236 reqid 5 mode transport replay-window 288 flag esn replay-seq 5 \
+     enc cbc(aes) 0x000102030405060708090a0b0c0d0e0f auth-trunc hmac(sha256) 0x0001020304050607 128 \
+     sel src 192.0.2.2 dst 192.0.2.1 proto tcp",
+    "src 192.0.2.2 dst 192.0.2.1 proto esp spi 0x1237 reqid 5 mode tunnel mark 0x7 mask 0xff output-mark 0x9 mask 0xf \
+     enc cbc(aes) 0x000102030405060708090a0b0c0d0e0f auth hmac(sha1) 0x0001020304050607 encap espinudp 4500 4501 0.0.0.0 \
+     extra-flag dont-encap-dscp oseq-may-wrap limit byte-soft 100 limit packet-hard 9000 limit time-hard 3600",
+    "src 2001:db8::1 dst 2001:db8::2 proto ah spi 0x1238 reqid 6 mode tunnel flag noecn wildrecv \
+     auth-trunc hmac(sha256) 0x0001020304050607 128",
+    "src 192.0.2.2 dst 192.0.2.1 proto comp spi 0x1239 reqid 5 mode tunnel comp deflate",
+    "src 192.0.2.2 dst 192.0.2.1 proto esp spi 0x1242 reqid 5 mode beet tfcpad 0 \
+     enc cbc(aes) 0x000102030405060708090a0b0c0d0e0f auth-trunc hmac(sha256) 0x0001020304050607 128 \
+     sel src 10.0.0.1 dst 10.0.0.2 dport 5",
+];
+
+#[test]
+fn sas_are_shown_as_ip_shows_them() {
+    let name = "sas_are_shown_as_ip_shows_them";
+    if !inside(name, &[]) {
+        return;
+    }
+    let mut added = 0;
+    for sa in SAS {
+        let added_one = std::process::Command::new("ip")
+            .args(["xfrm", "state", "add"])
+            .args(sa.split_whitespace())
+            .status()
+            .unwrap()
+            .success();
+        if added == 0 && !added_one {
+            let reason = "this kernel has no ESP";
+            assert!(
+                std::env::var_os("CYGNET_REQUIRE_ESP").is_none(),
+                "{name} cannot run: {reason}"
+            );
+            println!("skipped {name}: {reason}");
+            return;
+        }
+        added += usize::from(added_one);
+    }
+    assert!(added >= 5, "of {} only {added} could be added", SAS.len());
+    let mut client = Client::open().unwrap();
+    let sas = client.dump_sas().unwrap();
+    for (statistics, keys) in [(false, true), (true, true), (false, false)] {
+        let text = Text {
+            keys,
+            statistics,
+            device: &device,
+        };
+        let ours: String = sas.iter().map(|(sa, a)| text.sa(sa, a)).collect();
+        let option = if statistics { "-s" } else { "" };
+        let hidden = if keys { "" } else { "list nokeys" };
+        // It hides the key of a compression too, which has none.
+        let theirs = run(&format!("env TZ=UTC ip {option} xfrm state {hidden}"))
+            .replace("comp deflate <<Keys hidden>>", "comp deflate");
+        assert_eq!(
+            shown(&ours),
+            shown(&theirs),
+            "statistics: {statistics}, keys: {keys}"
+        );
+    }
+}
+
 fn wait(events: &mut EventSocket) -> Option<Event> {
     let end = Instant::now() + Duration::from_secs(6);
     while Instant::now() < end {
