@@ -13,3 +13,4 @@ mod takeover;
 mod tcp;
 mod traffic;
 mod trap;
+mod xfrm;

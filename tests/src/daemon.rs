@@ -201,12 +201,20 @@ impl Daemon {
             .collect()
     }
 
-    /// Another command of cygnet.
+    /// Another command of cygnet, in the daemon's namespace.
     pub fn cygnet(&self, args: &[&str]) -> Outcome {
         let run_dir = self.run_dir().display().to_string();
-        let mut all = vec!["--run-dir", run_dir.as_str()];
+        let binary = binary().display().to_string();
+        let mut all = vec![
+            "netns",
+            "exec",
+            &self.namespace,
+            &binary,
+            "--run-dir",
+            &run_dir,
+        ];
         all.extend(args);
-        try_run(&binary().display().to_string(), &all, "")
+        try_run("ip", &all, "")
     }
 
     /// The same, and it must succeed.

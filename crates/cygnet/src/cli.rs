@@ -101,8 +101,66 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show the kernel's SAs, policies, events and counters.
+    ///
+    /// As `ip xfrm` does, with the names of connections, peers and interfaces where they are known: those of connections
+    /// and peers from the daemon, if there is one.
+    #[command(subcommand)]
+    Xfrm(XfrmCommand),
     /// Two gateways, a router and a tunnel in network namespaces of this machine.
     Demo(DemoOptions),
+}
+
+/// What to show of the kernel's IPsec.
+#[derive(Debug, Subcommand)]
+pub(crate) enum XfrmCommand {
+    /// The SAs (SAD).
+    State {
+        /// Those of one connection only.
+        connection: Option<String>,
+        /// Keys too. Whoever sees them can read the traffic.
+        #[arg(long)]
+        keys: bool,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// The policies (SPD), and what happens to packets that none is for.
+    Policy {
+        /// Those of one connection only.
+        connection: Option<String>,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// What the kernel tells, as it comes, until interrupted.
+    ///
+    /// While somebody listens the kernel asks for SAs that it lacks (ACQUIRE), and holds them back for a while.
+    Monitor {
+        /// Keys of new SAs too. Whoever sees them can read the traffic.
+        #[arg(long)]
+        keys: bool,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// The counters that have moved, what moves them, and since when.
+    Stat {
+        /// Those that have not moved too.
+        #[arg(long)]
+        all: bool,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// How SAs, policies and events are shown.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Form {
+    /// Lifetimes, use and failures too, as `ip -s xfrm` shows them.
+    #[arg(long, short)]
+    pub(crate) statistics: bool,
+    /// As JSON, which has everything but the keys anyway.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Options of `cygnet daemon`.

@@ -81,6 +81,14 @@ pub(crate) fn simple(run_dir: &Path, request: Request) -> ExitCode {
     finish(converse(run_dir, &request))
 }
 
+/// The status of the daemon, if there is one that answers.
+pub(crate) fn current_status(run_dir: &Path) -> Option<serde_json::Value> {
+    match try_converse(run_dir, &Request::Status) {
+        Ok(Ending::Status(status)) => Some(status),
+        _ => None,
+    }
+}
+
 /// `cygnet status`.
 pub(crate) fn status(run_dir: &Path, json: bool) -> ExitCode {
     match converse(run_dir, &Request::Status) {

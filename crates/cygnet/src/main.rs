@@ -14,6 +14,7 @@ mod daemon;
 mod demo;
 mod loader;
 mod view;
+mod xfrm;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         }
         cli::Command::Reload => client::simple(&cli.run_dir, Request::Reload),
         cli::Command::Status { json } => client::status(&cli.run_dir, json),
+        cli::Command::Xfrm(command) => xfrm::run(&cli.run_dir, &command),
         cli::Command::Demo(options) => demo::run(&options),
     }
 }

@@ -22,7 +22,7 @@ fn list(value: &Value, key: &str) -> String {
 }
 
 /// Seconds as people say them.
-fn span(seconds: u64) -> String {
+pub(crate) fn span(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7199 => format!("{} min", seconds / 60),

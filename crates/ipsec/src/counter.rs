@@ -4,13 +4,13 @@ use std::fmt;
 use std::ops::Index;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($(#[doc = $cause:literal] $name:ident,)*) => {
         /// Why a packet was dropped or an SA was missing, named as in `/proc/net/xfrm_stat` without the prefix
         /// `Xfrm`, in the order of that file.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(usize)]
         pub enum Counter {
-            $($(#[$doc])* $name,)*
+            $(#[doc = $cause] $name,)*
         }
 
         impl Counter {
@@ -23,6 +23,13 @@ macro_rules! counters {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Counter::$name => concat!("Xfrm", stringify!($name)),)*
+                }
+            }
+
+            /// What makes it move, in a sentence.
+            pub fn cause(self) -> &'static str {
+                match self {
+                    $(Counter::$name => $cause.trim(),)*
                 }
             }
         }

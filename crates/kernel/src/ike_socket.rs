@@ -202,7 +202,7 @@ pub enum Unsuitable {
 /// # Errors
 /// Why not.
 pub fn suitable(address: &InterfaceAddr, link: &Link) -> Result<(), Unsuitable> {
-    if link.is_ours() || matches!(link.kind, LinkKind::Xfrm | LinkKind::Vti) {
+    if link.is_ours() || matches!(link.kind, LinkKind::Xfrm { .. } | LinkKind::Vti) {
         return Err(Unsuitable::TunnelDevice);
     }
     // Names are ours even before the alias is set (S0.1), and those of a TUN that somebody else's tool made for us.
@@ -297,7 +297,7 @@ mod tests {
             link(1, "lo", LinkKind::Plain),
             link(2, "eth0", LinkKind::Plain),
             link(3, "ipsec1", LinkKind::Tun),
-            link(4, "xfrm0", LinkKind::Xfrm),
+            link(4, "xfrm0", LinkKind::Xfrm { if_id: 4 }),
             ours,
             link(6, "ipsecurity", LinkKind::Other("veth".into())),
         ];

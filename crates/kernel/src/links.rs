@@ -16,7 +16,10 @@ pub enum LinkKind {
     /// A TUN or TAP device.
     Tun,
     /// An xfrm interface (K6).
-    Xfrm,
+    Xfrm {
+        /// Its `if_id`, the lookup key of its policies and SAs; 0: it takes that of each packet (collect-metadata).
+        if_id: u32,
+    },
     /// A VTI device of either family (K7).
     Vti,
     /// Any other, by the kernel's name, such as `veth` or `bridge`.

@@ -6,6 +6,7 @@
 //! engine wants done is answered later as an input.
 
 mod control_server;
+mod kernel_counters;
 mod kernel_policies;
 mod key_log;
 mod log;
@@ -33,6 +34,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use self::control_server::{Call, refusal};
+use self::kernel_counters::KernelCounters;
 use self::planes::{Answered, Job};
 use self::puzzles::Solver;
 use self::sockets::{Datagram, Sockets};
@@ -124,6 +126,7 @@ struct Daemon {
     notices: mpsc::Receiver<Notice>,
     calls: mpsc::Receiver<Call>,
     event_log: log::EventLog,
+    kernel_counters: KernelCounters,
     key_log: Option<key_log::KeyLogFiles>,
     ticket_keys: Keyring,
     waiters: HashMap<Arc<str>, Vec<mpsc::Sender<Reply>>>,
@@ -218,6 +221,7 @@ impl Daemon {
             self.lost_thread = Some("cygnet-plane");
         }
         self.refresh_ticket_keys();
+        self.kernel_counters.look();
     }
 
     /// Gives the engine the keys of tickets, which change, and the time of day, which is set, if it has any use for them.
@@ -440,7 +444,9 @@ impl Daemon {
         }
     }
 
-    fn status(&self, replies: mpsc::Sender<Reply>) {
+    fn status(&mut self, replies: mpsc::Sender<Reply>) {
+        self.kernel_counters.look();
+        let kernel_counters = self.kernel_counters.report();
         let mut status = self.engine.status(Instant::now());
         let sas = status
             .connections
@@ -472,6 +478,7 @@ impl Daemon {
             if let Some(counters) = counters {
                 status["counters"] = counters;
             }
+            status["kernel_counters"] = kernel_counters;
             let _ = replies.try_send(Reply::Status { status });
         });
     }

@@ -28,6 +28,7 @@ use cygnet_kernel::{
 use tokio::sync::mpsc;
 
 use super::control_server;
+use super::kernel_counters::KernelCounters;
 use super::key_log::KeyLogFiles;
 use super::log::EventLog;
 use super::planes::{Executor, Job, Userspace, escape_mark, make_run_dir};
@@ -459,6 +460,8 @@ pub(super) async fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Dae
     let (calls, calls_in) = mpsc::channel(64);
     tokio::task::spawn_local(control_server::serve(listener, calls));
 
+    let mut kernel_counters = KernelCounters::default();
+    kernel_counters.look();
     Ok(Daemon {
         engine,
         sockets,
@@ -472,6 +475,7 @@ pub(super) async fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Dae
         notices: notices_in,
         calls: calls_in,
         event_log: EventLog::default(),
+        kernel_counters,
         key_log,
         ticket_keys: Keyring::new(&options.state_dir),
         waiters: HashMap::new(),

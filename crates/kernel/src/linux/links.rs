@@ -3,11 +3,28 @@
 use std::io;
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoXfrm, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 
 use super::Rtnetlink;
 use crate::links::{Link, LinkKind, Links, Setting};
 use crate::netlink::RequestError;
+
+/// The `if_id` among the attributes of an xfrm interface.
+fn if_id(infos: &[LinkInfo]) -> u32 {
+    let data = infos.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Xfrm(data)) => Some(data),
+        _ => None,
+    });
+    data.into_iter()
+        .flatten()
+        .find_map(|info| match info {
+            InfoXfrm::IfId(id) => Some(*id),
+            _ => None,
+        })
+        .unwrap_or(0)
+}
 
 /// The link that a message describes; `None` if it lacks a name.
 pub(crate) fn link_of(message: &LinkMessage) -> Option<Link> {
@@ -32,7 +49,9 @@ pub(crate) fn link_of(message: &LinkMessage) -> Option<Link> {
                     if let LinkInfo::Kind(kind) = info {
                         link.kind = match kind {
                             InfoKind::Tun => LinkKind::Tun,
-                            InfoKind::Xfrm => LinkKind::Xfrm,
+                            InfoKind::Xfrm => LinkKind::Xfrm {
+                                if_id: if_id(infos),
+                            },
                             InfoKind::Vti | InfoKind::Vti6 => LinkKind::Vti,
                             other => LinkKind::Other(other.to_string()),
                         };

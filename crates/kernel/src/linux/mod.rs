@@ -9,12 +9,14 @@ mod nftables;
 mod routes;
 mod rules;
 mod sockopt;
+mod statistics;
 
 pub use ethtool::Ethtool;
 pub use events::{AddrMonitor, RouteMonitor};
 pub use ike_socket::{UdpSocket, UdpSockets};
 pub use nftables::{Nftables, TABLE as NFT_TABLE};
 pub use sockopt::{exempt_from_policies, set_mark};
+pub use statistics::xfrm_statistics;
 
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 

@@ -55,15 +55,20 @@ impl EncapType {
 }
 
 impl PolicyDirection {
-    /// The name that `ip xfrm` has for it.
+    /// The name that `ip xfrm` has for it; policies of sockets have the name of what they are for.
     pub fn ip_name(self) -> Cow<'static, str> {
-        let name = match self {
-            Self::IN => Some("in"),
-            Self::OUT => Some("out"),
-            Self::FWD => Some("fwd"),
+        let name = match self.0 {
+            0 | 3 => Some("in"),
+            1 | 4 => Some("out"),
+            2 | 5 => Some("fwd"),
             _ => None,
         };
         or_number(name, self.0.into())
+    }
+
+    /// Whether it is of a socket's own policy (`IP_XFRM_POLICY`): the kernel's number is three more.
+    pub fn is_socket(self) -> bool {
+        (3..6).contains(&self.0)
     }
 }
 

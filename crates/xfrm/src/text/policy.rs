@@ -12,10 +12,10 @@ impl Text<'_> {
     /// A policy: two lines at least, each ended.
     pub fn policy(&self, info: &PolicyInfo, attributes: &Attributes) -> String {
         let mut text = format!("{}\n\t", self.selector(&info.selector));
-        // The index of a socket's policy says so: its lowest three bits are the direction plus three (K1).
-        let word = match info.index & 7 {
-            3.. => "socket",
-            _ => "dir",
+        let word = if info.direction.is_socket() {
+            "socket"
+        } else {
+            "dir"
         };
         let _ = write!(text, "{word} {}", info.direction.ip_name());
         match info.action {

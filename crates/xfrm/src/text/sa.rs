@@ -180,8 +180,8 @@ fn replay_esn(state: &ReplayStateEsn) -> String {
         state.replay_window,
         state.bitmap.len()
     );
-    // The kernel's newest word is the first.
-    for (place, word) in state.bitmap.iter().enumerate() {
+    // The highest numbers first.
+    for (place, word) in state.bitmap.iter().rev().enumerate() {
         text += if place % 8 == 0 { "\n\t " } else { " " };
         let _ = write!(text, "{word:08x}");
     }

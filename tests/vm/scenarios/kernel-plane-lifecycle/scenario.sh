@@ -57,6 +57,16 @@ check "charon runs on east" ss_start east
 check "a packet brings the tunnel up" within 20 through
 check "cygnet says so" within 5 sh -c "nsenter --net=/run/netns/west --mount=/nodes/west/mnt /t/cygnet status --json | grep -q '\"state\": *\"up\"'"
 check "traffic is counted" sealed west ping -q -c 5 -i 0.05 -W 2 -I 10.1.0.1 10.2.0.1
+# What `cygnet xfrm` adds to what `ip xfrm` shows: names; and keys are its own to hide.
+cy west xfrm state >/out/state; cy west xfrm state --keys net >/out/state-keys; cy west xfrm policy net >/out/policy; cy west xfrm stat >/out/stat
+on west ip xfrm state >/out/ip-state
+plain() { tr -s ' \t' ' ' <"$1" | sed 's/^ //; s/ $//' | grep -v '^anti-replay\|^lastused\|^connection'; }
+check "cygnet xfrm state names connection and peer" [ "$(grep -c 'connection net peer .*east.example' /out/state)" = 2 ]
+check "and hides the keys" sh -c "! grep -q '0x[0-9a-f]\{32\}' /out/state && grep -q 'Keys hidden' /out/state"
+check "but for who asks; all else is as ip has it" [ "$(plain /out/state-keys)" = "$(plain /out/ip-state)" ]
+check "policies have names too" [ "$(grep -c 'connection net' /out/policy)" = 6 ]
+check "a counter that moved says since when" grep -q 'since the daemon started' /out/stat
+
 UP=$(policies); SAS=$(states); echo "# $UP policies, $SAS SAs"
 check "two SAs" [ "$SAS" = 2 ]
 
