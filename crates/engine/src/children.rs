@@ -9,7 +9,7 @@ use cygnet_ike::{
     ChildCloseReason, ChildFailure, ChildInstall, ChildSaId, ChildSaInfo, CloseReason,
     FailureReason, Gateway, IkeSaId, Output as IkeOutput, Refusal, RefusalKind, Reserved,
 };
-use cygnet_ipsec::{AllocateSpi, Command, CommandError, Mark, Protocol, Reply, SaId};
+use cygnet_ipsec::{AllocateSpi, Command, CommandError, Mark, Protocol, Reply, Selector};
 use cygnet_wire::IpcompNotify;
 
 use crate::commands::{Path, PolicyPlan, compression, lifetimes, security_associations};
@@ -118,7 +118,8 @@ impl Engine {
                     plane: c.plane,
                     commands: commands.map(Command::AllocateSpi).collect(),
                 };
-                self.ask(request, Waiting::Spi { request: id });
+                let asked = Box::new(spi);
+                self.ask(request, Waiting::Spi { request: id, asked });
             }
             R::SolvePuzzle { puzzle, time, .. } => {
                 let request = Request::SolvePuzzle { puzzle, time };
@@ -140,24 +141,7 @@ impl Engine {
                 protocol,
                 ..
             } => {
-                let plane = if USERSPACE_SPIS.contains(&spi) {
-                    Plane::Userspace
-                } else {
-                    Plane::Kernel
-                };
-                let sa = SaId {
-                    dst: local,
-                    spi,
-                    protocol,
-                    mark: Mark::ANY,
-                };
-                let cpi = cpi.map(|cpi| cpi_id(local, cpi));
-                let sas = [Some(sa), cpi].into_iter().flatten();
-                self.execute(
-                    plane,
-                    sas.map(Command::RemoveSa).collect(),
-                    "releasing an SPI",
-                );
+                self.release_reservation((spi, protocol), local, cpi);
                 self.endpoint.handle(
                     now,
                     cygnet_ike::Input::Answer {
@@ -169,7 +153,13 @@ impl Engine {
         }
     }
 
-    pub(crate) fn on_spi(&mut self, now: Instant, id: cygnet_ike::RequestId, answer: Answer) {
+    pub(crate) fn on_spi(
+        &mut self,
+        now: Instant,
+        id: cygnet_ike::RequestId,
+        asked: &AllocateSpi,
+        answer: Answer,
+    ) {
         let answer = match answer {
             Answer::Executed(results) => match &results[..] {
                 // Without a CPI there is no compression, and all else goes on.
@@ -178,6 +168,7 @@ impl Engine {
                         Ok(Reply::Spi(cpi)) => u16::try_from(*cpi).ok(),
                         _ => None,
                     });
+                    self.reserve(asked, *spi, cpi);
                     cygnet_ike::Answer::Spi(Reserved { spi: *spi, cpi })
                 }
                 [Err(e), ..] => cygnet_ike::Answer::Failed(refusal(e)),
@@ -209,32 +200,41 @@ impl Engine {
             .handle(now, cygnet_ike::Input::Answer { id, answer });
     }
 
+    /// The connection that a child SA is of, and what goes through it.
+    fn installable(
+        &self,
+        install: &ChildInstall,
+    ) -> Result<(ConnectionId, Vec<Selector>), Refusal> {
+        let connection = self.connection_of(&install.config).ok_or_else(|| {
+            Refusal::new(RefusalKind::Failed, "the connection is not loaded any more")
+        })?;
+        let selectors = outbound_selectors(&install.ts_local, &install.ts_remote)
+            .map_err(|e| Refusal::new(RefusalKind::OutOfResources, e.to_string()))?;
+        match selectors.is_empty() {
+            true => Err(Refusal::new(
+                RefusalKind::Invalid,
+                "the traffic selectors select nothing",
+            )),
+            false => Ok((connection, selectors)),
+        }
+    }
+
     fn install_child(
         &mut self,
         now: Instant,
         request: cygnet_ike::RequestId,
         install: &ChildInstall,
     ) {
-        let Some(connection) = self.connection_of(&install.config) else {
-            return self.refuse(
-                now,
-                request,
-                RefusalKind::Failed,
-                "the connection is not loaded any more",
-            );
-        };
-        let selectors = match outbound_selectors(&install.ts_local, &install.ts_remote) {
-            Ok(selectors) if !selectors.is_empty() => selectors,
-            Ok(_) => {
-                return self.refuse(
-                    now,
-                    request,
-                    RefusalKind::Invalid,
-                    "the traffic selectors select nothing",
-                );
-            }
-            Err(e) => {
-                return self.refuse(now, request, RefusalKind::OutOfResources, &e.to_string());
+        let (connection, selectors) = match self.installable(install) {
+            Ok(installable) => installable,
+            Err(refusal) => {
+                let reserved = (install.spi_in, install.protocol);
+                self.release_reservation(reserved, install.local.ip(), None);
+                let answer = cygnet_ike::Answer::Failed(refusal);
+                let id = request;
+                return self
+                    .endpoint
+                    .handle(now, cygnet_ike::Input::Answer { id, answer });
             }
         };
         let owner = OwnerId(self.fresh_id());
@@ -278,10 +278,11 @@ impl Engine {
             security_associations(install, selectors.first(), &config.child, reqid, lifetimes);
         let compression = compression(install, &inbound, &outbound);
         let [comp_in, comp_out] = compression.map_or([None, None], |sas| sas.map(Some));
-        if let Some(cpi) = install.unused_cpi {
-            let larval = Command::RemoveSa(cpi_id(install.local.ip(), cpi));
-            self.execute(plane, vec![larval], "releasing a CPI");
-        }
+        self.use_reservation(
+            (install.spi_in, install.protocol),
+            install.local.ip(),
+            install.unused_cpi,
+        );
         let policies = PolicyPlan {
             selectors: &selectors,
             path: Path {
@@ -480,12 +481,20 @@ impl Engine {
         self.endpoint.delete_child(now, child);
     }
 
-    fn remove_child(
+    pub(crate) fn remove_child(
         &mut self,
         now: Instant,
         request: Option<cygnet_ike::RequestId>,
         child: ChildSaId,
     ) {
+        let moving = self.children.get_mut(&child);
+        if let Some(departure) = moving.and_then(|record| record.departure.as_mut())
+            && departure.under_way
+        {
+            // Where its SAs are is not known before it has arrived, and what is on its way to them is to arrive, too.
+            departure.removal.get_or_insert(request);
+            return;
+        }
         let Some(record) = self.children.remove(&child) else {
             if let Some(id) = request {
                 let answer = cygnet_ike::Answer::Done;
@@ -495,6 +504,7 @@ impl Engine {
             return;
         };
         self.timers.clear(Timer::Inactivity(child));
+        self.timers.clear(Timer::Duplicate(child));
         let former = record.departure.as_ref().map(|d| d.sas.clone());
         let former = former.into_iter().flatten();
         for sa in [record.inbound, record.outbound]
@@ -809,7 +819,7 @@ impl Engine {
                 child,
             });
             if let Some(old) = old {
-                self.overlap(now, old);
+                self.overlap(now, old, ike);
             }
             self.enforce_uniqueness(now, ike, id, child);
         }
@@ -884,14 +894,4 @@ fn refusal(error: &CommandError) -> Refusal {
         CommandError::Failed { .. } => RefusalKind::Failed,
     };
     Refusal::new(kind, error.to_string())
-}
-
-/// The larval SA of a CPI of ours.
-fn cpi_id(local: IpAddr, cpi: u16) -> SaId {
-    SaId {
-        dst: local,
-        spi: cpi.into(),
-        protocol: Protocol::Comp,
-        mark: Mark::ANY,
-    }
 }

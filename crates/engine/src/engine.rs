@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use cygnet_crypto::{Entropy, KeyExchangeProvider, SecretBytes};
 use cygnet_ike::{ChildSaId, Endpoint, EndpointConfig, IkeSaId};
-use cygnet_ipsec::{Lifetime, PlaneFeatures, PolicyKey, Sa, SaId};
+use cygnet_ipsec::{AllocateSpi, Lifetime, PlaneFeatures, PolicyKey, Protocol, Sa, SaId};
 
 use crate::connection::{Connection, ConnectionSet, Setup, StartAction};
 use crate::connection_state::{ConnectionId, Intent, State, Trap};
@@ -24,6 +24,7 @@ use crate::lingering::Lingering;
 use crate::moves::{Departure, Ends};
 use crate::orient::KnownAddresses;
 use crate::reqids::Reqids;
+use crate::reservations::Reservation;
 use crate::resumption::Resumptions;
 use crate::secrets::Secrets;
 use crate::shared_policies::{OwnerId, SharedPolicies};
@@ -66,9 +67,10 @@ pub const USERSPACE_SPIS: std::ops::RangeInclusive<u32> = 0xd000_0000..=0xdfff_f
 #[derive(Debug)]
 pub(crate) enum Waiting {
     Transaction(Transaction),
-    /// An SPI for an IKE SA; remembers the plane and what to free if nobody wants it any more.
+    /// An SPI for an IKE SA.
     Spi {
         request: cygnet_ike::RequestId,
+        asked: Box<AllocateSpi>,
     },
     /// The solution of a peer's puzzle.
     Puzzle {
@@ -157,6 +159,8 @@ pub struct Engine {
     pub(crate) lingering: BTreeMap<ChildSaId, Lingering>,
     /// Whose the SAs in the planes are, by both ends of each child SA.
     pub(crate) by_sa: HashMap<(Plane, SaId), ChildSaId>,
+    /// The SPIs that are reserved for child SAs to come.
+    pub(crate) reserved: HashMap<(u32, Protocol), Reservation>,
     pub(crate) ikes: BTreeMap<IkeSaId, Ike>,
     /// Those of them with whom they are is known, by that.
     pub(crate) by_peer: ByPeer,
@@ -201,6 +205,7 @@ impl Engine {
             children: BTreeMap::new(),
             lingering: BTreeMap::new(),
             by_sa: HashMap::new(),
+            reserved: HashMap::new(),
             ikes: BTreeMap::new(),
             by_peer: ByPeer::default(),
             directory: Arc::default(),
@@ -283,6 +288,7 @@ impl Engine {
                 Timer::RenewIke(ike) => self.renew_ike(now, ike),
                 Timer::ExpireIke(ike) => self.end_ike(now, ike),
                 Timer::Redundant(ike) => self.on_redundant(now, ike),
+                Timer::Duplicate(child) => self.on_duplicate(now, child),
                 Timer::Inactivity(child) => self.ask_for_activity(child),
                 Timer::Lingering(child) => self.remove_lingering(child),
             }
@@ -294,7 +300,7 @@ impl Engine {
         match self.waiting.remove(&id) {
             None => {}
             Some(Waiting::Transaction(transaction)) => self.advance(now, transaction, Some(answer)),
-            Some(Waiting::Spi { request }) => self.on_spi(now, request, answer),
+            Some(Waiting::Spi { request, asked }) => self.on_spi(now, request, &asked, answer),
             Some(Waiting::Puzzle { request }) => self.on_puzzle(now, request, answer),
             Some(Waiting::Resolve(query)) => self.on_resolved(now, query, answer),
             Some(Waiting::Gateway {

@@ -34,6 +34,8 @@ pub(crate) struct Ike {
     /// Random: how much earlier than others it is renewed.
     pub(crate) fuzz: u32,
     pub(crate) established: Option<Established>,
+    /// The IKE SA for which it is to go ([`Timer::Redundant`]).
+    pub(crate) heir: Option<IkeSaId>,
 }
 
 /// What is known of an IKE SA once the peer is authenticated.
@@ -71,6 +73,7 @@ impl Engine {
             retiring: false,
             fuzz,
             established: None,
+            heir: None,
         })
     }
 
@@ -93,15 +96,24 @@ impl Engine {
         self.plan_lifetime(now, ike);
     }
 
-    /// The IKE SA under which a connection's child SA is to be made; `None`: a new one.
-    pub(crate) fn ike_to_share(&self, peer: &PeerConfig) -> Option<IkeSaId> {
+    /// The IKE SA under which a connection's child SA is to be made; `None`: a new one. In the place of another one there
+    /// must be a younger one: the peer may be leaving an older one for that.
+    pub(crate) fn ike_to_share(
+        &self,
+        peer: &PeerConfig,
+        replacing: Option<IkeSaId>,
+    ) -> Option<IkeSaId> {
+        let at = |ike: &IkeSaId| Some(self.ikes.get(ike)?.established.as_ref()?.at);
+        let replaced = replacing.and_then(|ike| at(&ike));
         let youngest_first = self.by_peer.get(&peer_key(peer))?.iter().rev();
         youngest_first.copied().find(|ike| {
             let fits = self.ikes.get(ike).is_some_and(|record| {
                 !record.retiring && record.peer.as_ref().is_some_and(|p| same_peer(p, peer))
             });
+            let is_older =
+                at(ike).is_some_and(|at| replaced.is_some_and(|replaced| at <= replaced));
             let state = self.endpoint.ike_sa(*ike).map(|info| info.state);
-            fits && state.is_some_and(|state| state <= IkeSaState::Established)
+            fits && !is_older && state.is_some_and(|state| state <= IkeSaState::Established)
         })
     }
 
@@ -314,6 +326,7 @@ impl Engine {
     /// The successor of an IKE SA has taken its child SAs over.
     pub(crate) fn on_children_moved(&mut self, now: Instant, from: IkeSaId, to: IkeSaId) {
         self.stop_sharing(from);
+        self.succeed_redundant(from, to);
         for id in self.inherit_users(now, from, to) {
             if let Some(c) = self.connections.get_mut(&id) {
                 for place in [&mut c.negotiating, &mut c.replacing] {

@@ -36,6 +36,7 @@ mod reconcile;
 mod redirect;
 mod renewal;
 mod reqids;
+mod reservations;
 mod resumption;
 mod secrets;
 mod selectors;

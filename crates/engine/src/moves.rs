@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use cygnet_ike::{ChildSaId, IkeSaId};
+use cygnet_ike::{ChildSaId, IkeSaId, RequestId};
 use cygnet_ipsec::{Command, Direction, Encap, EncapKind, Mapping, Mode, MoveSa, SaId};
 use ipnet::IpNet;
 
@@ -50,11 +50,14 @@ impl Ends {
     }
 }
 
-/// A move that is under way.
+/// A move that is under way, or that has failed.
 #[derive(Clone, Debug)]
 pub(crate) struct Departure {
     /// The SAs as they were called before.
     pub(crate) sas: Vec<SaId>,
+    pub(crate) under_way: bool,
+    /// The child SA is to be removed when the move is over, and what the endpoint asked that with.
+    pub(crate) removal: Option<Option<RequestId>>,
 }
 
 impl Engine {
@@ -149,7 +152,11 @@ impl Engine {
         let former = [record.inbound, record.outbound];
         let comps = [record.comp_in, record.comp_out];
         let sas = former.into_iter().chain(comps.into_iter().flatten());
-        record.departure = Some(Departure { sas: sas.collect() });
+        record.departure = Some(Departure {
+            sas: sas.collect(),
+            under_way: true,
+            removal: None,
+        });
         record.inbound.dst = ends.local;
         record.outbound.dst = ends.remote;
         let (plane, owner) = (record.plane, record.owner);
@@ -230,6 +237,11 @@ impl Engine {
         };
         let plane = record.plane;
         let current = [record.inbound, record.outbound];
+        let mut removal = None;
+        if let Some(departure) = &mut record.departure {
+            departure.under_way = false;
+            removal = departure.removal.take();
+        }
         match outcome {
             Outcome::Done => {
                 record.moved = Some(now);
@@ -254,6 +266,9 @@ impl Engine {
                 }
                 self.endpoint.delete_child(now, child);
             }
+        }
+        if let Some(request) = removal {
+            self.remove_child(now, request, child);
         }
         self.drain_endpoint(now);
     }

@@ -244,7 +244,7 @@ impl Engine {
             config: oriented.child.clone(),
             acquire,
         };
-        if let Some(ike) = self.ike_to_share(&oriented.peer) {
+        if let Some(ike) = self.ike_to_share(&oriented.peer, c.replacing) {
             return self.make_child(now, ike, id, child.acquire);
         }
         let peer = self.directory.merged(&oriented.peer);

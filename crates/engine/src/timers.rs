@@ -19,6 +19,8 @@ pub(crate) enum Timer {
     ExpireIke(IkeSaId),
     /// A younger IKE SA has stood beside this one for a while.
     Redundant(IkeSaId),
+    /// The peer has made a child SA at the same time as this one, which is the one to go.
+    Duplicate(ChildSaId),
     /// Has the child SA carried anything?
     Inactivity(ChildSaId),
     /// Nothing is on its way any more to the inbound SA that the child SA has left.

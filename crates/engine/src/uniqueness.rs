@@ -36,16 +36,53 @@ impl Engine {
             .filter(|other| remote.is_some() && self.remote_id(*other) == remote)
             .collect();
         for other in redundant {
-            self.overlap(now, other);
+            match self.outranks(new, other) {
+                true => self.overlap(now, other, new),
+                false => self.overlap(now, new, other),
+            }
+        }
+    }
+
+    /// Which of two IKE SAs with the same peer stays: the younger one. Of two that the two ends have begun at the same time
+    /// each end may have another one first, and both must leave the same one: it is the one of
+    /// [`Engine::resolve_crossing`].
+    fn outranks(&self, one: IkeSaId, other: IkeSaId) -> bool {
+        let infos = (self.endpoint.ike_sa(one), self.endpoint.ike_sa(other));
+        let (Some(one), Some(other)) = infos else {
+            return true;
+        };
+        let crossed = one.role != other.role
+            && other.established.is_none_or(|at| one.created < at)
+            && one.established.is_none_or(|at| other.created < at);
+        match crossed {
+            true => one.initiator_spi > other.initiator_spi,
+            false => one.established > other.established,
         }
     }
 
     /// Something that an IKE SA does another one does too: it goes when nothing is on its way any more under its child
     /// SAs.
-    pub(crate) fn overlap(&mut self, now: Instant, old: IkeSaId) {
+    pub(crate) fn overlap(&mut self, now: Instant, old: IkeSaId, heir: IkeSaId) {
         let timer = Timer::Redundant(old);
-        if self.timers.due(timer).is_none() {
+        if self.timers.due(timer).is_none()
+            && let Some(record) = self.ikes.get_mut(&old)
+        {
+            record.heir = Some(heir);
             self.timers.set(now + OVERLAP, timer);
+        }
+    }
+
+    /// An IKE SA that another one is to go for, or that is to go itself, is another one now.
+    pub(crate) fn succeed_redundant(&mut self, from: IkeSaId, to: IkeSaId) {
+        for record in self.ikes.values_mut() {
+            if record.heir == Some(from) {
+                record.heir = Some(to);
+            }
+        }
+        if let Some(at) = self.timers.due(Timer::Redundant(from)) {
+            let heir = self.ikes.get(&from).and_then(|record| record.heir);
+            self.ike_record(to).heir = heir;
+            self.timers.set(at, Timer::Redundant(to));
         }
     }
 
@@ -57,12 +94,11 @@ impl Engine {
             return;
         };
         let (ours, theirs) = (self.endpoint.ike_sa(own), self.endpoint.ike_sa(new));
-        let is_further_child = ours
-            .as_ref()
-            .is_some_and(|o| o.state == IkeSaState::Established);
-        if let (Some(ours), Some(theirs)) = (ours, theirs)
-            // What has not been answered yet the peer cannot have established: nobody loses anything.
-            && ours.state == IkeSaState::Authenticating
+        let state = ours.as_ref().map(|ours| ours.state);
+        let is_further_child = state == Some(IkeSaState::Established);
+        // What has not been answered yet the peer cannot have established: nobody loses anything.
+        if (is_further_child || state == Some(IkeSaState::Authenticating))
+            && let (Some(ours), Some(theirs)) = (ours, theirs)
             && ours.initiator_spi > theirs.initiator_spi
         {
             return;
@@ -115,31 +151,55 @@ impl Engine {
         let Some(other) = infos.find(same) else {
             return;
         };
-        let loser = if smallest(&other) < smallest(&new) {
-            &other
-        } else {
-            &new
-        };
-        if loser.initiator {
-            self.endpoint.delete_child(now, loser.id);
+        match smallest(&new) < smallest(&other) {
+            true if new.initiator => self.endpoint.delete_child(now, new.id),
+            // The peer has yet to hear that the younger one stands.
+            false if other.initiator => {
+                let timer = Timer::Duplicate(other.id);
+                self.timers.set(now + OVERLAP, timer);
+            }
+            _ => {}
         }
     }
 
-    /// The overlap of an IKE SA with a younger one is over: whoever has another one leaves it.
-    pub(crate) fn on_redundant(&mut self, now: Instant, ike: IkeSaId) {
-        let Some(record) = self.ikes.get(&ike) else {
+    /// The peer has had time to install the child SA that was made at the same time as this one.
+    pub(crate) fn on_duplicate(&mut self, now: Instant, child: ChildSaId) {
+        let Some(record) = self.children.get(&child) else {
             return;
         };
+        let mut others = self.children.iter();
+        let stays = others.any(|(id, other)| {
+            *id != child
+                && (other.connection, &other.policies) == (record.connection, &record.policies)
+                && self.endpoint.child_sa(*id).is_some()
+        });
+        if stays {
+            self.endpoint.delete_child(now, child);
+        }
+    }
+
+    /// The overlap of an IKE SA with another one is over: whoever has a child SA elsewhere leaves it. If what it was to go
+    /// for is gone, what has taken that one's place gets the same time.
+    pub(crate) fn on_redundant(&mut self, now: Instant, ike: IkeSaId) {
+        let Some(record) = self.ikes.get_mut(&ike) else {
+            return;
+        };
+        let (heir, users) = (record.heir.take(), record.users.clone());
         let remote = self.remote_id(ike);
         let elsewhere = |id: &ConnectionId| {
-            let children = self.connections.get(id).map(|c| c.children.iter());
-            children.into_iter().flatten().any(|child| {
-                let other = self.endpoint.child_sa(*child).map(|info| info.ike);
-                other.is_some_and(|other| other != ike && self.remote_id(other) == remote)
-            })
+            let children = self.connections.get(id)?.children.iter();
+            let mut others = children.filter_map(|child| Some(self.endpoint.child_sa(*child)?.ike));
+            others.find(|other| *other != ike && self.remote_id(*other) == remote)
         };
-        let served: Vec<ConnectionId> = record.users.iter().copied().filter(elsewhere).collect();
-        for id in served {
+        let served = users.iter().filter_map(|id| Some((*id, elsewhere(id)?)));
+        let served: Vec<(ConnectionId, IkeSaId)> = served.collect();
+        if heir.is_none_or(|heir| !self.ikes.contains_key(&heir)) {
+            if let Some((_, other)) = served.first() {
+                self.overlap(now, ike, *other);
+            }
+            return;
+        }
+        for (id, _) in served {
             self.leave(now, ike, id);
         }
     }

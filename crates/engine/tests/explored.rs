@@ -5,7 +5,8 @@ mod network;
 use std::time::Duration;
 
 use cygnet_engine::{HostSpec, Input, Plane, PlaneChoice, Sourced, StartAction};
-use cygnet_ipsec::{Command, Outbound, OutboundPacket};
+use cygnet_ipsec::{Command, Outbound, OutboundPacket, SaState};
+use cygnet_kernel::sadb::Sadb as _;
 use network::{EAST, LATENCY, Network, WEST, connection, expire, ip, packet, set};
 
 fn seconds(s: u64) -> Duration {
@@ -231,4 +232,127 @@ fn child_sas_follow_an_ike_sa_that_moves_as_it_is_succeeded() {
     assert_eq!(sas.len(), 2);
     assert!(sas.iter().all(|sa| [sa.id.dst, sa.src].contains(&new)));
     net.assert_tunnel(Plane::Kernel);
+}
+
+/// A tunnel with MOBIKE, up.
+fn mobile() -> Network {
+    let mut net = Network::west_and_east();
+    for (host, start) in [(EAST, StartAction::Add), (WEST, StartAction::Start)] {
+        let mut c = connection("t", start, PlaneChoice::Kernel);
+        c.ike.mobike = true;
+        net.load(host, set(vec![c], "secret"));
+    }
+    net.run_for(seconds(1));
+    net
+}
+
+fn readdress(net: &mut Network, to: &str) {
+    net.west().address = ip(to);
+    let now = net.now;
+    let addresses = vec![ip(to)];
+    net.west().engine.handle(now, Input::Addresses(addresses));
+}
+
+/// Seeds 36601 and 114114: an SPI was reserved at one address, and its SA installed at another. What was reserved stayed,
+/// was in the way of the SA when that came back, and limits of the SA were told of the wrong one.
+#[test]
+fn an_spi_that_is_reserved_where_we_were_is_given_back() {
+    let mut net = mobile();
+    let now = net.now;
+    assert_eq!(net.west().engine.rekey(now, "t", false), Ok(1));
+    net.settle();
+    // The request is on its way when west moves.
+    readdress(&mut net, "203.0.113.7");
+    net.run_for(seconds(5));
+    let made = |net: &mut Network| {
+        let names = net.west().names();
+        names
+            .iter()
+            .filter(|name| **name == "child_established")
+            .count()
+    };
+    assert_eq!(made(&mut net), 2, "the first and its successor");
+    let reports = net.west().kernel.sas().expect("in memory");
+    assert!(reports.iter().all(|report| report.state == SaState::Valid));
+    readdress(&mut net, "192.0.2.1");
+    net.run_for(seconds(30));
+    net.assert_tunnel(Plane::Kernel);
+    assert_eq!(made(&mut net), 2, "which could move");
+}
+
+/// Seed 177594: a child SA is rekeyed while its SAs are moving. What is on its way to it still finds it.
+#[test]
+fn a_child_sa_that_is_rekeyed_as_it_moves_is_received_with_for_a_while() {
+    let mut net = mobile();
+    let old = sends_on(&mut net, WEST).expect("the tunnel is up");
+    net.hosts[EAST].holding = true;
+    readdress(&mut net, "203.0.113.7");
+    net.run_for(seconds(1));
+    let moves = |(_, request): &(_, _)| matches!(request, cygnet_engine::Request::Execute { commands, .. } if commands.iter().any(|c| matches!(c, Command::MoveSa(_))));
+    assert!(net.hosts[EAST].held.iter().any(moves));
+    // East's plane is slow with the move alone.
+    let kept = std::mem::take(&mut net.hosts[EAST].held);
+    net.hosts[EAST].holding = false;
+    let now = net.now;
+    assert_eq!(net.west().engine.rekey(now, "t", false), Ok(1));
+    net.run_for(seconds(1));
+    assert_ne!(
+        sends_on(&mut net, WEST),
+        Some(old),
+        "west sends on another one"
+    );
+    net.hosts[EAST].held = kept;
+    net.release(EAST);
+    let has_old = |net: &mut Network| {
+        let sas = net.east().sas(Plane::Kernel);
+        sas.iter().any(|sa| sa.id.spi == old)
+    };
+    net.run_for(seconds(2));
+    assert!(has_old(&mut net), "it is received with for a while");
+    net.run_for(seconds(5));
+    assert!(!has_old(&mut net));
+    net.assert_tunnel(Plane::Kernel);
+}
+
+/// Seed 41614: both ends authenticate anew at once, and each makes its child SA after IKE_AUTH. One of them is given up,
+/// not both; and an IKE SA whose heir has been given up stays for as long beside the next one.
+#[test]
+fn childless_reauthentication_at_both_ends_leaves_one_ike_sa() {
+    for seed in 0..8 {
+        for apart in 0..5 {
+            let mut net = Network::seeded(seed);
+            for (host, start) in [(EAST, StartAction::Keep), (WEST, StartAction::Start)] {
+                let mut c = connection("t", start, PlaneChoice::Kernel);
+                c.ike.reauth = true;
+                c.ike.childless = cygnet_ike::Childless::Force;
+                net.load(host, set(vec![c], "secret"));
+            }
+            net.run_for(seconds(1));
+            let first = net.status(WEST).ike_sas[0].initiator_spi.clone();
+            for host in [WEST, EAST] {
+                let now = net.now;
+                assert_eq!(net.hosts[host].engine.rekey(now, "t", true), Ok(1));
+                net.run_for(apart * LATENCY);
+            }
+            for _ in 0..250 {
+                net.run_for(LATENCY * 10);
+                for host in [WEST, EAST] {
+                    assert!(sends_on(&mut net, host).is_some(), "seed {seed}, {apart}");
+                }
+            }
+            let ikes = |host| {
+                net.status(host)
+                    .ike_sas
+                    .iter()
+                    .filter(|ike| ike.state == "established")
+                    .map(|ike| ike.initiator_spi.clone())
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(ikes(WEST).len(), 1, "seed {seed}, {apart}");
+            assert_ne!(ikes(WEST), [first], "seed {seed}, {apart}");
+            assert_eq!(ikes(WEST), ikes(EAST));
+            net.run_for(seconds(6));
+            net.assert_tunnel(Plane::Kernel);
+        }
+    }
 }

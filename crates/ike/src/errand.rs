@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cygnet_wire::{Gateway, Notify, NotifyType, PayloadWriter, Spi};
 
-use crate::child::{ChildSa, Wanted};
+use crate::child::{ChildSa, ChildState, Wanted};
 use crate::context::Context;
 use crate::established::Established;
 use crate::exchange::create_child_sa::{CreatingChild, MAX_FORGOTTEN, RekeyingIke, SpiWanted};
@@ -135,13 +135,14 @@ impl Patience {
     }
 
     /// When to ask again after one more TEMPORARY_FAILURE or STATE_NOT_FOUND; `None`: the peer has had its chances.
+    /// `is_ike`: it is the IKE SA that is to be renewed, not a child SA.
     //= rfc7296#2.25
     //# When a peer receives a TEMPORARY_FAILURE
     //# notification, it MUST NOT immediately retry the operation; it MUST
     //# wait so that the sender may complete whatever operation caused the
     //# temporary condition.  The recipient MAY retry the request one or more
     //# times over a period of several minutes.
-    pub(crate) fn wait(&mut self, cx: &mut Context<'_>) -> Option<Instant> {
+    pub(crate) fn wait(&mut self, cx: &mut Context<'_>, is_ike: bool) -> Option<Instant> {
         let since = *self.since.get_or_insert(cx.now);
         let tired = cx.now.saturating_duration_since(since) >= PATIENCE;
         if tired || self.forgotten > MAX_FORGOTTEN {
@@ -151,10 +152,12 @@ impl Patience {
             .saturating_mul(1 << self.times.min(4))
             .min(LONGEST_WAIT);
         self.times = self.times.saturating_add(1);
-        // Between half and the whole of it, so that two ends that block each other do not go on to do so.
         let random = u32::from(u16::from_be_bytes(cx.random()));
         let half = longest / 2;
-        Some(cx.now + half + half / 65_536 * random)
+        let wait = half + half / 65_536 * random;
+        // Two ends that block each other must not go on to do so: one renews the IKE SA, the other a child SA, which is
+        // to be over when the IKE SA is renewed again.
+        Some(cx.now + if is_ike { wait + longest } else { wait })
     }
 }
 
@@ -218,7 +221,7 @@ impl Established {
         }
         let next = self.queue.iter().position(|errand| match errand {
             Errand::DeleteIke(_) => idle,
-            Errand::DeleteChild(id) => !self.current.as_ref().is_some_and(|c| c.concerns(*id)),
+            Errand::DeleteChild(id) => !self.is_being_renewed(*id),
             // One after the other: what the peer is making may be what we want.
             Errand::Create(_) if self.current.is_some() || self.answering.is_some() => false,
             Errand::Create(plan) => match &plan.what {
@@ -229,6 +232,16 @@ impl Established {
             _ => true,
         });
         self.queue.remove(next?)
+    }
+
+    /// Whether we are making a successor of a child SA. Until that can receive, the peer must not be told to leave the
+    /// old one: it would turn to the successor at once.
+    fn is_being_renewed(&self, id: ChildSaId) -> bool {
+        let is_installing = |child: &ChildSa| {
+            child.replaces == Some(id) && matches!(child.state, ChildState::Installing { .. })
+        };
+        self.current.as_ref().is_some_and(|c| c.concerns(id))
+            || self.children.iter().any(is_installing)
     }
 
     /// Tells the peer how many requests it may send at a time, unless that is one.

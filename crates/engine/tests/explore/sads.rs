@@ -17,6 +17,10 @@ use cygnet_ike::{ChildCloseReason, ChildSaId, ChildSaInfo, CloseReason};
 /// How long a packet may be on its way.
 pub const ON_THE_WAY: Duration = Duration::from_secs(2);
 
+/// How long the inbound SA of a child SA that has ended in favour of another one may stay. A plane may take a while to
+/// remove it, one that is moving first.
+const LINGERING: Duration = Duration::from_secs(6);
+
 /// How long an exchange may take.
 const EXCHANGE: Duration = Duration::from_secs(15);
 
@@ -59,6 +63,8 @@ struct Told {
     end: Option<(Instant, bool)>,
     /// Another successor has won.
     redundant: bool,
+    /// One of its SAs has reached a hard limit.
+    struck: Option<Instant>,
 }
 
 /// A host, its generation and the name that it gives a child SA.
@@ -111,6 +117,7 @@ impl Sads {
                 .and_then(|name| self.told.get_mut(name))
             {
                 told.end.get_or_insert((now, false));
+                told.struck.get_or_insert(now);
             }
         }
     }
@@ -154,6 +161,7 @@ impl Sads {
             replaces: info.replaces,
             end: None,
             redundant: false,
+            struck: None,
         };
         self.told_by_out.insert((host, info.spi_out), name);
         self.told_by_in.insert((host, info.spi_in), name);
@@ -194,6 +202,12 @@ impl Sads {
     /// What packets of a flow go out by.
     pub fn sending(&self, host: usize, flow: usize) -> Option<u32> {
         self.stretches.get(&(host, flow))?.last()?.spi
+    }
+
+    /// Whether the inbound SA of a child SA that has ended may still be there.
+    pub fn lingers(&self, now: Instant, host: usize, spi: u32) -> bool {
+        let end = self.told_in(host, spi).and_then(|told| told.end);
+        end.is_some_and(|(at, _)| now < at + LINGERING)
     }
 
     fn told_out(&self, host: usize, spi: u32) -> Option<&Told> {
@@ -305,19 +319,26 @@ impl Sads {
                 ));
             }
         }
-        // Is there something to go on with? The successor may have gone before, for another reason; and a hard limit may end
+        // Is there something to go on with? The successor may be lost already, for another reason; and a hard limit may end
         // what is still sent on while a plane is slow to take the successor up.
         let struck = self.struck.contains(&(host, spi));
         if stretch.gone && !struck && next.is_some_and(|next| next.spi.is_none()) {
             let renewed = ours
                 .and_then(|ours| ours.end)
                 .filter(|(_, renewal)| *renewal);
-            if let Some((closed, _)) = renewed
-                && (strict
-                    || !self.interfered(host, closed, until)
-                        && !self.is_heirless(self.told_by_out.get(&(host, spi)), until))
-            {
-                return Err("there is nothing to go on with after it was rekeyed".to_owned());
+            if let Some((closed, _)) = renewed {
+                let name = self.told_by_out.get(&(host, spi));
+                let begun = name.and_then(|&(_, generation, child)| {
+                    self.heirs((host, generation, child))
+                        .map(|(_, heir)| heir.at)
+                        .min()
+                });
+                let excused = self.interfered(host, begun.unwrap_or(closed), until)
+                    || self.has_lost_heir(name, until)
+                    || self.is_heirless(name, until);
+                if strict || !excused {
+                    return Err("there is nothing to go on with after it was rekeyed".to_owned());
+                }
             }
         }
         Ok(())
@@ -325,11 +346,35 @@ impl Sads {
 
     /// When a host has made the first successor of a child SA, which it names by its inbound SPI.
     fn renewal_of(&self, host: usize, spi_in: u32) -> Option<Instant> {
-        let (_, generation, old) = self.told_by_in.get(&(host, spi_in))?;
-        let heirs = self.told.iter().filter(|((of, era, _), told)| {
-            (*of, era) == (host, generation) && told.replaces == Some(*old)
-        });
-        heirs.map(|(_, told)| told.at).min()
+        let name = *self.told_by_in.get(&(host, spi_in))?;
+        self.heirs(name).map(|(_, told)| told.at).min()
+    }
+
+    /// The direct successors of a child SA.
+    fn heirs(&self, (host, generation, old): Name) -> impl Iterator<Item = (Name, &Told)> {
+        let all = self.told.iter().map(|(name, told)| (*name, told));
+        all.filter(move |((of, era, _), told)| {
+            (*of, *era) == (host, generation) && told.replaces == Some(old)
+        })
+    }
+
+    /// All successors of a child SA and theirs.
+    fn family(&self, child: Name) -> Vec<(Name, &Told)> {
+        let mut family: Vec<(Name, &Told)> = self.heirs(child).collect();
+        let mut at = 0;
+        while let Some((ancestor, _)) = family.get(at).copied() {
+            at += 1;
+            family.extend(self.heirs(ancestor));
+        }
+        family
+    }
+
+    /// Whether a plane has ended a successor of a child SA by this time: both its ends leave that, and what else was made
+    /// at once is redundant.
+    fn has_lost_heir(&self, child: Option<&Name>, by: Instant) -> bool {
+        let family = child.map(|child| self.family(*child));
+        let lost = |told: &Told| told.struck.is_some_and(|at| at <= by);
+        family.into_iter().flatten().any(|(_, told)| lost(told))
     }
 
     /// What the host that sends on an SA has told of another child SA.
@@ -340,24 +385,10 @@ impl Sads {
 
     /// Whether all successors of a child SA have ended by this time.
     fn is_heirless(&self, child: Option<&Name>, by: Instant) -> bool {
-        let Some(&(host, generation, child)) = child else {
-            return false;
+        let Some(child) = child else { return false };
+        let alive = |told: &Told| {
+            !told.redundant && told.at <= by && told.end.is_none_or(|(at, _)| at > by)
         };
-        let mut family = vec![child];
-        let mut at = 0;
-        while let Some(&ancestor) = family.get(at) {
-            at += 1;
-            let heirs = self.told.iter().filter(|((of, era, _), told)| {
-                (*of, *era) == (host, generation) && told.replaces == Some(ancestor)
-            });
-            family.extend(heirs.map(|((_, _, heir), _)| *heir));
-        }
-        let alive = |child: &ChildSaId| {
-            let told = self.told.get(&(host, generation, *child));
-            told.is_some_and(|told| {
-                !told.redundant && told.at <= by && told.end.is_none_or(|(at, _)| at > by)
-            })
-        };
-        !family.iter().skip(1).any(alive)
+        !self.family(*child).into_iter().any(|(_, told)| alive(told))
     }
 }

@@ -36,6 +36,10 @@ const NAMES: [&str; 2] = ["west", "east"];
 /// What has gone wrong, as a sentence.
 pub type Violation = String;
 
+/// An SPI is used or given back within this time: an exchange of these connections takes 15 s at most, and may have three
+/// additional key exchanges and one repetition with another method.
+const FORGOTTEN: Duration = Duration::from_secs(75);
+
 /// A run that takes more steps than this does not come to rest.
 const MAX_STEPS: u64 = 400_000;
 
@@ -178,6 +182,9 @@ pub struct World {
     last_arrived: [u64; 2],
     keys: HashMap<Vec<u8>, u32>,
     installed: BTreeSet<(usize, u32, bool)>,
+    /// SPIs that a host has been given, and for which it has neither installed an SA nor given them back. The planes
+    /// forget them by themselves after a while.
+    reserved: HashMap<(usize, SaId), Instant>,
     steps: u64,
     /// Of all that was sent, and of all that was told.
     hasher: DefaultHasher,
@@ -240,6 +247,7 @@ impl World {
             last_arrived: [0; 2],
             keys: HashMap::new(),
             installed: BTreeSet::new(),
+            reserved: HashMap::new(),
             steps: 0,
             hasher: DefaultHasher::new(),
             violation: None,
@@ -304,6 +312,7 @@ impl World {
         let (generation, delay) = (old.generation + 1, old.plane_delay);
         let addresses = old.addresses.clone();
         self.sads.crashed(self.now, index);
+        self.reserved.retain(|(host, _), _| *host != index);
         self.hosts[index] = self.boot(index, generation, addresses, delay);
         self.watch(index);
         self.load(index, set);
@@ -761,6 +770,21 @@ impl World {
                 _ => {}
             }
         }
+        match (command, reply) {
+            (Command::AllocateSpi(request), Some(Reply::Spi(spi))) => {
+                let id = SaId {
+                    dst: request.dst,
+                    spi: *spi,
+                    protocol: request.protocol,
+                    mark: request.mark,
+                };
+                self.reserved.insert((index, id), self.now);
+            }
+            // Whatever the plane has to say to that.
+            (Command::RemoveSa(id), _) => drop(self.reserved.remove(&(index, *id))),
+            (Command::InstallSa(sa), _) => drop(self.reserved.remove(&(index, sa.id))),
+            _ => {}
+        }
         if reply.is_none() {
             let what = match command {
                 Command::AllocateSpi(_) => "an SPI is refused",
@@ -1046,6 +1070,13 @@ impl World {
     pub fn digest(&self) -> u64 {
         // Of many runs they are added up.
         self.hasher.finish() & u64::from(u32::MAX)
+    }
+
+    /// An SPI that a host has forgotten.
+    pub fn forgotten_spi(&self, index: usize) -> Option<u32> {
+        let mut all = self.reserved.iter();
+        all.find(|((host, _), at)| *host == index && **at + FORGOTTEN < self.now)
+            .map(|((_, id), _)| id.spi)
     }
 
     /// The children that a host has told of and that have not ended.
