@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cygnet_tests::{
-    Capture, Conf, Daemon, Family, Kind, Packet, Site, Swan, Until, echo_all, within,
+    Capture, Conf, Daemon, Family, Kind, Packet, Site, Swan, SwanConf, Until, echo_all, within,
 };
 use cygnet_wire::{ExchangeType, Message, NotifyType, Payload};
 use libtest_mimic::Failed;
@@ -95,35 +95,11 @@ fn run(case: &Case) -> Result<(), String> {
 }
 
 fn exchange(case: &Case, site: &Site, cygnet: &Daemon, swan: &Swan) -> Result<(), String> {
-    swan.load(&format!(
-        "connections {{ office {{
-  version = 2
-  childless = {childless}
-  local_addrs = {local}
-  remote_addrs = {remote}
-  proposals = aes256gcm16-prfsha256-curve25519
-  local {{
-    auth = psk
-    id = @east.example
-  }}
-  remote {{
-    auth = psk
-    id = @west.example
-  }}
-  children {{ net {{
-    local_ts = {local_ts}
-    remote_ts = {remote_ts}
-    esp_proposals = aes256gcm16-curve25519
-  }} }}
-}} }}
-secrets {{ ike {{ secret = \"a key of a test that nobody else uses\" }} }}
-",
-        childless = case.theirs,
-        local = Site::east_outer(Family::V4),
-        remote = Site::west_outer(Family::V4),
-        local_ts = Site::EAST_NET,
-        remote_ts = Site::WEST_NET,
-    ));
+    let theirs = SwanConf::site(Family::V4)
+        .connection("proposals = aes256gcm16-prfsha256-curve25519")
+        .connection(format!("childless = {}", case.theirs))
+        .child("esp_proposals = aes256gcm16-curve25519");
+    swan.load(&theirs);
     let file = cygnet.dir().join("router.pcap");
     let mut capture = Capture::start(&site.router, Site::TO_WEST, &file);
     let outcome = match case.initiator {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use cygnet_tests::{
-    Capture, Conf, Daemon, Family, Kind, Need, Packet, Site, Swan, ready, try_run, within,
+    Capture, Conf, Daemon, Family, Kind, Need, Packet, Site, Swan, SwanConf, ready, try_run, within,
 };
 use cygnet_wire::{ExchangeType, Message, Payload};
 use libtest_mimic::Failed;
@@ -273,7 +273,7 @@ const ESP: &str = "aes_gcm256, aes_gcm128, chacha20_poly1305, aes256-sha2_512, a
     aes256-sha2_256, aes192-sha2_512, aes192-sha2_384, aes192-sha2_256, aes128-sha2_512, \
     aes128-sha2_384, aes128-sha2_256";
 
-fn configurations(case: &Case) -> (Conf, String) {
+fn configurations(case: &Case) -> (Conf, SwanConf) {
     // One algorithm of each type: IKE_SA_INIT has to get through the narrow path whole.
     let ours = Conf::site(case.outer)
         .set("ike", "aes_gcm256-sha2_256-dh31")
@@ -281,33 +281,8 @@ fn configurations(case: &Case) -> (Conf, String) {
         .set("fragmentation", case.ours)
         .set("fragment-size", &case.size.to_string())
         .set("ike-window", "4");
-    let theirs = format!(
-        "connections {{ office {{
-    version = 2
-    fragmentation = {fragmentation}
-    local_addrs = {local}
-    remote_addrs = {remote}
-    local {{
-      auth = psk
-      id = @east.example
-    }}
-    remote {{
-      auth = psk
-      id = @west.example
-    }}
-    children {{ net {{
-        local_ts = {local_ts}
-        remote_ts = {remote_ts}
-        esp_proposals = aes256gcm16,aes128gcm16,aes256-sha512,aes256-sha256,aes128-sha256
-    }} }}
-}} }}
-secrets {{ ike {{ secret = \"a key of a test that nobody else uses\" }} }}
-",
-        fragmentation = case.theirs,
-        local = Site::east_outer(case.outer),
-        remote = Site::west_outer(case.outer),
-        local_ts = Site::EAST_NET,
-        remote_ts = Site::WEST_NET,
-    );
+    let theirs = SwanConf::site(case.outer)
+        .connection(format!("fragmentation = {}", case.theirs))
+        .child("esp_proposals = aes256gcm16,aes128gcm16,aes256-sha512,aes256-sha256,aes128-sha256");
     (ours, theirs)
 }

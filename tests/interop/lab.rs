@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use cygnet_tests::{
-    Capture, Conf, Daemon, Family, Kind, Packet, Site, Swan, SwanChild, Until, echo_all, within,
+    Capture, Conf, Daemon, Family, Kind, Packet, Site, Swan, SwanChild, SwanConf, Until, echo_all,
+    within,
 };
 
 use crate::{Case, Initiator};
@@ -176,38 +177,12 @@ fn negotiated(case: &Case, child: &SwanChild) -> Result<(), String> {
     }
 }
 
-fn configurations(case: &Case) -> (Conf, String) {
+fn configurations(case: &Case) -> (Conf, SwanConf) {
     let ours = Conf::site(case.outer)
         .set("ike", case.suite.ike.ours)
         .set("esp", case.suite.esp.ours);
-    let theirs = format!(
-        "connections {{ office {{
-    version = 2
-    local_addrs = {local}
-    remote_addrs = {remote}
-    proposals = {ike}
-    local {{
-      auth = psk
-      id = @east.example
-    }}
-    remote {{
-      auth = psk
-      id = @west.example
-    }}
-    children {{ net {{
-        local_ts = {local_ts}
-        remote_ts = {remote_ts}
-        esp_proposals = {esp}
-    }} }}
-}} }}
-secrets {{ ike {{ secret = \"a key of a test that nobody else uses\" }} }}
-",
-        local = Site::east_outer(case.outer),
-        remote = Site::west_outer(case.outer),
-        ike = case.suite.ike.theirs,
-        esp = case.suite.esp.theirs,
-        local_ts = Site::EAST_NET,
-        remote_ts = Site::WEST_NET,
-    );
+    let theirs = SwanConf::site(case.outer)
+        .connection(format!("proposals = {}", case.suite.ike.theirs))
+        .child(format!("esp_proposals = {}", case.suite.esp.theirs));
     (ours, theirs)
 }

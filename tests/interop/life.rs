@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cygnet_tests::{Conf, Daemon, Family, Site, Swan, Until, echo, echo_all, within};
+use cygnet_tests::{Conf, Daemon, Family, Site, Swan, SwanConf, Until, echo, echo_all, within};
 use libtest_mimic::Failed;
 
 use crate::fragmentation::Trial;
@@ -32,34 +32,11 @@ fn ours() -> Conf {
 
 /// Configures strongSwan, with more lines of the connection.
 fn load(swan: &Swan, more: &str) {
-    swan.load(&format!(
-        "connections {{ office {{
-  version = 2
-  local_addrs = {local}
-  remote_addrs = {remote}
-  proposals = aes256gcm16-prfsha256-curve25519
-  {more}
-  local {{
-    auth = psk
-    id = @east.example
-  }}
-  remote {{
-    auth = psk
-    id = @west.example
-  }}
-  children {{ net {{
-    local_ts = {local_ts}
-    remote_ts = {remote_ts}
-    esp_proposals = aes256gcm16
-  }} }}
-}} }}
-secrets {{ ike {{ secret = \"a key of a test that nobody else uses\" }} }}
-",
-        local = Site::east_outer(Family::V4),
-        remote = Site::west_outer(Family::V4),
-        local_ts = Site::EAST_NET,
-        remote_ts = Site::WEST_NET,
-    ));
+    let conf = SwanConf::site(Family::V4)
+        .connection("proposals = aes256gcm16-prfsha256-curve25519")
+        .connection(more)
+        .child("esp_proposals = aes256gcm16");
+    swan.load(&conf);
 }
 
 const INITIATE: [&str; 5] = ["--initiate", "--child", "net", "--timeout", "20"];

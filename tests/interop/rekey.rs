@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use cygnet_tests::{Conf, Daemon, Family, Site, Swan, Until, echo};
+use cygnet_tests::{Conf, Daemon, Family, Site, Swan, SwanConf, Until, echo};
 use libtest_mimic::Failed;
 
 use crate::fragmentation::Trial;
@@ -106,39 +106,14 @@ fn run(case: &Case) -> Result<(), String> {
 
 fn exchange(case: &Case, site: &Site, cygnet: &Daemon, swan: &Swan) -> Result<(), String> {
     let [of_ike, of_child] = case.theirs;
-    let esp = match of_child.contains("esp_proposals") {
-        true => "",
-        false => "esp_proposals = aes256gcm16",
-    };
-    swan.load(&format!(
-        "connections {{ office {{
-  version = 2
-  local_addrs = {local}
-  remote_addrs = {remote}
-  proposals = aes256gcm16-prfsha256-curve25519
-  {of_ike}
-  local {{
-    auth = psk
-    id = @east.example
-  }}
-  remote {{
-    auth = psk
-    id = @west.example
-  }}
-  children {{ net {{
-    local_ts = {local_ts}
-    remote_ts = {remote_ts}
-    {esp}
-    {of_child}
-  }} }}
-}} }}
-secrets {{ ike {{ secret = \"a key of a test that nobody else uses\" }} }}
-",
-        local = Site::east_outer(Family::V4),
-        remote = Site::west_outer(Family::V4),
-        local_ts = Site::EAST_NET,
-        remote_ts = Site::WEST_NET,
-    ));
+    let mut theirs = SwanConf::site(Family::V4)
+        .connection("proposals = aes256gcm16-prfsha256-curve25519")
+        .connection(of_ike)
+        .child(of_child);
+    if !of_child.contains("esp_proposals") {
+        theirs = theirs.child("esp_proposals = aes256gcm16");
+    }
+    swan.load(&theirs);
     cygnet.must(&["up", "office"]);
     let (mut sent, mut lost) = (0, 0);
     for family in Family::ALL {

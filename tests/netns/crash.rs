@@ -1,6 +1,6 @@
 //! Quick crash detection (RFC 6290): a restarted daemon shows its peers that it has lost everything.
 
-use cygnet_tests::{Capture, Conf, Daemon, Family, Need, Site, ready};
+use cygnet_tests::{Conf, Family, Need, ready};
 
 use crate::support::{Pair, ping_through, tshark};
 
@@ -13,18 +13,8 @@ fn the_peer_of_a_killed_daemon_comes_back_at_its_next_word() {
     let conf = Conf::site(Family::V4)
         .set("dpddelay", "0")
         .set("ike", "aes_gcm256-sha2_256-dh31");
-    let site = Site::new();
-    let west = Daemon::new(&site.west, &conf);
-    let keys = west.dir().join("keys");
-    let mut west = west.options(&["--key-log", &keys.display().to_string()]);
-    west.start();
-    let east = Daemon::running(&site.east, &conf);
-    let mut pair = Pair { west, east, site };
-    let capture = Capture::start(
-        &pair.site.router,
-        Site::TO_WEST,
-        &pair.west.dir().join("wire.pcap"),
-    );
+    let (mut pair, keys) = Pair::logging_keys(&conf);
+    let capture = pair.capture();
     pair.west.must(&["up", "office"]);
     ping_through(&pair.site);
     assert_eq!(pair.west.status()["ike_sas"][0]["crash_token"], true);

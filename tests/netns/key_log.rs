@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cygnet_tests::{Capture, Conf, Daemon, Family, Need, Site, ready, within};
+use cygnet_tests::{Conf, Family, Need, ready, within};
 
 use crate::support::{Pair, ping_through, tshark};
 
@@ -24,21 +24,8 @@ fn wireshark_decrypts_ike_and_esp() {
             .set("fragmentation", fragmentation)
             .set("fragment-size", "256")
             .set("ike-window", "4");
-        let site = Site::new();
-        let west = Daemon::new(&site.west, &conf);
-        let keys = west.dir().join("keys");
-        let mut west = west.options(&["--key-log", &keys.display().to_string()]);
-        west.start();
-        let pair = Pair {
-            west,
-            east: Daemon::running(&site.east, &conf),
-            site,
-        };
-        let capture = Capture::start(
-            &pair.site.router,
-            Site::TO_WEST,
-            &pair.west.dir().join("wire.pcap"),
-        );
+        let (pair, keys) = Pair::logging_keys(&conf);
+        let capture = pair.capture();
         pair.west.must(&["up", "office"]);
         ping_through(&pair.site);
         pair.west.must(&["down", "office"]);
@@ -123,21 +110,8 @@ fn wireshark_reads_additional_key_exchanges_when_rekeying() {
     let conf = Conf::site(Family::V4)
         .set("ike", &format!("aes_gcm256-sha2_256-dh31{additional}"))
         .set("esp", &format!("aes_gcm256-dh31{additional}"));
-    let site = Site::new();
-    let west = Daemon::new(&site.west, &conf);
-    let keys = west.dir().join("keys");
-    let mut west = west.options(&["--key-log", &keys.display().to_string()]);
-    west.start();
-    let pair = Pair {
-        west,
-        east: Daemon::running(&site.east, &conf),
-        site,
-    };
-    let capture = Capture::start(
-        &pair.site.router,
-        Site::TO_WEST,
-        &pair.west.dir().join("wire.pcap"),
-    );
+    let (pair, keys) = Pair::logging_keys(&conf);
+    let capture = pair.capture();
     pair.west.must(&["up", "office"]);
     pair.west.must(&["rekey", "office"]);
     let suite = "X25519-KE1_ECP_256-KE2_ECP_384-ESN";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cygnet_tests::{Capture, Conf, Family, Kind, Site, Until, echo_all, ready};
+use cygnet_tests::{Conf, Family, Kind, Until, echo_all, ready};
 use serde_json::Value;
 
 use crate::support::{Pair, ping_through};
@@ -27,8 +27,7 @@ fn no_packet_is_lost_while_everything_is_rekeyed() {
         return;
     }
     let pair = Pair::up(&short_lives());
-    let file = pair.west.dir().join("wire.pcap");
-    let mut wire = Capture::start(&pair.site.router, Site::TO_WEST, &file);
+    let mut wire = pair.capture();
     let mut sent = 0;
     for family in Family::ALL {
         let time = Until::Time(Duration::from_secs(12));

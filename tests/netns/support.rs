@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use cygnet_tests::{Conf, Daemon, Family, Kind, Netns, Packet, Site, try_run};
+use cygnet_tests::{Capture, Conf, Daemon, Family, Kind, Netns, Packet, Site, try_run};
 
 /// Both gateways running with the same configuration.
 pub struct Pair {
@@ -24,6 +24,23 @@ impl Pair {
         let west = Daemon::running(&site.west, west);
         let east = Daemon::running(&site.east, east);
         Self { west, east, site }
+    }
+
+    /// The same, and west writes its keys out into that directory.
+    pub fn logging_keys(conf: &Conf) -> (Self, PathBuf) {
+        let site = Site::new();
+        let west = Daemon::new(&site.west, conf);
+        let keys = west.dir().join("keys");
+        let mut west = west.options(&["--key-log", &keys.display().to_string()]);
+        west.start();
+        let east = Daemon::running(&site.east, conf);
+        (Self { west, east, site }, keys)
+    }
+
+    /// What passes the router, from now on.
+    pub fn capture(&self) -> Capture {
+        let file = self.west.dir().join("wire.pcap");
+        Capture::start(&self.site.router, Site::TO_WEST, &file)
     }
 
     /// The same, with the tunnel up.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cygnet_tests::{Capture, Conf, Daemon, Family, Need, Site, ready, within};
+use cygnet_tests::{Conf, Daemon, Family, Need, ready, within};
 
 use crate::support::{Pair, ping_through, tshark};
 
@@ -12,21 +12,8 @@ fn a_gateway_that_takes_over_goes_on_under_new_message_ids() {
         return;
     }
     let conf = Conf::site(Family::V4).set("ike", "aes_gcm256-sha2_256-dh31");
-    let site = Site::new();
-    let west = Daemon::new(&site.west, &conf);
-    let keys = west.dir().join("keys");
-    let mut west = west.options(&["--key-log", &keys.display().to_string()]);
-    west.start();
-    let pair = Pair {
-        west,
-        east: Daemon::running(&site.east, &conf),
-        site,
-    };
-    let capture = Capture::start(
-        &pair.site.router,
-        Site::TO_WEST,
-        &pair.west.dir().join("wire.pcap"),
-    );
+    let (pair, keys) = Pair::logging_keys(&conf);
+    let capture = pair.capture();
     pair.west.must(&["up", "office"]);
     pair.east.await_state("office", "up");
     assert_eq!(pair.west.status()["ike_sas"][0]["message_id_sync"], true);

@@ -15,11 +15,7 @@ fn both_families_cross_a_tunnel_over_either_family() {
     }
     for outer in Family::ALL {
         let pair = Pair::new(&Conf::site(outer));
-        let mut wire = Capture::start(
-            &pair.site.router,
-            Site::TO_WEST,
-            &pair.west.dir().join("wire.pcap"),
-        );
+        let mut wire = pair.capture();
         pair.west.must(&["up", "office"]);
         ping_through(&pair.site);
         for family in Family::ALL {
@@ -159,8 +155,7 @@ fn a_transport_mode_connection_protects_the_hosts_themselves() {
             .set("leftsubnet", &west.to_string())
             .set("rightsubnet", &east.to_string());
         let pair = Pair::new(&conf);
-        let file = pair.west.dir().join("wire.pcap");
-        let mut wire = Capture::start(&pair.site.router, Site::TO_WEST, &file);
+        let mut wire = pair.capture();
         pair.west.must(&["up", "office"]);
         ping(&pair.site.west, east);
         ping(&pair.site.east, west);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cygnet_tests::{Capture, Conf, Family, Kind, Site, ready};
+use cygnet_tests::{Conf, Family, Kind, Site, ready};
 
 use crate::support::{Pair, esp, ping};
 
@@ -12,11 +12,7 @@ fn the_first_packet_brings_the_tunnel_up_and_is_not_lost() {
         return;
     }
     let pair = Pair::new(&Conf::site(Family::V4));
-    let mut wire = Capture::start(
-        &pair.site.router,
-        Site::TO_WEST,
-        &pair.west.dir().join("wire.pcap"),
-    );
+    let mut wire = pair.capture();
     pair.west.must(&["route", "office"]);
     pair.west.await_state("office", "trapped");
     // Five echoes, five answers: the packet that raised the ACQUIRE waited for the SA.
@@ -62,11 +58,7 @@ fn what_waits_for_a_silent_peer_is_bounded_and_counted() {
     let conf = Conf::site(Family::V4);
     let mut pair = Pair::different(&conf.clone().set("auto", "ondemand"), &conf);
     pair.east.stop();
-    let mut wire = Capture::start(
-        &pair.site.router,
-        Site::TO_WEST,
-        &pair.west.dir().join("wire.pcap"),
-    );
+    let mut wire = pair.capture();
     pair.west.await_state("office", "trapped");
     let _ = pair.site.alice.try_exec(&format!(
         "ping -q -f -c 2000 -W 1 -w 2 {}",

@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use crate::site::{Family, Site};
 
+/// The pre-shared key, unless a test says another one.
+pub(crate) const SECRET: &str = "a key of a test that nobody else uses";
+
 /// One connection, its secret and the settings of the daemon.
 #[derive(Clone, Debug)]
 pub struct Conf {
@@ -21,7 +24,7 @@ impl Conf {
             setup: Vec::new(),
             name: "office".to_owned(),
             keys: Vec::new(),
-            secret: "a key of a test that nobody else uses".to_owned(),
+            secret: SECRET.to_owned(),
         };
         conf.set("left", &Site::west_outer(outer).to_string())
             .set("leftid", "@west.example")

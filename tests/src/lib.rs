@@ -19,6 +19,7 @@ mod require;
 mod site;
 mod stream;
 mod swan;
+mod swan_conf;
 
 pub use capture::{Capture, Kind, Packet};
 pub use conf::Conf;
@@ -30,3 +31,4 @@ pub use require::{Need, ready};
 pub use site::{Family, Site};
 pub use stream::{Echoes, Until, echo, echo_all};
 pub use swan::{Swan, SwanChild};
+pub use swan_conf::SwanConf;

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use crate::netns::Netns;
 use crate::process::{Outcome, Process, try_run, within};
 use crate::require::Need;
+use crate::swan_conf::SwanConf;
 
 const CHARON: &str = "/usr/lib/ipsec/charon";
 
@@ -154,9 +155,9 @@ swanctl {{ load = openssl }}
     ///
     /// # Panics
     /// If it does not like it.
-    pub fn load(&self, swanctl_conf: &str) {
+    pub fn load(&self, conf: &SwanConf) {
         let file = self.dir.path().join("swanctl.conf");
-        std::fs::write(&file, swanctl_conf).expect("to write swanctl.conf");
+        std::fs::write(&file, conf.to_string()).expect("to write swanctl.conf");
         self.must(&[
             "--load-all",
             "--noprompt",
