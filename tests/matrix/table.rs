@@ -49,6 +49,10 @@ pub const FEATURES: &[(&str, &str)] = &[
         "message-id-sync",
         "synchronisation of Message IDs (RFC 6311)",
     ),
+    (
+        "replay-counter-sync",
+        "synchronisation of replay counters (RFC 6311)",
+    ),
     ("auth-lifetime", "authentication lifetime (RFC 4478)"),
     ("tcp", "TCP encapsulation (RFC 9329)"),
     ("transport", "transport mode"),
@@ -102,11 +106,13 @@ pub const UNSUPPORTED: &[(&str, &str, &str)] = &[
     ("ppk-intermediate", "strongswan", RFC_LIST),
     ("resumption", "strongswan", RFC_LIST),
     ("crash-detection", "strongswan", RFC_LIST),
+    ("replay-counter-sync", "strongswan", "it answers IKE_AUTH without IPSEC_REPLAY_COUNTER_SYNC_SUPPORTED, in vm/message-id-sync"),
     ("tcp", "strongswan", RFC_LIST),
     ("window", "libreswan", NAME_ONLY),
     ("puzzle", "libreswan", NAME_ONLY),
     ("crash-detection", "libreswan", NAME_ONLY),
     ("message-id-sync", "libreswan", NAME_ONLY),
+    ("replay-counter-sync", "libreswan", NAME_ONLY),
     ("auth-lifetime", "libreswan", NAME_ONLY),
     ("nat-transport", "libreswan", "it does not substitute addresses (RFC 7296 §2.23.1): it refused the NAT's in our answer with TS_UNACCEPTABLE"),
     ("intermediate", "libreswan", "IKE_INTERMEDIATE for post-quantum pre-shared keys only, no additional key exchange"),
@@ -122,6 +128,7 @@ pub const UNSUPPORTED: &[(&str, &str, &str)] = &[
     ("resumption", "openiked", NAME_ONLY),
     ("crash-detection", "openiked", NAME_ONLY),
     ("message-id-sync", "openiked", NAME_ONLY),
+    ("replay-counter-sync", "openiked", NAME_ONLY),
     ("auth-lifetime", "openiked", NAME_ONLY),
     ("mobike", "openiked", "as responder only, and its PF_KEY has no message on Linux that moves an SA"),
     ("intermediate", "openiked", NO_KEYWORD),
@@ -151,6 +158,12 @@ pub const WITHOUT_PEER: &[(&str, &str)] = &[
     (
         "ppk-intermediate",
         "both ends in crates/ike/tests/it/ppk.rs; the key schedule alone in crates/crypto/src/key_schedule/tests.rs",
+    ),
+    (
+        "replay-counter-sync",
+        "octets of the RFC and both ends in crates/ike/tests/it/replay_counter_sync.rs, dissected by tshark in \
+         tests/netns/takeover.rs; the kernel's SAs in crates/kernel/tests/sadb/moves.rs, those in user space in \
+         crates/dataplane/src/core/tests/inbound.rs",
     ),
     (
         "crash-detection",

@@ -172,7 +172,8 @@ fn ike_sa(out: &mut String, ike: &Value) {
             "fragmentation",
             "mobike",
             "crash_token",
-            "message_id_sync"
+            "message_id_sync",
+            "replay_counter_sync"
         ]
         .into_iter()
         .filter(|field| ike[*field] == true)
@@ -293,7 +294,7 @@ mod tests {
                 "local": "192.0.2.1:500", "remote": "198.51.100.2:500",
                 "local_id": "@west", "remote_id": "@east",
                 "initiator_spi": "0011223344556677", "responder_spi": "8899aabbccddeeff",
-                "suite": "AES_GCM_16_256-HMAC_SHA2_256-DH31", "nat_local": false, "nat_remote": true, "fragmentation": true, "crash_token": true, "message_id_sync": true,
+                "suite": "AES_GCM_16_256-HMAC_SHA2_256-DH31", "nat_local": false, "nat_remote": true, "fragmentation": true, "crash_token": true, "message_id_sync": true, "replay_counter_sync": true,
                 "resumed": true, "ticket_expires_in": 3000, "ticket_granted": false,
                 "own_window": 1, "peer_window": 4,
                 "established": 130, "last_heard": 2, "rekey_in": 27000, "expires_in": 40000

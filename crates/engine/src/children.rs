@@ -673,6 +673,11 @@ impl Engine {
                     self.on_synchronised(now, ike);
                 }
             }
+            E::ReplayCounters { ike, by, counters } => {
+                let (ike, by, counters) = (*ike, *by, *counters);
+                self.note(event);
+                self.on_replay_counters(now, ike, by, counters);
+            }
             E::AuthLifetime { ike, lifetime } => {
                 let (ike, lifetime) = (*ike, *lifetime);
                 self.note(event);
@@ -724,6 +729,7 @@ impl Engine {
             | E::ChildRekeyFailed { ike, .. }
             | E::CrashTokenForged { ike }
             | E::Synchronised { ike, .. }
+            | E::ReplayCounters { ike, .. }
             | E::PeerComplaint { ike, .. } => Some(*ike),
             E::Rejected { .. } => None,
         };

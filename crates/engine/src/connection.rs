@@ -192,6 +192,9 @@ pub struct IkeOptions {
     /// Agree with the peer that either end may be a cluster of which another member takes over
     /// (`message-id-sync`, RFC 6311).
     pub message_id_sync: bool,
+    /// Agree with the peer that either end may have the other leave sequence numbers out then
+    /// (`replay-counter-sync`, RFC 6311).
+    pub replay_counter_sync: bool,
     /// Sessions whose peer is lost are resumed (`session-resumption`, RFC 5723).
     pub resumption: bool,
     /// Where the gateway may send us (`accept-redirect`, `accept-redirect-to`).

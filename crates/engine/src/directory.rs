@@ -198,6 +198,7 @@ pub(crate) fn build(
         initial_contact: connection.ike.initial_contact,
         crash_detection: connection.ike.crash_detection,
         message_id_sync: connection.ike.message_id_sync,
+        replay_counter_sync: connection.ike.replay_counter_sync,
         resumption: connection.ike.resumption,
         accept_redirect: connection.ike.accept_redirect.clone(),
         send_redirect: connection.ike.send_redirect,

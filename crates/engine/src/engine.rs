@@ -138,7 +138,7 @@ pub(crate) struct Child {
     /// Between what it runs, or will when it has moved.
     pub(crate) ends: Ends,
     pub(crate) departure: Option<Departure>,
-    /// When it has moved last.
+    /// When its SAs were taken away last for the time of a move.
     pub(crate) moved: Option<Instant>,
 }
 
@@ -365,6 +365,7 @@ impl Engine {
                         .handle(now, cygnet_ike::Input::Answer { id, answer });
                 }
             }
+            Completion::SequenceSkipped { child } => self.on_sequence_skipped(now, child, outcome),
             Completion::ChildMoved { child } => self.on_child_moved(now, child, outcome),
             Completion::Trapped(id) => self.on_trapped(now, id, outcome),
             Completion::Untrapped(id) => self.on_untrapped(now, id),

@@ -90,6 +90,15 @@ pub enum Event {
         /// Why.
         text: String,
     },
+    /// Sequence numbers of a child SA could not be left out. It is renewed instead.
+    SkipFailed {
+        /// Whose.
+        connection: Arc<str>,
+        /// Which.
+        child: ChildSaId,
+        /// Why.
+        text: String,
+    },
     /// A connection has no local address now and waits for one.
     Unoriented {
         /// Which.
@@ -120,6 +129,7 @@ impl Event {
             Self::Acquired { .. } => "acquired",
             Self::ForeignAcquire { .. } => "foreign_acquire",
             Self::MoveFailed { .. } => "move_failed",
+            Self::SkipFailed { .. } => "skip_failed",
             Self::Unoriented { .. } => "unoriented",
             Self::CleanupFailed { .. } => "cleanup_failed",
         }

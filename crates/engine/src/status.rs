@@ -145,6 +145,8 @@ pub struct IkeStatus {
     pub crash_token: bool,
     /// Both ends have agreed that either may synchronise Message IDs (RFC 6311).
     pub message_id_sync: bool,
+    /// Both ends have agreed that either may have the other leave sequence numbers of child SAs out (RFC 6311).
+    pub replay_counter_sync: bool,
     /// A NAT was found in front of us.
     pub nat_local: bool,
     /// A NAT was found in front of the peer.
@@ -370,6 +372,7 @@ impl Engine {
             ticket_granted: info.ticket_granted,
             crash_token: info.crash_token,
             message_id_sync: info.message_id_sync,
+            replay_counter_sync: info.replay_counter_sync,
             nat_local: info.nat.local,
             nat_remote: info.nat.remote,
             mobike: info.mobike,

@@ -44,6 +44,8 @@ pub(crate) enum Completion {
     },
     /// Tell the IKE SA that its child is gone.
     ChildRemoved { request: Option<IkeRequestId> },
+    /// The outbound SA of a child SA goes on with later sequence numbers.
+    SequenceSkipped { child: ChildSaId },
     /// A child SA is at its new addresses.
     ChildMoved { child: ChildSaId },
     /// A trap, shunt or fence of a connection stands.
@@ -197,6 +199,10 @@ pub(crate) fn verb(command: &Command) -> String {
         Command::MoveSa(m) => format!(
             "moving the SA {:08x} from {} to {}",
             m.id.spi, m.id.dst, m.dst
+        ),
+        Command::SkipSequence(skip) => format!(
+            "leaving {} sequence numbers out of the SA {:08x} to {}",
+            skip.by, skip.id.spi, skip.id.dst
         ),
         Command::RemoveSa(id) => format!("removing the SA {:08x} to {}", id.spi, id.dst),
         Command::InstallPolicy(p) | Command::UpdatePolicy(p) => {

@@ -551,6 +551,8 @@ fn a_gateway_that_takes_over_synchronises_and_renews() {
         for host in [WEST, EAST] {
             let names = net.hosts[host].names();
             assert!(names.contains(&"synchronised"), "{names:?}");
+            assert!(names.contains(&"replay_counters"), "{names:?}");
+            assert!(!names.contains(&"skip_failed"), "{names:?}");
             assert!(!names.contains(&"ike_closed"), "{names:?}");
             assert!(!names.contains(&"retransmitting"), "{names:?}");
         }

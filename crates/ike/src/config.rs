@@ -83,6 +83,9 @@ pub struct PeerConfig {
     pub crash_detection: bool,
     /// Agree with the peer that either end may be a cluster of which another member takes over (RFC 6311).
     pub message_id_sync: bool,
+    /// Agree with the peer that either end may have the other leave sequence numbers of child SAs out, when another member
+    /// of a cluster takes over (RFC 6311).
+    pub replay_counter_sync: bool,
     /// A session whose peer is lost is resumed without a key exchange (RFC 5723): as initiator tickets are asked for, as
     /// responder they are given and taken, if the endpoint has keys for them.
     pub resumption: bool,
@@ -129,6 +132,7 @@ impl PeerConfig {
             initial_contact: true,
             crash_detection: true,
             message_id_sync: true,
+            replay_counter_sync: true,
             resumption: false,
             accept_redirect: AcceptRedirect::No,
             send_redirect: SendRedirect::No,

@@ -337,17 +337,25 @@ impl Endpoint {
 
     /// Agrees with the peer on Message IDs that neither end has used (RFC 6311): for whoever takes over an IKE SA and may
     /// not know how far it had come. What is under way is begun anew. [`Event::Synchronised`] follows when the peer has
-    /// answered. False if that cannot be: there is no established IKE SA of that name, or the peer cannot do it.
+    /// answered. Where the peer can do that too, sequence numbers of all child SAs are left out by both ends
+    /// ([`Event::ReplayCounters`]), with or without the Message IDs. False if neither can be: there is no established IKE SA
+    /// of that name, or the peer cannot do it.
     pub fn synchronise(&mut self, now: Instant, ike: IkeSaId) -> bool {
-        let can_be = |entry: &Entry| {
-            entry.sa.core.synchronisation.is_some()
-                && matches!(entry.sa.state, State::Established(_))
+        let established = |entry: &&Entry| matches!(entry.sa.state, State::Established(_));
+        let Some(entry) = self.sas.get(&ike).filter(established) else {
+            return false;
         };
-        let can_be = self.sas.get(&ike).is_some_and(can_be);
-        if can_be {
+        let core = &entry.sa.core;
+        let (ids, counters) = (
+            core.synchronisation.is_some(),
+            core.replay_counters.is_some(),
+        );
+        if ids {
             self.with_sa(now, ike, IkeSa::synchronise);
+        } else if counters {
+            self.with_sa(now, ike, IkeSa::skip_sequences);
         }
-        can_be
+        ids || counters
     }
 
     /// Deletes a child SA. Does nothing if there is none of that name.

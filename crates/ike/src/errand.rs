@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::established::Established;
 use crate::exchange::create_child_sa::{CreatingChild, MAX_FORGOTTEN, RekeyingIke, SpiWanted};
 use crate::exchange::mobike::{self, Ask};
-use crate::exchange::{redirect, set_window_size};
+use crate::exchange::{redirect, replay_counter_sync, set_window_size};
 use crate::io::ChildSaId;
 use crate::proposal::SaSpi;
 use crate::reason::CloseReason;
@@ -48,6 +48,8 @@ pub(crate) enum Errand {
     Redirect(Gateway),
     /// Tell the peer how many requests it may send at a time.
     Window(u32),
+    /// Have the peer go on with later sequence numbers.
+    ReplayCounters,
     /// Give the peer our token of the IKE SA.
     CrashToken,
     /// Ask for a ticket (RFC 5723).
@@ -76,6 +78,11 @@ impl Errand {
             Self::Redirect(to) => {
                 let data = redirect::data(to, &[]);
                 payloads.notify(&Notify::new(NotifyType::REDIRECT, &data));
+            }
+            Self::ReplayCounters => {
+                if let Some(counters) = replay_counter_sync::of(children) {
+                    counters.write(payloads);
+                }
             }
             Self::Window(size) => set_window_size::write(*size, payloads),
             Self::Ticket => {

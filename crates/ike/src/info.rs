@@ -105,6 +105,8 @@ pub struct IkeSaInfo {
     pub crash_token: bool,
     /// Both ends have agreed that either may synchronise Message IDs (RFC 6311).
     pub message_id_sync: bool,
+    /// Both ends have agreed that either may have the other leave sequence numbers of child SAs out (RFC 6311).
+    pub replay_counter_sync: bool,
     /// The initiator's SPI.
     pub initiator_spi: IkeSpi,
     /// The responder's SPI; zero until known.

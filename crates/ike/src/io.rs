@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cygnet_crypto::{DirectionKeys, EspSuite, IkeSuite, SecretBytes};
 use cygnet_ipsec::{EncapKind, Mode, Protocol};
-use cygnet_wire::{Gateway, IkeSpi, NotifyType, TrafficSelector};
+use cygnet_wire::{Gateway, IkeSpi, NotifyType, ReplayCounterSync, TrafficSelector};
 use thiserror::Error;
 
 use crate::config::ChildConfig;
@@ -510,6 +510,16 @@ pub enum Event {
         /// The Message ID of the peer's next request.
         next_peer_request: u32,
     },
+    /// Sequence numbers of child SAs may have been used elsewhere: what we send on each of them is to go on with later ones
+    /// (RFC 6311 §5.2).
+    ReplayCounters {
+        /// Which IKE SA.
+        ike: IkeSaId,
+        /// Who has asked for it.
+        by: Party,
+        /// How many are left out, and of which child SAs.
+        counters: ReplayCounterSync,
+    },
     /// The peer notified us of a problem that changes nothing by itself (INVALID_SELECTORS,
     /// INVALID_MESSAGE_ID, an unknown error).
     PeerComplaint {
@@ -553,6 +563,7 @@ impl Event {
             Self::AuthLifetime { .. } => "auth_lifetime",
             Self::CrashTokenForged { .. } => "crash_token_forged",
             Self::Synchronised { .. } => "synchronised",
+            Self::ReplayCounters { .. } => "replay_counters",
             Self::PeerComplaint { .. } => "peer_complaint",
             Self::Rejected { .. } => "rejected",
         }

@@ -123,6 +123,8 @@ pub(crate) struct Core {
     pub(crate) peer_token: Option<Box<PeerToken>>,
     /// Of Message IDs, if both ends can.
     pub(crate) synchronisation: Option<Box<Synchronisation>>,
+    /// How often the peer has had us leave sequence numbers out; `None` if not both ends can.
+    pub(crate) replay_counters: Option<Limiter>,
     /// By which the session may be resumed; `None` where it may not.
     pub(crate) tickets: Option<Box<Tickets>>,
     /// What is known of its streams.
@@ -172,6 +174,7 @@ impl Core {
             redirected_from: None,
             peer_token: None,
             synchronisation: None,
+            replay_counters: None,
             tickets: None,
             streams: Streams::default(),
         }
@@ -208,6 +211,7 @@ impl Core {
             redirectable: self.redirectable,
             redirected_from: self.redirected_from,
             synchronisation: self.synchronisation.as_ref().map(|_| Box::default()),
+            replay_counters: self.replay_counters,
             tickets: self.tickets.as_ref().map(|tickets| tickets.heir(now)),
             streams: self.streams,
             ..Self::new(id, role, spis, Arc::clone(&self.config), self.path, now)
@@ -513,6 +517,7 @@ impl Core {
             redirected_from: self.redirected_from,
             crash_token: self.peer_token.is_some(),
             message_id_sync: self.synchronisation.is_some(),
+            replay_counter_sync: self.replay_counters.is_some(),
         }
     }
 

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
-use crate::{Encap, Family, Mark, Mode, Policy, PolicyKey, Protocol, Sa, SaCounters, SaId};
+use crate::{
+    Encap, Family, Mark, Mode, Policy, PolicyKey, Protocol, Sa, SaCounters, SaDirection, SaId,
+};
 
 /// Asks for an SPI for an inbound SA (XFRM_MSG_ALLOCSPI). Creates a larval state, or gives the SPI to the one that
 /// an acquire has made.
@@ -100,6 +102,53 @@ impl MoveSa {
     }
 }
 
+/// Has an outbound SA go on with later sequence numbers: some may have been used elsewhere (RFC 6311 §5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SkipSequence {
+    /// The SA.
+    pub id: SaId,
+    /// So many numbers are left out, at most [`Self::MAX`].
+    pub by: u64,
+}
+
+impl SkipSequence {
+    /// The most numbers that are left out at once: whoever receives extended ones is not told their high half, and has to
+    /// conclude it (RFC 4303 §2.2.1).
+    pub const MAX: u64 = 1 << 31;
+
+    /// So many numbers an SA must keep: it is to be renewed before the last one is used.
+    pub const LEAST_LEFT: u64 = 1 << 30;
+
+    /// The last number that counts as used then.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::Invalid`] if it is too far, or leaves too few.
+    pub fn after(&self, last: u64, esn: bool) -> Result<u64, CommandError> {
+        let end = if esn { u64::MAX } else { u64::from(u32::MAX) };
+        let skipped = last.checked_add(self.by).filter(|skipped| {
+            self.by <= Self::MAX && *skipped <= end.saturating_sub(Self::LEAST_LEFT)
+        });
+        skipped.ok_or_else(|| {
+            let text = "the SA does not have so many sequence numbers to leave out";
+            CommandError::Invalid(text.into())
+        })
+    }
+
+    /// Whether an SA may do that: only one that sends, and numbers its packets.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::Invalid`].
+    pub fn validate(&self, sa: &Sa) -> Result<(), CommandError> {
+        if sa.direction != SaDirection::Out || sa.id.protocol == Protocol::Comp {
+            let text = "only an outbound SA of ESP or AH numbers packets";
+            return Err(CommandError::Invalid(text.into()));
+        }
+        Ok(())
+    }
+}
+
 /// A request to a data plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -112,6 +161,8 @@ pub enum Command {
     /// Move an installed SA to other addresses, under its keys. Sequence numbers, replay window, lifetimes and counters
     /// go on: no sequence number is used twice, no packet taken twice. A plane may skip sequence numbers.
     MoveSa(MoveSa),
+    /// Leave sequence numbers of an outbound SA out. None is used twice, whatever else is under way.
+    SkipSequence(SkipSequence),
     /// Remove an SA.
     RemoveSa(SaId),
     /// Install a policy; an existing one with that key is an error.

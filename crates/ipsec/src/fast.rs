@@ -71,6 +71,10 @@ impl Databases {
                 self.sad.move_sa(request)?;
                 Reply::Done
             }
+            Command::SkipSequence(request) => {
+                self.sad.sender(request)?;
+                Reply::Done
+            }
             Command::RemoveSa(id) => {
                 self.sad.remove(id)?;
                 Reply::Done

@@ -32,6 +32,7 @@ pub mod reference;
 
 pub use command::{
     AllocateSpi, Command, CommandError, MoveSa, PolicyReport, Reply, SaDatabase, SaReport, SaState,
+    SkipSequence,
 };
 pub use counter::{Counter, Counters};
 pub use event::{Acquire, Event, Expire, Mapping, PolicyExpire};

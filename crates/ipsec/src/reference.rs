@@ -101,6 +101,7 @@ impl Databases {
             Command::InstallSa(sa) => self.install_sa(now, sa).map(|()| Reply::Done),
             Command::UpdateSa(sa) => self.update_sa(now, sa).map(|()| Reply::Done),
             Command::MoveSa(request) => self.move_sa(request).map(|()| Reply::Done),
+            Command::SkipSequence(request) => self.skip_sequence(request).map(|()| Reply::Done),
             Command::RemoveSa(id) => self.remove_sa(id).map(|_| Reply::Done),
             Command::QuerySa(id) => self.query_sa(id).map(|report| Reply::Sa(Box::new(report))),
             Command::InstallPolicy(policy) => {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use cygnet_ipsec::{
     Acquire, Command, CommandError, Counter, Direction, Inbound, InboundPacket, InboundSpi, MoveSa,
     Outbound, OutboundDrop, OutboundLookup, OutboundPacket, Policy, PolicyKey, Reply, Resolution,
-    Sa, SaState, fast, reference,
+    Sa, SaState, SkipSequence, fast, reference,
 };
 use model::related::{self, Related, Topic};
 use model::{Database, Step};
@@ -484,6 +484,10 @@ impl Pair {
                 })
             }
             (Topic::RemoveSa, _, Some(x)) => Command::RemoveSa(x.sa.id),
+            (Topic::QuerySa, _, Some(x)) if *twist < 64 => Command::SkipSequence(SkipSequence {
+                id: if *twist < 16 { sa.id } else { x.sa.id },
+                by: 1,
+            }),
             (Topic::QuerySa, _, Some(x)) => Command::QuerySa(x.sa.id),
             _ => return,
         };
@@ -533,6 +537,7 @@ fn name(command: &Command) -> &'static str {
         Command::InstallSa(_) => "InstallSa",
         Command::UpdateSa(_) => "UpdateSa",
         Command::MoveSa(_) => "MoveSa",
+        Command::SkipSequence(_) => "SkipSequence",
         Command::RemoveSa(_) => "RemoveSa",
         Command::InstallPolicy(_) => "InstallPolicy",
         Command::UpdatePolicy(_) => "UpdatePolicy",
@@ -624,6 +629,9 @@ fn sas() {
             "MoveSa Exists",
             "MoveSa NotFound",
             "MoveSa Invalid",
+            "SkipSequence Ok",
+            "SkipSequence NotFound",
+            "SkipSequence Invalid",
             "RemoveSa Ok",
             "QuerySa Ok",
             "QuerySa NotFound",

@@ -55,8 +55,8 @@ pub use payload::{
     CertReqPayload, ConfigAttribute, ConfigAttributes, CpPayload, DeletePayload, DigitalSignature,
     EapPayload, Gateway, IdPayload, IpcompNotify, KePayload, MessageIdSync, NoGateway,
     NoncePayload, Notify, Payload, Proposal, ProposalView, Proposals, PsPayload, PuzzleNotify,
-    RedirectNotify, SaPayload, SelectorEntries, SelectorEntry, SkPayload, SkfPayload, TicketNotify,
-    TrafficSelector, Transform, TransformView, Transforms, TsPayload,
+    RedirectNotify, ReplayCounterSync, SaPayload, SelectorEntries, SelectorEntry, SkPayload,
+    SkfPayload, TicketNotify, TrafficSelector, Transform, TransformView, Transforms, TsPayload,
 };
 pub use registry::{
     AttributeType, AuthMethodId, CertEncoding, CfgAttributeType, CfgType, EapCode, EapType, EncrId,

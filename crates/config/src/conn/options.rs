@@ -225,6 +225,7 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
         resumption: values.get("session-resumption", false, yes_no),
         crash_detection: values.get("crash-detection", true, yes_no),
         message_id_sync: values.get("message-id-sync", true, yes_no),
+        replay_counter_sync: values.get("replay-counter-sync", true, yes_no),
     }
 }
 

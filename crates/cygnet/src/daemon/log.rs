@@ -141,6 +141,13 @@ impl EventLog {
             } => {
                 warn!(event = name, connection = %connection, child = %child, "the child SA could not follow to another address: {text}");
             }
+            Event::SkipFailed {
+                connection,
+                child,
+                text,
+            } => {
+                info!(event = name, connection = %connection, child = %child, "the child SA is renewed instead of leaving sequence numbers out: {text}");
+            }
             Event::Unoriented { connection, text } => {
                 warn!(event = name, connection = %connection, "no local end: {text}");
             }
@@ -317,6 +324,14 @@ impl EventLog {
                 info!(
                     event = name,
                     next_request, next_peer_request, "Message IDs synchronised: {by} asked for it"
+                );
+            }
+            IkeEvent::ReplayCounters { ike, by, counters } => {
+                let _in = self.span(connection, *ike).enter();
+                let delta = counters.delta;
+                info!(
+                    event = name,
+                    delta, "sequence numbers left out: {by} asked for it"
                 );
             }
             IkeEvent::PeerComplaint { ike, notify, .. } => {

@@ -41,6 +41,15 @@ impl Core {
                 self.move_sa(now, request, output)?;
                 Ok(Reply::Done)
             }
+            Command::SkipSequence(request) => {
+                let index = self.db.sad.sender(request)?;
+                let (Some(state), Some(live)) = (self.db.sad.get(index), self.live.get(index))
+                else {
+                    return Err(CommandError::NotFound);
+                };
+                live.skip_sequence(request, state.sa.esn)?;
+                Ok(Reply::Done)
+            }
             Command::RemoveSa(id) => {
                 let index = self.db.sad.find(id).ok_or(CommandError::NotFound)?;
                 self.remove_sa(index, output);

@@ -7,6 +7,7 @@ use cygnet_esp::{Inbound, IpComp, OpenError, Outbound, SaError};
 use cygnet_ipsec::fast::SaIndex;
 use cygnet_ipsec::{
     CommandError, LifetimeState, Mark, Mode, Protocol, ReplayError, Sa, SaCounters, SaDirection,
+    SkipSequence,
 };
 
 use super::{Path, Ports};
@@ -73,6 +74,20 @@ impl Live {
     pub(super) fn update(&mut self, sa: &Sa) -> Result<(), CommandError> {
         self.replace(Transform::new(sa)?);
         self.life.update(sa.lifetime);
+        Ok(())
+    }
+
+    /// Leaves sequence numbers out.
+    pub(super) fn skip_sequence(
+        &self,
+        request: &SkipSequence,
+        esn: bool,
+    ) -> Result<(), CommandError> {
+        let Transform::Out(out) = &self.transform else {
+            return Err(CommandError::NotFound);
+        };
+        let last = request.after(out.esp.last_sequence(), esn)?;
+        out.esp.resume_after(last);
         Ok(())
     }
 

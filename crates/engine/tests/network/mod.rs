@@ -112,6 +112,7 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             reauth: false,
             crash_detection: true,
             message_id_sync: true,
+            replay_counter_sync: true,
             resumption: false,
             initial_contact: true,
             accept_redirect: AcceptRedirect::No,

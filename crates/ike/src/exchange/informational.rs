@@ -8,7 +8,9 @@ use crate::context::{Back, Context};
 use crate::errand::Current;
 use crate::established::Established;
 use crate::exchange::ike_session_resume as tickets;
-use crate::exchange::{auth_lifetime, crash_detection, mobike, redirect, set_window_size};
+use crate::exchange::{
+    auth_lifetime, crash_detection, mobike, redirect, replay_counter_sync, set_window_size,
+};
 use crate::io::{ChildSaId, Event};
 use crate::proposal::SaSpi;
 use crate::reason::{ChildCloseReason, CloseReason};
@@ -51,6 +53,7 @@ pub(crate) fn answer(
     auth_lifetime::heed(core, cx, contents);
     set_window_size::heed(core, contents);
     crash_detection::heed(core, contents);
+    replay_counter_sync::heed(core, cx, contents);
     complaints(&mut established, core, cx, contents);
     let deleted = delete_children(&mut established, core, cx, contents);
     let mut said = mobike::on_request(&established, core, cx, contents, back);

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use cygnet_crypto::sha256;
-use cygnet_wire::{ExchangeType, Message, MessageIdSync, Notify, NotifyType};
+use cygnet_wire::{ExchangeType, Message, MessageIdSync, Notify, NotifyType, ReplayCounterSync};
 
 use super::create_child_sa;
 use crate::channel::{Plaintext, Protected, SealError};
@@ -16,7 +16,7 @@ use crate::contents::Contents;
 use crate::context::{Context, Limiter};
 use crate::errand::Errand;
 use crate::established::Established;
-use crate::exchange::mobike;
+use crate::exchange::{mobike, replay_counter_sync};
 use crate::fragment::{Datagrams, Form};
 use crate::info::Role;
 use crate::io::Event;
@@ -106,23 +106,28 @@ pub(crate) fn agree(core: &mut Core, contents: &Contents<'_>) {
         (core.config.message_id_sync && supported).then(|| Box::new(Synchronisation::default()));
 }
 
-/// What a message of the exchange says, if it is one: nothing else is in it.
+/// What a message of the exchange says, if it is one: nothing else is in it. `may_skip`: it is a request, and both ends
+/// can have sequence numbers left out.
 //= rfc6311#5.1
 //# Both the request and the response MUST NOT contain any additional
 //# payloads, other than an optional IPSEC_REPLAY_COUNTER_SYNC
 //# notification in the request.
-fn read(plain: &Plaintext) -> Option<MessageIdSync> {
+fn read(plain: &Plaintext, may_skip: bool) -> Option<(MessageIdSync, Option<ReplayCounterSync>)> {
     let contents = Contents::read(plain.chain()).ok()?;
-    let mut said = None;
+    let (mut said, mut counters) = (None, None);
     for notify in &contents.notifies {
         match notify.kind {
             NotifyType::IKEV2_MESSAGE_ID_SYNC if said.is_none() => {
                 said = Some(MessageIdSync::parse(notify.data)?);
             }
+            NotifyType::IPSEC_REPLAY_COUNTER_SYNC if may_skip && counters.is_none() => {
+                counters = Some(ReplayCounterSync::parse(notify.data)?);
+            }
             _ => return None,
         }
     }
-    (plain.chain().payloads().count() == 1).then_some(said)?
+    let payloads = 1 + usize::from(counters.is_some());
+    (plain.chain().payloads().count() == payloads).then_some((said?, counters))
 }
 
 impl Established {
@@ -180,7 +185,8 @@ impl IkeSa {
             (Some(channel), Some(Protected::Whole(sk))) => channel.open(message, &sk).ok(),
             _ => None,
         };
-        let Some(said) = opened.as_ref().and_then(read) else {
+        let may_skip = self.core.replay_counters.is_some();
+        let Some(said) = opened.as_ref().and_then(|plain| read(plain, may_skip)) else {
             return false;
         };
         self.step(|state, core| match state {
@@ -214,7 +220,7 @@ impl IkeSa {
             (Some(channel), Some(Protected::Whole(sk))) => channel.open(message, &sk).ok(),
             _ => None,
         };
-        let Some(said) = opened.as_ref().and_then(read) else {
+        let Some((said, _)) = opened.as_ref().and_then(|plain| read(plain, false)) else {
             cx.drop(DropReason::BadResponse);
             return true;
         };
@@ -305,7 +311,11 @@ impl Established {
         //# (silently drop) any incoming IKE messages that are outside its
         //# declared window.
         core.incoming.skip_to(said.expected_receive);
-        let message = self.seal_sync(core, cx, said, false);
+        let counters = replay_counter_sync::wish(core, &self.children);
+        if let Some(counters) = counters {
+            replay_counter_sync::tell(core, cx, Party::Us, counters);
+        }
+        let message = self.seal_sync(core, cx, said, counters, false);
         if let Ok(message) = message {
             for path in mobike::request_paths(core, cx) {
                 core.transmit(cx, path, &message);
@@ -326,7 +336,7 @@ impl Established {
         core: &mut Core,
         cx: &mut Context<'_>,
         arrival: Arrival,
-        theirs: MessageIdSync,
+        (theirs, counters): (MessageIdSync, Option<ReplayCounterSync>),
         digest: [u8; 32],
     ) -> State {
         let (highest, next) = (core.incoming.next_after_all(), core.outgoing.next_id());
@@ -367,12 +377,20 @@ impl Established {
         core.outgoing.skip_to(ours.expected_send);
         core.incoming.skip_to(ours.expected_receive);
         core.heard(cx, arrival);
-        let response = self.seal_sync(core, cx, ours, true);
+        let response = self.seal_sync(core, cx, ours, None, true);
         if let (Ok(response), Some(state)) = (response, &mut core.synchronisation) {
             cx.transmit_message(arrival.back(), &response);
             state.answered = Some(Box::new(Answered { digest, response }));
         }
         report(core, cx, Party::Peer);
+        //= rfc6311#5.2
+        //# If the IPSEC_REPLAY_COUNTER_SYNC is included in the same message as
+        //# IKEV2_MESSAGE_ID_SYNC, the peer MUST process the Message ID
+        //# notification first (which might cause the entire message to be
+        //# dropped as a replay).
+        if let Some(counters) = counters {
+            replay_counter_sync::tell(core, cx, Party::Peer, counters);
+        }
         self.proceed(core, cx)
     }
 
@@ -381,9 +399,15 @@ impl Established {
         core: &Core,
         cx: &mut Context<'_>,
         said: MessageIdSync,
+        counters: Option<ReplayCounterSync>,
         response: bool,
     ) -> Result<Datagrams, SealError> {
-        let plain = Plaintext::write(|payloads| said.write(payloads))?;
+        let plain = Plaintext::write(|payloads| {
+            said.write(payloads);
+            if let Some(counters) = counters {
+                counters.write(payloads);
+            }
+        })?;
         let header = core.sync_header(response);
         self.channel.seal(&header, cx.entropy, &plain, Form::Whole)
     }

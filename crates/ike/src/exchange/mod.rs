@@ -13,4 +13,5 @@ pub(crate) mod message_id_sync;
 pub(crate) mod mobike;
 pub(crate) mod puzzle;
 pub(crate) mod redirect;
+pub(crate) mod replay_counter_sync;
 pub(crate) mod set_window_size;

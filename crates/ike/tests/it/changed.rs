@@ -82,7 +82,7 @@ fn a_configuration_request_for_an_address_fails_the_child_alone() {
     );
     assert_eq!(
         answer(&mut sim, &forge),
-        "IKE_AUTH response 1 IDr AUTH N(IKEV2_MESSAGE_ID_SYNC_SUPPORTED) N(INTERNAL_ADDRESS_FAILURE)"
+        "IKE_AUTH response 1 IDr AUTH N(IKEV2_MESSAGE_ID_SYNC_SUPPORTED) N(IPSEC_REPLAY_COUNTER_SYNC_SUPPORTED) N(INTERNAL_ADDRESS_FAILURE)"
     );
 }
 
@@ -125,7 +125,7 @@ fn an_unknown_payload_that_is_not_critical_is_ignored() {
     );
     assert_eq!(
         answer(&mut sim, &forge),
-        "IKE_AUTH response 1 IDr AUTH N(IKEV2_MESSAGE_ID_SYNC_SUPPORTED) SA TSi TSr"
+        "IKE_AUTH response 1 IDr AUTH N(IKEV2_MESSAGE_ID_SYNC_SUPPORTED) N(IPSEC_REPLAY_COUNTER_SYNC_SUPPORTED) SA TSi TSr"
     );
 }
 
@@ -157,7 +157,7 @@ fn malformed_and_incomplete_ike_auth_requests() {
     assert_eq!(child_failure(&sim, 1).name(), "ts_unacceptable");
     assert_eq!(
         answer(&mut sim, &forge),
-        "IKE_AUTH response 1 IDr AUTH N(IKEV2_MESSAGE_ID_SYNC_SUPPORTED) N(TS_UNACCEPTABLE)"
+        "IKE_AUTH response 1 IDr AUTH N(IKEV2_MESSAGE_ID_SYNC_SUPPORTED) N(IPSEC_REPLAY_COUNTER_SYNC_SUPPORTED) N(TS_UNACCEPTABLE)"
     );
 }
 

@@ -100,10 +100,10 @@ fn what_is_too_long_goes_in_fragments() {
     let expected = [
         (Some((1, 3)), 548),
         (Some((2, 3)), 548),
-        (Some((3, 3)), 339),
+        (Some((3, 3)), 347),
         (Some((1, 3)), 548),
         (Some((2, 3)), 548),
-        (Some((3, 3)), 203),
+        (Some((3, 3)), 211),
     ];
     assert_eq!(seen[2..], expected);
     assert!(seen.iter().all(|(_, len)| len + HEADERS <= 576));

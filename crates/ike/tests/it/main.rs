@@ -24,6 +24,7 @@ mod ppk;
 mod puzzles;
 mod redirect;
 mod rekey;
+mod replay_counter_sync;
 mod resumption;
 mod sim;
 mod simulation;

@@ -12,6 +12,7 @@ const INFORMATIONAL: ExchangeType = ExchangeType::INFORMATIONAL;
 /// An IKE SA that stands; everything goes by hand from now on. East's requests have the Message IDs from 2, west's from 0.
 fn up(mut pair: Pair) -> Sim {
     pair.east_config.key_log = true;
+    pair.east.replay_counter_sync = false;
     let mut sim = run(pair);
     established(&sim);
     sim.manual = true;

@@ -7,7 +7,7 @@ use super::{Databases, State, family_of, mark_accepts, selector_matches};
 use crate::{
     Acquire, AllocateSpi, CommandError, Counter, Flow, InboundSpi, Mark, Missing, Mode, MoveSa,
     OutboundLookup, OutboundLookupError, Policy, PolicyKey, Protocol, Sa, SaCounters, SaDirection,
-    SaId, SaReport, SaState, Template,
+    SaId, SaReport, SaState, SkipSequence, Template,
 };
 
 impl Databases {
@@ -381,6 +381,19 @@ impl Databases {
             x.sa = moved;
         }
         Ok(())
+    }
+
+    /// A valid outbound SA leaves sequence numbers out, of which this model knows nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::NotFound`]; [`CommandError::Invalid`] if it is not valid, or does not number packets.
+    pub fn skip_sequence(&self, request: &SkipSequence) -> Result<(), CommandError> {
+        let x = self.locate(&request.id).ok_or(CommandError::NotFound)?;
+        if x.state != SaState::Valid {
+            return Err(CommandError::Invalid("the SA is not valid".into()));
+        }
+        request.validate(&x.sa)
     }
 
     /// DELSA.

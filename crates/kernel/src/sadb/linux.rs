@@ -239,8 +239,8 @@ impl LinuxSadb {
                     attributes,
                 }
             }
-            Command::MoveSa(_) => {
-                let text = "an SA is not moved by one message";
+            Command::MoveSa(_) | Command::SkipSequence(_) => {
+                let text = "that takes more than one message";
                 return Err(CommandError::Unsupported(text.into()));
             }
             Command::RemoveSa(id) => {
@@ -514,12 +514,14 @@ impl Sadb for LinuxSadb {
     /// Commands go to the kernel together. A second attempt that one of them needs (see
     /// [`Command::InstallSa`]) comes after the others.
     fn execute_all(&mut self, commands: &[Command]) -> Vec<Result<Reply, CommandError>> {
-        if commands.iter().any(|c| matches!(c, Command::MoveSa(_))) {
-            // That one takes several requests.
+        let takes_several =
+            |c: &Command| matches!(c, Command::MoveSa(_) | Command::SkipSequence(_));
+        if commands.iter().any(takes_several) {
             return commands
                 .iter()
                 .map(|command| match command {
                     Command::MoveSa(request) => self.move_sa(request),
+                    Command::SkipSequence(request) => self.skip_sequence(request),
                     other => self
                         .execute_batch(slice::from_ref(other))
                         .pop()

@@ -1,4 +1,6 @@
-//! An SA moves to other outer addresses, ports or encapsulation (`Command::MoveSa`) and keeps its numbers.
+//! An SA moves to other outer addresses, ports or encapsulation (`Command::MoveSa`) and keeps its numbers, or stays and
+//! goes on with later ones (`Command::SkipSequence`), which is the third way below: XFRM_MSG_NEWAE would set them to what
+//! may have been used since they were read.
 //!
 //! Three ways, the first that fits:
 //!
@@ -13,7 +15,7 @@
 
 use cygnet_ipsec as ipsec;
 use cygnet_xfrm as xfrm;
-use ipsec::{CommandError, MoveSa, Reply, SaState};
+use ipsec::{CommandError, MoveSa, Reply, SaState, SkipSequence};
 use rustix::io::Errno;
 use xfrm::{Attribute, Attributes, Body, Message, SaInfo};
 
@@ -44,16 +46,31 @@ impl LinuxSadb {
             });
         }
         // From here on the kernel gets the keys from us, and we have them from it.
-        if has_blank_key(&present.attributes) {
-            let text = "the kernel does not give keys away (lockdown), so an SA cannot be moved";
-            return Err(CommandError::Unsupported(text.into()));
-        }
+        readable(&present.attributes)?;
         if present.only_ports_change(&moved) {
             let (info, attributes) = renewed(&moved, present.info, present.attributes);
             let done = self.client().update_sa(info, attributes);
             return done.map(|_| Reply::Done).map_err(|e| request_error(&e));
         }
-        self.noted(&present.sa, &moved, |this| this.replace(&present, &moved))
+        self.noted(&present.sa, &moved, |this| {
+            this.replace(&present, &moved, 0)
+        })
+    }
+
+    /// Carries the command out.
+    pub(super) fn skip_sequence(&mut self, request: &SkipSequence) -> Result<Reply, CommandError> {
+        self.only_ours(Object::Sa(SaRecord::from(&request.id)))?;
+        let present = self.present(&request.id)?;
+        request.validate(&present.sa)?;
+        readable(&present.attributes)?;
+        // Before the SA is touched: whether it can go so far. It goes on meanwhile, which its reserve is for.
+        let last = present
+            .attributes
+            .iter()
+            .find_map(|a| last_sent(a, present.sa.esn));
+        request.after(last.unwrap_or_default(), present.sa.esn)?;
+        let (sa, by) = (present.sa.clone(), request.by);
+        self.noted(&sa, &sa, |this| this.replace(&present, &sa, by))
     }
 
     fn present(&mut self, id: &ipsec::SaId) -> Result<Present, CommandError> {
@@ -138,8 +155,13 @@ impl LinuxSadb {
             .map_err(|e| request_error(&e))
     }
 
-    /// Deletes the SA and adds it again elsewhere, with the numbers of its end.
-    fn replace(&mut self, present: &Present, moved: &ipsec::Sa) -> Result<(), CommandError> {
+    /// Deletes the SA and adds it again, elsewhere or with so many sequence numbers left out, with the numbers of its end.
+    fn replace(
+        &mut self,
+        present: &Present,
+        moved: &ipsec::Sa,
+        left_out: u64,
+    ) -> Result<(), CommandError> {
         let failed = |error: std::io::Error| CommandError::Failed {
             errno: error.raw_os_error().unwrap_or_default(),
             text: error.to_string(),
@@ -156,10 +178,11 @@ impl LinuxSadb {
             .map_err(failed)?;
         deleted.map_err(|e| request_error(&e))?;
         // Without its last numbers the SA must not come back: its nonces could repeat.
-        let (info, state) = end.map_err(failed)?.ok_or_else(|| CommandError::Failed {
+        let (info, mut state) = end.map_err(failed)?.ok_or_else(|| CommandError::Failed {
             errno: Errno::OVERFLOW.raw_os_error(),
             text: "the kernel did not tell the state of the SA that was to move".into(),
         })?;
+        leave_out(&mut state, left_out, moved.esn);
         let mut attributes = present.attributes.clone();
         attributes
             .0
@@ -242,6 +265,43 @@ fn renewed(moved: &ipsec::Sa, mut info: SaInfo, attributes: Attributes) -> (SaIn
             .map(|e| Attribute::Encap(convert::encapsulation(e, moved.direction))),
     );
     (info, Attributes(kept))
+}
+
+/// The last sequence number sent, if the attribute tells it.
+fn last_sent(attribute: &Attribute, esn: bool) -> Option<u64> {
+    match attribute {
+        Attribute::Replay(state) => Some(u64::from(state.oseq)),
+        Attribute::ReplayEsn(state) => {
+            let high = if esn { state.oseq_hi } else { 0 };
+            Some(u64::from(high) << 32 | u64::from(state.oseq))
+        }
+        _ => None,
+    }
+}
+
+/// Counts so many sequence numbers as sent. One that has no more of them is at its end: it never begins anew.
+fn leave_out(state: &mut Attribute, by: u64, esn: bool) {
+    let Some(last) = last_sent(state, esn) else {
+        return;
+    };
+    let last = last.saturating_add(by);
+    match state {
+        Attribute::ReplayEsn(state) if esn => {
+            (state.oseq_hi, state.oseq) = ((last >> 32) as u32, last as u32);
+        }
+        Attribute::ReplayEsn(state) => state.oseq = u32::try_from(last).unwrap_or(u32::MAX),
+        Attribute::Replay(state) => state.oseq = u32::try_from(last).unwrap_or(u32::MAX),
+        _ => {}
+    }
+}
+
+/// An SA that is made anew needs its keys, which a kernel may keep to itself.
+fn readable(attributes: &Attributes) -> Result<(), CommandError> {
+    if has_blank_key(attributes) {
+        let text = "the kernel does not give keys away (lockdown), so an SA cannot be made anew";
+        return Err(CommandError::Unsupported(text.into()));
+    }
+    Ok(())
 }
 
 /// Whether a key is all zero: then the kernel has blanked it.

@@ -7,6 +7,7 @@ use cygnet_kernel::Sadb;
 use cygnet_kernel::sadb::LinuxSadb;
 use ipsec::{
     Command, CommandError, Direction, Encap, EncapKind, Mode, MoveSa, Policy, Reply, SaId, SaState,
+    SkipSequence,
 };
 
 use crate::esp::espinudp;
@@ -187,6 +188,53 @@ fn sas_move_and_keep_their_numbers() {
                 host.sadb = host.ns.run(|| LinuxSadb::open(None)).unwrap();
             }
         }
+    }
+}
+
+/// Sequence numbers are left out after a failover (RFC 6311 §5.2): traffic goes on behind them under the same key.
+#[test]
+fn sequence_numbers_are_left_out() {
+    if !with_esp("sequence_numbers_are_left_out") {
+        return;
+    }
+    let mut pair = Pair::new();
+    for (esn, window) in [(false, 32), (true, 128), (false, 1024)] {
+        let recipe = Recipe {
+            esn,
+            window,
+            ..Recipe::default()
+        };
+        let tunnel = up(&mut pair, &recipe);
+        let (w, e) = (pair.west.inner(false), pair.east.inner(false));
+        assert_eq!(datagrams(&pair.west, w, &pair.east, e, 10), 10);
+        let skip = |id, by| Command::SkipSequence(SkipSequence { id, by });
+        let mut last = 10;
+        for _ in 0..2 {
+            assert_eq!(
+                pair.west.execute(skip(tunnel.there, 1 << 30)),
+                Ok(Reply::Done)
+            );
+            assert_eq!(datagrams(&pair.west, w, &pair.east, e, 10), 10);
+            last += (1 << 30) + 10;
+            assert_eq!(sequence(&pair.west, tunnel.there), (0, last));
+            assert_eq!(sequence(&pair.east, tunnel.there), (last, 0));
+        }
+        let packets = pair.east.report(tunnel.there).counters.packets;
+        assert_eq!(packets, 30, "counters go on");
+        let end = pair.west.execute(skip(tunnel.there, 1 << 30));
+        assert_eq!(end.is_ok(), esn, "a fourth of 32 bits is kept back");
+        let inbound = pair.west.execute(skip(tunnel.back, 1));
+        assert!(matches!(inbound, Err(CommandError::Invalid(_))));
+        let nobody = SaId {
+            spi: tunnel.there.spi ^ 1,
+            ..tunnel.there
+        };
+        assert_eq!(
+            pair.west.execute(skip(nobody, 1)),
+            Err(CommandError::NotFound)
+        );
+        assert_eq!(datagrams(&pair.west, w, &pair.east, e, 10), 10);
+        crate::pair::down(&mut pair, &recipe, &tunnel);
     }
 }
 

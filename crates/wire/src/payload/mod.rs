@@ -16,6 +16,7 @@ mod notify;
 pub(crate) mod proposal;
 mod puzzle;
 mod redirect;
+mod replay_counter_sync;
 mod sa;
 mod ticket;
 pub(crate) mod traffic_selector;
@@ -35,6 +36,7 @@ pub use notify::Notify;
 pub use proposal::{Attribute, AttributeValue, Proposal, Transform};
 pub use puzzle::{PsPayload, PuzzleNotify};
 pub use redirect::{Gateway, NoGateway, RedirectNotify};
+pub use replay_counter_sync::ReplayCounterSync;
 pub use sa::{
     AttributeView, Attributes, ProposalView, Proposals, SaPayload, TransformView, Transforms,
 };

@@ -273,6 +273,53 @@ fn an_update_moves_the_ports_and_keeps_the_numbers() {
     assert_eq!(pair.counters_at_a(there.id).packets, 3);
 }
 
+/// After a failover sequence numbers are left out (RFC 6311 §5.2): what is sent goes on behind them and is taken, what was
+/// sent before is still no repetition and then one, and none is used twice.
+#[test]
+fn sequence_numbers_are_left_out() {
+    for esn in [false, true] {
+        let suite = Suite { esn, ..GCM };
+        let mut pair = Pair::keyed(false, &suite);
+        let packet = pair.small();
+        let first = pair.a_sends(&[&packet, &packet]);
+        let late: Vec<Transmit> = first.iter().map(copy).collect();
+        assert_eq!(pair.b_receives(first).len(), 2);
+        let id = pair.there(&suite).id;
+        let skip = |by| Command::SkipSequence(SkipSequence { id, by });
+        assert_eq!(pair.at_a(skip(1 << 30)), Ok(Reply::Done));
+        let sent = pair.a_sends(&[&packet]);
+        assert_eq!(sequence(&sent[0]), (1 << 30) + 3);
+        assert_eq!(pair.b_receives(sent).len(), 1);
+        assert!(pair.b_receives(late).is_empty(), "left of the window now");
+        // Too far at once, and to where too few are left: nothing moves.
+        let far = pair.at_a(skip(SkipSequence::MAX + 1));
+        assert!(matches!(far, Err(CommandError::Invalid(_))));
+        assert_eq!(pair.at_a(skip(1 << 30)), Ok(Reply::Done));
+        let end = pair.at_a(skip(1 << 30));
+        assert_eq!(end.is_ok(), esn, "a fourth of 32 bits is kept back");
+        let next = if esn { 3 << 30 } else { 2 << 30 } + 4;
+        let sent = pair.a_sends(&[&packet]);
+        assert_eq!(sequence(&sent[0]), next);
+        assert_eq!(pair.b_receives(sent).len(), 1);
+        if esn {
+            // Past the end of the low half.
+            assert_eq!(pair.at_a(skip(1 << 30)), Ok(Reply::Done));
+            let sent = pair.a_sends(&[&packet]);
+            assert_eq!(sequence(&sent[0]), 5);
+            assert_eq!(pair.b_receives(sent).len(), 1);
+        }
+        // Only what is sent has numbers of ours.
+        let inbound = pair.at_b(skip(1));
+        assert!(matches!(inbound, Err(CommandError::Invalid(_))));
+        let unknown = SkipSequence {
+            id: SaId { spi: 7777, ..id },
+            by: 1,
+        };
+        let unknown = pair.at_a(Command::SkipSequence(unknown));
+        assert_eq!(unknown, Err(CommandError::NotFound));
+    }
+}
+
 /// NAT appears between two gateways of which one gets another address: RFC 4555 §3.5.
 #[test]
 fn an_sa_moves_in_place() {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use cygnet_ipsec::{
     Action, CipherKey, Command, CommandError, Counter, Direction, Encap, EncapKind, Event,
     IntegrityKey, Lifetime, Mark, Mode, MoveSa, Policy, PolicyKey, Protocol, Reply, Sa, SaCounters,
-    SaDirection, SaFlags, SaId, Selector, Template,
+    SaDirection, SaFlags, SaId, Selector, SkipSequence, Template,
 };
 
 use super::{Arrival, Core, Output, Ports, Transmit};

@@ -19,7 +19,9 @@ use crate::established::Established;
 use crate::exchange::ike_sa_init::Handshake;
 use crate::exchange::ike_session_resume as tickets;
 use crate::exchange::redirect::{self, Asked};
-use crate::exchange::{auth_lifetime, crash_detection, message_id_sync, mobike, set_window_size};
+use crate::exchange::{
+    auth_lifetime, crash_detection, message_id_sync, mobike, replay_counter_sync, set_window_size,
+};
 use crate::identity::Identity;
 use crate::info::Role;
 use crate::io::{Answer, Refusal, RefusalKind, RequestId};
@@ -250,7 +252,10 @@ fn send(
         && !cx.shared.pairs.contains_key(&pair);
     let introduction = mobike::introduction(core, cx);
     let token = crash_detection::own(core, cx);
-    let sync = message_id_sync::announcement(core);
+    let sync = [
+        message_id_sync::announcement(core),
+        replay_counter_sync::announcement(core),
+    ];
     let expected = expected.cloned();
     let asks = tickets::asks(core);
     let Handshake {
@@ -270,7 +275,7 @@ fn send(
             token.write(payloads);
         }
         set_window_size::announce(config.window, payloads);
-        if let Some(sync) = &sync {
+        for sync in sync.iter().flatten() {
             payloads.notify(sync);
         }
         if let Some(ppk) = &ppk {
@@ -362,6 +367,7 @@ impl AuthSent {
         set_window_size::begin(core);
         crash_detection::heed(core, &contents);
         message_id_sync::agree(core, &contents);
+        replay_counter_sync::agree(core, &contents);
         if is_heeded(&core.config, &contents) {
             let (by, begun, local) = (core.id, core.created, core.config.local_id.clone());
             cx.shared.initial_contacts.push(InitialContact {

@@ -18,7 +18,8 @@ use crate::established::{Established, close_ike};
 use crate::exchange::ike_sa_init::Handshake;
 use crate::exchange::ike_session_resume::{self as tickets, Resumption, Tickets};
 use crate::exchange::{
-    auth_lifetime, crash_detection, message_id_sync, mobike, redirect, set_window_size,
+    auth_lifetime, crash_detection, message_id_sync, mobike, redirect, replay_counter_sync,
+    set_window_size,
 };
 use crate::identity::Identity;
 use crate::info::Role;
@@ -243,6 +244,7 @@ impl AuthAwaited {
         set_window_size::heed(core, &contents);
         crash_detection::heed(core, &contents);
         message_id_sync::agree(core, &contents);
+        replay_counter_sync::agree(core, &contents);
         if is_heeded(&core.config, &contents) {
             let (by, begun, local) = (core.id, core.created, id.clone());
             cx.shared.initial_contacts.push(InitialContact {
@@ -708,7 +710,10 @@ fn finish(
     let lifetime = tickets::auth_lifetime(core, cx.now).map(auth_lifetime::data);
     let introduction = mobike::introduction(core, cx);
     let token = crash_detection::own(core, cx);
-    let sync = message_id_sync::announcement(core);
+    let sync = [
+        message_id_sync::announcement(core),
+        replay_counter_sync::announcement(core),
+    ];
     //= rfc5723#4.1
     //# Regardless of this choice, there is no change to the behavior of the
     //# responder with respect to the IKE exchange, and the proper IKE
@@ -743,7 +748,7 @@ fn finish(
                 payloads.notify(&Notify::new(NotifyType::AUTH_LIFETIME, &lifetime));
             }
             set_window_size::announce(window, payloads);
-            if let Some(sync) = &sync {
+            for sync in sync.iter().flatten() {
                 payloads.notify(sync);
             }
             match &part {

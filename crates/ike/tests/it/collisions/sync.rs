@@ -25,7 +25,10 @@ fn a_renewal_that_was_not_heard_is_asked_for_again() {
         lab.request(E);
         let sync = takes_over(&mut lab, W);
         lab.exchange(&sync);
-        lab.tells(&["synchronised"], &["synchronised"]);
+        lab.tells(
+            &["synchronised", "replay_counters"],
+            &["replay_counters", "synchronised"],
+        );
         lab.planes("e1>w1", "w1>e1");
         later(&mut lab, 3);
         lab.planes("e3>w2", "w2>e3");
@@ -47,7 +50,10 @@ fn a_renewal_whose_answer_was_lost_is_made_twice() {
         lab.tells(&[], &["child w2 e2"]);
         let sync = takes_over(&mut lab, W);
         lab.exchange(&sync);
-        lab.tells(&["synchronised"], &["synchronised"]);
+        lab.tells(
+            &["synchronised", "replay_counters"],
+            &["replay_counters", "synchronised"],
+        );
         // The old one may still be used by both.
         lab.planes("e1>w1", "w1>e1 w2-e2");
         later(&mut lab, 3);
@@ -68,11 +74,13 @@ fn a_renewal_of_the_ike_sa_that_was_not_heard_is_asked_for_again() {
         lab.tells(
             &[
                 "synchronised",
+                "replay_counters",
                 "ike east's",
                 "moved e1",
                 "ike_closed first rekeyed",
             ],
             &[
+                "replay_counters",
                 "synchronised",
                 "ike east's",
                 "moved w1",
@@ -82,7 +90,10 @@ fn a_renewal_of_the_ike_sa_that_was_not_heard_is_asked_for_again() {
         // The successor has Message IDs of its own, and may be taken over as well.
         let sync = takes_over(&mut lab, E);
         lab.exchange(&sync);
-        lab.tells(&["synchronised"], &["synchronised"]);
+        lab.tells(
+            &["replay_counters", "synchronised"],
+            &["synchronised", "replay_counters"],
+        );
         lab.finish();
     });
 }
@@ -100,8 +111,16 @@ fn a_deletion_that_was_not_heard_is_said_again() {
         lab.exchange(&delete);
         lab.planes("", "");
         lab.tells(
-            &["synchronised", "child_closed e1 deleted_by_us"],
-            &["synchronised", "child_closed w1 deleted_by_peer"],
+            &[
+                "synchronised",
+                "replay_counters",
+                "child_closed e1 deleted_by_us",
+            ],
+            &[
+                "replay_counters",
+                "synchronised",
+                "child_closed w1 deleted_by_peer",
+            ],
         );
         lab.finish();
     });
@@ -141,8 +160,18 @@ fn the_answer_comes_after_the_next_request() {
         lab.exchange(&delete);
         lab.planes("e2>w2", "w2>e2");
         lab.tells(
-            &["synchronised", "child e2 w2", "child_closed e1 rekeyed"],
-            &["child w2 e2", "synchronised", "child_closed w1 rekeyed"],
+            &[
+                "synchronised",
+                "replay_counters",
+                "child e2 w2",
+                "child_closed e1 rekeyed",
+            ],
+            &[
+                "replay_counters",
+                "child w2 e2",
+                "synchronised",
+                "child_closed w1 rekeyed",
+            ],
         );
         lab.finish();
     });

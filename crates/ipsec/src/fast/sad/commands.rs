@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{LarvalKey, SaIndex, Sad, SadEntry, larval_key};
 use crate::{
     AllocateSpi, CommandError, MoveSa, Sa, SaCounters, SaDirection, SaId, SaReport, SaState,
+    SkipSequence,
 };
 
 impl Sad {
@@ -177,6 +178,21 @@ impl Sad {
             entry.sa = moved;
         }
         self.link(index);
+        Ok(index)
+    }
+
+    /// The SA that is to leave sequence numbers out. The numbers are kept by whoever moves the packets.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::NotFound`]; [`CommandError::Invalid`] if it is not valid, or does not number packets.
+    pub fn sender(&self, request: &SkipSequence) -> Result<SaIndex, CommandError> {
+        let index = self.find(&request.id).ok_or(CommandError::NotFound)?;
+        let entry = self.get(index).ok_or(CommandError::NotFound)?;
+        if entry.state != SaState::Valid {
+            return Err(CommandError::Invalid("the SA is not valid".into()));
+        }
+        request.validate(&entry.sa)?;
         Ok(index)
     }
 
