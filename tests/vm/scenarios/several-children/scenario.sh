@@ -1,6 +1,6 @@
 #!/bin/bash
-# Several child SAs under one IKE SA: cygnet (west, both planes) with strongSwan (east), each end as initiator. One of them
-# is deleted and the other goes on.
+# Several child SAs under one IKE SA: cygnet (west, both planes) with strongSwan and with libreswan (east), each end as
+# initiator. One of them is deleted and the other goes on.
 . /vm/lib.sh; . /vm/peers.sh
 routed; step "nodes"
 capture router to-west wire.pcap
@@ -21,39 +21,47 @@ crosses_more() {
   on west ping -q -c 10 -i 0.01 -W 3 -I 10.1.1.1 10.2.1.1 || return
   a=$(( $(esp_packets east) - a )); echo "$a packets in SAs"; [ $a -ge 20 ]
 }
-# works TITLE: two child SAs under one IKE SA, of which cygnet deletes one, and then the other
-works() {
-  check "$1: two child SAs under one IKE SA" has 1 2
-  check "$1: traffic crosses the first" crosses
-  check "$1: traffic crosses the second" crosses_more
+# lives TITLE COMMAND...: two child SAs under one IKE SA, of which COMMAND deletes one
+lives() {
+  local title=$1; shift
+  check "$title: two child SAs under one IKE SA" has 1 2
+  check "$title: traffic crosses the first" crosses
+  check "$title: traffic crosses the second" crosses_more
+  check "$title: the second one is taken down" "$@"
+  check "$title: the first one stays" within 5 has 1 1
+  check "$title: and carries traffic" crosses
+  check "$title: the second one does not" not crosses_more
 }
-ends() {
-  check "$1: the second one is taken down" "${@:2}"
-  check "$1: the first one stays" within 5 has 1 1
-  check "$1: and carries traffic" crosses
-  check "$1: the second one does not" not crosses_more
-}
-gone() { cy west down more >/out/west-down.log 2>&1; check "$1: all is taken down" cy west down net; check "$1: nothing is left" within 5 none_left; }
 both_up() { cy west up net && cy west up more; }
+lw_up() { lw_ctl east up ${1:-net}; }
+lw_down() { lw_ctl east down net; }
+ss_less() { ss_ctl east --terminate --child more --timeout 10; }
+lw_less() { lw_ctl east down more; }
+# each PREFIX-OF-THE-PEER'S-FUNCTIONS TITLE
+each() {
+  check "$2: cygnet begins" both_up; lives "$2, cygnet begins" cy west down more
+  check "$2: cygnet ends all" cy west down net; check "$2: nothing is left" within 5 none_left
+  check "$2: the peer begins" ${1}_up net; check "$2: with the second one" ${1}_up more; lives "$2, the peer begins" ${1}_less
+  check "$2: the peer ends all" ${1}_down; cy west down more >/out/west-down.log 2>&1; check "$2: nothing is left" within 5 none_left
+}
 
-for plane in kernel userspace; do
-  ours dataplane=$plane
-  if [ $plane = kernel ]; then
-    check "cygnet runs on west" cy_start west
-    ss_site "" "}
+ours; cy_start west >/out/west-start.log 2>&1; check "cygnet runs on west" cy west status
+ss_site "" "}
       more {
         local_ts = 10.2.1.0/24
         remote_ts = 10.1.1.0/24
         esp_proposals = aes256gcm16,aes256gcm16-ecp256"
-    ss_begin
-  fi
-  check "strongSwan, $plane: cygnet begins" both_up; works "strongSwan, $plane, cygnet begins"
-  ends "strongSwan, $plane, cygnet begins" cy west down more; gone "strongSwan, $plane, cygnet begins"
-  check "strongSwan, $plane: the peer begins" ss_up net; check "strongSwan, $plane: the second one" ss_up more
-  works "strongSwan, $plane, the peer begins"
-  ends "strongSwan, $plane, the peer begins" ss_ctl east --terminate --child more --timeout 10; gone "strongSwan, $plane, the peer begins"
-done
+ss_begin
+for plane in kernel userspace; do ours dataplane=$plane; each ss "strongSwan, $plane"; done
 cell further-children strongswan
+peer_ends
+
+# libreswan takes no keyword twice, by also= neither.
+lw_site
+on east sh -c 'sed -n "/^conn net/,\$ { s/conn net/conn more/; s/10.2.0.0/10.2.1.0/; s/10.1.0.0/10.1.1.0/; p }" /etc/ipsec.conf >/run/more && cat /run/more >>/etc/ipsec.conf'
+lw_begin; check "pluto knows both" lw_knows east more
+for plane in kernel userspace; do ours dataplane=$plane; each lw "libreswan, $plane"; done
+cell further-children libreswan
 capture_end
 # The second one's network has no trap: without its child SA its packets go in clear.
 check "nothing else crossed the wire in clear" sh -c "! tcpdump -n -r /out/wire.pcap 'src net 10.0.0.0/8 and not src net 10.1.1.0/24 and not src net 10.2.1.0/24' 2>/dev/null | grep ."
