@@ -62,6 +62,7 @@ pub const NAMES: &[&str] = &[
     "event an SA is refused",
     "event an SPI is refused",
     "event blackout",
+    "event child sas have followed",
     "event down",
     "event esp from a new mapping",
     "event hard lifetime reached",

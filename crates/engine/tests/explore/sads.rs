@@ -21,6 +21,9 @@ pub const ON_THE_WAY: Duration = Duration::from_secs(2);
 /// remove it, one that is moving first.
 const LINGERING: Duration = Duration::from_secs(6);
 
+/// A redundant child SA is deleted by whoever has made it: its peer waits for two minutes and helps itself then.
+const OVERDUE: Duration = Duration::from_secs(119);
+
 /// How long an exchange may take.
 const EXCHANGE: Duration = Duration::from_secs(15);
 
@@ -175,10 +178,15 @@ impl Sads {
         generation: u32,
         child: ChildSaId,
         reason: &ChildCloseReason,
-    ) {
-        if let Some(told) = self.told.get_mut(&(host, generation, child)) {
-            told.end.get_or_insert((now, is_renewal(reason)));
-            told.redundant = matches!(reason, ChildCloseReason::Redundant);
+    ) -> Result<(), String> {
+        let Some(told) = self.told.get_mut(&(host, generation, child)) else {
+            return Ok(());
+        };
+        told.end.get_or_insert((now, is_renewal(reason)));
+        told.redundant = matches!(reason, ChildCloseReason::Redundant);
+        match told.redundant && now >= told.at + OVERDUE {
+            true => Err(format!("nobody has deleted {child}, which is redundant")),
+            false => Ok(()),
         }
     }
 
@@ -310,6 +318,8 @@ impl Sads {
             let excused = |begun| {
                 !inbound.orderly
                     || self.interfered(peer, begun, removed)
+                    // Or the end that sends, which has asked for the successor and does not want it any more.
+                    || self.interfered(host, begun - EXCHANGE, removed)
                     || self.is_heirless(self.told_by_in.get(&(peer, spi)), removed)
             };
             if strict && inbound.orderly || begun.is_some_and(|begun| !excused(begun)) {

@@ -36,6 +36,12 @@ const NAMES: [&str; 2] = ["west", "east"];
 /// What has gone wrong, as a sentence.
 pub type Violation = String;
 
+/// Child SAs have followed their IKE SA after this time: each moves once at a time, and its plane answers soon.
+const FOLLOWING: Duration = Duration::from_secs(2);
+
+/// What a plane has refused to move is deleted within this time.
+const DELETING: Duration = Duration::from_secs(30);
+
 /// An SPI is used or given back within this time: an exchange of these connections takes 15 s at most, and may have three
 /// additional key exchanges and one repetition with another method.
 const FORGOTTEN: Duration = Duration::from_secs(75);
@@ -113,6 +119,9 @@ pub struct Host {
     has_established: bool,
     /// How often it has been started.
     generation: u32,
+    /// When an IKE SA has moved last, and when a plane has last refused something.
+    moved: Option<Instant>,
+    refused: Option<Instant>,
     /// Child SAs that it has told of and that have not ended.
     children: HashMap<ChildSaId, u32>,
     /// The same of IKE SAs, and when the lifetime of each is over.
@@ -141,6 +150,12 @@ enum Future {
         generation: u32,
         id: RequestId,
         request: Request,
+    },
+    /// Its child SAs have followed an IKE SA that has moved.
+    Followed {
+        host: usize,
+        generation: u32,
+        moved: Instant,
     },
     Limit {
         host: usize,
@@ -300,6 +315,8 @@ impl World {
             started: self.now,
             has_established: false,
             generation,
+            moved: None,
+            refused: None,
             children: HashMap::new(),
             ikes: BTreeMap::new(),
         }
@@ -796,6 +813,7 @@ impl World {
             self.counts.add(&format!("event {what}"));
             // What was to be used cannot be.
             self.sads.taken_down(self.now, index);
+            self.hosts[index].refused = Some(self.now);
             return;
         }
         match command {
@@ -923,6 +941,16 @@ impl World {
                 Some(_) => {}
                 None => self.fail(format!("{name} closes {ike}, which is not open")),
             },
+            E::Moved { .. } | E::ChildrenMoved { .. } => {
+                let host = &mut self.hosts[index];
+                host.moved = Some(now);
+                let followed = Future::Followed {
+                    host: index,
+                    generation: host.generation,
+                    moved: now,
+                };
+                self.schedule(now + FOLLOWING, followed);
+            }
             E::ChildEstablished { child, info, .. } => {
                 self.observer.learn_child(index, info.spi_in, info.spi_out);
                 let generation = self.hosts[index].generation;
@@ -937,7 +965,9 @@ impl World {
             }
             E::ChildClosed { child, reason, .. } => {
                 let generation = self.hosts[index].generation;
-                self.sads.closed(now, index, generation, *child, reason);
+                if let Err(text) = self.sads.closed(now, index, generation, *child, reason) {
+                    self.fail(format!("{name}: {text}"));
+                }
                 if self.hosts[index].children.remove(child).is_none() {
                     self.fail(format!("{name} closes {child}, which is not open"));
                 }
@@ -971,6 +1001,39 @@ impl World {
             return self.fail(text);
         }
         self.counts.add("event initial contact");
+    }
+
+    /// Each child SA is where its IKE SA is.
+    fn check_followed(&mut self, index: usize) {
+        let host = &self.hosts[index];
+        if host.refused.is_some_and(|at| self.now < at + DELETING) {
+            return;
+        }
+        let mut astray = None;
+        for child in host.engine.endpoint().child_sas() {
+            let (local, remote) = (child.local.ip(), child.remote.ip());
+            let states = host
+                .planes
+                .iter()
+                .flat_map(|plane| plane.databases().states());
+            for sa in states.filter(|s| s.state == SaState::Valid).map(|s| &s.sa) {
+                let expected = match sa.direction {
+                    SaDirection::In if sa.id.spi == child.spi_in => (remote, local),
+                    SaDirection::Out if sa.id.spi == child.spi_out => (local, remote),
+                    _ => continue,
+                };
+                if (sa.src, sa.id.dst) != expected {
+                    astray = Some((sa.id.spi, sa.src, sa.id.dst));
+                }
+            }
+        }
+        match astray {
+            Some((spi, src, dst)) => self.fail(format!(
+                "{} has {spi:08x} between {src} and {dst}, and its IKE SA has moved",
+                NAMES[index]
+            )),
+            None => self.counts.add("event child sas have followed"),
+        }
     }
 
     /// The lifetime of an IKE SA was over before it was renewed: there was too little time, or the peer was busy.
@@ -1038,6 +1101,17 @@ impl World {
             } => {
                 if self.hosts[host].generation == generation {
                     self.answer(host, id, request);
+                }
+            }
+            Future::Followed {
+                host,
+                generation,
+                moved,
+            } => {
+                let of = &self.hosts[host];
+                // It may have gone on.
+                if of.generation == generation && of.moved == Some(moved) {
+                    self.check_followed(host);
                 }
             }
             Future::Limit {
