@@ -352,6 +352,9 @@ impl Engine {
         let outbound = (plane, child.outbound);
         self.by_sa.entry(outbound).or_insert(install.child);
         self.children.insert(install.child, child);
+        if let Some(old) = install.replaces {
+            self.succeed_duplicate(now, old, install.child);
+        }
         let then = Completion::ChildInstalled {
             request,
             child: install.child,

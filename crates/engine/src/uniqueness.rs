@@ -162,6 +162,14 @@ impl Engine {
         }
     }
 
+    /// A successor of a child SA is made: it is the one to go if its predecessor was to.
+    pub(crate) fn succeed_duplicate(&mut self, now: Instant, from: ChildSaId, to: ChildSaId) {
+        if self.timers.due(Timer::Duplicate(from)).is_some() {
+            self.timers.clear(Timer::Duplicate(from));
+            self.timers.set(now + OVERLAP, Timer::Duplicate(to));
+        }
+    }
+
     /// The peer has had time to install the child SA that was made at the same time as this one.
     pub(crate) fn on_duplicate(&mut self, now: Instant, child: ChildSaId) {
         let Some(record) = self.children.get(&child) else {

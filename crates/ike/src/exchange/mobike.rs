@@ -822,10 +822,12 @@ pub(crate) fn on_answered(core: &mut Core, cx: &mut Context<'_>, back: Path) {
     if std::mem::take(&mut mobike.searching) && back != core.path {
         match mobike.role {
             Role::Initiator => go(core, cx, back),
-            // Where the initiator is, it says itself.
+            // Where the initiator is, it says itself. It finds us, and our end of the child SAs, where the response came.
             Role::Responder => {
-                core.path = back;
                 mobike.want(Ask::Addresses);
+                let before = core.child_path();
+                core.path = back;
+                report(core, cx, before);
             }
         }
     }
