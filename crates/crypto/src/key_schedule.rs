@@ -36,8 +36,9 @@ impl Skeyseed {
             Some(len) => <[u8]>::get(nonce, ..len).unwrap_or(nonce),
             None => nonce,
         };
-        let key = SecretBytes::new([taken(ni), taken(nr)].concat());
-        Skeyseed(prf.compute(key.as_ref(), &[shared.as_ref()]))
+        // No secret: the nonces were sent in clear.
+        let key = [taken(ni), taken(nr)].concat();
+        Skeyseed(prf.compute(&key, &[shared.as_ref()]))
     }
 
     /// The SKEYSEED of an IKE SA made by rekeying: `prf(SK_d (old), g^ir (new) | Ni | Nr)`, and with additional key

@@ -30,11 +30,10 @@ enum MacKey {
 }
 
 /// Writes the first octets of the HMAC of the concatenated parts. Neither they nor it stay behind in unwiped memory.
-fn sign_hmac<M>(key: &M, parts: &[&[u8]], out: &mut [u8]) -> Option<()>
+fn sign_hmac<M>(mut mac: M, parts: &[&[u8]], out: &mut [u8]) -> Option<()>
 where
-    M: Clone + Update + FixedOutput,
+    M: Update + FixedOutput,
 {
-    let mut mac = key.clone();
     for part in parts {
         mac.update(part);
     }
@@ -105,10 +104,10 @@ impl MacKey {
     /// Writes the first octets of the MAC of the concatenated parts; `None` if there are fewer than `out` has.
     fn sign(&self, parts: &[&[u8]], out: &mut [u8]) -> Option<()> {
         match self {
-            MacKey::HmacSha1(key) => sign_hmac(key, parts, out)?,
-            MacKey::HmacSha256(key) => sign_hmac(key, parts, out)?,
-            MacKey::HmacSha384(key) => sign_hmac(key, parts, out)?,
-            MacKey::HmacSha512(key) => sign_hmac(key, parts, out)?,
+            MacKey::HmacSha1(key) => sign_hmac(key.clone(), parts, out)?,
+            MacKey::HmacSha256(key) => sign_hmac(key.clone(), parts, out)?,
+            MacKey::HmacSha384(key) => sign_hmac(key.clone(), parts, out)?,
+            MacKey::HmacSha512(key) => sign_hmac(key.clone(), parts, out)?,
             MacKey::Cmac(key) => {
                 let mut context = cmac::Context::with_key(key);
                 for part in parts {
@@ -122,12 +121,23 @@ impl MacKey {
         }
         Some(())
     }
+
+    /// The same with a key that is used once, which saves an HMAC key from being copied.
+    fn sign_once(self, parts: &[&[u8]], out: &mut [u8]) -> Option<()> {
+        match self {
+            MacKey::HmacSha1(key) => sign_hmac(key, parts, out),
+            MacKey::HmacSha256(key) => sign_hmac(key, parts, out),
+            MacKey::HmacSha384(key) => sign_hmac(key, parts, out),
+            MacKey::HmacSha512(key) => sign_hmac(key, parts, out),
+            MacKey::Cmac(_) | MacKey::Xcbc(_) => self.sign(parts, out),
+        }
+    }
 }
 
 /// `prf(key, parts…)`.
 pub(crate) fn prf(prf: Prf, key: &[u8], parts: &[&[u8]]) -> SecretBytes {
     SecretBytes::written(prf.output_len(), |out| {
-        sign_whole(MacKey::of_prf(prf, key).as_ref(), parts, out);
+        expect_signed(MacKey::of_prf(prf, key).and_then(|key| key.sign_once(parts, out)));
     })
 }
 
@@ -139,28 +149,34 @@ pub(crate) fn prf_plus(prf: Prf, key: &[u8], seed: &[&[u8]], len: usize) -> Opti
     //# the prf function output.
     let rounds = u8::try_from(len.div_ceil(prf.output_len())).ok()?;
     let key = MacKey::of_prf(prf, key);
-    let seed = Zeroizing::new(seed.concat());
     let block = prf.output_len();
+    // Tn-1 | S | n in one piece.
+    let input_len = block + seed.iter().map(|part| part.len()).sum::<usize>() + 1;
+    let mut input = Zeroizing::new(Vec::with_capacity(input_len));
+    input.resize(block, 0);
+    for part in seed {
+        input.extend_from_slice(part);
+    }
+    input.push(0);
     Some(SecretBytes::written(len, |out| {
-        let mut last = Zeroizing::new([0; MAX_OUTPUT]);
-        let mut next = Zeroizing::new([0; MAX_OUTPUT]);
+        let mut whole = Zeroizing::new([0; MAX_OUTPUT]);
         for (n, piece) in (1..=rounds).zip(out.chunks_mut(block)) {
-            let before = if n == 1 { 0 } else { block };
-            let parts = [last.get(..before).unwrap_or_default(), &seed, &[n]];
-            sign_whole(
-                key.as_ref(),
-                &parts,
-                next.get_mut(..block).unwrap_or_default(),
-            );
-            piece.copy_from_slice(next.get(..piece.len()).unwrap_or_default());
-            std::mem::swap(&mut last, &mut next);
+            if let Some(last) = input.last_mut() {
+                *last = n;
+            }
+            let whole = whole.get_mut(..block).unwrap_or_default();
+            let from = if n == 1 { block } else { 0 };
+            let signed = input.get(from..).unwrap_or_default();
+            expect_signed(key.as_ref().and_then(|key| key.sign(&[signed], whole)));
+            piece.copy_from_slice(whole.get(..piece.len()).unwrap_or_default());
+            if let Some(previous) = input.get_mut(..block) {
+                previous.copy_from_slice(whole);
+            }
         }
     }))
 }
 
-/// The whole MAC of the concatenated parts, a key itself.
-fn sign_whole(key: Option<&MacKey>, parts: &[&[u8]], out: &mut [u8]) {
-    let signed = key.and_then(|key| key.sign(parts, out));
+fn expect_signed(signed: Option<()>) {
     debug_assert!(
         signed.is_some(),
         "every PRF takes every key, and the buffer has the length of its output"

@@ -154,21 +154,17 @@ impl Header {
     #[must_use]
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
-        let fields = self
-            .initiator_spi
-            .to_bytes()
-            .into_iter()
-            .chain(self.responder_spi.to_bytes())
-            .chain([
-                self.next_payload.0,
-                self.version.to_octet(),
-                self.exchange.0,
-                self.flags.to_octet(),
-            ])
-            .chain(self.message_id.to_be_bytes())
-            .chain(self.length.to_be_bytes());
-        for (slot, octet) in bytes.iter_mut().zip(fields) {
-            *slot = octet;
+        let halves = |spi: IkeSpi| [(spi.0 >> 32) as u32, spi.0 as u32];
+        let ([i1, i2], [r1, r2]) = (halves(self.initiator_spi), halves(self.responder_spi));
+        let single = u32::from_be_bytes([
+            self.next_payload.0,
+            self.version.to_octet(),
+            self.exchange.0,
+            self.flags.to_octet(),
+        ]);
+        let fields = [i1, i2, r1, r2, single, self.message_id, self.length];
+        for (slot, field) in bytes.as_chunks_mut().0.iter_mut().zip(fields) {
+            *slot = field.to_be_bytes();
         }
         bytes
     }
