@@ -1,7 +1,5 @@
 //! The AUTH payload (RFC 7296 §2.15): what is signed, and the shared-key method.
 
-use zeroize::Zeroizing;
-
 use crate::algorithm::Prf;
 use crate::key_schedule::AuthKey;
 use crate::secret::{SecretBytes, constant_time_eq};
@@ -43,16 +41,14 @@ impl SignedOctets<'_> {
     }
 
     /// The AUTH data of a resumed session (RFC 5723 §4.3.3): `prf(SK_p, <signed octets>)`.
-    pub fn resumption_auth(&self) -> Vec<u8> {
-        let auth = self.with_parts(|parts| self.sk_p.mac(parts));
-        auth.as_ref().to_vec()
+    pub fn resumption_auth(&self) -> SecretBytes {
+        self.with_parts(|parts| self.sk_p.mac(parts))
     }
 
     /// The AUTH data of the shared-key method (RFC 7296 §2.15):
     /// `prf(prf(psk, "Key Pad for IKEv2"), <signed octets>)`. The PRF of `key` is that of the IKE SA.
-    pub fn psk_auth(&self, key: &PskKey) -> Vec<u8> {
-        let auth = self.with_parts(|parts| self.sk_p.prf().compute(key.0.as_ref(), parts));
-        auth.as_ref().to_vec()
+    pub fn psk_auth(&self, key: &PskKey) -> SecretBytes {
+        self.with_parts(|parts| self.sk_p.prf().compute(key.0.as_ref(), parts))
     }
 
     /// What `compute` makes of the octets, which come in parts.
@@ -69,8 +65,7 @@ impl SignedOctets<'_> {
     /// Whether `received` is the AUTH data that [`Self::psk_auth`] computes, in constant time.
     pub fn psk_auth_verify(&self, key: &PskKey, received: &[u8]) -> bool {
         // The right AUTH data of a connection that is being attacked must not stay in memory either.
-        let expected = Zeroizing::new(self.psk_auth(key));
-        constant_time_eq(&expected, received)
+        constant_time_eq(self.psk_auth(key).as_ref(), received)
     }
 }
 

@@ -20,6 +20,9 @@ const SK_AT: usize = Header::LEN + GENERIC_HEADER;
 /// The same of an Encrypted Fragment payload.
 const SKF_AT: usize = SK_AT + 4;
 
+/// Octets that a message is written into, enough for nearly all: room is made for it once.
+pub(crate) const TYPICAL_LEN: usize = 512;
+
 /// Keys of both directions, and what the keys of child SAs come from.
 #[derive(Debug)]
 pub(crate) struct Channel {
@@ -64,7 +67,7 @@ impl Plaintext {
 
     /// The payloads that `write` writes.
     pub(crate) fn write(write: impl FnOnce(&mut PayloadWriter<'_>)) -> Result<Self, WriteError> {
-        let mut octets = Vec::new();
+        let mut octets = Vec::with_capacity(TYPICAL_LEN);
         let mut writer = PayloadWriter::new(&mut octets);
         write(&mut writer);
         let first = writer.finish()?;

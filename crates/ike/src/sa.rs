@@ -938,7 +938,7 @@ impl IkeSa {
     }
 
     /// Between whom it is: ours and the peer's identity, of what is established or, as far as we can say, about to be.
-    pub(crate) fn identities(&self) -> Option<(Identity, Identity)> {
+    pub(crate) fn identities(&self) -> Option<(&Identity, &Identity)> {
         let remote = match &self.state {
             // What is called off goes as soon as the peer can be told: another one need not leave it standing.
             State::AuthSent(_) if self.core.unwanted => None,
@@ -948,7 +948,7 @@ impl IkeSa {
             }
             _ => None,
         };
-        Some((self.core.local_id.clone()?, remote?.clone()))
+        Some((self.core.local_id.as_ref()?, remote?))
     }
 
     /// Its child SAs.

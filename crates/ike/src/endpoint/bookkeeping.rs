@@ -123,7 +123,11 @@ impl Endpoint {
             since: core.established,
         };
         let pair = entry.sa.identities().map(|pair| (pair, acquaintance));
-        if pair != entry.pair {
+        let listed = entry.pair.as_ref();
+        if pair != listed.map(|((local, remote), known)| ((local, remote), *known)) {
+            let pair = pair.map(|((local, remote), acquaintance)| {
+                ((local.clone(), remote.clone()), acquaintance)
+            });
             if let Some((old, _)) = entry.pair.take()
                 && let Some(ids) = self.shared.pairs.get_mut(&old)
             {

@@ -10,6 +10,7 @@ use cygnet_wire::{
     ProtocolId, PsPayload, PuzzleNotify, TransformType, TransformView, write_message,
 };
 
+use crate::channel::TYPICAL_LEN;
 use crate::config::{Childless, Encapsulation, PeerConfig};
 use crate::contents::{Contents, Unreadable};
 use crate::context::Context;
@@ -377,7 +378,7 @@ fn answer(request: &Header, write: impl FnOnce(&mut PayloadWriter<'_>)) -> Optio
     };
     let (i, r) = (request.initiator_spi, request.responder_spi);
     let header = Header::new(i, r, request.exchange, flags, request.message_id);
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(TYPICAL_LEN);
     write_message(&mut bytes, &header, write).ok()?;
     Some(bytes)
 }

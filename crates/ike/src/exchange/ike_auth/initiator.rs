@@ -43,6 +43,8 @@ pub(crate) struct SpiWanted {
 #[derive(Debug)]
 pub(crate) struct AuthSent {
     pub(crate) handshake: Handshake,
+    /// The pre-shared key by which we have proved who we are, and with whom it is shared.
+    psk: Option<(Identity, PskKey)>,
     /// The keys with the PPK that we have named.
     mixed: Option<Mixed>,
     child: FirstChild,
@@ -256,6 +258,10 @@ fn send(
         message_id_sync::announcement(core),
         replay_counter_sync::announcement(core),
     ];
+    let psk = match credential {
+        Credential::Psk(psk) => Some((pair.1, psk)),
+        Credential::Session(_) => None,
+    };
     let expected = expected.cloned();
     let asks = tickets::asks(core);
     let Handshake {
@@ -270,7 +276,7 @@ fn send(
         if let Some(expected) = &expected {
             payloads.id_r(IdType(expected.id_type()), &expected.data());
         }
-        payloads.auth(AuthMethodId::SHARED_KEY, &auth);
+        payloads.auth(AuthMethodId::SHARED_KEY, auth.as_ref());
         if let Some(token) = &token {
             token.write(payloads);
         }
@@ -283,7 +289,7 @@ fn send(
             payloads.notify(&Notify::new(NotifyType::PPK_IDENTITY, &id));
         }
         if let Some(auth) = &no_ppk_auth {
-            payloads.notify(&Notify::new(NotifyType::NO_PPK_AUTH, auth));
+            payloads.notify(&Notify::new(NotifyType::NO_PPK_AUTH, auth.as_ref()));
         }
         if let Some(offer) = child.offer() {
             offer.write(Fresh::default(), payloads);
@@ -307,6 +313,7 @@ fn send(
     match sent {
         Ok(()) => State::AuthSent(Box::new(AuthSent {
             handshake,
+            psk,
             mixed,
             child,
         })),
@@ -466,12 +473,19 @@ impl AuthSent {
                 .map_err(failed)?;
             return Ok(remote);
         }
-        let psk = find_psk(core, cx, &self.handshake, &remote)?;
+        let found;
+        let psk = match &self.psk {
+            Some((with, psk)) if *with == remote => psk,
+            _ => {
+                found = find_psk(core, cx, &self.handshake, &remote)?;
+                &found
+            }
+        };
         self.handshake
             .verify(
                 Role::Responder,
                 &self.handshake.sk_pr,
-                &psk,
+                psk,
                 id.body(),
                 (auth.method, auth.data),
             )

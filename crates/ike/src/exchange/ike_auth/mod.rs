@@ -8,7 +8,7 @@ pub(crate) use responder::{AuthAwaited, ChildPending, choose_child};
 
 use std::sync::Arc;
 
-use cygnet_crypto::{AuthKey, PskKey, SignedOctets};
+use cygnet_crypto::{AuthKey, PskKey, SecretBytes, SignedOctets};
 use cygnet_wire::{AuthMethodId, NotifyType};
 
 use crate::config::{ChildConfig, PeerConfig, Uniqueness};
@@ -39,7 +39,13 @@ enum Credential {
 
 impl Handshake {
     /// The AUTH data by which `role` proves that it is whom its ID payload names. `sk_p` is its SK_pi or SK_pr.
-    fn auth_data(&self, role: Role, sk_p: &AuthKey, by: &Credential, id_body: &[u8]) -> Vec<u8> {
+    fn auth_data(
+        &self,
+        role: Role,
+        sk_p: &AuthKey,
+        by: &Credential,
+        id_body: &[u8],
+    ) -> SecretBytes {
         let int_auth = self.intermediate.int_auth.octets();
         let octets = self.signed_by(role, sk_p, id_body, &int_auth);
         match by {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use cygnet_crypto::PskKey;
+use cygnet_crypto::{PskKey, SecretBytes};
 use cygnet_wire::{
     AuthMethodId, ExchangeType, Gateway, IdType, Message, Notify, NotifyType, Payload,
     PayloadChain, PayloadType,
@@ -59,7 +59,7 @@ pub(crate) struct ChildPending {
 struct Reply {
     back: Back,
     id: Identity,
-    auth: Vec<u8>,
+    auth: SecretBytes,
     /// The PPK that the initiator has named in its request is used.
     names_ppk: bool,
     /// The initiator asks for a ticket.
@@ -729,7 +729,7 @@ fn finish(
         |payloads| {
             payloads
                 .id_r(IdType(reply.id.id_type()), &reply.id.data())
-                .auth(AuthMethodId::SHARED_KEY, &reply.auth);
+                .auth(AuthMethodId::SHARED_KEY, reply.auth.as_ref());
             //= rfc6290#4.2
             //# The QCD_TOKEN notification is related to the IKE SA and should follow
             //# the AUTH payload and precede the Configuration payload and all

@@ -14,6 +14,7 @@ use super::{
     Finished, Handshake, Held, NONCE_LEN, ReturnedCookie, Spis, fail, heed_first, resend_first,
     send_first, write_abilities, write_nat_hashes,
 };
+use crate::channel::TYPICAL_LEN;
 use crate::child::Wanted;
 use crate::config::{PeerConfig, Tcp};
 use crate::contents::Contents;
@@ -130,7 +131,7 @@ impl InitSent {
     //# the received data as the first payload, and all other payloads
     //# unchanged.
     fn request(&self, core: &Core, cx: &Context<'_>) -> Result<Vec<u8>, WriteError> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(TYPICAL_LEN);
         let header = core.first_header(ExchangeType::IKE_SA_INIT);
         write_message(&mut bytes, &header, |payloads: &mut PayloadWriter<'_>| {
             if let Some(cookie) = self.cookie.data() {

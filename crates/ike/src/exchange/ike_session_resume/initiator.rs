@@ -9,6 +9,7 @@ use cygnet_wire::{
 };
 
 use super::{Resumption, ResumptionAuth};
+use crate::channel::TYPICAL_LEN;
 use crate::child::Wanted;
 use crate::config::PeerConfig;
 use crate::contents::Contents;
@@ -90,7 +91,7 @@ pub(crate) fn begin(
 impl ResumeSent {
     /// The request as it must look now. Apart from the cookie it is always the same.
     fn request(&self, core: &Core, cx: &Context<'_>) -> Result<Vec<u8>, WriteError> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(TYPICAL_LEN);
         let header = core.first_header(ExchangeType::IKE_SESSION_RESUME);
         write_message(&mut bytes, &header, |payloads: &mut PayloadWriter<'_>| {
             if let Some(cookie) = self.cookie.data() {

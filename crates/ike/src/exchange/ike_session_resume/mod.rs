@@ -14,7 +14,7 @@ pub(crate) use tickets::{Tickets, answer, asks, auth_lifetime, end, heed, permit
 
 use std::time::Instant;
 
-use cygnet_crypto::{AuthKey, SignedOctets, constant_time_eq};
+use cygnet_crypto::{AuthKey, SecretBytes, SignedOctets, constant_time_eq};
 use cygnet_wire::IkeSpi;
 
 use crate::identity::Identity;
@@ -44,10 +44,10 @@ impl ResumptionAuth {
     /// The AUTH data.
     //= rfc5723#4.3.3
     //# AUTH = prf(SK_px, <message octets>)
-    pub(crate) fn data(self, sk_p: &AuthKey, octets: &SignedOctets<'_>) -> Vec<u8> {
+    pub(crate) fn data(self, sk_p: &AuthKey, octets: &SignedOctets<'_>) -> SecretBytes {
         match self {
             Self::Whole => octets.resumption_auth(),
-            Self::FirstMessage => sk_p.mac(&[octets.first_message]).as_ref().to_vec(),
+            Self::FirstMessage => sk_p.mac(&[octets.first_message]),
         }
     }
 
@@ -55,7 +55,7 @@ impl ResumptionAuth {
     pub(crate) fn of(sk_p: &AuthKey, octets: &SignedOctets<'_>, data: &[u8]) -> Option<Self> {
         [Self::Whole, Self::FirstMessage]
             .into_iter()
-            .find(|way| constant_time_eq(&way.data(sk_p, octets), data))
+            .find(|way| constant_time_eq(way.data(sk_p, octets).as_ref(), data))
     }
 }
 
