@@ -70,7 +70,7 @@ fn a_renewal_of_the_ike_sa_that_was_not_heard_is_asked_for_again() {
         lab.request(E);
         let sync = takes_over(&mut lab, W);
         lab.exchange(&sync);
-        later(&mut lab, 3);
+        later(&mut lab, 5);
         lab.tells(
             &[
                 "synchronised",
