@@ -223,8 +223,11 @@ impl EventLog {
             IkeEvent::ChildFailed {
                 ike, child, reason, ..
             } => {
+                let Some(suppressed) = self.peers.admit(Instant::now()) else {
+                    return;
+                };
                 let _in = self.span(connection, *ike).enter();
-                warn!(event = name, child = %child, reason = reason.name(), "child SA failed: {reason}");
+                warn!(event = name, child = %child, reason = reason.name(), suppressed, "child SA failed: {reason}");
             }
             IkeEvent::ChildClosed {
                 ike, child, reason, ..
@@ -237,11 +240,15 @@ impl EventLog {
                 info!(event = name, %from, children = children.len(), "IKE SA rekeyed, its child SAs go to the new one");
             }
             IkeEvent::IkeRekeyFailed { ike, role, reason } => {
+                let Some(suppressed) = self.peers.admit(Instant::now()) else {
+                    return;
+                };
                 let _in = self.span(connection, *ike).enter();
                 warn!(
                     event = name,
                     reason = reason.name(),
                     role = role.name(),
+                    suppressed,
                     "IKE SA could not be rekeyed: {reason}"
                 );
             }
@@ -251,8 +258,11 @@ impl EventLog {
                 role,
                 reason,
             } => {
+                let Some(suppressed) = self.peers.admit(Instant::now()) else {
+                    return;
+                };
                 let _in = self.span(connection, *ike).enter();
-                warn!(event = name, child = %child, reason = reason.name(), role = role.name(), "child SA could not be rekeyed: {reason}");
+                warn!(event = name, child = %child, reason = reason.name(), role = role.name(), suppressed, "child SA could not be rekeyed: {reason}");
             }
             IkeEvent::Retransmitting {
                 ike,
@@ -281,8 +291,11 @@ impl EventLog {
                 info!(event = name, %to, "the peer has been sent to another gateway");
             }
             IkeEvent::RedirectRefused { ike, to } => {
+                let Some(suppressed) = self.peers.admit(Instant::now()) else {
+                    return;
+                };
                 let _in = self.span(connection, *ike).enter();
-                warn!(event = name, %to, "the gateway sends us where accept-redirect-to does not permit to go");
+                warn!(event = name, %to, suppressed, "the gateway sends us where accept-redirect-to does not permit to go");
             }
             IkeEvent::Moved {
                 ike,
@@ -290,10 +303,14 @@ impl EventLog {
                 to,
                 encapsulation,
             } => {
+                let Some(suppressed) = self.peers.admit(Instant::now()) else {
+                    return;
+                };
                 let _in = self.span(connection, *ike).enter();
                 info!(
                     event = name,
                     encapsulation = encapsulation.map(EncapKind::name),
+                    suppressed,
                     "moved from {} - {} to {} - {}",
                     from.0,
                     from.1,

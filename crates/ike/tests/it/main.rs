@@ -1,6 +1,7 @@
 //! Endpoints against each other in a simulated network, and against hostile input.
 
 mod ah;
+mod bad_input;
 mod changed;
 mod childless;
 mod collisions;
