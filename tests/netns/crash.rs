@@ -19,7 +19,7 @@ fn the_peer_of_a_killed_daemon_comes_back_at_its_next_word() {
     ping_through(&pair.site);
     assert_eq!(pair.west.status()["ike_sas"][0]["crash_token"], true);
 
-    let secret = pair.east.dir().join("state/crash-detection");
+    let secret = pair.east.dir().join("state/crash-secrets");
     let before = std::fs::read(&secret).expect("a secret");
     pair.east.crash();
     pair.east.start();
@@ -82,7 +82,7 @@ fn without_it_a_killed_daemon_is_not_missed_so_soon() {
     let closed = pair.west.events("ike_closed");
     assert_eq!(closed[0]["reason"], "peer_unresponsive");
 
-    let secret = pair.east.dir().join("state/crash-detection");
+    let secret = pair.east.dir().join("state/crash-secrets");
     use std::os::unix::fs::PermissionsExt as _;
     let everybodys = std::fs::Permissions::from_mode(0o644);
     std::fs::set_permissions(&secret, everybodys).expect("to change its mode");

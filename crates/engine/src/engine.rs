@@ -49,8 +49,8 @@ pub struct EngineOptions {
     pub key_log: bool,
     /// Vendor IDs to send.
     pub vendor_ids: Vec<Vec<u8>>,
-    /// See [`crash_secret`](EndpointConfig::crash_secret).
-    pub crash_secret: Option<SecretBytes>,
+    /// See [`crash_secrets`](EndpointConfig::crash_secrets).
+    pub crash_secrets: Vec<SecretBytes>,
 }
 
 /// A connection of that name is not loaded.
@@ -610,7 +610,7 @@ fn endpoint_config(options: &EngineOptions, setup: &Setup) -> EndpointConfig {
         send_redirect: setup.send_redirect,
         redirect_to: setup.redirect_to.clone(),
         vendor_ids: options.vendor_ids.clone(),
-        crash_secret: options.crash_secret.clone(),
+        crash_secrets: options.crash_secrets.clone(),
         key_log: options.key_log,
         ..EndpointConfig::default()
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use cygnet_crypto::SecretBytes;
 use cygnet_ike::{
     FailureReason, IkeSaId, IkeSaInfo, Party, PeerConfig, ResumptionAuth, Ticket, TicketKeys,
 };
@@ -40,6 +41,12 @@ pub(crate) struct Resumable {
 }
 
 impl Engine {
+    /// See [`Endpoint::set_crash_secrets`](cygnet_ike::Endpoint::set_crash_secrets).
+    pub fn set_crash_secrets(&mut self, secrets: Vec<SecretBytes>) {
+        self.options.crash_secrets.clone_from(&secrets);
+        self.endpoint.set_crash_secrets(secrets);
+    }
+
     /// See [`Endpoint::set_ticket_keys`](cygnet_ike::Endpoint::set_ticket_keys).
     pub fn set_ticket_keys(&mut self, keys: Option<TicketKeys>) {
         self.endpoint.set_ticket_keys(keys);

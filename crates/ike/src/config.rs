@@ -488,9 +488,10 @@ pub struct EndpointConfig {
     pub send_redirect: SendRedirect,
     /// The gateways that they are sent to, in turn.
     pub redirect_to: Vec<Gateway>,
-    /// What the tokens of quick crash detection are made of (RFC 6290 §5.1), the same after each restart; `None`: peers
-    /// get no tokens. Gateways of which several are active at a time must not have the same one (§9.2).
-    pub crash_secret: Option<SecretBytes>,
+    /// What the tokens of quick crash detection are made of (RFC 6290 §5.1), the same after each restart: the first makes
+    /// new ones, three former ones at most are those of IKE SAs from before. Without any, peers get no tokens. Gateways of
+    /// which several are active at a time must not have the same ones (§9.2).
+    pub crash_secrets: Vec<SecretBytes>,
     /// Vendor IDs to send in IKE_SA_INIT.
     pub vendor_ids: Vec<Vec<u8>>,
     /// Datagrams longer than this are dropped unread, and so are messages put together from fragments.
@@ -526,7 +527,7 @@ impl Default for EndpointConfig {
             keepalive_interval: Duration::from_secs(20),
             send_redirect: SendRedirect::No,
             redirect_to: Vec::new(),
-            crash_secret: None,
+            crash_secrets: Vec::new(),
             vendor_ids: Vec::new(),
             max_datagram: 65_535,
             max_reassembly: 64 << 20,

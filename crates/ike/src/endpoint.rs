@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use cygnet_crypto::{Entropy, KeyExchangeProvider};
+use cygnet_crypto::{Entropy, KeyExchangeProvider, SecretBytes};
 use cygnet_wire::{Gateway, IkeSpi, NotifyType};
 
 use crate::child::Wanted;
@@ -144,6 +144,12 @@ impl Endpoint {
             nat_port,
             ..config
         };
+    }
+
+    /// Other secrets for the tokens of quick crash detection, as
+    /// [`EndpointConfig::crash_secrets`]. Those of which an IKE SA has its token must be among them.
+    pub fn set_crash_secrets(&mut self, secrets: Vec<SecretBytes>) {
+        self.config.crash_secrets = secrets;
     }
 
     /// The keys of tickets for peers (RFC 5723), newest first, and the time of day. Without them no ticket is given or

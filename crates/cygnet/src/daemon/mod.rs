@@ -9,13 +9,13 @@ mod control_server;
 mod kernel_counters;
 mod kernel_policies;
 mod key_log;
+mod keyring;
 mod log;
 mod planes;
 mod puzzles;
 mod sockets;
 mod start;
 mod state_dir;
-mod ticket_keys;
 mod watch;
 
 use std::collections::HashMap;
@@ -35,10 +35,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::control_server::{Call, refusal};
 use self::kernel_counters::KernelCounters;
+use self::keyring::Keyring;
 use self::planes::{Answered, Job};
 use self::puzzles::Solver;
 use self::sockets::{Datagram, Sockets};
-use self::ticket_keys::Keyring;
 use crate::cli::DaemonOptions;
 use crate::control::{Refusal, Reply, Request};
 
@@ -129,6 +129,7 @@ struct Daemon {
     kernel_counters: KernelCounters,
     key_log: Option<key_log::KeyLogFiles>,
     ticket_keys: Keyring,
+    crash_secrets: Keyring,
     waiters: HashMap<Arc<str>, Vec<mpsc::Sender<Reply>>>,
     config: PathBuf,
     secrets: PathBuf,
@@ -220,12 +221,14 @@ impl Daemon {
         if !self.userspace.as_ref().is_none_or(plane_answers) {
             self.lost_thread = Some("cygnet-plane");
         }
-        self.refresh_ticket_keys();
+        self.refresh_keys();
         self.kernel_counters.look();
     }
 
-    /// Gives the engine the keys of tickets, which change, and the time of day, which is set, if it has any use for them.
-    fn refresh_ticket_keys(&mut self) {
+    /// Gives the engine the keys of tickets, which change, and the time of day, which is set, if it has any use for them, and
+    /// the secrets of quick crash detection, which change too.
+    fn refresh_keys(&mut self) {
+        self.engine.set_crash_secrets(self.crash_secrets.secrets());
         let wanted = self.engine.resumes_sessions();
         let keys = wanted.then(|| self.ticket_keys.current());
         self.engine.set_ticket_keys(keys);
@@ -316,7 +319,7 @@ impl Daemon {
                 self.network.listen_on(&setup.listen);
                 self.sockets.take_streams(setup.listen_tcp);
                 self.update_addresses();
-                self.refresh_ticket_keys();
+                self.refresh_keys();
                 let text = format!("{count} connections loaded");
                 tracing::info!(event = "reloaded", "{text}");
                 Ok(text)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use cygnet_crypto::{SecretBytes, StandardKeyExchange, SystemEntropy};
+use cygnet_crypto::{StandardKeyExchange, SystemEntropy};
 use cygnet_dataplane::{
     Config as PlaneConfig, Dataplane, DataplaneEvent, EventSink, Handle, Report, SetupError,
     SinkFull,
@@ -30,12 +30,12 @@ use tokio::sync::mpsc;
 use super::control_server;
 use super::kernel_counters::KernelCounters;
 use super::key_log::KeyLogFiles;
+use super::keyring::{Keyring, Purpose};
 use super::log::EventLog;
 use super::planes::{Executor, Job, Userspace, escape_mark, make_run_dir};
 use super::puzzles::Solver;
 use super::sockets::{Datagram, MAX_DATAGRAMS, Sockets, Takers};
 use super::state_dir::StateDir;
-use super::ticket_keys::Keyring;
 use super::watch::watch;
 use super::{Daemon, Notice};
 use crate::cli::DaemonOptions;
@@ -261,20 +261,6 @@ impl EventSink for PlaneSink {
     }
 }
 
-/// The secret of quick crash detection. Without one, peers find out by themselves that this daemon was restarted.
-fn crash_secret(state_dir: &Path) -> Option<SecretBytes> {
-    let secret = StateDir::open(state_dir).and_then(|state| state.secret("crash-detection"));
-    secret
-        .inspect_err(|error| {
-            let path = state_dir.display();
-            tracing::warn!(
-                event = "state_dir",
-                "no quick crash detection: the state directory {path} cannot be used: {error}"
-            );
-        })
-        .ok()
-}
-
 /// Takes the run directory for this process.
 fn lock(run_dir: &Path) -> Result<std::fs::File, StartError> {
     let wrong = |error| StartError::RunDir {
@@ -398,6 +384,7 @@ pub(super) async fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Dae
             error,
         })?;
 
+    let mut crash_secrets = Keyring::new(Purpose::CrashTokens, &options.state_dir);
     let engine_options = EngineOptions {
         capabilities: Capabilities {
             kernel: probed.has_esp().then_some(probed.features),
@@ -405,7 +392,7 @@ pub(super) async fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Dae
         },
         key_log: options.key_log.is_some(),
         vendor_ids: Vec::new(),
-        crash_secret: crash_secret(&options.state_dir),
+        crash_secrets: crash_secrets.secrets(),
     };
     tracing::info!(
         event = "started",
@@ -477,7 +464,8 @@ pub(super) async fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Dae
         event_log: EventLog::default(),
         kernel_counters,
         key_log,
-        ticket_keys: Keyring::new(&options.state_dir),
+        ticket_keys: Keyring::new(Purpose::Tickets, &options.state_dir),
+        crash_secrets,
         waiters: HashMap::new(),
         config: options.config.clone(),
         secrets: options.secrets.clone(),

@@ -7,14 +7,11 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use cygnet_crypto::{Entropy as _, SecretBytes, SystemEntropy};
+use cygnet_crypto::SecretBytes;
 use rustix::fs::OFlags;
 
 /// Octets that a secret may have.
 const MAX_LEN: u64 = 4096;
-
-/// Octets of a secret that [`StateDir::secret`] makes.
-const SECRET_LEN: usize = 32;
 
 /// The directory.
 #[derive(Debug)]
@@ -68,19 +65,6 @@ impl StateDir {
         std::fs::rename(&new, self.0.join(name))?;
         File::open(&self.0)?.sync_all()
     }
-
-    /// The secret of that name, of 32 random octets. The first call ever makes it.
-    pub(super) fn secret(&self, name: &str) -> io::Result<SecretBytes> {
-        match self.load(name)? {
-            Some(secret) if secret.len() == SECRET_LEN => return Ok(secret),
-            Some(_) | None => {}
-        }
-        let mut octets = vec![0; SECRET_LEN];
-        SystemEntropy::default().fill(&mut octets);
-        let secret = SecretBytes::new(octets);
-        self.store(name, &secret)?;
-        Ok(secret)
-    }
 }
 
 #[cfg(test)]
@@ -109,41 +93,41 @@ mod tests {
         }
     }
 
+    fn secret(octets: &[u8]) -> SecretBytes {
+        SecretBytes::copy_from(octets)
+    }
+
     #[test]
-    fn a_secret_is_made_once_and_only_for_its_owner() {
+    fn a_secret_is_for_its_owner_and_outlives_a_crash() {
         let place = Place::new("once");
         let state = StateDir::open(&place.0).unwrap();
         assert!(state.load("a").unwrap().is_none());
-        let first = state.secret("a").unwrap();
-        assert_eq!(first.len(), SECRET_LEN);
-        let again = StateDir::open(&place.0).unwrap().secret("a").unwrap();
-        assert_eq!(first, again);
-        assert_ne!(first, state.secret("b").unwrap());
+        state.store("a", &secret(b"first")).unwrap();
+        let again = StateDir::open(&place.0).unwrap().load("a").unwrap();
+        assert_eq!(again, Some(secret(b"first")));
+        assert!(state.load("b").unwrap().is_none());
         assert_eq!((place.mode("a"), place.mode(".")), (0o600, 0o700));
         // A crash in the middle leaves the old one.
         std::fs::write(place.0.join("a.new"), "half").unwrap();
-        assert_eq!(state.secret("a").unwrap(), first);
-        state.store("a", &SecretBytes::copy_from(b"other")).unwrap();
-        let stored = state.load("a").unwrap().unwrap();
-        assert_eq!(stored, SecretBytes::copy_from(b"other"));
-        // What is too short to be one is replaced.
-        assert_eq!(state.secret("a").unwrap().len(), SECRET_LEN);
+        assert_eq!(state.load("a").unwrap(), Some(secret(b"first")));
+        state.store("a", &secret(b"other")).unwrap();
+        assert_eq!(state.load("a").unwrap(), Some(secret(b"other")));
     }
 
     #[test]
     fn what_others_can_read_is_refused() {
         let place = Place::new("refused");
         let state = StateDir::open(&place.0).unwrap();
-        state.secret("a").unwrap();
+        state.store("a", &secret(b"first")).unwrap();
         let path = place.0.join("a");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(state.secret("a").is_err());
+        assert!(state.load("a").is_err());
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
-        assert!(state.secret("a").is_err());
+        assert!(state.load("a").is_err());
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, vec![0; MAX_LEN as usize + 1]).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(state.secret("a").is_err());
+        assert!(state.load("a").is_err());
     }
 }

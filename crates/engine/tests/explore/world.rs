@@ -290,7 +290,7 @@ impl World {
             key_log: true,
             vendor_ids: Vec::new(),
             // The same after each restart.
-            crash_secret: Some(SecretBytes::new(vec![index as u8; 32])),
+            crash_secrets: vec![SecretBytes::new(vec![index as u8; 32])],
         };
         let mut dice = Dice::new(self.seed, 0xb007 + u64::from(generation) * 2 + index as u64);
         let mut entropy = || Box::new(InsecureEntropy::from_seed(dice.any()));

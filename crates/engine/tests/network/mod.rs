@@ -480,7 +480,7 @@ impl Host {
             capabilities,
             key_log: false,
             vendor_ids: Vec::new(),
-            crash_secret: Some(SecretBytes::copy_from(name.as_bytes())),
+            crash_secrets: vec![SecretBytes::copy_from(name.as_bytes())],
         };
         let engine = Engine::new(
             options,

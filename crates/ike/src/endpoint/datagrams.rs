@@ -123,13 +123,13 @@ impl Endpoint {
         if !cx.may_reply() {
             return;
         }
-        let token = crash_detection::of_lost(&cx, message);
+        let tokens = crash_detection::of_lost(&cx, message);
         let answer = unprotected_answer(header, |payloads| {
-            crash_detection::write_lost(token.as_ref(), payloads);
+            crash_detection::write_lost(&tokens, payloads);
         });
         if let Some(answer) = answer {
             let sent = &mut cx.shared.stats.crash_tokens_sent;
-            *sent = sent.saturating_add(u64::from(token.is_some()));
+            *sent = sent.saturating_add(tokens.len() as u64);
             cx.transmit(arrival.back(), answer);
         }
     }

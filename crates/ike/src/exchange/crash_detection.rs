@@ -25,7 +25,7 @@ const TOKEN_LEN: usize = 16;
 /// Octets that a peer's token may have.
 const PEER_TOKEN_LEN: std::ops::RangeInclusive<usize> = 16..=128;
 
-/// Tokens of one message that are looked at.
+/// Tokens of one message that are looked at, or sent.
 //= rfc6290#4.5
 //# To support a periodic rollover of the secret used for token
 //# generation, the token taker MUST support at least four QCD_TOKEN
@@ -40,7 +40,7 @@ const MAX_TOKENS: usize = 4;
 const LOOKS_PER_SECOND: u32 = 20;
 
 /// Octets of the shortest protected request there is: a header, and an SK payload that holds nothing, with the shortest
-/// IV and ICV. The answer with a token has eleven more, and is never longer than that.
+/// IV and ICV. The answer with a token has eleven more, and 24 more for each that a former secret makes.
 const SHORTEST_REQUEST: usize = 49;
 
 /// A token of ours.
@@ -91,7 +91,7 @@ pub(crate) fn of(
     initiator: IkeSpi,
     responder: IkeSpi,
 ) -> Option<Token> {
-    let secret = cx.config.crash_secret.as_ref()?;
+    let secret = cx.config.crash_secrets.first()?;
     let wanted = core.config.crash_detection;
     wanted.then(|| Token::new(secret, initiator, responder))
 }
@@ -174,13 +174,17 @@ pub(crate) fn is_proven_lost(core: &mut Core, cx: &mut Context<'_>, message: &Me
     false
 }
 
-/// The token to answer a message with that is for an IKE SA which is not here. Nobody must be able to have that of an
-/// IKE SA that lives, or is about to: all of those have an SPI of ours, whichever end the message makes us.
+/// The tokens to answer a message with that is for an IKE SA which is not here: it may be from before a change of the
+/// secret. Nobody must be able to have that of an IKE SA that lives, or is about to: all of those have an SPI of ours,
+/// whichever end the message makes us.
+//= rfc6290#5.1
+//# When sending an unprotected QCD_TOKEN, as many as 4
+//# notification payloads may be sent, each from a different
+//# QCD_SECRET.
 //= rfc6290#9.2
 //# A token maker MUST NOT send a valid QCD token in an unprotected
 //# message for an existing IKE SA.
-pub(crate) fn of_lost(cx: &Context<'_>, message: &Message<'_>) -> Option<Token> {
-    let secret = cx.config.crash_secret.as_ref()?;
+pub(crate) fn of_lost(cx: &Context<'_>, message: &Message<'_>) -> Vec<Token> {
     let header = message.header();
     let (i, r) = (header.initiator_spi, header.responder_spi);
     let lives = cx.shared.spis.contains_key(&i) || cx.shared.spis.contains_key(&r);
@@ -193,7 +197,11 @@ pub(crate) fn of_lost(cx: &Context<'_>, message: &Message<'_>) -> Option<Token> 
         && Protected::find(message).is_some()
         && message.as_bytes().len() >= SHORTEST_REQUEST
         && ![i, r].contains(&IkeSpi::ZERO);
-    (asked && !lives).then(|| Token::new(secret, i, r))
+    if !asked || lives {
+        return Vec::new();
+    }
+    let secrets = cx.config.crash_secrets.iter().take(MAX_TOKENS);
+    secrets.map(|secret| Token::new(secret, i, r)).collect()
 }
 
 /// The answer to a message that is for an IKE SA which is not here.
@@ -201,9 +209,9 @@ pub(crate) fn of_lost(cx: &Context<'_>, message: &Message<'_>) -> Option<Token> 
 //# The QCD_TOKEN and INVALID_IKE_SPI notifications are sent together to
 //# support both implementations that conform to this specification and
 //# implementations that don't.
-pub(crate) fn write_lost(token: Option<&Token>, payloads: &mut PayloadWriter<'_>) {
+pub(crate) fn write_lost(tokens: &[Token], payloads: &mut PayloadWriter<'_>) {
     payloads.notify(&Notify::new(NotifyType::INVALID_IKE_SPI, &[]));
-    if let Some(token) = token {
+    for token in tokens {
         token.write(payloads);
     }
 }

@@ -176,6 +176,13 @@ fn eap_leads_nowhere() {
 }
 
 /// Every notification that there is, and many that there are not, as long as a message may be.
+//= rfc7296#1.4
+//= type=test
+//# Messages in an INFORMATIONAL exchange contain zero or more
+//# Notification, Delete, and Configuration payloads.  The recipient of
+//# an INFORMATIONAL exchange request MUST send some response; otherwise,
+//# the sender will assume the message was lost in the network and will
+//# retransmit it.  That response MAY be an empty message.
 #[test]
 fn floods_of_notifications() {
     let mut hostile = Hostile::new();

@@ -174,6 +174,10 @@ fn a_peer_that_was_not_offered_it_is_refused() {
 //= type=test
 //# Protocol ID (1 octet) MUST be 1, as this message is related to an
 //# IKEv2 SA.
+//= rfc6023#3
+//= type=test
+//# A supporting responder MUST include the Notify payload,
+//# described in Section 4, within the IKE_SA_INIT response.
 #[test]
 fn the_notification_has_the_octets_of_the_rfc() {
     let (_, response, _) = stopped_at(1, || pair(Allow, Allow).sim(1));

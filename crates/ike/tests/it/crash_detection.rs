@@ -21,7 +21,7 @@ fn pair() -> Pair {
         .into_iter()
         .enumerate()
     {
-        config.crash_secret = Some(secret(node));
+        config.crash_secrets = vec![secret(node)];
         config.key_log = true;
     }
     pair
@@ -110,6 +110,10 @@ fn closed(sim: &Sim, node: usize) -> Option<CloseReason> {
 //# A conforming
 //# implementation MUST be able to generate the same token from the same
 //# input even after rebooting.
+//= rfc6290#3
+//= type=test
+//# A supporting implementation receiving such a token MUST store it (or
+//# a digest thereof) along with the IKE SA.
 #[test]
 fn who_has_lost_everything_shows_it() {
     let mut sim = up(pair());
@@ -190,6 +194,11 @@ fn one_of_four_is_enough() {
 //= type=test
 //# If the QCD_TOKEN cannot be
 //# validated, a response MUST NOT be sent, and the event may be logged.
+//= rfc6290#3
+//= type=test
+//# When a token taker receives the QCD token in an unprotected
+//# notification, it MUST verify that the TOKEN_SECRET_DATA matches the
+//# token stored with the matching IKE SA.
 #[test]
 fn forged_tokens_do_nothing_but_are_told_of() {
     let mut sim = up(pair());
@@ -313,6 +322,31 @@ fn no_amplification() {
     assert!(stats.crash_tokens_sent <= 20 && stats.crash_tokens_sent > 0);
 }
 
+/// The secret has changed since: a token of each is shown, and the right one is among them. Four at most are.
+//= rfc6290#5.1
+//= type=test
+//# When sending an unprotected QCD_TOKEN, as many as 4
+//# notification payloads may be sent, each from a different
+//# QCD_SECRET.
+#[test]
+fn a_former_secret_still_counts() {
+    for former in 1..=4 {
+        let mut sim = up(pair());
+        let ike = only(&sim, 0);
+        let mut secrets: Vec<SecretBytes> = (10..10 + former).map(secret).collect();
+        secrets.push(secret(1));
+        sim.nodes[1].config.crash_secrets = secrets;
+        sim.crash(1);
+        let request = probe(&mut sim);
+        let answer = answers(&mut sim, request).remove(0);
+        let shown = Message::parse(&answer.bytes).unwrap().payloads().count() - 1;
+        assert_eq!(shown, (former + 1).min(4));
+        sim.deliver(answer);
+        let expected = (former < 4).then_some(CloseReason::PeerCrashed);
+        assert_eq!(closed(&sim, 0), expected, "{ike:?}");
+    }
+}
+
 /// Each end's token of the successor goes by the exchange that makes it or by the next one.
 //= rfc6290#4.4
 //= type=test
@@ -350,6 +384,10 @@ fn a_renewed_ike_sa_has_new_tokens() {
 }
 
 /// A peer replaces its token; one of a length that none may have is not taken.
+//= rfc6290#5
+//= type=test
+//# Tokens MUST be at least 16 octets long, and no more than 128
+//# octets long, to facilitate storage and transmission.
 #[test]
 fn the_peer_may_change_its_token() {
     let mut sim = up(pair());
@@ -382,7 +420,7 @@ fn only_where_it_is_wanted() {
     assert_eq!(only(&sim, 0).state, IkeSaState::Established);
 
     let mut poor = pair();
-    poor.west_config.crash_secret = None;
+    poor.west_config.crash_secrets.clear();
     let mut sim = up(poor);
     assert!(!only(&sim, 0).crash_token && only(&sim, 1).crash_token);
     sim.crash(1);

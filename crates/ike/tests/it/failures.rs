@@ -412,6 +412,12 @@ fn planes_that_refuse() {
     }
 }
 
+//= rfc7296#2.8
+//= type=test
+//# The
+//# responder to a CREATE_CHILD_SA MUST be prepared to accept messages on
+//# an SA before sending its response to the creation request, so there
+//# is no ambiguity for the initiator.
 #[test]
 fn while_the_plane_works_nothing_is_answered_and_nothing_blocks() {
     let mut sim = Pair::default().sim(1);

@@ -488,6 +488,10 @@ fn fragments_of_no_payloads_and_of_nonsense_are_answered_as_such() {
     assert_eq!(sim.nodes[1].endpoint.reassembling(), 0);
 }
 
+//= rfc7383#2.6
+//= type=test
+//# If the ICV
+//# check fails, the message MUST be silently discarded.
 #[test]
 fn forgeries_cost_nothing() {
     let (mut sim, mut east, _) = established_pair(Pair::default());
@@ -595,6 +599,13 @@ fn fuzz_fragments_of_an_authenticated_peer() {
         });
 }
 
+//= rfc7383#2.3
+//= type=test
+//# Protocol ID (1 octet) - MUST be 0.
+//= rfc7383#2.3
+//= type=test
+//# SPI Size (1 octet) - MUST be 0, meaning no Security Parameter
+//# Index (SPI) is present.
 #[test]
 fn the_notification_is_of_the_right_form() {
     let sim = run(Pair::default());

@@ -194,6 +194,13 @@ fn deletions_wished_for_too_early_happen_later() {
     sim.assert_agreement(0, 1);
 }
 
+//= rfc7296#2.4
+//= type=test
+//# An endpoint MUST conclude
+//# that the other endpoint has failed only when repeated attempts to
+//# contact it have gone unanswered for a timeout period or when a
+//# cryptographically protected INITIAL_CONTACT notification is received
+//# on a different IKE SA to the same authenticated identity.
 #[test]
 fn an_idle_peer_is_probed_and_a_dead_one_found() {
     let mut pair = Pair::default();

@@ -122,6 +122,10 @@ fn either_end_takes_over() {
 //= type=test
 //# The request contains a Nonce field.  This field MUST be returned
 //# in the response, unchanged.
+//= rfc6311#5.1
+//= type=test
+//# M2 MUST be at least the higher of the received M1, and one more
+//# than the highest sender value received from the cluster.
 #[test]
 fn the_higher_values_count() {
     let cases = [

@@ -488,6 +488,11 @@ fn transport_mode_follows_a_changed_mapping() {
 }
 
 /// libreswan 5 returns the cookie of a check only if it is asked for NAT detection too, which whoever is asked has to answer.
+//= rfc4555#3.8
+//= type=test
+//# if the
+//# request includes them, the responder MUST also include them in the
+//# response (but no other action is taken, unless otherwise specified).
 #[test]
 fn a_check_asks_for_nat_detection_too() {
     let (mut sim, _) = up(logged(), &[EAST], &[WEST]);
@@ -501,6 +506,13 @@ fn a_check_asks_for_nat_detection_too() {
     assert_eq!(
         initiator.read(&check),
         "INFORMATIONAL request 0 N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP) N(COOKIE2)"
+    );
+    let responder = Forge::new(&sim, 0, Role::Responder);
+    sim.deliver(check);
+    let answer = sim.sent().pop().expect("it is answered");
+    assert_eq!(
+        responder.read(&answer),
+        "INFORMATIONAL response 0 N(COOKIE2) N(NAT_DETECTION_SOURCE_IP) N(NAT_DETECTION_DESTINATION_IP)"
     );
 }
 

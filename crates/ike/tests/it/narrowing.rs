@@ -107,6 +107,11 @@ fn transport(child: &mut ChildConfig) {
     (child.local_ts, child.remote_ts) = (vec![TsTemplate::dynamic()], vec![TsTemplate::dynamic()]);
 }
 
+//= rfc7296#1.3.1
+//= type=test
+//# If the request is accepted, the response MUST also include a
+//# notification of type USE_TRANSPORT_MODE.  If the responder declines
+//# the request, the Child SA will be established in tunnel mode.
 #[test]
 fn transport_mode_is_negotiated() {
     let mut pair = Pair::default();

@@ -71,6 +71,12 @@ fn with_additional_key_exchanges_the_last_one_names_the_ppk() {
 
 /// What either end wants, who has which key, and what comes of it: the PPK is used, it is not, or a failure of the
 /// initiator and the responder.
+//= rfc8784#3
+//= type=test
+//# If the responder did
+//# not include the USE_PPK notification and the flag mandatory_or_not
+//# indicates that using PPKs is mandatory for communication with this
+//# responder, then the initiator MUST abort the exchange.
 #[test]
 fn who_wants_what_and_what_comes_of_it() {
     type Change = fn(&mut Pair);

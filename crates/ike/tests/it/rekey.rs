@@ -99,6 +99,12 @@ fn the_responder_sends_on_the_old_child_sa_until_that_is_deleted() {
     sim.assert_agreement(0, 1);
 }
 
+//= rfc7296#1.3
+//= type=test
+//# If the responder selects a proposal using a
+//# different Diffie-Hellman group (other than NONE), the responder MUST
+//# reject the request and indicate its preferred Diffie-Hellman group in
+//# the INVALID_KE_PAYLOAD Notify payload.
 #[test]
 fn forward_secrecy_with_the_method_that_the_responder_wants() {
     let mut pair = Pair::default();

@@ -198,6 +198,7 @@ fn a_session_goes_on_after_the_gateway_has_crashed() {
     );
     assert!(lines[2].contains("IKE_AUTH request 1"), "{lines:#?}");
     //= rfc5723#5
+    //= type=test
     //# These
     //# values MUST NOT be used for the resumed SA.
     let new = info(&sim, 0);
@@ -428,6 +429,11 @@ fn the_gateway_asks_its_configuration_again() {
 //# A client
 //# MUST NOT present a ticket when it knows that the ticket's lifetime
 //# has expired.
+//= rfc5723#6.2
+//= type=test
+//# Even if neither of
+//# these are enforced by the gateway, a finite lifetime MUST be
+//# specified for the ticket.
 #[test]
 fn a_ticket_lives_no_longer_than_its_session() {
     let mut pair = resuming();

@@ -290,6 +290,11 @@ fn fragments_of_several_requests_do_not_mix() {
     assert_eq!(sim.nodes[1].endpoint.reassembling(), 0);
 }
 
+//= rfc7296#2.3
+//= type=test
+//# The data associated with a SET_WINDOW_SIZE
+//# notification MUST be 4 octets long and contain the big endian
+//# representation of the number of messages the sender promises to keep.
 #[test]
 fn what_is_no_size_says_nothing_and_a_smaller_one_neither() {
     let (mut sim, mut east, _) = established_with(1, 1, 1);

@@ -1,5 +1,6 @@
-//! The keys that seal tickets of session resumption (RFC 5723 §9.5): kept in the state directory, so that tickets are good
-//! after the restart that they are for, and changed from time to time.
+//! The keys that seal tickets of session resumption (RFC 5723 §9.5), and the secrets that the tokens of quick crash detection
+//! are made of (RFC 6290 §5.1): kept in the state directory, so that both are good after the restart that they are for, and
+//! changed from time to time.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,15 +11,12 @@ use cygnet_ike::{TicketKey, TicketKeys};
 
 use super::state_dir::StateDir;
 
-/// The name of the file.
-const NAME: &str = "ticket-keys";
-
 /// Seconds for which a key seals.
 //= rfc5723#9.5
 //# The keys should be changed regularly.
 const SEALS: u64 = 7 * DAY;
 
-/// Seconds for which it opens in all: a day more, as long as a ticket lives at most.
+/// Seconds for which it opens in all: a day more, as long as a ticket lives at most, and an IKE SA that has a token.
 //= rfc5723#6.2
 //# The key that is used to protect the ticket MUST have a lifetime that
 //# is significantly longer than the lifetime of an IKE SA.
@@ -39,22 +37,54 @@ struct Dated {
     key: TicketKey,
 }
 
+/// What a file of keys is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    /// To seal tickets.
+    Tickets,
+    /// To make the tokens of quick crash detection: of each key only the key itself counts.
+    CrashTokens,
+}
+
+impl Purpose {
+    /// The name of the file.
+    fn file(self) -> &'static str {
+        match self {
+            Self::Tickets => "ticket-keys",
+            Self::CrashTokens => "crash-secrets",
+        }
+    }
+
+    /// What is not to be had without it.
+    fn loss(self) -> &'static str {
+        match self {
+            Self::Tickets => "tickets do not outlive this daemon",
+            Self::CrashTokens => "no quick crash detection",
+        }
+    }
+}
+
 /// The keys, newest first.
 #[derive(Debug)]
 pub(super) struct Keyring {
+    purpose: Purpose,
     state_dir: PathBuf,
     keys: Vec<Dated>,
     /// What the file holds has been read, or cannot be.
     loaded: bool,
+    /// The file holds all of them.
+    stored: bool,
 }
 
 impl Keyring {
     /// Without keys as yet: nothing is made that nobody needs.
-    pub(super) fn new(state_dir: &Path) -> Self {
+    pub(super) fn new(purpose: Purpose, state_dir: &Path) -> Self {
         Self {
+            purpose,
             state_dir: state_dir.to_owned(),
             keys: Vec::new(),
             loaded: false,
+            stored: false,
         }
     }
 
@@ -64,35 +94,48 @@ impl Keyring {
         let unix = since_1970.map_or(0, |since| since.as_secs());
         if !std::mem::replace(&mut self.loaded, true) {
             match self.load() {
-                Ok(keys) => self.keys = keys,
+                Ok(keys) => (self.keys, self.stored) = (keys, true),
                 Err(error) => self.complain(&error),
             }
         }
-        if rotate(&mut self.keys, unix, fresh)
-            && let Err(error) = self.store()
-        {
-            self.complain(&error);
+        if rotate(&mut self.keys, unix, fresh) {
+            let stored = self.store();
+            self.stored = stored.is_ok();
+            if let Err(error) = stored {
+                self.complain(&error);
+            }
         }
         let keys = self.keys.iter().map(|dated| dated.key.clone()).collect();
         TicketKeys { keys, at, unix }
     }
 
+    /// The secrets for now; none that a restart would lose.
+    //= rfc6290#5.1
+    //# If key rollover is required by policy, the implementation MAY
+    //# periodically generate a new QCD_SECRET and keep up to 3 previous
+    //# generations.
+    pub(super) fn secrets(&mut self) -> Vec<SecretBytes> {
+        let keys = self.current().keys;
+        let lasting = keys.into_iter().filter(|_| self.stored);
+        lasting.map(|key| key.key).collect()
+    }
+
     fn load(&self) -> io::Result<Vec<Dated>> {
-        let stored = StateDir::open(&self.state_dir)?.load(NAME)?;
+        let stored = StateDir::open(&self.state_dir)?.load(self.purpose.file())?;
         Ok(stored
             .map(|octets| read(octets.as_ref()))
             .unwrap_or_default())
     }
 
     fn store(&self) -> io::Result<()> {
-        StateDir::open(&self.state_dir)?.store(NAME, &write(&self.keys))
+        StateDir::open(&self.state_dir)?.store(self.purpose.file(), &write(&self.keys))
     }
 
     fn complain(&self, error: &io::Error) {
-        let path = self.state_dir.display();
+        let (path, loss) = (self.state_dir.display(), self.purpose.loss());
         tracing::warn!(
             event = "state_dir",
-            "tickets do not outlive this daemon: the state directory {path} cannot be used: {error}"
+            "{loss}: the state directory {path} cannot be used: {error}"
         );
     }
 }
@@ -167,6 +210,10 @@ mod tests {
         keys.iter().map(|dated| dated.key.id[0]).collect()
     }
 
+    //= rfc5723#6.2
+    //= type=test
+    //# The key that is used to protect the ticket MUST have a lifetime that
+    //# is significantly longer than the lifetime of an IKE SA.
     #[test]
     fn keys_change_every_week_and_open_for_a_day_more() {
         let mut keys = Vec::new();
@@ -202,14 +249,50 @@ mod tests {
 
     #[test]
     fn keys_outlive_the_daemon() {
-        let name = format!("cygnet-ticket-keys-{}", std::process::id());
+        let name = format!("cygnet-keyring-{}", std::process::id());
         let dir = std::env::temp_dir().join(name);
-        let first = Keyring::new(&dir).current();
-        let again = Keyring::new(&dir).current();
+        let ring = |purpose| Keyring::new(purpose, &dir);
+        let first = ring(Purpose::Tickets).current();
+        let again = ring(Purpose::Tickets).current();
         assert_eq!(first.keys, again.keys);
+        let secrets = ring(Purpose::CrashTokens).secrets();
+        assert_eq!(secrets.len(), 1);
+        assert_eq!(secrets, ring(Purpose::CrashTokens).secrets());
+        assert_ne!(secrets[0], first.keys[0].key);
         std::fs::remove_dir_all(&dir).unwrap();
-        // Where nothing can be stored they live as long as the daemon.
-        let mut homeless = Keyring::new(Path::new("/proc/nowhere"));
+        // Where nothing can be stored they live as long as the daemon, and who has lost them must not have made tokens.
+        let nowhere = Path::new("/proc/nowhere");
+        let mut homeless = Keyring::new(Purpose::Tickets, nowhere);
         assert_eq!(homeless.current().keys, homeless.current().keys);
+        let mut homeless = Keyring::new(Purpose::CrashTokens, nowhere);
+        assert!(homeless.secrets().is_empty() && homeless.secrets().is_empty());
+    }
+
+    /// A secret that is not the newest any more still makes the tokens of IKE SAs from before; after a day there are none.
+    //= rfc6290#5.1
+    //= type=test
+    //# If key rollover is required by policy, the implementation MAY
+    //# periodically generate a new QCD_SECRET and keep up to 3 previous
+    //# generations.
+    #[test]
+    fn a_former_secret_is_kept_for_a_day() {
+        let name = format!("cygnet-crash-secrets-{}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        for (age, left) in [(SEALS - 60, 1), (SEALS + 60, 2), (OPENS + 60, 1)] {
+            let old = Dated {
+                made: unix - age,
+                key: key(1),
+            };
+            let state = StateDir::open(&dir).unwrap();
+            state.store("crash-secrets", &write(&[old])).unwrap();
+            let secrets = Keyring::new(Purpose::CrashTokens, &dir).secrets();
+            assert_eq!(secrets.len(), left, "{age}");
+            assert_eq!(secrets.last() == Some(&key(1).key), age < OPENS);
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }
