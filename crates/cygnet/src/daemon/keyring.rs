@@ -72,7 +72,7 @@ pub(super) struct Keyring {
     keys: Vec<Dated>,
     /// What the file holds has been read, or cannot be.
     loaded: bool,
-    /// The file holds all of them.
+    /// The file holds all of them. One that could not be read or written is left alone.
     stored: bool,
 }
 
@@ -98,12 +98,12 @@ impl Keyring {
                 Err(error) => self.complain(&error),
             }
         }
-        if rotate(&mut self.keys, unix, fresh) {
-            let stored = self.store();
-            self.stored = stored.is_ok();
-            if let Err(error) = stored {
-                self.complain(&error);
-            }
+        if rotate(&mut self.keys, unix, fresh)
+            && self.stored
+            && let Err(error) = self.store()
+        {
+            self.stored = false;
+            self.complain(&error);
         }
         let keys = self.keys.iter().map(|dated| dated.key.clone()).collect();
         TicketKeys { keys, at, unix }

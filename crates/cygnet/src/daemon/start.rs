@@ -35,7 +35,6 @@ use super::log::EventLog;
 use super::planes::{Executor, Job, Userspace, escape_mark, make_run_dir};
 use super::puzzles::Solver;
 use super::sockets::{Datagram, MAX_DATAGRAMS, Sockets, Takers};
-use super::state_dir::StateDir;
 use super::watch::watch;
 use super::{Daemon, Notice};
 use crate::cli::DaemonOptions;
