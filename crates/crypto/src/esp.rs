@@ -48,7 +48,7 @@ struct Separate {
     integrity: IntegrityKey,
 }
 
-/// Why an [`EspCipher`] cannot be made.
+/// Why an [`EspCipher`] or an [`AhKey`](crate::AhKey) cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum EspKeyError {
     /// No such algorithm here.

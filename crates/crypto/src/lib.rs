@@ -12,7 +12,7 @@
 //! | key schedule | [`Skeyseed`], [`SkD`], [`IkeKeys`], [`ChildKeys`] | RFC 7296 §2.13–2.18, RFC 9370, 8784, 9867 |
 //! | authentication | [`SignedOctets`], [`AuthKey`] | RFC 7296 §2.15 |
 //! | SK payload | [`Protection`] | RFC 7296 §3.14, RFC 5282 |
-//! | ESP packets | [`EspCipher`] | RFC 4303, 4106, 4309, 4543, 7634, 8750, 3602, 3686, 4868 |
+//! | ESP and AH packets | [`EspCipher`], [`AhKey`] | RFC 4302, 4303, 4106, 4309, 4543, 7634, 8750, 3602, 3686, 4868 |
 //!
 //! Slots for more: a new cipher is a variant of [`Encryption`] and an arm in the private modules `aead` or `cipher`; a new
 //! MAC is a variant of [`Integrity`] or [`Prf`] and an arm in `mac`; a key exchange method is a variant of [`KeyExchange`]
@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod aead;
+mod ah;
 mod algorithm;
 mod auth;
 mod cipher;
@@ -40,6 +41,7 @@ mod test_util;
 pub mod testing;
 mod xcbc;
 
+pub use ah::AhKey;
 pub use algorithm::{Encryption, Integrity, KeyExchange, Prf, UnknownAlgorithm};
 pub use auth::{PskKey, SignedOctets};
 pub use digest::{nat_detection_hash, sha1, sha256, sha384, sha512};

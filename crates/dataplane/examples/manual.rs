@@ -1,15 +1,16 @@
 //! A plane keyed by hand, as `ip xfrm` keys the kernel's: for experiments, and for the tests against
-//! the kernel's own ESP.
+//! the kernel's own ESP and AH.
 //!
 //! ```text
 //! manual device=cygnet0 local=192.0.2.1 remote=192.0.2.2 net=10.1.0.0/24,10.2.0.0/24 \
-//!        in=0x80000001,HEX out=0x100,HEX [cipher=ENCR[:INTEG]] [mode=tunnel|transport|beet] \
-//!        [udp=4500] [esn] [ipcomp] [mark=7]
+//!        in=0x80000001,HEX out=0x100,HEX [cipher=ENCR[:INTEG] | ah=INTEG] \
+//!        [mode=tunnel|transport|beet] [udp=4500] [esn] [align4] [ipcomp] [mark=7]
 //! ```
 //!
 //! `cipher` gives IKEv2's numbers, 20 (AES-GCM) if it is not there. HEX is the encryption key with its
-//! salt, followed by a comma and the integrity key if there is one. `net` may be given again. Set the device up and route into it yourself. What has
-//! passed is printed whenever it has changed; the program ends when its input does.
+//! salt, followed by a comma and the integrity key if there is one; with AH the integrity key alone.
+//! `net` may be given again. Set the device up and route into it yourself. What has passed is printed
+//! whenever it has changed; the program ends when its input does.
 
 use std::error::Error;
 use std::io::Read;
@@ -47,13 +48,22 @@ fn main() -> Result<()> {
     };
     // The lower halves of the SPIs are the CPIs.
     let ipcomp = arguments.iter().any(|a| a == "ipcomp");
-    let esp_mode = if ipcomp { Mode::Transport } else { mode };
+    let around = if ipcomp { Mode::Transport } else { mode };
+    let ah: Option<u16> = all("ah").next().map(str::parse).transpose()?;
+    let protocol = if ah.is_some() {
+        Protocol::Ah
+    } else {
+        Protocol::Esp
+    };
     let cipher = all("cipher").next().unwrap_or("20");
     let (encryption, integrity) = match cipher.split_once(':') {
         Some((encryption, integrity)) => (encryption, Some(integrity.parse()?)),
         None => (cipher, None),
     };
-    let encryption: u16 = encryption.parse()?;
+    let encryption: Option<u16> = match ah {
+        None => Some(encryption.parse()?),
+        Some(_) => None,
+    };
 
     // Events have no reader: nobody negotiates here.
     let (events, _) = sync_channel(1);
@@ -75,25 +85,33 @@ fn main() -> Result<()> {
         };
         let (spi, keys) = one(name)?.split_once(',').ok_or("an SA is SPI,KEY")?;
         let spi = u32::from_str_radix(spi.trim_start_matches("0x"), 16)?;
-        let (key, integrity_key) = keys.split_once(',').unwrap_or((keys, ""));
+        let (key, integrity_key) = match ah {
+            None => keys.split_once(',').unwrap_or((keys, "")),
+            Some(_) => ("", keys),
+        };
         let sa = Sa {
             id: SaId {
                 dst,
                 spi,
-                protocol: Protocol::Esp,
+                protocol,
                 mark: Mark::ANY,
             },
             src,
             direction,
-            mode: esp_mode,
+            mode: around,
             reqid: 1,
             if_id: 0,
             set_mark: None,
-            encryption: Some(CipherKey {
-                transform: encryption,
-                key: bytes(key)?.into(),
-            }),
-            integrity: integrity
+            encryption: encryption
+                .map(|transform| {
+                    bytes(key).map(|key| CipherKey {
+                        transform,
+                        key: key.into(),
+                    })
+                })
+                .transpose()?,
+            integrity: ah
+                .or(integrity)
                 .map(|transform| {
                     bytes(integrity_key).map(|key| IntegrityKey {
                         transform,
@@ -117,7 +135,8 @@ fn main() -> Result<()> {
             },
             lifetime: Lifetime::UNLIMITED,
             flags: SaFlags {
-                af_unspec: esp_mode == Mode::Tunnel,
+                af_unspec: around == Mode::Tunnel,
+                align4: arguments.iter().any(|a| a == "align4"),
                 ..SaFlags::default()
             },
             acquire_seq: 0,
@@ -159,7 +178,7 @@ fn main() -> Result<()> {
                 mode,
                 optional: protocol == Protocol::Comp && direction == Direction::In,
             };
-            policy.templates = vec![template(Protocol::Esp, esp_mode)];
+            policy.templates = vec![template(protocol, around)];
             if ipcomp {
                 policy.templates.insert(0, template(Protocol::Comp, mode));
             }

@@ -63,9 +63,9 @@ pub struct Config {
     /// Exempts a socket (of IPv6, if true) from the kernel's policies: applied to those that the plane opens itself.
     /// Where the tunnel's ends are among what it protects, the fence would block the ESP packets too.
     pub exempt: Option<Exempt>,
-    /// Open the raw sockets for native ESP over IPv4. Needs CAP_NET_RAW.
+    /// Open the raw sockets for AH and native ESP over IPv4. Needs CAP_NET_RAW.
     pub raw_v4: bool,
-    /// Open the raw sockets for native ESP over IPv6. Needs CAP_NET_RAW.
+    /// Open the raw sockets for AH and native ESP over IPv6. Needs CAP_NET_RAW.
     pub raw_v6: bool,
     /// Where events go.
     pub events: Box<dyn EventSink>,

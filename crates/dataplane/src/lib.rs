@@ -1,10 +1,10 @@
-//! The user-space data plane: between TUN devices and the sockets that carry ESP.
+//! The user-space data plane: between TUN devices and the sockets that carry ESP and AH.
 //!
 //! For hosts where the kernel's ESP is missing or cannot be used. The rules are those of the kernel:
 //! policies and SAs live in the databases of `cygnet-ipsec`, packets are transformed by
 //! `cygnet-esp`, drops are counted under the names of `/proc/net/xfrm_stat`.
 //!
-//! * [`Core`]: everything but the I/O. Batches of clear packets become batches of ESP with their
+//! * [`Core`]: everything but the I/O. Batches of clear packets become batches of ESP or AH with their
 //!   destinations, and the reverse; traps raise acquires and hold packets; SAs expire. Time is an
 //!   argument.
 //! * [`Dataplane`] and its [`Handle`]: a thread that moves batches between devices, sockets and the
@@ -15,7 +15,7 @@
 //! Nothing leaves in clear: a packet that a policy passes unprotected, or that no policy covers,
 //! and that was routed into a TUN device all the same, is dropped and counted. Blocking what must
 //! not travel in clear, and passing what may, is the work of the kernel's policies and routes.
-//! Of SA bundles only IPComp inside ESP is carried out; AH and IP-TFS are refused.
+//! Of SA bundles only IPComp inside ESP or AH is carried out; IP-TFS is refused.
 #![deny(unsafe_code)]
 
 mod config;
@@ -38,7 +38,7 @@ use cygnet_ipsec::PlaneFeatures;
 pub const FEATURES: PlaneFeatures = PlaneFeatures {
     transport: true,
     beet: true,
-    ah: false,
+    ah: true,
     ipcomp: true,
     esn: true,
     tfc_padding: true,

@@ -30,7 +30,8 @@ const TAIL: &str = "
 
 BEET mode is negotiated by a notification of strongSwan's, of a number for private use (40961). strongSwan takes it
 from those who send its vendor ID, so `type=beet` sends that. AH does not go through a NAT: behind one a Child SA by
-AH is refused with NO_PROPOSAL_CHOSEN. Packets that do not become smaller are not compressed; a peer without IPComp
+AH is refused with NO_PROPOSAL_CHOSEN. In user space packets with IPv6 extension headers in front of AH are dropped:
+the sockets do not show them. Packets that do not become smaller are not compressed; a peer without IPComp
 gets a Child SA without, and so does a tunnel with packets of the other family inside. IP-TFS is of ESP in tunnel mode
 only, without IPComp and padding; a peer that does not agree to it, or requires congestion control, which the kernel
 does not have, gets an ordinary tunnel. A kernel without the module may take SAs of IP-TFS and drop all that they should

@@ -9,11 +9,11 @@ use crate::ip::IpError;
 /// An SA that this crate cannot carry packets for.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum SaError {
-    /// Only ESP is done here.
-    #[error("protocol {0:?} is not supported, only esp is")]
+    /// Only ESP and AH are done here, and beside them IPComp.
+    #[error("protocol {0:?} is not supported, only esp and ah are")]
     Protocol(Protocol),
-    /// Only tunnel, transport and BEET mode are done here.
-    #[error("mode {0:?} is not supported, only tunnel, transport and beet are")]
+    /// Only tunnel and transport mode are done here, and ESP in BEET mode.
+    #[error("mode {0:?} is not supported, only tunnel and transport are, and beet with esp")]
     Mode(Mode),
     /// BEET without a selector that names two hosts of one family.
     #[error("a beet sa needs a selector of two single addresses")]
@@ -30,6 +30,15 @@ pub enum SaError {
     /// Replay window not possible.
     #[error("replay window: {0}")]
     ReplayWindow(String),
+    /// AH without an integrity algorithm.
+    #[error("the sa has no integrity algorithm")]
+    NoIntegrity,
+    /// AH in UDP or TCP: what is in front of AH would not be covered.
+    #[error("ah cannot be encapsulated")]
+    Encapsulated,
+    /// AH from no particular address.
+    #[error("ah needs a source address")]
+    OpenSource,
     /// ESP without even the NULL cipher.
     #[error("the sa has no encryption algorithm")]
     NoCipher,
@@ -68,6 +77,9 @@ pub enum SealError {
     /// The caller's buffer is too small.
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
+    /// AH has no dummy packets.
+    #[error("ah has no dummy packets")]
+    NoDummies,
     /// The SA's packets go into a TCP stream, which writes its headers itself.
     #[error("esp in tcp has no headers of its own")]
     Stream,
@@ -87,18 +99,21 @@ impl SealError {
             | SealError::TooBig { .. }
             | SealError::TooLong => Counter::OutStateModeError,
             SealError::SequenceExhausted => Counter::OutStateSeqError,
-            SealError::NoRoom(_) | SealError::Stream => Counter::OutError,
+            SealError::NoRoom(_) | SealError::Stream | SealError::NoDummies => Counter::OutError,
             SealError::Cipher => Counter::OutStateProtoError,
         }
     }
 }
 
-/// Why a received ESP packet was dropped.
+/// Why a received ESP or AH packet was dropped.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum OpenError {
-    /// Too short for header, IV, trailer and ICV, or not a whole number of cipher blocks.
-    #[error("esp packet of {0} bytes has an impossible length")]
+    /// Too short for header, IV, trailer and ICV, or not a whole number of cipher blocks; or no AH of the right length in it.
+    #[error("esp or ah packet of {0} bytes has an impossible length")]
     Length(usize),
+    /// AH in a fragment: it covers whole packets (RFC 4302 §3.4.1).
+    #[error("ah in a fragment")]
+    Fragment,
     /// The replay check failed.
     #[error("replay check: {0}")]
     Replay(#[from] ReplayError),
@@ -148,6 +163,7 @@ impl OpenError {
             | OpenError::Inner(_)
             | OpenError::Congestion
             | OpenError::Header => Counter::InStateModeError,
+            OpenError::Fragment => Counter::InHdrError,
             OpenError::NoRoom(_) => Counter::InError,
             OpenError::Dummy => return None,
         })

@@ -34,7 +34,7 @@ pub(crate) const UDP_HEADER_LEN: usize = 8;
 pub(crate) const IPV6_MIN_MTU: usize = 1280;
 
 /// Byte ranges of IPv4 header fields.
-mod v4 {
+pub(crate) mod v4 {
     use std::ops::Range;
     pub const TOS: usize = 1;
     pub const TOTAL_LEN: Range<usize> = 2..4;
@@ -49,10 +49,11 @@ mod v4 {
     /// More fragments, or an offset: part of a fragmented datagram.
     pub const IS_FRAGMENT: u16 = 0x3fff;
     pub const OFFSET: u16 = 0x1fff;
+    pub const MORE_FRAGMENTS: u16 = 0x2000;
 }
 
 /// Byte ranges of IPv6 header fields.
-mod v6 {
+pub(crate) mod v6 {
     use std::ops::Range;
     pub const VERSION_CLASS_LABEL: Range<usize> = 0..4;
     pub const PAYLOAD_LEN: Range<usize> = 4..6;
@@ -79,6 +80,10 @@ pub enum IpError {
     /// The IPv4 header length or total length, or an IPv6 extension header, contradicts itself.
     #[error("ip header has an impossible length field")]
     Length,
+    /// An IPv4 source route or IPv6 routing header that is not at its end, in front of AH: the addresses that the receiver
+    /// sees are others (RFC 4302 §3.3.3.1).
+    #[error("ip source route is not at its end")]
+    SourceRoute,
 }
 
 /// IPv4 or IPv6.
@@ -211,10 +216,10 @@ pub(crate) fn addresses(packet: &[u8], version: Version) -> Option<(IpAddr, IpAd
     })
 }
 
-/// Where the payload of ESP in transport mode begins, and where the field that names it lies.
+/// Where the payload of ESP or AH in transport mode begins, and where the field that names it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TransportSplit {
-    /// Octets of headers that stay in front of ESP.
+    /// Octets of headers that stay in front.
     pub header_len: usize,
     /// Offset of the octet that says what follows these headers.
     pub next_header_at: usize,
@@ -225,7 +230,7 @@ pub(crate) struct TransportSplit {
 }
 
 impl TransportSplit {
-    /// Finds the split as RFC 4303 §3.1.1 draws it: after IPv4 options; after IPv6 hop-by-hop and routing headers, and
+    /// Finds the split as RFC 4303 §3.1.1 and RFC 4302 §3.1.1 draw it: after IPv4 options; after IPv6 hop-by-hop and routing headers, and
     /// after destination options if a routing header follows them.
     pub fn find(packet: &[u8], header: &IpHeader) -> Result<Self, IpError> {
         if header.version == Version::V4 {
@@ -344,6 +349,16 @@ pub(crate) fn set_length(packet: &mut [u8], header_len: usize) -> Option<()> {
             .copy_from_slice(&payload.to_be_bytes());
     }
     Some(())
+}
+
+/// Gives an IPv4 packet an identification if it has none; its checksum has to be computed anew.
+pub(crate) fn set_missing_identification(packet: &mut [u8], identification: u16) {
+    if packet.first().is_some_and(|first| first >> 4 == 4)
+        && let Some(field) = packet.get_mut(v4::ID)
+        && field == [0, 0]
+    {
+        field.copy_from_slice(&identification.to_be_bytes());
+    }
 }
 
 /// The fields of an IPv4 or IPv6 header to be written.

@@ -1,4 +1,4 @@
-//! Sealing: RFC 4303 §3.3, with the kernel's tunnel header rules (K4).
+//! Sealing: RFC 4303 §3.3, RFC 4302 §3.3, with the kernel's tunnel header rules (K4).
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use cygnet_crypto::EspCipher;
 use cygnet_ipsec::{Encap, EncapKind, Mode, Sa, SaDirection};
 
+use crate::ah::Ah;
 use crate::beet::Hosts;
 use crate::buffer::PacketBuffer;
 use crate::ecn::TosPolicy;
@@ -15,7 +16,7 @@ use crate::ip::{
 };
 use crate::outer::{DEFAULT_HOP_LIMIT, OuterHeader};
 use crate::overhead::{ESP_TRAILER_LEN, Overhead};
-use crate::sa;
+use crate::sa::{self, Protection};
 
 /// A block of sequence numbers that belongs to one batch; iterate over it.
 ///
@@ -60,7 +61,7 @@ pub struct Sealed {
 /// An outbound SA, ready to seal. Shared by threads: nothing in it needs a lock.
 #[derive(Debug)]
 pub struct Outbound {
-    cipher: EspCipher,
+    protection: Protection,
     spi: u32,
     esn: bool,
     mode: Mode,
@@ -89,10 +90,10 @@ impl Outbound {
     ///
     /// The SA is one that this crate cannot do, or its key does not fit its algorithm.
     pub fn new(sa: &Sa) -> Result<Self, SaError> {
-        let cipher = sa::cipher(sa, SaDirection::Out)?;
+        let protection = Protection::new(sa, SaDirection::Out)?;
         Ok(Self {
-            overhead: sa::overhead(sa, &cipher),
-            cipher,
+            overhead: protection.overhead(sa),
+            protection,
             spi: sa.id.spi,
             esn: sa.esn,
             mode: sa.mode,
@@ -141,8 +142,7 @@ impl Outbound {
 
     /// Octets that a packet needs in front of it for [`seal`](Self::seal) and [`write_outer`](Self::write_outer).
     pub fn headroom(&self) -> usize {
-        let added =
-            self.overhead.outer_ip + self.overhead.encapsulation + self.overhead.esp_front();
+        let added = self.overhead.outer_ip + self.overhead.encapsulation + self.overhead.front();
         // A dummy packet in BEET mode has no header to leave out.
         match self.mode {
             Mode::Transport => added - self.overhead.left_out_ip,
@@ -152,12 +152,12 @@ impl Outbound {
 
     /// Octets that a packet needs behind it for [`seal`](Self::seal).
     pub fn tailroom(&self) -> usize {
-        let tfc = if self.mode == Mode::Tunnel {
+        let tfc = if self.mode == Mode::Tunnel && matches!(self.protection, Protection::Esp(_)) {
             self.tfc_pad
         } else {
             0
         };
-        tfc + (self.overhead.alignment - 1) + ESP_TRAILER_LEN + self.overhead.icv
+        tfc + (self.overhead.alignment - 1) + self.overhead.trailer + self.overhead.icv
     }
 
     /// Sets the TTL or Hop Limit of outer headers in tunnel mode, which is [`DEFAULT_HOP_LIMIT`] at first.
@@ -259,7 +259,8 @@ impl Outbound {
         self.sequence.store(sequence, Ordering::Relaxed);
     }
 
-    /// Seals the IP packet in the buffer in place. Afterwards the buffer holds the ESP packet, from SPI to ICV.
+    /// Seals the IP packet in the buffer in place. Afterwards the buffer holds the ESP packet, from SPI to ICV, or with AH the
+    /// whole IP packet, since AH covers its header too.
     ///
     /// The sequence number comes from [`reserve`](Self::reserve) and is used once: AEAD nonces derive from it. After an
     /// error the buffer's content is undefined. The size is not checked, see [`check_size`](Self::check_size).
@@ -270,15 +271,109 @@ impl Outbound {
     pub fn seal(&self, sequence: u64, packet: &mut PacketBuffer<'_>) -> Result<Sealed, SealError> {
         let header = IpHeader::parse(packet.bytes())?;
         packet.truncate(header.total_len);
-        match (self.mode, &self.hosts) {
-            (Mode::Transport, _) => self.seal_transport(sequence, packet, &header),
-            (_, Some(hosts)) => self.seal_beet(sequence, packet, &header, hosts),
-            _ => self.seal_tunnel(sequence, packet, &header),
+        match (&self.protection, self.mode, &self.hosts) {
+            (Protection::Ah(ah), ..) => self.seal_ah(ah, sequence, packet, &header),
+            (Protection::Esp(cipher), Mode::Transport, _) => {
+                self.seal_transport(cipher, sequence, packet, &header)
+            }
+            (Protection::Esp(cipher), _, Some(hosts)) => {
+                self.seal_beet(cipher, sequence, packet, &header, hosts)
+            }
+            (Protection::Esp(cipher), ..) => self.seal_tunnel(cipher, sequence, packet, &header),
         }
+    }
+
+    fn seal_ah(
+        &self,
+        ah: &Ah,
+        sequence: u64,
+        packet: &mut PacketBuffer<'_>,
+        header: &IpHeader,
+    ) -> Result<Sealed, SealError> {
+        // Never 0: in the place of that a raw socket puts what it likes, and the ICV covers it. Other than 65535 packets apart
+        // no two are alike (RFC 6864 §4.3).
+        let identification = (sequence % u64::from(u16::MAX)) as u16 + 1;
+        let room = self.overhead.header;
+        if self.mode == Mode::Transport {
+            let split = self.split(packet.bytes(), header)?;
+            let kept = split.header_len;
+            let counted = packet.len() - kept;
+            packet.prepend(room)?;
+            let bytes = packet.bytes_mut();
+            bytes.copy_within(room..room + kept, 0);
+            if let Some(next_header) = bytes.get_mut(split.next_header_at) {
+                *next_header = protocol::AH;
+            }
+            ip::set_missing_identification(bytes, identification);
+            ip::set_length(bytes, kept).ok_or(SealError::TooLong)?;
+            ah.seal(self.spi, sequence, self.esn, bytes, kept, split.next_header)?;
+            return Ok(Sealed {
+                outer: self.outer_of_transport(header),
+                counted,
+                kept_header: kept,
+            });
+        }
+        let counted = packet.len();
+        let outer = self.outer_of_tunnel(header);
+        let new = NewHeader {
+            src: outer.src,
+            dst: outer.dst,
+            tos: outer.tos,
+            hop_limit: outer.hop_limit,
+            dont_fragment: outer.dont_fragment,
+            identification,
+            flow_label: outer.flow_label,
+            protocol: protocol::AH,
+        };
+        packet.prepend(room + new.len())?;
+        let bytes = packet.bytes_mut();
+        new.write(bytes).ok_or(SealError::TooLong)?;
+        let inside = inside(header.version);
+        ah.seal(self.spi, sequence, self.esn, bytes, new.len(), inside)?;
+        Ok(Sealed {
+            outer,
+            counted,
+            kept_header: 0,
+        })
+    }
+
+    /// Where ESP or AH goes in transport mode.
+    fn split(&self, packet: &[u8], header: &IpHeader) -> Result<TransportSplit, SealError> {
+        if (header.version == Version::V4) != self.dst.is_ipv4() {
+            return Err(SealError::Family);
+        }
+        let split = TransportSplit::find(packet, header)?;
+        //= rfc4303#3.1.1
+        //# Thus, transport mode ESP is applied only to
+        //# whole IP datagrams (not to IP fragments).
+        // So is AH (RFC 4302 §3.3.4).
+        if split.fragment {
+            return Err(SealError::Fragment);
+        }
+        Ok(split)
+    }
+
+    /// What a packet in transport mode is sent with: what it had.
+    fn outer_of_transport(&self, header: &IpHeader) -> OuterHeader {
+        OuterHeader {
+            src: self.src,
+            dst: self.dst,
+            tos: header.tos,
+            hop_limit: header.hop_limit,
+            dont_fragment: header.dont_fragment,
+            flow_label: header.flow_label,
+        }
+    }
+
+    /// The header of a tunnel around a packet.
+    #[inline]
+    fn outer_of_tunnel(&self, inner: &IpHeader) -> OuterHeader {
+        self.outer_header(inner, self.tos.encapsulate(inner.tos), self.hop_limit)
     }
 
     fn seal_beet(
         &self,
+        cipher: &EspCipher,
         sequence: u64,
         packet: &mut PacketBuffer<'_>,
         header: &IpHeader,
@@ -286,7 +381,7 @@ impl Outbound {
     ) -> Result<Sealed, SealError> {
         let next_header = hosts.strip(packet, header)?;
         let counted = packet.len();
-        self.protect(sequence, packet, next_header, 0)?;
+        self.protect(cipher, sequence, packet, next_header, 0)?;
         Ok(Sealed {
             outer: self.outer_header(header, header.tos, header.hop_limit),
             counted,
@@ -297,19 +392,16 @@ impl Outbound {
     #[inline]
     fn seal_tunnel(
         &self,
+        cipher: &EspCipher,
         sequence: u64,
         packet: &mut PacketBuffer<'_>,
         header: &IpHeader,
     ) -> Result<Sealed, SealError> {
         let counted = packet.len();
-        let next_header = match header.version {
-            Version::V4 => protocol::IPV4,
-            Version::V6 => protocol::IPV6,
-        };
-        self.protect(sequence, packet, next_header, self.tfc_padding(counted))?;
-        let tos = self.tos.encapsulate(header.tos);
+        let tfc = self.tfc_padding(counted);
+        self.protect(cipher, sequence, packet, inside(header.version), tfc)?;
         Ok(Sealed {
-            outer: self.outer_header(header, tos, self.hop_limit),
+            outer: self.outer_of_tunnel(header),
             counted,
             kept_header: 0,
         })
@@ -333,24 +425,16 @@ impl Outbound {
 
     fn seal_transport(
         &self,
+        cipher: &EspCipher,
         sequence: u64,
         packet: &mut PacketBuffer<'_>,
         header: &IpHeader,
     ) -> Result<Sealed, SealError> {
-        if (header.version == Version::V4) != self.dst.is_ipv4() {
-            return Err(SealError::Family);
-        }
-        let split = TransportSplit::find(packet.bytes(), header)?;
-        //= rfc4303#3.1.1
-        //# Thus, transport mode ESP is applied only to
-        //# whole IP datagrams (not to IP fragments).
-        if split.fragment {
-            return Err(SealError::Fragment);
-        }
+        let split = self.split(packet.bytes(), header)?;
         let kept = split.header_len;
         let counted = packet.len() - kept;
         // The kept headers move to the front, where the headers of ESP and UDP leave just room for them.
-        let moved = self.overhead.encapsulation + self.overhead.esp_front();
+        let moved = self.overhead.encapsulation + self.overhead.front();
         packet.prepend(moved)?;
         let bytes = packet.bytes_mut();
         bytes.copy_within(moved..moved + kept, 0);
@@ -358,17 +442,9 @@ impl Outbound {
             *next_header = self.outer_protocol();
         }
         packet.trim_front(kept + moved);
-        self.protect(sequence, packet, split.next_header, 0)?;
-        let outer = OuterHeader {
-            src: self.src,
-            dst: self.dst,
-            tos: header.tos,
-            hop_limit: header.hop_limit,
-            dont_fragment: header.dont_fragment,
-            flow_label: header.flow_label,
-        };
+        self.protect(cipher, sequence, packet, split.next_header, 0)?;
         Ok(Sealed {
-            outer,
+            outer: self.outer_of_transport(header),
             counted,
             kept_header: kept,
         })
@@ -380,16 +456,19 @@ impl Outbound {
     ///
     /// # Errors
     ///
-    /// [`SealError::NoRoom`].
+    /// [`SealError::NoRoom`], [`SealError::NoDummies`].
     pub fn seal_dummy(
         &self,
         sequence: u64,
         packet: &mut PacketBuffer<'_>,
         payload: usize,
     ) -> Result<Sealed, SealError> {
+        let Protection::Esp(cipher) = &self.protection else {
+            return Err(SealError::NoDummies);
+        };
         packet.truncate(0);
         packet.append(payload)?.fill(0);
-        self.protect(sequence, packet, protocol::NO_NEXT_HEADER, 0)?;
+        self.protect(cipher, sequence, packet, protocol::NO_NEXT_HEADER, 0)?;
         let outer = OuterHeader {
             hop_limit: self.hop_limit,
             ..OuterHeader::between(self.src, self.dst)
@@ -416,6 +495,7 @@ impl Outbound {
     #[inline]
     fn protect(
         &self,
+        cipher: &EspCipher,
         sequence: u64,
         packet: &mut PacketBuffer<'_>,
         next_header: u8,
@@ -443,8 +523,8 @@ impl Outbound {
         }
         *pad_len = padding as u8;
         *last = next_header;
-        packet.prepend(self.overhead.esp_front())?;
-        self.cipher
+        packet.prepend(self.overhead.front())?;
+        cipher
             .seal(sequence, self.esn, self.spi, packet.bytes_mut())
             .map_err(|_| SealError::Cipher)
     }
@@ -459,7 +539,7 @@ impl Outbound {
     }
 
     /// Writes UDP (if the SA has it) and IP headers in front of the ESP packet that [`seal`](Self::seal) left in the
-    /// buffer: for raw sockets that take whole packets, and for captures. UDP sockets do it themselves.
+    /// buffer: for raw sockets that take whole packets, and for captures. UDP sockets do it themselves, and AH has its header.
     ///
     /// `identification` goes into a new IPv4 header (RFC 6864: any value if DF is set, else unique for a while); in
     /// transport mode the packet keeps its own.
@@ -473,6 +553,9 @@ impl Outbound {
         packet: &mut PacketBuffer<'_>,
         identification: u16,
     ) -> Result<(), SealError> {
+        if matches!(self.protection, Protection::Ah(_)) {
+            return Ok(());
+        }
         if let Some(encap) = self.encap {
             if encap.kind == EncapKind::Tcp {
                 return Err(SealError::Stream);
@@ -514,5 +597,13 @@ impl Outbound {
         };
         packet.prepend(header.len())?;
         header.write(packet.bytes_mut()).ok_or(SealError::TooLong)
+    }
+}
+
+/// What a tunnel's header says of a packet inside.
+fn inside(version: Version) -> u8 {
+    match version {
+        Version::V4 => protocol::IPV4,
+        Version::V6 => protocol::IPV6,
     }
 }

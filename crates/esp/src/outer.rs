@@ -1,9 +1,10 @@
-//! The IP header around ESP: what to put into it outbound, what it said inbound.
+//! The IP header around ESP or AH: what to put into it outbound, what it said inbound.
 
 use std::net::IpAddr;
 
 use crate::buffer::PacketBuffer;
-use crate::ip::{self, IpError, IpHeader};
+use crate::error::OpenError;
+use crate::ip::{self, IpError, IpHeader, NewHeader};
 
 /// The fields of the outer IP header that ESP processing decides or looks at.
 ///
@@ -60,6 +61,27 @@ impl OuterHeader {
             flow_label: header.flow_label,
         };
         Ok((outer, header.next_header))
+    }
+
+    /// Puts an IP header in front of the payload in the buffer: the reverse of [`strip`](Self::strip), for packets that came
+    /// by a socket that shows no IP header.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::NoRoom`]; [`OpenError::Header`] if the addresses are of different families or the packet is too long.
+    pub fn restore(&self, packet: &mut PacketBuffer<'_>, protocol: u8) -> Result<(), OpenError> {
+        let header = NewHeader {
+            src: self.src,
+            dst: self.dst,
+            tos: self.tos,
+            hop_limit: self.hop_limit,
+            dont_fragment: self.dont_fragment,
+            identification: 0,
+            flow_label: self.flow_label,
+            protocol,
+        };
+        packet.prepend(header.len())?;
+        header.write(packet.bytes_mut()).ok_or(OpenError::Header)
     }
 }
 

@@ -1,4 +1,4 @@
-//! How many bytes ESP adds, and what MTU that leaves (K4; RFC 4303 §2.4, RFC 3948 §2.1, RFC 9329 §3).
+//! How many bytes ESP or AH adds, and what MTU that leaves (K4; RFC 4303 §2.4, RFC 4302 §2, RFC 3948 §2.1, RFC 9329 §3).
 
 use cygnet_ipsec::{EncapKind, Mode, Sa};
 
@@ -11,7 +11,7 @@ const TCP_FRONT_LEN: usize = 20 + 12 + 2;
 /// Octets of pad length and next header.
 pub(crate) const ESP_TRAILER_LEN: usize = 2;
 
-/// The sizes of everything that ESP puts around a packet.
+/// The sizes of everything that ESP or AH puts around a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overhead {
     /// IP header in front of ESP. Options and extension headers that transport mode keeps come on top of it.
@@ -22,16 +22,39 @@ pub struct Overhead {
     /// UDP header: 8 or 0. In a stream, what one message needs that fills a segment of its own: TCP header, timestamps
     /// and length.
     pub encapsulation: usize,
+    /// SPI and sequence number of ESP, or all of AH.
+    pub header: usize,
     /// Initialization vector.
     pub iv: usize,
-    /// Integrity check value.
+    /// Pad length and next header of ESP.
+    pub trailer: usize,
+    /// Integrity check value behind the packet: ESP's.
     pub icv: usize,
-    /// The ciphertext is a multiple of this, a power of two and at least 4.
+    /// The ciphertext is a multiple of this, a power of two and at least 4; 1 where nothing is encrypted.
     pub alignment: usize,
 }
 
 impl Overhead {
-    pub(crate) fn new(sa: &Sa, iv: usize, icv: usize, alignment: usize) -> Self {
+    pub(crate) fn of_esp(sa: &Sa, iv: usize, icv: usize, alignment: usize) -> Self {
+        Self {
+            header: ESP_HEADER_LEN,
+            iv,
+            trailer: ESP_TRAILER_LEN,
+            icv,
+            alignment,
+            ..Self::bare(sa)
+        }
+    }
+
+    pub(crate) fn of_ah(sa: &Sa, header: usize) -> Self {
+        Self {
+            header,
+            ..Self::bare(sa)
+        }
+    }
+
+    /// What does not depend on the protocol.
+    fn bare(sa: &Sa) -> Self {
         let ip = if sa.id.dst.is_ipv4() {
             IPV4_HEADER_LEN
         } else {
@@ -51,20 +74,22 @@ impl Overhead {
                 Some(EncapKind::Udp) => UDP_HEADER_LEN,
                 Some(EncapKind::Tcp) => TCP_FRONT_LEN,
             },
-            iv,
-            icv,
-            alignment,
+            header: 0,
+            iv: 0,
+            trailer: 0,
+            icv: 0,
+            alignment: 1,
         }
     }
 
-    /// Octets from the SPI to the end of the IV.
-    pub(crate) fn esp_front(&self) -> usize {
-        ESP_HEADER_LEN + self.iv
+    /// Octets between the IP or UDP header and what is protected.
+    pub(crate) fn front(&self) -> usize {
+        self.header + self.iv
     }
 
     /// Octets of padding, 0 to `alignment` - 1, so that payload, padding and trailer fill whole blocks.
     pub(crate) fn padding(&self, payload: usize) -> usize {
-        (payload + ESP_TRAILER_LEN).wrapping_neg() & (self.alignment - 1)
+        (payload + self.trailer).wrapping_neg() & (self.alignment - 1)
     }
 
     /// The largest packet, IP header included, that fits a path of this MTU; 0 if none does.
@@ -72,8 +97,8 @@ impl Overhead {
     /// The kernel's `xfrm_state_mtu`: ((mtu − headers − ICV) rounded down to whole blocks) + the IP header that does not
     /// travel − 2.
     pub fn max_inner(&self, outer_mtu: usize) -> usize {
-        let fixed = self.outer_ip + self.encapsulation + self.esp_front() + self.icv;
+        let fixed = self.outer_ip + self.encapsulation + self.front() + self.icv;
         let blocks = outer_mtu.saturating_sub(fixed) & !(self.alignment - 1);
-        (blocks + self.left_out_ip).saturating_sub(ESP_TRAILER_LEN)
+        (blocks + self.left_out_ip).saturating_sub(self.trailer)
     }
 }

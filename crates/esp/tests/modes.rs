@@ -409,10 +409,10 @@ fn unsuitable_sas_are_refused() {
     let id = |id| Sa { id, ..sa() };
     assert_eq!(
         refused(id(SaId {
-            protocol: Protocol::Ah,
+            protocol: Protocol::Comp,
             ..sa().id
         })),
-        SaError::Protocol(Protocol::Ah)
+        SaError::Protocol(Protocol::Comp)
     );
     assert_eq!(
         refused(id(SaId {

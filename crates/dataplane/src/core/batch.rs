@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use cygnet_ipsec::{EncapKind, Mark};
+use cygnet_esp::{AhHeader, EspHeader};
+use cygnet_ipsec::{EncapKind, Mark, Protocol};
 
 use crate::packet::{Packet, Pool};
 
@@ -17,7 +18,7 @@ pub struct Ports {
     pub remote: u16,
 }
 
-/// From where to where an ESP packet goes.
+/// From where to where a protected packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Path {
     /// Our address.
@@ -28,10 +29,12 @@ pub struct Path {
     pub ports: Option<Ports>,
 }
 
-/// A received ESP packet.
+/// A received packet of ESP or AH.
 #[derive(Debug)]
 pub struct Arrival {
-    /// The ESP packet, SPI first.
+    /// Which of them.
+    pub protocol: Protocol,
+    /// The ESP packet, SPI first; with AH, which covers it, from the IP header.
     pub packet: Packet,
     /// The outer destination: our address.
     pub local: IpAddr,
@@ -43,16 +46,30 @@ pub struct Arrival {
     pub tos: u8,
 }
 
-/// An ESP packet to be sent.
+impl Arrival {
+    /// The SPI; `None` if the packet has none.
+    pub(super) fn spi(&self) -> Option<u32> {
+        let packet = self.packet.bytes();
+        match self.protocol {
+            Protocol::Ah => AhHeader::parse(packet).map(|header| header.spi),
+            _ => EspHeader::parse(packet).map(|header| header.spi),
+        }
+    }
+}
+
+/// A packet of ESP or AH to be sent.
 #[derive(Debug)]
 pub struct Transmit {
-    /// The ESP packet, SPI first.
+    /// Which of them.
+    pub protocol: Protocol,
+    /// The ESP or AH packet, without IP and UDP header; with AH over IPv4 with the IP header, all of which is settled but TOS,
+    /// DF, TTL and checksum.
     pub packet: Packet,
     /// How it travels.
     pub path: Path,
     /// TOS or traffic class of the outer header.
     pub tos: u8,
-    /// Whether the outer IPv4 header has DF. Native ESP obeys; a UDP socket is shared with IKE and
+    /// Whether the outer IPv4 header has DF. Native ESP and AH obey; a UDP socket is shared with IKE and
     /// keeps its own setting.
     pub dont_fragment: bool,
     /// What the SA makes of the packet's mark, which is the socket's at first (set-mark, K4).
@@ -71,7 +88,7 @@ pub struct Delivery {
 /// What the core has produced. The caller empties both lists and gives the buffers to the pool.
 #[derive(Debug)]
 pub struct Output {
-    /// ESP packets to be sent, in order.
+    /// Protected packets to be sent, in order.
     pub transmits: Vec<Transmit>,
     /// Clear packets to be delivered, in order.
     pub deliveries: Vec<Delivery>,

@@ -293,20 +293,28 @@ impl Core {
             all => (None, all),
         };
         if rest.len() > 1 {
-            return unsupported("policies with more templates than IPComp and ESP".to_owned());
+            return unsupported(
+                "policies with more templates than IPComp and ESP or AH".to_owned(),
+            );
         }
         if let Some(ipcomp) = ipcomp
             && (!matches!(ipcomp.mode, Mode::Tunnel | Mode::Transport)
-                || rest.first().is_none_or(|esp| esp.mode != Mode::Transport))
+                || rest
+                    .first()
+                    .is_none_or(|around| around.mode != Mode::Transport))
         {
-            return unsupported("IPComp without ESP in transport mode around it".to_owned());
+            return unsupported("IPComp without ESP or AH in transport mode around it".to_owned());
         }
         for template in rest {
-            if template.protocol != Protocol::Esp {
-                return unsupported(format!("templates of protocol {:?}", template.protocol));
-            }
-            if !matches!(template.mode, Mode::Tunnel | Mode::Transport | Mode::Beet) {
-                return unsupported(format!("templates of mode {:?}", template.mode));
+            match (template.protocol, template.mode) {
+                (Protocol::Esp, Mode::Tunnel | Mode::Transport | Mode::Beet)
+                | (Protocol::Ah, Mode::Tunnel | Mode::Transport) => {}
+                (protocol, mode) => {
+                    return unsupported(format!(
+                        "templates of {} in {mode:?} mode",
+                        protocol.name()
+                    ));
+                }
             }
         }
         Ok(())

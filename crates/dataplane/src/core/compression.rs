@@ -1,4 +1,4 @@
-//! IPComp inside ESP: SAs in bundles of two, the one that compresses first (RFC 3173, K4, K8).
+//! IPComp inside ESP or AH: SAs in bundles of two, the one that compresses first (RFC 3173, K4, K8).
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -122,16 +122,16 @@ impl Core {
         outcome.map(drop)
     }
 
-    /// Decompresses what an ESP SA in transport mode has opened, if it is compressed, or takes an IPComp tunnel's header
+    /// Decompresses what an SA of ESP or AH in transport mode has opened, if it is compressed, or takes an IPComp tunnel's header
     /// off. The IPComp SA that has done it is part of the secpath; one that had nothing to decompress is not (K9).
     pub(super) fn decompress(
         &mut self,
         now: Instant,
-        esp: SaIndex,
+        around: SaIndex,
         packet: &mut Packet,
         output: &mut Output,
     ) -> Result<Option<SaIndex>, Counter> {
-        let Some(sa) = self.db.sad.get(esp).map(|entry| &entry.sa) else {
+        let Some(sa) = self.db.sad.get(around).map(|entry| &entry.sa) else {
             return Err(Counter::InStateInvalid);
         };
         if sa.mode != Mode::Transport {

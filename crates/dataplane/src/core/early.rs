@@ -12,9 +12,8 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use cygnet_esp::EspHeader;
 use cygnet_ipsec::fast::SaIndex;
-use cygnet_ipsec::{Counter, SaDirection, SaId};
+use cygnet_ipsec::{Counter, Protocol, SaDirection, SaId};
 
 use super::{Arrival, Core, Delivery, Output};
 use crate::packet::Packet;
@@ -32,11 +31,15 @@ pub(super) enum Early {
 }
 
 impl Early {
-    /// The destination and the SPI of the SA that it came with.
-    fn key(&self) -> (IpAddr, u32) {
+    /// What names the SA that it came with.
+    fn key(&self) -> Key {
         match self {
-            Early::Sealed(arrival) => (arrival.local, spi(arrival)),
-            Early::Opened(id, ..) => (id.dst, id.spi),
+            Early::Sealed(arrival) => (
+                arrival.local,
+                arrival.protocol,
+                arrival.spi().unwrap_or_default(),
+            ),
+            Early::Opened(id, ..) => key(id),
         }
     }
 
@@ -48,8 +51,11 @@ impl Early {
     }
 }
 
-fn spi(arrival: &Arrival) -> u32 {
-    EspHeader::parse(arrival.packet.bytes()).map_or(0, |header| header.spi)
+/// The destination, the protocol and the SPI of an SA.
+type Key = (IpAddr, Protocol, u32);
+
+fn key(id: &SaId) -> Key {
+    (id.dst, id.protocol, id.spi)
 }
 
 /// All that waits, in the order in which it came. There is little of it: looking through all is cheap.
@@ -134,7 +140,7 @@ impl Core {
 
     /// An inbound SA has been installed: what came before goes the usual way.
     pub(super) fn release_early(&mut self, now: Instant, id: &SaId, output: &mut Output) {
-        let key = (id.dst, id.spi);
+        let key = key(id);
         let sealed = |early: &Early| matches!(early, Early::Sealed(_)) && early.key() == key;
         for (_, early) in self.early.take(sealed) {
             if let Early::Sealed(arrival) = early {
@@ -181,7 +187,7 @@ impl Core {
         if direction == SaDirection::Out {
             return;
         }
-        let key = (id.dst, id.spi);
+        let key = key(id);
         for (_, early) in self.early.take(|early| early.key() == key) {
             self.counters.early_expired += 1;
             self.drop_early(early, output);

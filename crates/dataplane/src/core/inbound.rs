@@ -1,13 +1,12 @@
-//! From ESP to clear packets.
+//! From ESP and AH to clear packets.
 
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use cygnet_esp::{EspHeader, OpenError, OuterHeader, PacketBuffer};
+use cygnet_esp::{OpenError, OuterHeader, PacketBuffer};
 use cygnet_ipsec::fast::SaIndex;
 use cygnet_ipsec::{
     Counter, Direction, EncapKind, Event, Flow, Inbound, InboundPacket, InboundSpi, Limit, Mapping,
-    Protocol,
 };
 
 use super::live::Transform;
@@ -17,7 +16,7 @@ use super::{Arrival, Core, Delivery, Output};
 const ICMP: [u8; 2] = [1, 58];
 
 impl Core {
-    /// Opens a batch of received ESP packets.
+    /// Opens a batch of received packets.
     ///
     /// `arrivals` is emptied; every buffer ends in `output`: to be delivered, or in the pool.
     pub fn inbound(&mut self, now: Instant, arrivals: &mut Vec<Arrival>, output: &mut Output) {
@@ -63,11 +62,11 @@ impl Core {
         arrival: &mut Arrival,
         output: &mut Output,
     ) -> Result<(SaIndex, Option<SaIndex>), Option<Counter>> {
-        let header = EspHeader::parse(arrival.packet.bytes()).ok_or(Counter::InHdrError)?;
+        let spi = arrival.spi().ok_or(Counter::InHdrError)?;
         let sa = self.db.sad.accept_inbound(&InboundSpi {
             dst: arrival.local,
-            spi: header.spi,
-            protocol: Protocol::Esp,
+            spi,
+            protocol: arrival.protocol,
             // The mark of a received packet stays in the kernel.
             mark: 0,
             encap: arrival.ports.map(|ports| ports.kind),

@@ -19,6 +19,7 @@ pub(super) struct LiveOut {
     pub(super) path: Path,
     pub(super) mark: Option<Mark>,
     pub(super) transport: bool,
+    pub(super) protocol: Protocol,
 }
 
 /// The inbound half.
@@ -160,6 +161,7 @@ impl Transform {
                 path: path(sa),
                 mark: sa.set_mark,
                 transport: sa.mode == Mode::Transport,
+                protocol: sa.id.protocol,
             }),
             SaDirection::In => Self::In(LiveIn {
                 esp: Inbound::new(sa).map_err(refusal)?,

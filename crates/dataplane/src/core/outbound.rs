@@ -1,16 +1,21 @@
-//! From clear packets to ESP.
+//! From clear packets to ESP and AH.
 
 use std::time::Instant;
 
-use cygnet_esp::{PacketBuffer, SealError, icmp};
+use cygnet_esp::{Fragments, PacketBuffer, SealError, icmp};
 use cygnet_ipsec::fast::SaIndex;
-use cygnet_ipsec::{Counter, Event, Expire, Flow, Limit, Outbound, OutboundDrop, OutboundPacket};
+use cygnet_ipsec::{
+    Counter, Event, Expire, Flow, Limit, Outbound, OutboundDrop, OutboundPacket, Protocol,
+};
 
 use super::hold::Held;
 use super::live::{Live, Transform};
 use super::timer::Timer;
 use super::{Core, Delivery, Output, Transmit};
 use crate::packet::Packet;
+
+/// Octets of an IPv6 header without extensions.
+const IPV6_HEADER_LEN: usize = 40;
 
 /// Whether a packet is seen for the first time, or comes from a hold queue and is counted already.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -155,8 +160,9 @@ impl Core {
             Some(None) => return self.drop_outbound(Counter::OutStateInvalid, packet, output),
         };
         // The kernel writes the IP header of what a socket sends: it has no options and no extension
-        // headers, so in transport mode they would be lost.
-        if out.transport && around == 0 && has_options(packet.bytes()) {
+        // headers, so in transport mode they would be lost. Only AH over IPv4 brings its own.
+        let own_header = out.protocol == Protocol::Ah && out.path.remote.is_ipv4();
+        if out.transport && around == 0 && !own_header && has_options(packet.bytes()) {
             self.drop_outbound(Counter::OutStateModeError, packet, output);
             return;
         }
@@ -261,13 +267,22 @@ impl Core {
                 Some(Ok((sealed, range))) => {
                     packet.set_range(range);
                     life.count(sealed.counted as u64);
-                    output.transmits.push(Transmit {
+                    let transmit = Transmit {
+                        protocol: out.protocol,
                         packet,
                         path: out.path,
                         tos: sealed.outer.tos,
                         dont_fragment: sealed.outer.dont_fragment && fits,
                         mark: out.mark,
-                    });
+                    };
+                    match out.protocol {
+                        Protocol::Ah => {
+                            if !transmit_ah(transmit, out.esp.path_mtu() as usize, output) {
+                                self.xfrm.increment(Counter::OutStateModeError);
+                            }
+                        }
+                        _ => output.transmits.push(transmit),
+                    }
                 }
                 Some(Err(error)) => {
                     self.xfrm.increment(error.counter());
@@ -314,6 +329,44 @@ impl Core {
             Limit::Hard => self.remove_sa(sa, output),
         }
     }
+}
+
+/// Queues a packet that AH protects, in fragments if it is too long for its path: of what brings its own IPv4 header the
+/// kernel makes none. `false` if it had to be dropped.
+fn transmit_ah(mut transmit: Transmit, path_mtu: usize, output: &mut Output) -> bool {
+    let len = transmit.packet.len();
+    if transmit.path.remote.is_ipv6() {
+        // Of the header the kernel writes what the ICV covers just as it was.
+        transmit.packet.narrow(IPV6_HEADER_LEN..len);
+    } else if len > path_mtu {
+        let Some(fragments) = Fragments::new(transmit.packet.bytes(), path_mtu) else {
+            output.pool.give(transmit.packet);
+            return false;
+        };
+        for (header, payload) in fragments {
+            let mut packet = output.pool.take();
+            let area = packet.receive_area();
+            if let Some((front, rest)) = area.split_at_mut_checked(header.len())
+                && let Some(rest) = rest.get_mut(..payload.len())
+            {
+                front.copy_from_slice(&header);
+                rest.copy_from_slice(payload);
+                packet.set_len(header.len() + payload.len());
+            }
+            output.transmits.push(Transmit {
+                packet,
+                dont_fragment: false,
+                protocol: transmit.protocol,
+                path: transmit.path,
+                tos: transmit.tos,
+                mark: transmit.mark,
+            });
+        }
+        output.pool.give(transmit.packet);
+        return true;
+    }
+    output.transmits.push(transmit);
+    true
 }
 
 /// Whether an IPv4 header has options, or an IPv6 header is followed by extension headers.

@@ -19,7 +19,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use cygnet_ipsec::{Command, CommandError, Reply};
+use cygnet_ipsec::{Command, CommandError, Protocol, Reply};
 use hashbrown::HashMap;
 use rustix::event::{Timespec, epoll};
 use thiserror::Error;
@@ -103,8 +103,8 @@ struct Tables {
     udp: HashMap<SocketAddr, usize>,
     /// Connected ones by both addresses.
     peers: HashMap<(SocketAddr, SocketAddr), usize>,
-    /// Raw sockets, `[v6][dont_fragment]`.
-    raw: [[Option<usize>; 2]; 2],
+    /// Raw sockets.
+    raw: HashMap<Kind, usize>,
 }
 
 /// The first free slot of a table.
@@ -175,20 +175,42 @@ impl Plane {
             unprobed: VecDeque::new(),
             next_probe: Instant::now() + PROBE_INTERVAL,
         };
-        for (v6, wanted, what) in [
-            (false, config.raw_v4, "open a raw IPv4 socket for ESP"),
-            (true, config.raw_v6, "open a raw IPv6 socket for ESP"),
+        for (protocol, v6, wanted, what) in [
+            (
+                Protocol::Esp,
+                false,
+                config.raw_v4,
+                "open a raw IPv4 socket for ESP",
+            ),
+            (
+                Protocol::Ah,
+                false,
+                config.raw_v4,
+                "open a raw IPv4 socket for AH",
+            ),
+            (
+                Protocol::Esp,
+                true,
+                config.raw_v6,
+                "open a raw IPv6 socket for ESP",
+            ),
+            (
+                Protocol::Ah,
+                true,
+                config.raw_v6,
+                "open a raw IPv6 socket for AH",
+            ),
         ] {
             if !wanted {
                 continue;
             }
-            let pair = Socket::raw_pair(v6, config.socket_mark, config.exempt, &config.core.spis)
-                .map_err(failed(what))?;
-            for socket in pair {
-                if let Kind::Raw { dont_fragment, .. } = socket.kind {
-                    let slot = plane.watch_socket(socket)?;
-                    plane.tables.raw[usize::from(v6)][usize::from(dont_fragment)] = Some(slot);
-                }
+            let (mark, exempt) = (config.socket_mark, config.exempt);
+            let sockets =
+                Socket::raw(protocol, v6, mark, exempt, &config.core.spis).map_err(failed(what))?;
+            for socket in sockets {
+                let kind = socket.kind;
+                let slot = plane.watch_socket(socket)?;
+                plane.tables.raw.insert(kind, slot);
             }
         }
         Ok(plane)

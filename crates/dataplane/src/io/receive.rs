@@ -4,7 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
-use cygnet_ipsec::EncapKind;
+use cygnet_esp::{OuterHeader, PacketBuffer};
+use cygnet_ipsec::{EncapKind, Protocol};
 
 use super::socket::{self, Kind};
 use super::*;
@@ -20,6 +21,9 @@ pub(super) enum Datagram {
     Esp,
     Malformed,
 }
+
+/// The protocol number of AH.
+const IPPROTO_AH: u8 = Protocol::Ah as u8;
 
 /// Octets of the non-ESP marker: an SPI of zero, which no SA has.
 pub(super) const NON_ESP_MARKER: usize = 4;
@@ -116,23 +120,37 @@ impl Plane {
                 continue;
             }
             let arrival = match kind {
-                Kind::Raw { v6: false, .. } => {
+                Kind::Raw {
+                    protocol,
+                    v6: false,
+                    ..
+                } => {
                     let Some((source, destination, tos, start)) =
                         socket::raw_v4_parts(packet.bytes())
                     else {
                         self.counters.malformed += 1;
                         continue;
                     };
-                    let len = packet.len();
-                    packet.narrow(start..len);
-                    (destination.into(), source.into(), None, tos)
+                    if protocol != Protocol::Ah {
+                        let len = packet.len();
+                        packet.narrow(start..len);
+                    }
+                    (protocol, destination.into(), source.into(), None, tos)
                 }
-                Kind::Raw { v6: true, .. } => {
+                Kind::Raw {
+                    protocol, v6: true, ..
+                } => {
                     let (Some(local), Some(remote)) = (meta.local, meta.remote) else {
                         self.counters.unaddressed += 1;
                         continue;
                     };
-                    (local, remote.ip(), None, meta.tos)
+                    if protocol == Protocol::Ah
+                        && restore_header(packet, remote.ip(), local, meta.tos).is_none()
+                    {
+                        self.counters.malformed += 1;
+                        continue;
+                    }
+                    (protocol, local, remote.ip(), None, meta.tos)
                 }
                 Kind::Udp { local } | Kind::Peer { local, .. } => {
                     // A socket bound to one address needs no packet info.
@@ -169,15 +187,16 @@ impl Plane {
                                 local: local.port(),
                                 remote: remote.port(),
                             };
-                            (address, remote.ip(), Some(ports), meta.tos)
+                            (Protocol::Esp, address, remote.ip(), Some(ports), meta.tos)
                         }
                     }
                 }
             };
-            let (local, remote, ports, tos) = arrival;
+            let (protocol, local, remote, ports, tos) = arrival;
             // The buffer goes with the packet; a free one takes its place.
             let packet = mem::replace(packet, self.output.pool.take());
             self.arrivals.push(Arrival {
+                protocol,
                 packet,
                 local,
                 remote,
@@ -188,6 +207,21 @@ impl Plane {
         self.core
             .inbound(Instant::now(), &mut self.arrivals, &mut self.output);
     }
+}
+
+/// Puts in front of AH what a raw IPv6 socket does not show and the ICV covers. Extension headers it does not show either: the
+/// ICV of what came behind some is wrong then. `None` if the packet would be too long.
+fn restore_header(packet: &mut Packet, src: IpAddr, dst: IpAddr, tos: u8) -> Option<()> {
+    let (storage, range) = packet.parts();
+    let mut buffer = PacketBuffer::new(storage, range)?;
+    let outer = OuterHeader {
+        tos,
+        ..OuterHeader::between(src, dst)
+    };
+    outer.restore(&mut buffer, IPPROTO_AH).ok()?;
+    let range = buffer.range();
+    packet.set_range(range);
+    Some(())
 }
 
 #[cfg(test)]

@@ -193,7 +193,8 @@ impl Tables {
         let path = &transmit.path;
         let v6 = path.remote.is_ipv6();
         let Some(ports) = path.ports else {
-            return self.raw[usize::from(v6)][usize::from(transmit.dont_fragment)];
+            let kind = Kind::raw(transmit.protocol, v6, transmit.dont_fragment);
+            return self.raw.get(&kind).copied();
         };
         if ports.kind == EncapKind::Tcp {
             return None;

@@ -1,12 +1,14 @@
-//! The sockets that carry ESP: UDP sockets shared with IKE (RFC 3948) and raw sockets for protocol
-//! 50 (RFC 4303).
+//! The sockets that carry ESP and AH: UDP sockets shared with IKE (RFC 3948) and raw sockets for the protocols 50 (RFC 4303)
+//! and 51 (RFC 4302).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, ipproto};
+use cygnet_esp::AhHeader;
+use cygnet_ipsec::Protocol;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto};
 
 use super::sys::{self, Instruction};
 use crate::config::Exempt;
@@ -16,7 +18,7 @@ use crate::config::Exempt;
 const RECEIVE_BUFFER: i32 = 7 << 20;
 
 /// What a socket carries and how it is addressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     /// UDP, bound to `local` (whose address may be unspecified), for every peer.
     Udp { local: SocketAddr },
@@ -25,9 +27,29 @@ pub(crate) enum Kind {
         local: SocketAddr,
         remote: SocketAddr,
     },
-    /// Protocol 50. Two sockets per family send, one setting DF and one not: DF is a property of a
-    /// socket. Only the first of them receives.
-    Raw { v6: bool, dont_fragment: bool },
+    /// ESP or AH without UDP. Two sockets per family send, one setting DF and one not: DF is a property of a
+    /// socket. Only the second of them receives. AH over IPv4 has but that one, since it brings its own header.
+    Raw {
+        protocol: Protocol,
+        v6: bool,
+        dont_fragment: bool,
+    },
+}
+
+impl Kind {
+    /// Of the raw socket that sends such a packet.
+    pub(crate) fn raw(protocol: Protocol, v6: bool, dont_fragment: bool) -> Self {
+        Self::Raw {
+            protocol,
+            v6,
+            dont_fragment: dont_fragment && !brings_header(protocol, v6),
+        }
+    }
+}
+
+/// Whether what is sent begins with an IP header of our making, since AH covers all that an IPv4 header says.
+fn brings_header(protocol: Protocol, v6: bool) -> bool {
+    protocol == Protocol::Ah && !v6
 }
 
 /// A socket of the plane.
@@ -68,30 +90,34 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Opens the two raw sockets of a family in the calling thread's network namespace. ESP with an
-    /// SPI outside `spis` belongs to somebody else, such as the kernel's own ESP, and is not read.
-    pub(crate) fn raw_pair(
+    /// Opens the raw sockets of a protocol and a family in the calling thread's network namespace. A packet with an SPI
+    /// outside `spis` belongs to somebody else, such as the kernel's own ESP, and is not read.
+    pub(crate) fn raw(
+        protocol: Protocol,
         v6: bool,
         mark: Option<u32>,
         exempt: Option<Exempt>,
         spis: &RangeInclusive<u32>,
-    ) -> io::Result<[Self; 2]> {
+    ) -> io::Result<Vec<Self>> {
         let open = |dont_fragment: bool| -> io::Result<Self> {
             let family = if v6 {
                 AddressFamily::INET6
             } else {
                 AddressFamily::INET
             };
-            let protocol: Protocol = ipproto::ESP;
+            let number = match protocol {
+                Protocol::Ah => ipproto::AH,
+                _ => ipproto::ESP,
+            };
             let fd = rustix::net::socket_with(
                 family,
                 SocketType::RAW,
                 SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-                Some(protocol),
+                Some(number),
             )?;
             let socket = Self {
                 fd,
-                kind: Kind::Raw { v6, dont_fragment },
+                kind: Kind::raw(protocol, v6, dont_fragment),
                 dropped: 0,
             };
             if dont_fragment {
@@ -99,12 +125,16 @@ impl Socket {
                 // would fill with a copy of every packet.
                 sys::attach_filter(socket.as_fd(), &[(BPF_RET, 0, 0, 0)])?;
             } else {
-                sys::attach_filter(socket.as_fd(), &spi_filter(v6, spis))?;
+                sys::attach_filter(socket.as_fd(), &spi_filter(protocol, v6, spis))?;
                 socket.prepare_to_receive()?;
             }
             socket.mark(mark)?;
             if let Some(exempt) = exempt {
                 exempt(socket.as_fd(), v6)?;
+            }
+            let set = |level, name, value| sys::set_int_option(socket.as_fd(), level, name, value);
+            if brings_header(protocol, v6) {
+                set(libc::IPPROTO_IP, libc::IP_HDRINCL, 1)?;
             }
             let (level, name) = if v6 {
                 (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER)
@@ -117,10 +147,14 @@ impl Socket {
             } else {
                 libc::IP_PMTUDISC_DONT
             };
-            sys::set_int_option(socket.as_fd(), level, name, discover)?;
+            set(level, name, discover)?;
             Ok(socket)
         };
-        Ok([open(false)?, open(true)?])
+        let mut sockets = vec![open(false)?];
+        if !brings_header(protocol, v6) {
+            sockets.push(open(true)?);
+        }
+        Ok(sockets)
     }
 
     /// Asks for what comes with a datagram, and for room for bursts.
@@ -175,15 +209,19 @@ const BPF_JGE_K: u16 = 0x35;
 const BPF_JGT_K: u16 = 0x25;
 const BPF_RET: u16 = 0x06;
 
-/// Accepts ESP whose SPI is in `spis`.
+/// Accepts ESP or AH whose SPI is in `spis`.
 ///
 /// A raw IPv4 socket's filter sees the packet from its IP header, whose length varies; an IPv6
-/// socket's sees it from the ESP header.
-fn spi_filter(v6: bool, spis: &RangeInclusive<u32>) -> Vec<Instruction> {
+/// socket's sees it from the header of ESP or AH.
+fn spi_filter(protocol: Protocol, v6: bool, spis: &RangeInclusive<u32>) -> Vec<Instruction> {
+    let at = match protocol {
+        Protocol::Ah => AhHeader::SPI_AT as u32,
+        _ => 0,
+    };
     let load: &[Instruction] = if v6 {
-        &[(BPF_LD_W_ABS, 0, 0, 0)]
+        &[(BPF_LD_W_ABS, 0, 0, at)]
     } else {
-        &[(BPF_LDX_B_MSH, 0, 0, 0), (BPF_LD_W_IND, 0, 0, 0)]
+        &[(BPF_LDX_B_MSH, 0, 0, 0), (BPF_LD_W_IND, 0, 0, at)]
     };
     let judge = [
         (BPF_JGE_K, 0, 2, *spis.start()),
@@ -194,8 +232,8 @@ fn spi_filter(v6: bool, spis: &RangeInclusive<u32>) -> Vec<Instruction> {
     [load, &judge].concat()
 }
 
-/// The ESP packet inside what a raw IPv4 socket has read: destination, source, TOS and where the
-/// ESP header starts. `None` if the IP header is not sound, which the kernel does not let happen.
+/// What a raw IPv4 socket has read: destination, source, TOS and where the
+/// ESP or AH header starts. `None` if the IP header is not sound, which the kernel does not let happen.
 pub(crate) fn raw_v4_parts(packet: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr, u8, usize)> {
     let header: &[u8; 20] = packet.get(..20)?.try_into().ok()?;
     let start = usize::from(header[0] & 0x0f) * 4;
@@ -301,20 +339,23 @@ mod tests {
             (0x9000_0000, false),
             (0, false),
         ] {
-            assert_eq!(
-                run(&spi_filter(true, &spis), &spi.to_be_bytes()) != 0,
-                ours,
-                "{spi:x}"
-            );
-            for ihl in [5u8, 15] {
-                let mut packet = vec![0; usize::from(ihl) * 4];
-                packet[0] = 0x40 | ihl;
-                packet.extend(spi.to_be_bytes());
+            for (protocol, before) in [(Protocol::Esp, 0), (Protocol::Ah, 4)] {
+                let header = [&vec![0xff; before][..], &spi.to_be_bytes()].concat();
                 assert_eq!(
-                    run(&spi_filter(false, &spis), &packet) != 0,
+                    run(&spi_filter(protocol, true, &spis), &header) != 0,
                     ours,
-                    "{spi:x} {ihl}"
+                    "{protocol:?} {spi:x}"
                 );
+                for ihl in [5u8, 15] {
+                    let mut packet = vec![0; usize::from(ihl) * 4];
+                    packet[0] = 0x40 | ihl;
+                    packet.extend(&header);
+                    assert_eq!(
+                        run(&spi_filter(protocol, false, &spis), &packet) != 0,
+                        ours,
+                        "{protocol:?} {spi:x} {ihl}"
+                    );
+                }
             }
         }
     }

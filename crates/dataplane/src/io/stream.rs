@@ -559,6 +559,7 @@ impl Plane {
                         remote: remote.port(),
                     };
                     self.arrivals.push(Arrival {
+                        protocol: Protocol::Esp,
                         packet,
                         local: local.ip(),
                         remote: remote.ip(),

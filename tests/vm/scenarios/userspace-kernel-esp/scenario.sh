@@ -1,5 +1,5 @@
 #!/bin/bash
-# The user-space plane (west) against the kernel's own ESP (east), keyed by hand: packet formats,
+# The user-space plane (west) against the kernel's own ESP and AH (east), keyed by hand: packet formats,
 # sequence numbers and counters of every suite, over IPv4 and IPv6, native and in UDP.
 #
 # ./prepare DIR puts crates/dataplane/examples/manual.rs, built, into the directory that the VM gets.
@@ -38,13 +38,15 @@ words() {
 # Hexadecimal digits of an integrity key.
 integrity_len() { case $1 in *:2) echo 40 ;; *:5 | *:8) echo 32 ;; *:12) echo 64 ;; *:13) echo 96 ;; *:14) echo 128 ;; esac; }
 
-run() {  # run TITLE CIPHER KEYLEN FAMILY UDP MODE [esn|ipcomp]; MODE beet4 and beet6 say the family inside
+# run TITLE CIPHER KEYLEN FAMILY UDP MODE [esn|ipcomp|align4]; MODE beet4 and beet6 say the family inside, CIPHER ah:INTEG is AH
+run() {
   local title=$1 cipher=$2 len=$3 family=$4 udp=$5 mode=$6 esn=${7:-} W E encap= flags= K1 K2 I=
   W=192.0.2.1 E=192.0.2.2; [ $family = 4 ] || { W=2001:db8:0::1 E=2001:db8:0::2; }
+  local proto=esp keyed="cipher=$cipher"; [ ${cipher%:*} != ah ] || proto=ah keyed="ah=${cipher#*:}"
   K1=$(hex $len 3) K2=$(hex $len 7); [ $cipher = ${cipher#*:} ] || I=$(hex $(integrity_len $cipher) 5)
   on east ip xfrm state flush; on east ip xfrm policy flush
   [ -z "$udp" ] || encap="encap espinudp 4500 4500 0.0.0.0"
-  [ "$esn" != esn ] || flags="flag esn"
+  case $esn in esn | align4) flags="flag $esn" ;; esac
   local to_east= to_west= inside=4
   case $mode in
     beet4) to_east="sel src 10.1.0.1 dst 10.2.0.1" to_west="sel src 10.2.0.1 dst 10.1.0.1" mode=beet ;;
@@ -52,8 +54,8 @@ run() {  # run TITLE CIPHER KEYLEN FAMILY UDP MODE [esn|ipcomp]; MODE beet4 and 
     tunnel) [ "$esn" = ipcomp ] || flags="$flags flag af-unspec" ;;
   esac
   local around=$mode; [ "$esn" != ipcomp ] || around=transport
-  eval on east ip xfrm state add src $W dst $E proto esp spi 0x80000e57 reqid 1 mode $around $flags replay-window 64 $(words $cipher "$K1" $I) $encap $to_east || return
-  eval on east ip xfrm state add src $E dst $W proto esp spi 0x80000be5 reqid 1 mode $around $flags replay-window 64 $(words $cipher "$K2" $I) $encap $to_west || return
+  eval on east ip xfrm state add src $W dst $E proto $proto spi 0x80000e57 reqid 1 mode $around $flags replay-window 64 $(words $cipher "$K1" $I) $encap $to_east || return
+  eval on east ip xfrm state add src $E dst $W proto $proto spi 0x80000be5 reqid 1 mode $around $flags replay-window 64 $(words $cipher "$K2" $I) $encap $to_west || return
   # With IPComp that has the mode, and ESP is in transport mode around it.
   local comp_out= comp_in=
   if [ "$esn" = ipcomp ]; then
@@ -70,13 +72,13 @@ run() {  # run TITLE CIPHER KEYLEN FAMILY UDP MODE [esn|ipcomp]; MODE beet4 and 
   esac
   local args=
   for n in $nets; do a=${n%,*} b=${n#*,}
-    on east ip xfrm policy add src $b dst $a dir out $comp_out tmpl src $E dst $W proto esp reqid 1 mode $around
-    on east ip xfrm policy add src $a dst $b dir in $comp_in tmpl src $W dst $E proto esp reqid 1 mode $around
+    on east ip xfrm policy add src $b dst $a dir out $comp_out tmpl src $E dst $W proto $proto reqid 1 mode $around
+    on east ip xfrm policy add src $a dst $b dir in $comp_in tmpl src $W dst $E proto $proto reqid 1 mode $around
     case $n in */*) ;; *:*) a=$a/128 b=$b/128 ;; *) a=$a/32 b=$b/32 ;; esac
     args="$args net=$a,$b"
   done
   rm -f /tmp/stop; mkfifo /tmp/stop
-  on west /t/manual device=cygnet0 local=$W remote=$E in=0x80000be5,$K2${I:+,$I} out=0x80000e57,$K1${I:+,$I} cipher=$cipher mode=$mode mark=7 ${udp:+udp=4500} $esn $args  </tmp/stop >/out/plane.log 2>&1 &
+  on west /t/manual device=cygnet0 local=$W remote=$E in=0x80000be5,$K2${I:+${K2:+,}$I} out=0x80000e57,$K1${I:+${K1:+,}$I} $keyed mode=$mode mark=7 ${udp:+udp=4500} $esn $args  </tmp/stop >/out/plane.log 2>&1 &
   local P=$!; exec 9>/tmp/stop
   within 5 grep -q ready /out/plane.log || { cat /out/plane.log; exec 9>&-; wait $P; check "$title" false; return 1; }
   on west ip link set cygnet0 mtu 1400 up
@@ -119,20 +121,35 @@ run() {  # run TITLE CIPHER KEYLEN FAMILY UDP MODE [esn|ipcomp]; MODE beet4 and 
     check "$title: from west" on west ping -q -c 20 -i 0.02 -W 2 $E
     check "$title: from east" on east ping -q -c 20 -i 0.02 -W 2 -s 1000 $W
     local expect=40
+    if [ $proto$family = ah4 ]; then
+      # With an option that changes on the way, so that the ICV does not cover it.
+      check "$title: with a route recorded" on west sh -c "ping -R -c 10 -i 0.05 -W 2 $E | tee /out/route.log | grep -q '10 received'"
+      expect=50
+    fi
   fi
   # It says what it has counted a little later.
   within 10 sh -c "[ \$(tail -n 1 /out/plane.log | grep -o ': $expect packets' | wc -l) = 2 ]"
   tail -n 1 /out/plane.log
   # Packets and bytes per SPI of both ends, in the same words.
   plane() { tail -n 1 /out/plane.log | grep -oE '8000[0-9a-f]+: [0-9]+ packets [0-9]+ bytes' | sort; }
-  kernel() { on east ip -s xfrm state | awk '/proto/ { spi = /proto esp/ ? substr($4, 3, 8) : "" }
+  kernel() { on east ip -s xfrm state | awk '/proto/ { spi = /proto (esp|ah)/ ? substr($4, 3, 8) : "" }
     spi && /\(bytes\), [0-9]+\(packets\)/ && !/INF/ { print spi ": " $2 + 0 " packets " $1 + 0 " bytes" }' | sort; }
   check "$title: the plane counts $expect packets each way" sh -c "[ \$(tail -n 1 /out/plane.log | grep -o ': $expect packets' | wc -l) = 2 ]"
   check "$title: the kernel counts the same packets and bytes" [ "$(plane)" = "$(kernel)" ]
   check "$title: nothing was dropped" sh -c "! tail -n 1 /out/plane.log | grep -q 'Xfrm'"
+  if [ $proto$family$mode$esn = ah4tunnel ]; then
+    # Without DF: AH covers the whole packet, and its sender makes the fragments.
+    on west ip link set cygnet0 mtu 1500
+    local before; before=$(reassembled)
+    check "$title: larger than the path" on west ping -q -c 10 -i 0.05 -W 2 -M dont -s 1440 10.2.0.1
+    check "$title: in fragments" [ $(reassembled) -ge $((before + 10)) ]
+  fi
   exec 9>&-; wait $P; rm /tmp/stop
   on west ip rule del fwmark 7 2>/dev/null; on west ip -6 rule del fwmark 7 2>/dev/null
 }
+
+# Packets that east has put together.
+reassembled() { on east awk '/^Ip:/ && ++n == 2 { print $16 }' /proc/net/snmp; }
 
 put east /tmp/encap.py <<'EOP'
 import socket, time
@@ -176,6 +193,20 @@ run "IPComp in a tunnel over IPv6" 12:12 32 6 "" tunnel ipcomp
 run "IPComp in transport mode" 20 40 4 "" transport ipcomp
 run "transport mode" 20 40 4 "" transport
 run "transport mode over IPv6" 20 40 6 "" transport
+run "AH with HMAC-SHA-1" ah:2 0 4 "" tunnel
+run "AH with AES-XCBC over IPv6" ah:5 0 6 "" tunnel esn
+run "AH with AES-CMAC" ah:8 0 4 "" tunnel esn
+run "AH with HMAC-SHA2-256, aligned to 4 octets" ah:12 0 4 "" tunnel align4
+run "AH with HMAC-SHA2-256 over IPv6" ah:12 0 6 "" tunnel
+run "AH with HMAC-SHA2-384 over IPv6" ah:13 0 6 "" tunnel esn
+run "AH with HMAC-SHA2-512" ah:14 0 4 "" tunnel
+run "AH in transport mode" ah:12 0 4 "" transport esn
+run "AH in transport mode, aligned to 4 octets" ah:14 0 4 "" transport align4
+run "AH in transport mode over IPv6" ah:12 0 6 "" transport
+run "AH in transport mode over IPv6 with extended sequence numbers" ah:14 0 6 "" transport esn
+run "AH with IPComp in a tunnel" ah:12 0 4 "" tunnel ipcomp
+run "AH with IPComp in a tunnel over IPv6" ah:14 0 6 "" tunnel ipcomp
+run "AH with IPComp in transport mode" ah:12 0 4 "" transport ipcomp
 kill $ENCAP
 counters east
 finish

@@ -1,4 +1,4 @@
-//! IPComp inside ESP.
+//! IPComp inside ESP and AH.
 
 use cygnet_ipsec::Compression;
 
@@ -21,11 +21,12 @@ fn comp(esp: &Sa, cpi: u32, mode: Mode) -> Sa {
 }
 
 /// A pair that compresses; in transport mode between the outer addresses.
-fn compressing(v6: bool, mode: Mode) -> Pair {
+fn compressing(around: &Suite, v6: bool, mode: Mode) -> Pair {
     let mut pair = Pair::new(v6);
+    pair.protocol = around.protocol;
     let suite = Suite {
         mode: Mode::Transport,
-        ..GCM
+        ..around.clone()
     };
     pair.sas(&suite);
     let (there, back) = (pair.there(&suite), pair.back(&suite));
@@ -88,13 +89,17 @@ fn noise(src: IpAddr, dst: IpAddr) -> Vec<u8> {
 
 #[test]
 fn what_becomes_smaller_is_compressed_and_the_rest_passes() {
-    for (v6, mode) in [
-        (false, Mode::Tunnel),
-        (true, Mode::Tunnel),
-        (false, Mode::Transport),
-        (true, Mode::Transport),
+    for (around, v6, mode) in [
+        (&GCM, false, Mode::Tunnel),
+        (&GCM, true, Mode::Tunnel),
+        (&GCM, false, Mode::Transport),
+        (&GCM, true, Mode::Transport),
+        (&AH, false, Mode::Tunnel),
+        (&AH, true, Mode::Tunnel),
+        (&AH, false, Mode::Transport),
+        (&AH, true, Mode::Transport),
     ] {
-        let mut pair = compressing(v6, mode);
+        let mut pair = compressing(around, v6, mode);
         let ends = match mode {
             Mode::Transport => vec![(pair.a.outer, pair.b.outer)],
             _ => vec![
@@ -135,7 +140,7 @@ fn what_becomes_smaller_is_compressed_and_the_rest_passes() {
 
 #[test]
 fn both_sas_count_and_expire() {
-    let mut pair = compressing(false, Mode::Tunnel);
+    let mut pair = compressing(&GCM, false, Mode::Tunnel);
     let there = pair.there(&GCM);
     let id = comp(&there, CPI_AB, Mode::Tunnel).id;
     let (src, dst) = (pair.a.inner4, pair.b.inner4);
@@ -165,7 +170,7 @@ fn both_sas_count_and_expire() {
 /// The ends of a tunnel are not opened to whatever lies in ESP: only where IPComp was agreed on is an IP packet inside taken.
 #[test]
 fn without_ipcomp_nothing_is_decapsulated() {
-    let mut pair = compressing(false, Mode::Tunnel);
+    let mut pair = compressing(&GCM, false, Mode::Tunnel);
     let packet = pair.small();
     let sent = pair.a_sends(&[&packet]);
     assert_eq!(pair.b_receives(sent).len(), 1);
@@ -184,7 +189,7 @@ fn without_ipcomp_nothing_is_decapsulated() {
 
 #[test]
 fn a_moved_tunnel_goes_on() {
-    let mut pair = compressing(false, Mode::Tunnel);
+    let mut pair = compressing(&GCM, false, Mode::Tunnel);
     let elsewhere = ip("192.0.2.77");
     let esp = pair.there(&GCM);
     for sa in [esp.clone(), comp(&esp, CPI_AB, Mode::Tunnel)] {
@@ -227,7 +232,7 @@ fn a_moved_tunnel_goes_on() {
 /// A packet of the size that is announced fits though it does not compress.
 #[test]
 fn the_mtu_is_that_of_packets_that_do_not_compress() {
-    let mut pair = compressing(false, Mode::Tunnel);
+    let mut pair = compressing(&GCM, false, Mode::Tunnel);
     let (src, dst) = (pair.a.inner4, pair.b.inner4);
     let of = |len: usize| udp(src, dst, &vec![7; len - 28]);
     let mut largest = 0;

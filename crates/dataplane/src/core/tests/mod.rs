@@ -1,5 +1,6 @@
 //! Two cores back to back: what one sends the other receives, with a clock made by hand.
 
+mod ah;
 mod compression;
 mod early;
 mod inbound;
@@ -10,6 +11,7 @@ mod random;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use cygnet_esp::{OuterHeader, PacketBuffer};
 use cygnet_ipsec::{
     Action, CipherKey, Command, CommandError, Counter, Direction, Encap, EncapKind, Event,
     IntegrityKey, Lifetime, Mark, Mode, MoveSa, Policy, PolicyKey, Protocol, Reply, Sa, SaCounters,
@@ -86,6 +88,8 @@ impl End {
 /// Two gateways and the time.
 struct Pair {
     now: Instant,
+    /// ESP or AH.
+    protocol: Protocol,
     a: End,
     b: End,
 }
@@ -93,6 +97,8 @@ struct Pair {
 /// What the tests vary about SAs.
 #[derive(Clone)]
 struct Suite {
+    protocol: Protocol,
+    /// ESP's.
     encryption: (u16, usize),
     integrity: Option<(u16, usize)>,
     esn: bool,
@@ -101,11 +107,18 @@ struct Suite {
 }
 
 const GCM: Suite = Suite {
+    protocol: Protocol::Esp,
     encryption: (20, 20),
     integrity: None,
     esn: false,
     mode: Mode::Tunnel,
     udp: false,
+};
+
+const AH: Suite = Suite {
+    protocol: Protocol::Ah,
+    integrity: Some((12, 32)),
+    ..GCM
 };
 
 impl Pair {
@@ -117,6 +130,7 @@ impl Pair {
         let now = Instant::now();
         Self {
             now,
+            protocol: Protocol::Esp,
             a: End::new(1, v6, config.clone()),
             b: End::new(2, v6, config),
         }
@@ -125,6 +139,7 @@ impl Pair {
     /// Keyed by hand, policies for everything between the inner addresses.
     fn keyed(v6: bool, suite: &Suite) -> Self {
         let mut pair = Self::new(v6);
+        pair.protocol = suite.protocol;
         pair.policies(suite.mode);
         pair.sas(suite);
         pair
@@ -149,7 +164,7 @@ impl Pair {
             src: from,
             dst: to,
             spi: 0,
-            protocol: Protocol::Esp,
+            protocol: self.protocol,
             reqid: REQID,
             mode,
             optional: false,
@@ -275,7 +290,7 @@ fn sa(src: IpAddr, dst: IpAddr, spi: u32, suite: &Suite) -> Sa {
         id: SaId {
             dst,
             spi,
-            protocol: Protocol::Esp,
+            protocol: suite.protocol,
             mark: Mark::ANY,
         },
         src,
@@ -284,7 +299,7 @@ fn sa(src: IpAddr, dst: IpAddr, spi: u32, suite: &Suite) -> Sa {
         reqid: REQID,
         if_id: 0,
         set_mark: None,
-        encryption: Some(CipherKey {
+        encryption: (suite.protocol == Protocol::Esp).then(|| CipherKey {
             transform: suite.encryption.0,
             key: key(suite.encryption.1, 0x55).into(),
         }),
@@ -324,13 +339,23 @@ fn outbound(sa: &Sa) -> Sa {
 }
 
 /// A sent packet as it arrives.
-fn wire(transmit: Transmit) -> Arrival {
+fn wire(mut transmit: Transmit) -> Arrival {
+    if transmit.protocol == Protocol::Ah && transmit.path.remote.is_ipv6() {
+        // The kernel makes the header, and the plane makes another one in its image.
+        let (storage, range) = transmit.packet.parts();
+        let mut buffer = PacketBuffer::new(storage, range).unwrap();
+        let outer = OuterHeader::between(transmit.path.local, transmit.path.remote);
+        outer.restore(&mut buffer, 51).unwrap();
+        let range = buffer.range();
+        transmit.packet.set_range(range);
+    }
     let swap = |ports: Ports| Ports {
         kind: ports.kind,
         local: ports.remote,
         remote: ports.local,
     };
     Arrival {
+        protocol: transmit.protocol,
         packet: transmit.packet,
         local: transmit.path.remote,
         remote: transmit.path.local,

@@ -424,6 +424,7 @@ fn what_the_plane_cannot_do_is_refused_and_changes_nothing() {
         &mut pair,
         install(Sa {
             id,
+            mode: Mode::Beet,
             encryption: None,
             integrity: Some(cygnet_ipsec::IntegrityKey {
                 transform: 12,
@@ -438,6 +439,7 @@ fn what_the_plane_cannot_do_is_refused_and_changes_nothing() {
         vec![template, template],
         vec![Template {
             protocol: Protocol::Ah,
+            mode: Mode::Beet,
             ..template
         }],
         vec![Template {

@@ -20,6 +20,7 @@ proptest! {
                     spi.copy_from_slice(&SPI_AB.to_be_bytes());
                 }
                 Arrival {
+                    protocol: Protocol::Esp,
                     packet,
                     local: pair.b.outer,
                     remote: pair.a.outer,
