@@ -10,12 +10,13 @@
 //! configuration.
 //!
 //! `fragmentation::…`: IKE messages in pieces (RFC 7383), with pairs of their own. `rekey::…`: SAs renewed
-//! under traffic. `childless::…`: child SAs after IKE_AUTH. `life::…`: cookies, liveness checks, lifetimes.
+//! under traffic. `childless::…`: child SAs after IKE_AUTH. `labels::…`: security labels. `life::…`: cookies, liveness checks, lifetimes.
 
 mod algorithms;
 mod childless;
 mod fragmentation;
 mod lab;
+mod labels;
 mod life;
 mod rekey;
 
@@ -59,6 +60,7 @@ fn feature_of(title: &str) -> &'static str {
     let rows = [
         ("fragmentation::", "fragmentation"),
         ("childless::", "childless"),
+        ("labels::", "labels"),
         ("_with_forward_secrecy", "pfs"),
         ("_rekeys_the_child", "rekey-child"),
         ("_rekeys_the_ike_sa", "rekey-ike"),
@@ -116,6 +118,7 @@ fn main() -> ExitCode {
         fragmentation::trials(),
         rekey::trials(),
         childless::trials(),
+        labels::trials(),
         life::trials(),
     ];
     for (title, run) in others.into_iter().flatten() {

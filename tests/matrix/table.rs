@@ -90,7 +90,6 @@ pub const UNSUPPORTED: &[(&str, &str, &str)] = &[
     ("ipcomp", "strongswan-host", HOST_PLANE),
     ("iptfs", "strongswan-host", HOST_PLANE),
     ("per-cpu", "strongswan-host", HOST_PLANE),
-    ("labels", "strongswan-host", HOST_PLANE),
     ("nat-transport", "strongswan-host", HOST_PLANE),
     ("window", "strongswan-host", NAME_ONLY),
     ("puzzle", "strongswan-host", RFC_LIST),

@@ -228,6 +228,9 @@ fn child_sa(out: &mut String, child: &Value) {
     if child["ipcomp"].is_array() {
         out.push_str(", compressed");
     }
+    if let Some(label) = child["label"].as_str() {
+        let _ = write!(out, ", label {label}");
+    }
     if let Some(age) = child["established"].as_u64() {
         let _ = write!(out, ", for {}", span(age));
     }

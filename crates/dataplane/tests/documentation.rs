@@ -25,7 +25,6 @@ const TAIL: &str = "
 | | ipsec.conf | specified in |
 |---|---|---|
 | SAs for single CPUs | `clones=` | RFC 9611 |
-| security labels | `sec-label=` | RFC 9478 |
 | AH around ESP | `phase2=ah+esp` | RFC 4301 |
 
 BEET mode is negotiated by a notification of strongSwan's, of a number for private use (40961). strongSwan takes it
@@ -35,7 +34,10 @@ the sockets do not show them. Packets that do not become smaller are not compres
 gets a Child SA without, and so does a tunnel with packets of the other family inside. IP-TFS is of ESP in tunnel mode
 only, without IPComp and padding; a peer that does not agree to it, or requires congestion control, which the kernel
 does not have, gets an ordinary tunnel. A kernel without the module may take SAs of IP-TFS and drop all that they should
-carry; the daemon sees that.
+carry; the daemon sees that. With `label-mode=simple` a security
+label is negotiated and not given to the kernel, as strongSwan has it; labels have to be equal, octet by octet, and one
+of `sec-label=` ends with a zero octet on the wire, as SELinux's do. SELinux lets packets go by SAs with the label of their
+own sockets only: that is the one to configure, not one of a policy for several.
 ";
 
 fn written() -> String {
@@ -105,10 +107,18 @@ fn written() -> String {
             FEATURES.tfc_padding,
             refused,
         ),
+        (
+            "security labels",
+            "`sec-label=`",
+            "RFC 9478",
+            "SECURITY_NETWORK_XFRM and SELinux",
+            FEATURES.labels,
+            "`label-mode=simple`, or the connection is not loaded",
+        ),
     ];
     let mut page = HEAD.to_owned();
     for (what, keyword, source, kernel, userspace, without) in rows {
-        let userspace = if userspace { "yes" } else { "not yet" };
+        let userspace = if userspace { "yes" } else { "no" };
         let _ = writeln!(
             page,
             "| {what} | {keyword} | {source} | {kernel} | {userspace} | {without} |"

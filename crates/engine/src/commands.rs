@@ -97,6 +97,7 @@ impl PolicyPlan<'_> {
                 .priority
                 .unwrap_or_else(|| priority(&selector, PriorityClass::Protect)),
             templates,
+            label: self.options.kernel_label().cloned(),
             ..Policy::new(key(direction, selector, self.options))
         }
     }
@@ -268,7 +269,7 @@ pub(crate) fn security_associations(
             compression: None,
             iptfs,
             cpu: None,
-            label: None,
+            label: options.kernel_label().cloned(),
         }
     };
     let mut inbound = common(
@@ -326,6 +327,7 @@ pub(crate) fn compression(install: &ChildInstall, inbound: &Sa, outbound: &Sa) -
                 align4: false,
                 ..beside.flags
             },
+            label: beside.label.clone(),
             ..Sa::new(id, beside.src, beside.direction, install.mode, beside.reqid)
         }
     };

@@ -12,7 +12,7 @@ use cygnet_ike::{
     AcceptRedirect, AuthMethod, Childless, Encapsulation, Fragmentation, Gateway, Identity,
     PpkPolicy, PuzzlePolicy, RetransmitPolicy, SendRedirect, Tcp, TsTemplate, Uniqueness,
 };
-use cygnet_ipsec::{Iptfs, Mark, Mode, Protocol};
+use cygnet_ipsec::{Iptfs, Mark, Mode, Protocol, SecurityLabel};
 
 use crate::connection_state::Intent;
 use crate::origin::{Origin, Sourced};
@@ -259,6 +259,10 @@ pub struct ChildOptions {
     pub decap_dscp: bool,
     /// Leave the outer DF bit clear (`nopmtudisc`).
     pub no_pmtu_disc: bool,
+    /// The security label of what it carries (`sec-label`); the peer must have the same.
+    pub label: Option<SecurityLabel>,
+    /// What the label is for (`label-mode`).
+    pub label_mode: LabelMode,
     /// Compress with IPComp if the peer does too (`compress`).
     pub compress: bool,
     /// Pad packets in tunnel mode to so many octets (`tfc`), as far as the path takes them; 0: not, `u32::MAX`: always as
@@ -270,6 +274,26 @@ pub struct ChildOptions {
     pub refuse_tfc: bool,
     /// MTU of the routes into the tunnel.
     pub mtu: Option<u32>,
+}
+
+impl ChildOptions {
+    /// The label that SAs and policies get, for the kernel's security module.
+    pub(crate) fn kernel_label(&self) -> Option<&SecurityLabel> {
+        match self.label_mode {
+            LabelMode::SeLinux => self.label.as_ref(),
+            LabelMode::Simple => None,
+        }
+    }
+}
+
+/// What a security label is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LabelMode {
+    /// The kernel's security module decides by it which packets go by its SAs.
+    #[default]
+    SeLinux,
+    /// It is negotiated, and no more: ends that do not have the same make no child SA.
+    Simple,
 }
 
 /// What a connection does to matching packets.

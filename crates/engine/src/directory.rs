@@ -151,6 +151,7 @@ pub(crate) fn build(
         mode: connection.kind.mode().unwrap_or(Mode::Tunnel),
         local_ts: local.subnets.clone(),
         remote_ts: remote.subnets.clone(),
+        label: connection.child.label.clone(),
         compress: connection.child.compress && features.is_some_and(|f| f.ipcomp),
         iptfs: iptfs.is_some(),
         refuse_fragments: iptfs.is_some_and(|iptfs| iptfs.dont_fragment),

@@ -45,6 +45,11 @@ fn lack(connection: &Connection, features: &PlaneFeatures) -> Option<&'static st
         ),
         (connection.child.protocol == Protocol::Ah, features.ah, "AH"),
         (
+            connection.child.kernel_label().is_some(),
+            features.labels,
+            "security labels: `label-mode=simple` only negotiates them",
+        ),
+        (
             connection.child.tfc > 0,
             features.tfc_padding,
             "padding for traffic flow confidentiality",

@@ -50,7 +50,7 @@ mod uniqueness;
 
 pub use connection::{
     ChildOptions, Connection, ConnectionKind, ConnectionSet, DeadPeerAction, HostEnd, HostSpec,
-    IkeOptions, PlaneChoice, Setup, Shunt, StartAction,
+    IkeOptions, LabelMode, PlaneChoice, Setup, Shunt, StartAction,
 };
 pub use connection_state::Intent;
 pub use engine::{

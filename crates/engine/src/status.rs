@@ -186,6 +186,8 @@ pub struct ChildStatus {
     pub protocol: &'static str,
     /// Packets are compressed with IPComp: the CPIs of what comes in and of what goes out.
     pub ipcomp: Option<(u16, u16)>,
+    /// The security label of what it carries (RFC 9478).
+    pub label: Option<String>,
     /// What ESP goes into, `udp` or `tcp`; none: into IP.
     pub encapsulation: Option<&'static str>,
     /// The algorithms.
@@ -398,6 +400,7 @@ impl Engine {
             mode: info.mode.name(),
             protocol: info.protocol.name(),
             ipcomp: info.ipcomp,
+            label: info.config.label.as_ref().map(ToString::to_string),
             encapsulation: info.encapsulation.map(EncapKind::name),
             suite: info.suite.to_string(),
             spi_in: format!("{:08x}", info.spi_in),

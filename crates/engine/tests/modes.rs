@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use cygnet_crypto::EspProposal;
 use cygnet_engine::{
-    Capabilities, Connection, ConnectionKind, Lacking, LoadError, Plane, PlaneChoice, Sourced,
-    StartAction,
+    Capabilities, Connection, ConnectionKind, LabelMode, Lacking, LoadError, Plane, PlaneChoice,
+    Sourced, StartAction,
 };
 use cygnet_ike::TsTemplate;
-use cygnet_ipsec::{Direction, Iptfs, Mode, PlaneFeatures, Protocol, Sa, SaDirection};
+use cygnet_ipsec::{
+    Direction, Iptfs, Mode, PlaneFeatures, Protocol, Sa, SaDirection, SecurityLabel,
+};
 
 use cygnet_kernel::sadb::Sadb;
 use network::*;
@@ -103,6 +105,40 @@ fn what_a_plane_lacks_cannot_be_loaded() {
     assert_eq!(load(tunnels, beet, Kernel), lacking("this kernel"));
     let userspace = lacking("the data plane in user space");
     assert_eq!(load(beet, tunnels, Userspace), userspace);
+}
+
+#[test]
+fn a_label_is_in_sas_and_policies_unless_it_is_only_negotiated() {
+    let label = || Some(SecurityLabel::new(*b"system_u:object_r:a_t:s0\0").unwrap());
+    for (mode, expected) in [(LabelMode::SeLinux, label()), (LabelMode::Simple, None)] {
+        let (mut net, sas) = up(ConnectionKind::Tunnel, |c| {
+            c.child.label = label();
+            c.child.label_mode = mode;
+            c.child.compress = true;
+        });
+        assert!(sas.iter().flatten().all(|sa| sa.label == expected));
+        let policies = net.west().kernel.policies().expect("a dump");
+        assert_eq!(policies.len(), 3);
+        assert!(policies.iter().all(|p| p.policy.label == expected));
+        let status = net.status(WEST).connections[0].children[0].label.clone();
+        assert_eq!(status.as_deref(), Some("system_u:object_r:a_t:s0"));
+    }
+}
+
+#[test]
+fn a_kernel_without_a_security_module_takes_labels_only_for_negotiation() {
+    for (mode, loaded) in [(LabelMode::SeLinux, false), (LabelMode::Simple, true)] {
+        let mut net = Network::with_capabilities(Capabilities {
+            kernel: Some(PlaneFeatures::default()),
+            userspace: Some(PlaneFeatures::default()),
+        });
+        let mut c = connection("t", StartAction::Add, PlaneChoice::Auto);
+        c.child.label = Some(SecurityLabel::new(*b"a\0").unwrap());
+        c.child.label_mode = mode;
+        let now = net.now;
+        let outcome = net.west().engine.load(now, set(vec![c], "secret"));
+        assert_eq!(outcome.is_ok(), loaded, "{outcome:?}");
+    }
 }
 
 #[test]

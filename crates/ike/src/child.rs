@@ -22,6 +22,7 @@ use crate::io::{
     AcquireHint, ChildInstall, ChildRequest, ChildSaId, Refusal, Request, RequestId, Reserved,
 };
 use crate::ipcomp;
+use crate::label;
 use crate::mode;
 use crate::proposal::{ChildExchange, EspChoice, SaSpi, accept_esp, esp_offer, select_esp};
 use crate::reason::{ChildCloseReason, ChildFailure, Party};
@@ -476,7 +477,8 @@ impl Offer {
         ipcomp::announce(self.reserved.cpi, payloads);
         payloads.sa(&esp_offer(&self.proposals, self.own_spi(), self.exchange));
         fresh.write(payloads);
-        payloads.ts_i(&self.ts_local).ts_r(&self.ts_remote);
+        let label = self.wanted.config.label.as_ref();
+        label::write_selectors(label, &self.ts_local, &self.ts_remote, payloads);
     }
 
     /// What the peer made of it.
@@ -549,6 +551,12 @@ impl Offer {
                 list(&ts_local),
                 list(&ts_remote)
             )));
+        }
+        if !label::is_agreed(config.label.as_ref(), &ts_i, &ts_r) {
+            return Err(wrong(ChildFailure::LabelUnacceptable {
+                ours: config.label.clone(),
+                theirs: label::describe(Some(&ts_i)),
+            }));
         }
         let peers = ipcomp::accepted(self.reserved.cpi.is_some(), contents)
             .map_err(|()| not_offered("IPCOMP_SUPPORTED".to_owned()))?;
@@ -651,6 +659,7 @@ enum Fit {
 enum Obstacle {
     Mode,
     Selectors,
+    Label,
     SinglePair,
     Proposal,
 }
@@ -782,6 +791,17 @@ impl Chosen {
                 reason,
             ));
         }
+        if !label::is_asked_for(
+            config.label.as_ref(),
+            contents.ts_i.as_ref(),
+            contents.ts_r.as_ref(),
+        ) {
+            let reason = ChildFailure::LabelUnacceptable {
+                ours: config.label.clone(),
+                theirs: label::describe(contents.ts_i.as_ref()),
+            };
+            return Err(refuse(Obstacle::Label, NotifyType::TS_UNACCEPTABLE, reason));
+        }
         if config.single_pair && !is_pair(&ts_local, &ts_remote) {
             ts_local = narrow(theirs_local.get(..1).unwrap_or_default(), &ours_local);
             ts_remote = narrow(theirs_remote.get(..1).unwrap_or_default(), &ours_remote);
@@ -908,7 +928,8 @@ impl Chosen {
         let (protocol, spi) = (self.config.protocol_id(), reserved.spi);
         payloads.sa(&[self.choice.answer(SaSpi { protocol, spi })]);
         fresh.write(payloads);
-        payloads.ts_i(&self.ts_remote).ts_r(&self.ts_local);
+        let label = self.config.label.as_ref();
+        label::write_selectors(label, &self.ts_remote, &self.ts_local, payloads);
     }
 }
 

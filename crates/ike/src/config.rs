@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_crypto::{EspProposal, IkeProposal, SecretBytes};
-use cygnet_ipsec::{Lifetime, Mode, Protocol};
+use cygnet_ipsec::{Lifetime, Mode, Protocol, SecurityLabel};
 use cygnet_wire::{Gateway, ProtocolId};
 
 use crate::identity::{Identity, PeerIdentity};
@@ -355,6 +355,8 @@ pub struct ChildConfig {
     pub local_ts: Vec<TsTemplate>,
     /// The traffic selectors of the peer's side.
     pub remote_ts: Vec<TsTemplate>,
+    /// The security label of what it carries (RFC 9478): the peer must have the same.
+    pub label: Option<SecurityLabel>,
     /// Compress with IPComp (RFC 3173) if the peer does too, and it is not IP-TFS.
     pub compress: bool,
     /// Aggregate and fragment packets (IP-TFS, RFC 9347) if the peer does too; of ESP in tunnel mode only.
@@ -388,6 +390,7 @@ impl ChildConfig {
             mode: Mode::Tunnel,
             local_ts,
             remote_ts,
+            label: None,
             compress: false,
             iptfs: false,
             refuse_fragments: false,

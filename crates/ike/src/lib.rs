@@ -35,6 +35,7 @@ mod info;
 mod io;
 mod ipcomp;
 mod keepalive;
+mod label;
 mod liveness;
 mod mode;
 mod nat;

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use cygnet_crypto::{EspProposal, IkeProposal};
+use cygnet_ipsec::SecurityLabel;
 use cygnet_wire::{ExchangeType, Gateway, NotifyType, PayloadType, Proposal, TrafficSelector};
 use thiserror::Error;
 
@@ -396,6 +397,14 @@ pub enum ChildFailure {
         /// What the peer sent: of our side, of its side.
         theirs: Option<(Vec<TrafficSelector>, Vec<TrafficSelector>)>,
     },
+    /// The two ends have different security labels (RFC 9478), or one has one and the other not.
+    #[error("security labels differ: ours {}; the peer's {theirs}", ours.as_ref().map_or("none".to_owned(), |label| label.to_string()))]
+    LabelUnacceptable {
+        /// Our label.
+        ours: Option<SecurityLabel>,
+        /// The peer's, for people.
+        theirs: String,
+    },
     /// Only single pairs of addresses are accepted, and more was asked for.
     #[error("{0} accept only a single pair of addresses per child SA")]
     SinglePairRequired(Party),
@@ -470,6 +479,7 @@ fn theirs_text(theirs: &Option<(Vec<TrafficSelector>, Vec<TrafficSelector>)>) ->
 names!(ChildFailure {
     NoProposalChosen => "no_proposal_chosen",
     TsUnacceptable => "ts_unacceptable",
+    LabelUnacceptable => "label_unacceptable",
     SinglePairRequired => "single_pair_required",
     ModeMismatch => "mode_mismatch",
     NotOffered => "not_offered",

@@ -34,9 +34,27 @@ impl SecurityLabel {
     }
 }
 
+/// Without the zero octet at its end, by which SELinux's labels end.
+impl std::fmt::Display for SecurityLabel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = self.0.strip_suffix(&[0]).unwrap_or(&self.0);
+        text.escape_ascii().fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_are_shown_as_text() {
+        let label = SecurityLabel::new(*b"system_u:object_r:a_t:s0\0").unwrap();
+        assert_eq!(label.to_string(), "system_u:object_r:a_t:s0");
+        assert_eq!(
+            SecurityLabel::new([7, b'\n']).unwrap().to_string(),
+            "\\x07\\n"
+        );
+    }
 
     #[test]
     fn labels_are_bounded() {

@@ -6,12 +6,14 @@ use std::time::Duration;
 use cygnet_crypto::{
     AdditionalOffer, EspProposal, IkeProposal, KeyExchange, NameError, NameErrorKind,
 };
-use cygnet_engine::{ChildOptions, DeadPeerAction, IkeOptions, PlaneChoice, Shunt, Sourced};
+use cygnet_engine::{
+    ChildOptions, DeadPeerAction, IkeOptions, LabelMode, PlaneChoice, Shunt, Sourced,
+};
 use cygnet_ike::{
     AuthMethod, Childless, Encapsulation, Fragmentation, MAX_WINDOW, MIN_FRAGMENT_SIZE, PpkPolicy,
     RetransmitPolicy, Tcp,
 };
-use cygnet_ipsec::{Mark, Protocol};
+use cygnet_ipsec::{Mark, Protocol, SecurityLabel};
 
 use crate::keyword::Side;
 use crate::redirect;
@@ -284,6 +286,14 @@ pub(super) fn child_options(
         encap_dscp: values.get("encap-dscp", true, yes_no),
         decap_dscp: values.get("decap-dscp", false, yes_no),
         no_pmtu_disc: values.get("nopmtudisc", false, yes_no),
+        label: values.optional(Side::Both, "sec-label", security_label),
+        label_mode: values.get("label-mode", LabelMode::SeLinux, |text| {
+            let modes = [
+                ("selinux", LabelMode::SeLinux),
+                ("simple", LabelMode::Simple),
+            ];
+            choice(text, &modes)
+        }),
         compress: values.get("compress", false, yes_no),
         tfc: values.get("tfc", 0, |text| match text {
             "mtu" => Ok(u32::MAX),
@@ -293,6 +303,17 @@ pub(super) fn child_options(
         refuse_tfc: values.get("send-esp-tfc-padding-not-supported", false, yes_no),
         // 68 is the least of IPv4 (RFC 791); whether the tunnel carries IPv6 (1280) is known only later.
         mtu: values.optional(Side::Both, "mtu", |text| number(text, 68..=65535)),
+    }
+}
+
+/// `sec-label`, as it travels: with the zero octet by which SELinux's labels end, as strongSwan and libreswan send it.
+fn security_label(text: &str) -> Parsed<SecurityLabel> {
+    let octets = [text.as_bytes(), &[0]].concat();
+    match text.chars().all(|c| c.is_ascii_graphic()) {
+        true => SecurityLabel::new(octets).map_err(|error| ValueError::new(error.to_string())),
+        false => Err(ValueError::new(
+            "a label has no spaces and no letters beyond ASCII",
+        )),
     }
 }
 

@@ -6,14 +6,14 @@ use std::time::Duration;
 use cygnet_config::{Section, Severity, Status, load};
 use cygnet_crypto::{Encryption, KeyExchange};
 use cygnet_engine::{
-    ChildOptions, ConnectionKind, DeadPeerAction, HostSpec, Origin, PlaneChoice, SecretKind, Setup,
-    Shunt, StartAction,
+    ChildOptions, ConnectionKind, DeadPeerAction, HostSpec, LabelMode, Origin, PlaneChoice,
+    SecretKind, Setup, Shunt, StartAction,
 };
 use cygnet_ike::{
     AcceptRedirect, Childless, Encapsulation, Fragmentation, Gateway, Identity, PpkPolicy,
     SendRedirect, TsTemplate, Uniqueness,
 };
-use cygnet_ipsec::{Iptfs, Mark, Mode, Protocol};
+use cygnet_ipsec::{Iptfs, Mark, Mode, Protocol, SecurityLabel};
 
 use crate::support::{Files, accept, conn, connection, refuse};
 
@@ -726,6 +726,19 @@ fn ip_tfs() {
             drop_time: Duration::from_secs(2),
             reorder_window: 8,
         })
+    );
+}
+
+#[test]
+fn security_labels() {
+    let child = connection("sec-label=system_u:object_r:a_t:s0").child;
+    let octets = child.label.as_ref().map(SecurityLabel::as_bytes);
+    assert_eq!(octets, Some(&b"system_u:object_r:a_t:s0\0"[..]));
+    assert_eq!(child.label_mode, LabelMode::SeLinux);
+    let child = connection("policy-label=a\n label-mode=simple").child;
+    assert_eq!(
+        (child.label.is_some(), child.label_mode),
+        (true, LabelMode::Simple)
     );
 }
 

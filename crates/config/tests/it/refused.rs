@@ -96,6 +96,8 @@ fn hosts_and_networks() {
         "ah=sha1\n phase2=esp",
         "ah=sha1\n encapsulation=yes",
         "phase2=ah+esp",
+        "sec-label=ö",
+        "label-mode=system",
         "phase2=ah\n esp=aes_gcm",
         "type=beet\n rightsubnet=10.0.0.0/8",
         "type=beet\n rightsubnet=10.0.0.1/32,10.0.0.2/32",

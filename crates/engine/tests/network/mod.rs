@@ -12,9 +12,9 @@ use cygnet_crypto::testing::{InsecureEntropy, InsecureKeyExchange};
 use cygnet_crypto::{EspProposal, IkeProposal, SecretBytes};
 use cygnet_engine::{
     Answer, Capabilities, ChildOptions, Connection, ConnectionKind, ConnectionSet, Engine,
-    EngineOptions, Event, HostEnd, HostSpec, IkeOptions, Input, KERNEL_SPIS, Origin, Output, Plane,
-    PlaneChoice, Protection, ProtectionId, Request, RequestId, ResolveQuery, SecretEntry,
-    SecretKind, SecretOwner, Secrets, Setup, Shunt, Sourced, StartAction, Status,
+    EngineOptions, Event, HostEnd, HostSpec, IkeOptions, Input, KERNEL_SPIS, LabelMode, Origin,
+    Output, Plane, PlaneChoice, Protection, ProtectionId, Request, RequestId, ResolveQuery,
+    SecretEntry, SecretKind, SecretOwner, Secrets, Setup, Shunt, Sourced, StartAction, Status,
 };
 use cygnet_ike::{
     AcceptRedirect, AuthMethod, Childless, Encapsulation, Fragmentation, PpkPolicy,
@@ -139,6 +139,8 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             failure_shunt: Shunt::None,
             encap_dscp: true,
             decap_dscp: false,
+            label: None,
+            label_mode: LabelMode::default(),
             compress: false,
             iptfs: None,
             tfc: 0,

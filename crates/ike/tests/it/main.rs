@@ -16,6 +16,7 @@ mod informational;
 mod intermediate;
 mod ipcomp;
 mod iptfs;
+mod label;
 mod message_id_sync;
 mod mobike;
 mod narrowing;
