@@ -72,6 +72,10 @@ impl Hosts {
         if header.fragment {
             return Err(SealError::Fragment);
         }
+        // The receiver would take the payload for the pseudo header of options.
+        if header.version == Version::V4 && header.next_header == protocol::BEET_PSEUDO_HEADER {
+            return Err(SealError::BeetProtocol);
+        }
         let options = match header.version {
             Version::V4 => header.header_len - IPV4_HEADER_LEN,
             Version::V6 => 0,

@@ -59,6 +59,9 @@ pub enum SealError {
     /// BEET carries packets between the two hosts of the SA's selector only.
     #[error("packet is not between the hosts of the beet sa")]
     BeetAddresses,
+    /// IPv4 packets of protocol 94 do not cross BEET: that is the number of its own pseudo header.
+    #[error("packet of the protocol that beet has for ipv4 options")]
+    BeetProtocol,
     /// Transport mode with a packet whose address family is not that of the SA.
     #[error("packet and transport mode sa are of different address families")]
     Family,
@@ -95,6 +98,7 @@ impl SealError {
             SealError::Malformed(_)
             | SealError::Fragment
             | SealError::BeetAddresses
+            | SealError::BeetProtocol
             | SealError::Family
             | SealError::TooBig { .. }
             | SealError::TooLong => Counter::OutStateModeError,

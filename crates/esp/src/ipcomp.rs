@@ -23,7 +23,7 @@ use crate::ecn::TosPolicy;
 use crate::error::{OpenError, SaError, SealError};
 use crate::inbound::decapsulate;
 use crate::ip::{
-    IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpHeader, NewHeader, TransportSplit, Version, protocol,
+    self, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpHeader, NewHeader, TransportSplit, Version, protocol,
     set_length,
 };
 use crate::outer::DEFAULT_HOP_LIMIT;
@@ -265,6 +265,22 @@ impl IpComp {
             self.decapsulate(packet)?;
         }
         Ok(counted)
+    }
+
+    /// Writes the TCP or UDP checksum of a packet anew that was compressed in transport mode, inside ESP in UDP: a NAT has changed
+    /// the addresses that it covers, and ESP could not reach it.
+    pub fn rewrite_checksum(&self, packet: &mut PacketBuffer<'_>) {
+        let Ok(header) = IpHeader::parse(packet.bytes()) else {
+            return;
+        };
+        let addresses = ip::addresses(packet.bytes(), header.version).filter(|_| !self.tunnel);
+        if let Some((src, dst)) = addresses
+            && let Some(payload) = packet.bytes_mut().get_mut(header.header_len..)
+        {
+            //= rfc3948#3.1.2
+            //# Depending on local policy, one of the following MUST be done:
+            ip::rewrite_transport_checksum(payload, header.next_header, src, dst);
+        }
     }
 
     /// Takes the tunnel's header off a packet that was not compressed.

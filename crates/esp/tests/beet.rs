@@ -32,6 +32,19 @@ fn sas() -> Vec<(Sa, Vec<u8>)> {
         .collect()
 }
 
+/// Protocol 94 says that a pseudo header follows: the receiver would read one in the payload.
+#[test]
+fn the_protocol_of_the_pseudo_header_does_not_travel() {
+    let packet = ip(INNER4[0], INNER4[1], 94, 0, true, &payload(40));
+    assert_eq!(
+        seal(&outbound(&beet(INNER4)), 1, &packet).unwrap_err(),
+        SealError::BeetProtocol
+    );
+    // Over IPv6 there is none, and it is a protocol as any other.
+    let packet = ip(INNER6[0], INNER6[1], 94, 0, true, &payload(40));
+    assert!(seal(&outbound(&beet(INNER6)), 1, &packet).is_ok());
+}
+
 #[test]
 fn either_family_travels_over_either_without_its_header() {
     for (sa, packet) in sas() {

@@ -137,6 +137,7 @@ impl Core {
         if sa.mode != Mode::Transport {
             return Ok(None);
         }
+        let encapsulated = sa.encap.is_some();
         let Some(cpi) = ipcomp::cpi(packet.bytes()) else {
             let tunnels = self.ipcomp.tunnels.get(&(sa.src, sa.id.dst, sa.reqid));
             let tunnel = tunnels.and_then(|indices| indices.last().copied());
@@ -157,7 +158,11 @@ impl Core {
             encap: None,
         })?;
         self.transform(now, comp, packet, output, |comp, buffer, deflate| {
-            comp.decompress(buffer, deflate).map_err(counter)
+            let counted = comp.decompress(buffer, deflate).map_err(counter)?;
+            if encapsulated {
+                comp.rewrite_checksum(buffer);
+            }
+            Ok(counted)
         })?;
         Ok(Some(comp))
     }

@@ -229,6 +229,38 @@ fn a_moved_tunnel_goes_on() {
     assert_eq!(pair.b.delivered().len(), 2, "{:?}", pair.b.drops());
 }
 
+/// A NAT changes the addresses that the checksums of TCP and UDP cover; ESP cannot put them right in what is compressed.
+#[test]
+fn checksums_are_computed_anew_behind_a_nat() {
+    let checksum = |packet: &[u8]| {
+        let pseudo = [&packet[12..20], &[0, 17], &packet[24..26]].concat();
+        let mut sum: u32 = pseudo
+            .chunks(2)
+            .chain(packet[20..].chunks(2))
+            .map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0)))
+            .sum();
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        sum
+    };
+    for udp_encapsulated in [true, false] {
+        let around = Suite {
+            udp: udp_encapsulated,
+            ..GCM
+        };
+        let mut pair = compressing(&around, false, Mode::Transport);
+        let mut packet = long(pair.a.outer, pair.b.outer, 1);
+        packet[26..28].copy_from_slice(&[0xab, 0xcd]);
+        let sent = pair.a_sends(&[&packet]);
+        assert!(sent[0].packet.len() < 150);
+        let received = pair.b_receives(sent);
+        assert_eq!(received.len(), 1, "{:?}", pair.b.drops());
+        assert_eq!(checksum(&received[0]) == 0xffff, udp_encapsulated);
+        assert_eq!(received[0][28..], packet[28..]);
+    }
+}
+
 /// A packet of the size that is announced fits though it does not compress.
 #[test]
 fn the_mtu_is_that_of_packets_that_do_not_compress() {
