@@ -158,4 +158,5 @@ scenarios! {
     strongswan_and_ml_kem_when_rekeying => "followup-ke-ml-kem",
     libreswan_and_the_modes => "modes-libreswan",
     tcp_encapsulation_with_libreswan => "tcp",
+    strongswan_and_ip_tfs => "iptfs",
 }
