@@ -120,6 +120,7 @@ pub const UNSUPPORTED: &[(&str, &str, &str)] = &[
     ("ml-kem", "libreswan", "not among the key exchanges that it prints (`ipsec algparse`)"),
     ("ppk-intermediate", "libreswan", "only under a notification type that it has chosen itself, 50209 instead of 16445"),
     ("beet", "libreswan", "no such mode among its keywords"),
+    ("per-cpu", "libreswan", NO_KEYWORD),
     ("further-children", "openiked", "as responder it answers with all flows of its policy at once, whatever was asked for"),
     ("reauthentication", "openiked", NO_KEYWORD),
     ("window", "openiked", NAME_ONLY),

@@ -159,4 +159,5 @@ scenarios! {
     libreswan_and_the_modes => "modes-libreswan",
     tcp_encapsulation_with_libreswan => "tcp",
     strongswan_and_ip_tfs => "iptfs",
+    strongswan_and_child_sas_of_single_cpus => "per-cpu",
 }

@@ -231,6 +231,9 @@ fn child_sa(out: &mut String, child: &Value) {
     if let Some(label) = child["label"].as_str() {
         let _ = write!(out, ", label {label}");
     }
+    if let Some(cpu) = child["cpu"].as_u64() {
+        let _ = write!(out, ", CPU {cpu}");
+    }
     if let Some(age) = child["established"].as_u64() {
         let _ = write!(out, ", for {}", span(age));
     }

@@ -24,7 +24,6 @@ const TAIL: &str = "
 
 | | ipsec.conf | specified in |
 |---|---|---|
-| SAs for single CPUs | `clones=` | RFC 9611 |
 | AH around ESP | `phase2=ah+esp` | RFC 4301 |
 
 BEET mode is negotiated by a notification of strongSwan's, of a number for private use (40961). strongSwan takes it
@@ -38,6 +37,9 @@ carry; the daemon sees that. With `label-mode=simple` a security
 label is negotiated and not given to the kernel, as strongSwan has it; labels have to be equal, octet by octet, and one
 of `sec-label=` ends with a zero octet on the wire, as SELinux's do. SELinux lets packets go by SAs with the label of their
 own sockets only: that is the one to configure, not one of a policy for several.
+
+carry; the daemon sees that. Of SAs for single CPUs the first Child SA is for all packets that have no other; each CPU
+on which packets are met then gets one of its own, which the first one takes along when it ends.
 ";
 
 fn written() -> String {
@@ -98,6 +100,14 @@ fn written() -> String {
             "XFRM_IPTFS (6.14)",
             FEATURES.iptfs,
             "an ordinary tunnel",
+        ),
+        (
+            "SAs for single CPUs",
+            "`clones=`",
+            "RFC 9611",
+            "6.13",
+            FEATURES.per_cpu,
+            "one for all",
         ),
         (
             "padding against traffic analysis",

@@ -12,6 +12,7 @@ use cygnet_ike::{
 use cygnet_ipsec::{AllocateSpi, Command, CommandError, Mark, Protocol, Reply, Selector};
 use cygnet_wire::IpcompNotify;
 
+use crate::clones::is_clone;
 use crate::commands::{Path, PolicyPlan, compression, lifetimes, security_associations};
 use crate::connection_state::{ConnectionId, State};
 use crate::engine::{Child, Engine, KERNEL_SPIS, USERSPACE_SPIS, Waiting};
@@ -256,13 +257,15 @@ impl Engine {
             .is_ok_and(|o| o.orientation.remote.is_none());
         let predecessor = install.replaces.and_then(|old| self.children.get_mut(&old));
         let idle_since = predecessor.as_ref().map_or(now, |old| old.idle_since);
+        let is_clone = matches!(install.resource, Some(cygnet_ike::Resource::Cpu(_)));
+        let has_siblings = install.replaces.is_some() || is_clone;
         let own_reqid = match predecessor {
             Some(old) => {
                 old.successor = Some(install.child);
                 old.own_reqid.clone()
             }
-            // Both ends have renewed it at once, and the other successor has taken its place already.
-            None if many_peers && config.child.reqid.is_none() && install.replaces.is_some() => {
+            // Both ends have renewed it at once, and the other successor has taken its place already; or there are others.
+            None if many_peers && config.child.reqid.is_none() && has_siblings => {
                 let sibling = self.sibling_reqid(connection, install);
                 sibling.or_else(|| Some(Arc::new(self.reqids.allocate())))
             }
@@ -293,6 +296,7 @@ impl Engine {
             protocol: install.protocol,
             compressed: install.ipcomp.is_some(),
             reqid,
+            per_cpu: install.resource.is_some(),
             options: &config.child,
         }
         .protecting();
@@ -629,18 +633,30 @@ impl Engine {
             }
             // The IKE SA's own end follows and says more.
             E::ChildFailed {
+                child,
+                config,
                 reason: ChildFailure::IkeSaEnded,
                 ..
-            } => self.note(event),
+            } => {
+                let (child, id) = (*child, config.as_ref().map(|c| ConnectionId(c.tag)));
+                self.note(event);
+                if let Some(id) = id {
+                    self.end_of_clone(id, child, None);
+                }
+            }
             E::ChildFailed {
                 ike,
+                child,
                 reason,
                 config,
-                ..
             } => {
-                let (ike, reason, config) = (*ike, reason.clone(), config.clone());
+                let (ike, child) = (*ike, *child);
+                let (reason, config) = (reason.clone(), config.clone());
                 self.note(event);
-                self.on_child_failed(now, ike, config.as_deref(), &reason);
+                let id = config.as_ref().map(|config| ConnectionId(config.tag));
+                if !id.is_some_and(|id| self.end_of_clone(id, child, Some(&reason))) {
+                    self.on_child_failed(now, ike, config.as_deref(), &reason);
+                }
             }
             E::ChildClosed {
                 ike,
@@ -663,11 +679,13 @@ impl Engine {
                 );
                 let stood = info.established.map(|at| now.saturating_duration_since(at));
                 let owner = ConnectionId(info.config.tag);
+                let gone = info.clone();
                 self.note(event);
                 if peer_died {
                     self.on_dead_peer(owner);
                 }
                 self.on_child_closed(now, ike, child, owner, stood, sent_to);
+                self.end_clones_of(now, owner, &gone);
             }
             E::Synchronised { ike, by, .. } => {
                 let (ike, by) = (*ike, *by);
@@ -796,6 +814,17 @@ impl Engine {
         };
         c.children.push(child);
         let is_successor = info.replaces.is_some();
+        if is_clone(info) && !is_successor {
+            if !self.end_of_clone(id, child, None) && info.initiator {
+                // It was given up, but the peer's answer was on its way.
+                return self.endpoint.delete_child(now, child);
+            }
+            if info.initiator && self.has_too_many_clones(id) {
+                // The peer has begun one at the same time.
+                return self.endpoint.delete_child(now, child);
+            }
+            return self.watch_inactivity(now, child);
+        }
         let is_asked_for = info.initiator && !is_successor;
         if is_asked_for && c.negotiating != Some(ike) {
             // It was given up, but the peer's answer was on its way.
@@ -831,6 +860,9 @@ impl Engine {
                 self.overlap(now, old, ike);
             }
             self.enforce_uniqueness(now, ike, id, child);
+        }
+        if !is_successor {
+            self.on_fallback(now, id);
         }
         self.reconcile(now, id);
     }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use cygnet_crypto::{DirectionKeys, EspSuite};
-use cygnet_ike::ChildInstall;
+use cygnet_ike::{ChildInstall, Resource};
 use cygnet_ipsec::{
     Action, CipherKey, Compression, Direction, Encap, IntegrityKey, Iptfs, KeyMaterial, Lifetime,
     Mark, Mode, Policy, PolicyKey, Protocol, Sa, SaDirection, SaFlags, SaId, Selector, Template,
@@ -34,6 +34,8 @@ pub(crate) struct PolicyPlan<'a> {
     /// IPComp goes inside; it has the mode then.
     pub(crate) compressed: bool,
     pub(crate) reqid: u32,
+    /// Each CPU may ask for an SA of its own.
+    pub(crate) per_cpu: bool,
     pub(crate) options: &'a ChildOptions,
 }
 
@@ -98,6 +100,7 @@ impl PolicyPlan<'_> {
                 .unwrap_or_else(|| priority(&selector, PriorityClass::Protect)),
             templates,
             label: self.options.kernel_label().cloned(),
+            per_cpu: outbound && self.per_cpu,
             ..Policy::new(key(direction, selector, self.options))
         }
     }
@@ -290,6 +293,7 @@ pub(crate) fn security_associations(
     );
     outbound.lifetime = lifetimes.outbound;
     outbound.acquire_seq = install.acquire_seq;
+    outbound.cpu = install.resource.and_then(Resource::cpu);
     outbound.flags.dont_encap_dscp = !options.encap_dscp;
     outbound.flags.no_pmtu_disc = options.no_pmtu_disc;
     //= rfc7296#1.3.1

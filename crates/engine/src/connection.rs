@@ -270,6 +270,8 @@ pub struct ChildOptions {
     pub tfc: u32,
     /// Aggregate and fragment packets if the peer does too (`iptfs`, RFC 9347), and how.
     pub iptfs: Option<Iptfs>,
+    /// How many more child SAs there may be for single CPUs (`clones`, RFC 9611); `u32::MAX`: as many as there are CPUs.
+    pub clones: u32,
     /// Tell the peer not to pad (`send-esp-tfc-padding-not-supported`).
     pub refuse_tfc: bool,
     /// MTU of the routes into the tunnel.

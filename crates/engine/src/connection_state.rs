@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use cygnet_ike::{ChildConfig, ChildSaId, IkeSaId, PeerConfig};
 use cygnet_ipsec::{PolicyKey, Selector};
 
+use crate::clones::Clones;
 use crate::connection::Connection;
 use crate::io::{Plane, ProtectionId};
 use crate::orient::{Orientation, Unoriented};
@@ -120,6 +121,8 @@ pub(crate) struct State {
     /// The IKE SAs under which it has or wants a child SA.
     pub(crate) ikes: BTreeSet<IkeSaId>,
     pub(crate) children: Vec<ChildSaId>,
+    /// Child SAs of single CPUs that are being made.
+    pub(crate) clones: Clones,
     pub(crate) backoff: Backoff,
     /// Failed attempts since it was up or somebody asked for it.
     pub(crate) tries: u32,

@@ -139,6 +139,7 @@ pub(crate) fn build(
     orientation: &Orientation,
     setup: &Setup,
     features: Option<&PlaneFeatures>,
+    cpus: u32,
 ) -> (Arc<PeerConfig>, Arc<ChildConfig>) {
     let (local, remote) = orientation.ends(connection);
     let has_iptfs = features.is_some_and(|f| f.iptfs);
@@ -154,6 +155,11 @@ pub(crate) fn build(
         label: connection.child.label.clone(),
         compress: connection.child.compress && features.is_some_and(|f| f.ipcomp),
         iptfs: iptfs.is_some(),
+        clones: match (features.is_some_and(|f| f.per_cpu), connection.child.clones) {
+            (false, _) => 0,
+            (true, u32::MAX) => cpus,
+            (true, clones) => clones,
+        },
         refuse_fragments: iptfs.is_some_and(|iptfs| iptfs.dont_fragment),
         refuse_tfc: connection.child.refuse_tfc,
         single_pair: false,

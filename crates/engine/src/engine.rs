@@ -51,6 +51,8 @@ pub struct EngineOptions {
     pub vendor_ids: Vec<Vec<u8>>,
     /// See [`crash_secrets`](EndpointConfig::crash_secrets).
     pub crash_secrets: Vec<SecretBytes>,
+    /// See [`cpus`](EndpointConfig::cpus).
+    pub cpus: u32,
 }
 
 /// A connection of that name is not loaded.
@@ -612,6 +614,7 @@ fn endpoint_config(options: &EngineOptions, setup: &Setup) -> EndpointConfig {
         vendor_ids: options.vendor_ids.clone(),
         crash_secrets: options.crash_secrets.clone(),
         key_log: options.key_log,
+        cpus: options.cpus,
         ..EndpointConfig::default()
     }
 }

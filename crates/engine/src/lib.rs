@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod children;
+mod clones;
 mod commands;
 mod connection;
 mod connection_state;

@@ -24,7 +24,9 @@ impl Engine {
         let config = c.config.clone();
         let oriented = orient(&config, &self.known).map(|orientation| {
             let features = self.features_of(c.plane);
-            let (peer, child) = directory::build(id, &config, &orientation, &self.setup, features);
+            let cpus = self.options.cpus;
+            let (peer, child) =
+                directory::build(id, &config, &orientation, &self.setup, features, cpus);
             let (local, remote) = orientation.ends(&config);
             let own: Vec<TrafficSelector> = local
                 .subnets

@@ -6,6 +6,7 @@ use std::time::Instant;
 use cygnet_ike::AcquireHint;
 use cygnet_wire::TrafficSelector;
 
+use crate::connection_state::State;
 use crate::engine::Engine;
 use crate::event::Event;
 use crate::io::Plane;
@@ -55,9 +56,16 @@ impl Engine {
     /// A packet met a trap: whose? By reqid and policy, never by guess.
     fn on_acquire(&mut self, now: Instant, plane: Plane, acquire: &cygnet_ipsec::Acquire) {
         let reqid = acquire.template.reqid;
+        let has_policy = |c: &State| {
+            let mut records = c.children.iter().filter_map(|id| self.children.get(id));
+            records.any(|record| record.policies.contains(&acquire.policy))
+        };
         let owner = self.reqids.connections(reqid).find_map(|id| {
             let c = self.connections.get(&id)?;
-            (c.plane == plane && c.trap_policies.contains(&acquire.policy)).then_some((id, c))
+            let is_ours = c.trap_policies.contains(&acquire.policy)
+                // Those of child SAs ask too, for single CPUs.
+                || acquire.cpu.is_some() && has_policy(c);
+            (c.plane == plane && is_ours).then_some((id, c))
         });
         let Some((id, c)) = owner else {
             return self.tell(Event::ForeignAcquire { plane, reqid });
@@ -66,14 +74,19 @@ impl Engine {
             return;
         }
         let connection = c.name.clone();
+        let has_children = !c.children.is_empty();
         let busy = c.negotiating.is_some() || c.unloaded || self.shutting_down;
         self.tell(Event::Acquired {
             connection,
             plane,
             selector: acquire.selector,
         });
-        if !busy {
-            let hint = Some(acquire_hint(acquire));
+        let hint = acquire_hint(acquire);
+        if hint.cpu.is_some() && has_children {
+            self.add_clone(now, id, hint);
+            self.drain_endpoint(now);
+        } else if !busy {
+            let hint = Some(self.hint_for_first(id, hint));
             if let Some(c) = self.connections.get_mut(&id) {
                 c.retry_at = None;
             }
@@ -103,5 +116,6 @@ fn acquire_hint(acquire: &cygnet_ipsec::Acquire) -> AcquireHint {
         seq: acquire.seq,
         local: selector(s.src.addr(), s.sport),
         remote: selector(s.dst.addr(), s.dport),
+        cpu: acquire.cpu,
     }
 }

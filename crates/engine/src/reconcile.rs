@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use cygnet_ike::{AcquireHint, ChildRequest};
 
+use crate::clones::Clones;
 use crate::connection::{Connection, Shunt};
 use crate::connection_state::{Backoff, ConnectionId, Intent, LastFailure, State, Trap};
 use crate::directory::Snapshot;
@@ -55,6 +56,7 @@ impl Engine {
             replacing: None,
             ikes: BTreeSet::new(),
             children: Vec::new(),
+            clones: Clones::default(),
             backoff: Backoff::default(),
             tries: 0,
             retry_at: None,
@@ -121,6 +123,7 @@ impl Engine {
         c.replacing = None;
         c.redirects.cancel();
         let ikes = c.ikes.clone();
+        self.cancel_clones(now, id);
         //= rfc5723#6.2
         //# Similarly, when credentials associated
         //# with the IKE SA are invalidated (e.g., when a user logs out), the

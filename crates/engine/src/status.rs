@@ -184,6 +184,8 @@ pub struct ChildStatus {
     pub mode: &'static str,
     /// `esp` or `ah`.
     pub protocol: &'static str,
+    /// The CPU whose packets it carries, of several child SAs with the same selectors.
+    pub cpu: Option<u32>,
     /// Packets are compressed with IPComp: the CPIs of what comes in and of what goes out.
     pub ipcomp: Option<(u16, u16)>,
     /// The security label of what it carries (RFC 9478).
@@ -399,6 +401,7 @@ impl Engine {
             ike: info.ike.0,
             mode: info.mode.name(),
             protocol: info.protocol.name(),
+            cpu: info.resource.and_then(cygnet_ike::Resource::cpu),
             ipcomp: info.ipcomp,
             label: info.config.label.as_ref().map(ToString::to_string),
             encapsulation: info.encapsulation.map(EncapKind::name),

@@ -39,6 +39,7 @@ impl Engine {
                 protocol: config.child.protocol,
                 compressed: false,
                 reqid,
+                per_cpu: oriented.child.clones > 0,
                 options: &config.child,
             }
             .protecting(),

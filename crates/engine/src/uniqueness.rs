@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use cygnet_ike::{ChildSaId, ChildSaInfo, IkeSaId, IkeSaState, Uniqueness};
 
+use crate::clones::is_clone;
 use crate::connection_state::ConnectionId;
 use crate::engine::Engine;
 use crate::timers::Timer;
@@ -139,6 +140,7 @@ impl Engine {
         };
         let same = |other: &ChildSaInfo| {
             other.id != new.id
+                && !is_clone(other)
                 && (other.ike, other.initiator) == (new.ike, !new.initiator)
                 && other.replaces.is_none()
                 && (&other.ts_local, &other.ts_remote) == (&new.ts_local, &new.ts_remote)

@@ -26,6 +26,7 @@ use crate::label;
 use crate::mode;
 use crate::proposal::{ChildExchange, EspChoice, SaSpi, accept_esp, esp_offer, select_esp};
 use crate::reason::{ChildCloseReason, ChildFailure, Party};
+use crate::resource::{self, Resource};
 use crate::sa::Core;
 use crate::selectors::{all_covered, contains, narrow, resolve, single_address, substitute};
 
@@ -80,6 +81,7 @@ pub(crate) struct Agreed {
     pub(crate) peer_refuses_tfc: bool,
     pub(crate) peer_refuses_fragments: bool,
     pub(crate) acquire_seq: u32,
+    pub(crate) resource: Option<Resource>,
 }
 
 /// Where the keys of a child SA come from (RFC 7296 §2.17).
@@ -159,6 +161,7 @@ impl Agreed {
             peer_refuses_tfc: self.peer_refuses_tfc,
             peer_refuses_fragments: self.peer_refuses_fragments,
             acquire_seq: self.acquire_seq,
+            resource: self.resource,
         }))
     }
 }
@@ -228,6 +231,7 @@ impl ChildSa {
             ipcomp,
             ts_local,
             ts_remote,
+            resource,
             ..
         } = &self.agreed;
         let path = core.child_path();
@@ -241,6 +245,7 @@ impl ChildSa {
             suite: *suite,
             spi_in: *spi_in,
             spi_out: *spi_out,
+            resource: *resource,
             ipcomp: *ipcomp,
             local: path.local,
             remote: path.remote,
@@ -281,14 +286,37 @@ pub(crate) struct Wanted {
     pub(crate) id: ChildSaId,
     pub(crate) config: Arc<ChildConfig>,
     pub(crate) acquire: Option<AcquireHint>,
+    /// What it is to be for, of several with the same selectors.
+    pub(crate) resource: Option<Resource>,
+    /// It is so already: it renews another one, or that may have more beside it.
+    settled: bool,
 }
 
 impl Wanted {
     pub(crate) fn new(id: ChildSaId, request: ChildRequest) -> Self {
+        let ChildRequest { config, acquire } = request;
+        let cpu = acquire.as_ref().and_then(|hint| hint.cpu);
+        let resource = match cpu {
+            Some(cpu) => Resource::Cpu(Some(cpu)),
+            None => Resource::Fallback,
+        };
         Self {
             id,
-            config: request.config,
-            acquire: request.acquire,
+            acquire,
+            resource: (config.clones > 0).then_some(resource),
+            settled: cpu.is_some(),
+            config,
+        }
+    }
+
+    /// One in place of another, which stays on its CPU.
+    pub(crate) fn successor(id: ChildSaId, of: &Agreed) -> Self {
+        Self {
+            id,
+            config: Arc::clone(&of.config),
+            acquire: None,
+            resource: of.resource,
+            settled: true,
         }
     }
 
@@ -314,7 +342,8 @@ impl Wanted {
         let (own, peer) = core.addresses();
         let mut ts_local = configured(&self.config, &self.config.local_ts, own);
         let mut ts_remote = configured(&self.config, &self.config.remote_ts, peer);
-        if let Some(hint) = &self.acquire {
+        // Further child SAs for single CPUs have the selectors of the first.
+        if let Some(hint) = self.acquire.as_ref().filter(|hint| hint.cpu.is_none()) {
             //= rfc7296#2.9
             //# To enable the responder to choose the appropriate range in this case,
             //# if the initiator has requested the SA due to a data packet, the
@@ -470,6 +499,9 @@ impl Offer {
     /// Writes SA, TSi, TSr and what goes with them.
     pub(crate) fn write(&self, fresh: Fresh<'_>, payloads: &mut PayloadWriter<'_>) {
         mode::announce(self.wanted.config.mode, payloads);
+        if let Some(resource) = self.wanted.resource {
+            resource::announce(resource, payloads);
+        }
         if aggfrag::is_wanted(&self.wanted.config) {
             aggfrag::announce(&self.wanted.config, payloads);
         }
@@ -575,6 +607,10 @@ impl Offer {
             peer_refuses_tfc: contents.has(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED),
             peer_refuses_fragments: refuses_fragments(aggfrag),
             acquire_seq: self.wanted.acquire_seq(),
+            resource: self
+                .wanted
+                .resource
+                .filter(|_| self.wanted.settled || resource::is_said(contents)),
         })
     }
 
@@ -598,6 +634,7 @@ impl Offer {
             }
             NotifyType::FAILED_CP_REQUIRED => ChildFailure::FailedCpRequired,
             NotifyType::NO_ADDITIONAL_SAS => ChildFailure::NoAdditionalSas,
+            NotifyType::TS_MAX_QUEUE => ChildFailure::MaxQueue(Party::Peer),
             other => ChildFailure::PeerNotify(other),
         }
     }
@@ -616,6 +653,10 @@ pub(crate) struct Chosen {
     peer_refuses_fragments: bool,
     /// The peer's CPI, if packets are to be compressed.
     cpi_out: Option<u16>,
+    /// What it is for, if the peer asks for one of several with the same selectors, or it renews one.
+    pub(crate) resource: Option<Resource>,
+    /// The peer has said so.
+    resource_said: bool,
 }
 
 /// What a responder awaits from the data plane for a child SA that it has chosen.
@@ -855,6 +896,7 @@ impl Chosen {
         let cpi_out = ipcomp::offered(contents).filter(|_| compress);
         let aggfrag = aggfrag::asked_for(config, contents);
         let mode = aggfrag.map_or(config.mode, |_| Mode::Iptfs);
+        let resource_said = config.clones > 0 && resource::is_said(contents);
         let config = Arc::clone(config);
         Ok((
             fit,
@@ -868,6 +910,8 @@ impl Chosen {
                 peer_refuses_tfc,
                 peer_refuses_fragments: refuses_fragments(aggfrag),
                 cpi_out,
+                resource: resource_said.then_some(Resource::Fallback),
+                resource_said,
             },
         ))
     }
@@ -909,7 +953,14 @@ impl Chosen {
             peer_refuses_tfc: self.peer_refuses_tfc,
             peer_refuses_fragments: self.peer_refuses_fragments,
             acquire_seq: 0,
+            resource: self.resource,
         }
+    }
+
+    /// Whether it is of the same connection and selectors as another one.
+    pub(crate) fn serves_the_same(&self, other: &Agreed) -> bool {
+        other.config.tag == self.config.tag
+            && (&other.ts_local, &other.ts_remote) == (&self.ts_local, &self.ts_remote)
     }
 
     /// Writes SA, TSi, TSr and what goes with them.
@@ -920,6 +971,9 @@ impl Chosen {
         payloads: &mut PayloadWriter<'_>,
     ) {
         mode::announce(self.mode, payloads);
+        if let Some(resource) = self.resource.filter(|_| self.resource_said) {
+            resource::announce(resource, payloads);
+        }
         if self.mode == Mode::Iptfs {
             aggfrag::announce(&self.config, payloads);
         }

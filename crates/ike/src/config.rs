@@ -363,6 +363,8 @@ pub struct ChildConfig {
     pub iptfs: bool,
     /// With IP-TFS, tell the peer not to spread an inner packet over several outer ones (the D bit, RFC 9347 §6.1.4).
     pub refuse_fragments: bool,
+    /// How many more child SAs of the same selectors there may be, for single CPUs (RFC 9611); 0: none.
+    pub clones: u32,
     /// Tell the peer not to pad for traffic flow confidentiality (ESP_TFC_PADDING_NOT_SUPPORTED, RFC 7296 §1.3.1).
     pub refuse_tfc: bool,
     /// Each child SA must serve one pair of addresses only (RFC 7296 §2.9, SINGLE_PAIR_REQUIRED).
@@ -393,6 +395,7 @@ impl ChildConfig {
             label: None,
             compress: false,
             iptfs: false,
+            clones: 0,
             refuse_fragments: false,
             refuse_tfc: false,
             single_pair: false,
@@ -507,6 +510,8 @@ pub struct EndpointConfig {
     /// Child SAs that a peer may make under one IKE SA. What replaces another one does not count until twice as many
     /// are there.
     pub max_children: usize,
+    /// How many CPUs this host has, for child SAs of single ones (RFC 9611).
+    pub cpus: u32,
     /// [`Event::IkeEstablished`](crate::Event::IkeEstablished) carries the keys of the IKE SA.
     pub key_log: bool,
 }
@@ -536,6 +541,7 @@ impl Default for EndpointConfig {
             max_reassembly: 64 << 20,
             reassembly_timeout: Duration::from_secs(30),
             max_children: 512,
+            cpus: 0,
             key_log: false,
         }
     }

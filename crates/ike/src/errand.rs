@@ -187,6 +187,15 @@ pub(crate) enum Current {
 }
 
 impl Current {
+    /// The child SA that it makes beside the others.
+    pub(crate) fn begins(&self) -> Option<&Wanted> {
+        match self {
+            Self::SpiWanted(wanted) => wanted.begins(),
+            Self::Child(creating) => creating.begins(),
+            Self::Ike(_) => None,
+        }
+    }
+
     /// Whether it renews this child SA.
     pub(crate) fn concerns(&self, id: ChildSaId) -> bool {
         match self {

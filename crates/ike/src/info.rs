@@ -11,6 +11,7 @@ use cygnet_wire::{IkeSpi, TrafficSelector};
 use crate::config::{ChildConfig, PeerConfig};
 use crate::identity::Identity;
 use crate::io::{ChildSaId, IkeSaId};
+use crate::resource::Resource;
 use crate::transport::Transport;
 
 /// Who began the IKE SA. Stays the same for its life.
@@ -180,6 +181,8 @@ pub struct ChildSaInfo {
     pub spi_in: u32,
     /// SPI of what goes out; the peer's.
     pub spi_out: u32,
+    /// What it is for, if both ends may have several child SAs of the same selectors (RFC 9611).
+    pub resource: Option<Resource>,
     /// Packets are compressed; the CPIs of what comes in and of what goes out.
     pub ipcomp: Option<(u16, u16)>,
     /// Our address and port.

@@ -16,6 +16,7 @@ use crate::puzzle::Puzzle;
 use crate::reason::{
     ChildCloseReason, ChildFailure, CloseReason, FailureReason, Party, RejectReason,
 };
+use crate::resource::Resource;
 use crate::ticket::Ticket;
 use crate::transport::Transport;
 
@@ -318,6 +319,8 @@ pub struct ChildInstall {
     pub peer_refuses_fragments: bool,
     /// Sequence number of the ACQUIRE that asked for it; 0: none.
     pub acquire_seq: u32,
+    /// What it is for, if both ends may have several child SAs of the same selectors (RFC 9611).
+    pub resource: Option<Resource>,
 }
 
 /// What to negotiate as a child SA.
@@ -338,6 +341,8 @@ pub struct AcquireHint {
     pub local: TrafficSelector,
     /// Its destination as a selector of one address.
     pub remote: TrafficSelector,
+    /// The CPU that a further child SA of the same selectors is for (RFC 9611); `None` for the first one.
+    pub cpu: Option<u32>,
 }
 
 /// Something that happened inside.

@@ -44,6 +44,7 @@ mod proposal;
 mod puzzle;
 mod reason;
 mod receive;
+mod resource;
 mod sa;
 mod selectors;
 mod stats;
@@ -74,6 +75,7 @@ pub use puzzle::{PUZZLE_DIFFICULTY, Puzzle};
 pub use reason::{
     AuthFailure, ChildCloseReason, ChildFailure, CloseReason, FailureReason, Party, RejectReason,
 };
+pub use resource::Resource;
 pub use selectors::{TsAddresses, TsTemplate};
 pub use stats::{DropReason, Stats};
 pub use ticket::{Ticket, TicketKey, TicketKeys, TicketRefusal};

@@ -411,6 +411,9 @@ pub enum ChildFailure {
     /// The two ends want different modes.
     #[error("the peer did not agree to {0} mode")]
     ModeMismatch(&'static str),
+    /// There are as many child SAs of the same selectors as the one end wants (TS_MAX_QUEUE, RFC 9611).
+    #[error("{0} accept no more child SAs of the same traffic selectors")]
+    MaxQueue(Party),
     /// AH protects the addresses that a NAT changes.
     #[error("AH does not go through a NAT")]
     AhBehindNat,
@@ -482,6 +485,7 @@ names!(ChildFailure {
     LabelUnacceptable => "label_unacceptable",
     SinglePairRequired => "single_pair_required",
     ModeMismatch => "mode_mismatch",
+    MaxQueue => "max_queue",
     NotOffered => "not_offered",
     Missing => "missing_payload",
     SpiRefused => "spi_refused",

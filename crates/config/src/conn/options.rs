@@ -231,6 +231,18 @@ pub(super) fn ike_options(values: &mut Values<'_, '_>) -> IkeOptions {
     }
 }
 
+/// More child SAs of the same selectors than this are not to be.
+const MAX_CLONES: u32 = 256;
+
+/// How many child SAs there may be for single CPUs; `u32::MAX`: one for each.
+fn clones(text: &str) -> Parsed<u32> {
+    match text {
+        "yes" => Ok(u32::MAX),
+        "no" => Ok(0),
+        _ => number(text, 0..=MAX_CLONES),
+    }
+}
+
 /// What is negotiated for the child SA, and how it is installed; without IP-TFS, which has keywords of its own.
 pub(super) fn child_options(
     values: &mut Values<'_, '_>,
@@ -300,6 +312,7 @@ pub(super) fn child_options(
             _ => number(text, 0..=65535),
         }),
         iptfs: None,
+        clones: values.get("clones", 0, clones),
         refuse_tfc: values.get("send-esp-tfc-padding-not-supported", false, yes_no),
         // 68 is the least of IPv4 (RFC 791); whether the tunnel carries IPv6 (1280) is known only later.
         mtu: values.optional(Side::Both, "mtu", |text| number(text, 68..=65535)),

@@ -243,7 +243,7 @@ pub const KEYWORDS: &[Keyword] = &[
     row(Conn, "send-esp-tfc-padding-not-supported", "yes, no", "no", Supported, "Tell the peer not to pad."),
     row(Conn, "send-no-esp-tfc", "yes, no", "", Alias("send-esp-tfc-padding-not-supported"), ""),
     row(Conn, "nic-offload", "no, crypto, packet", "no", IDLE_BUT_NO, "ESP by the network card."),
-    row(Conn, "clones", "number", "0", NoEffectYet { inert: &["0", "no"] }, "Child SAs per CPU (RFC 9611)."),
+    row(Conn, "clones", "0 to 256, yes, no", "0", Supported, "Child SAs beside the first, of the same selectors, for single CPUs (RFC 9611), if the peer and the data plane can: the kernel's, from 6.13 on. Each is made when a packet is met on its CPU; `yes`: one for each CPU."),
     row(Conn, "iptfs", "yes, no", "no", Supported, "Aggregate and fragment packets in ESP (IP-TFS, RFC 9347), if the peer and the data plane can: the kernel's, from 6.14 on. Of ESP in tunnel mode, without `compress=` and `tfc=`. What follows is of IP-TFS only."),
     row(Conn, "iptfs-fragmentation", "yes, no", "yes", Supported, "Whether packets are spread over several ESP packets. `no`: not by us, and the peer is told not to. Nor by us if the peer says so."),
     row(Conn, "iptfs-packet-size", "octets", "0", Supported, "Size of ESP packets, 128 to 65535; 0: as large as the path takes."),

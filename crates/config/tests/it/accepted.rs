@@ -710,6 +710,13 @@ fn modes() {
 }
 
 #[test]
+fn child_sas_of_single_cpus() {
+    let clones = |text: &str| connection(text).child.clones;
+    let values = ["no", "0", "7", "256", "yes"].map(|text| clones(&format!("clones={text}")));
+    assert_eq!(values, [0, 0, 7, 256, u32::MAX]);
+}
+
+#[test]
 fn ip_tfs() {
     let iptfs = |text: &str| connection(text).child.iptfs;
     assert_eq!(iptfs("iptfs=no"), None);

@@ -392,6 +392,8 @@ pub(super) async fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Dae
         key_log: options.key_log.is_some(),
         vendor_ids: Vec::new(),
         crash_secrets: crash_secrets.secrets(),
+        cpus: std::thread::available_parallelism()
+            .map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),
     };
     tracing::info!(
         event = "started",

@@ -289,6 +289,7 @@ impl World {
             // The observer reads along.
             key_log: true,
             vendor_ids: Vec::new(),
+            cpus: 4,
             // The same after each restart.
             crash_secrets: vec![SecretBytes::new(vec![index as u8; 32])],
         };

@@ -143,6 +143,7 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             label_mode: LabelMode::default(),
             compress: false,
             iptfs: None,
+            clones: 0,
             tfc: 0,
             refuse_tfc: false,
             no_pmtu_disc: false,
@@ -482,6 +483,7 @@ impl Host {
             capabilities,
             key_log: false,
             vendor_ids: Vec::new(),
+            cpus: 4,
             crash_secrets: vec![SecretBytes::copy_from(name.as_bytes())],
         };
         let engine = Engine::new(

@@ -22,6 +22,7 @@ mod mobike;
 mod narrowing;
 mod nat;
 mod pair;
+mod per_cpu;
 mod ppk;
 mod puzzles;
 mod redirect;

@@ -27,6 +27,7 @@ fn selectors_are_narrowed_around_the_packet() {
         ..range(text)
     };
     let acquire = AcquireHint {
+        cpu: None,
         seq: 7,
         local: udp("10.1.2.43/32", 53),
         remote: udp("10.2.0.1/32", 53),
@@ -74,6 +75,7 @@ fn single_pairs_are_served_and_required() {
         let mut sim = pair.sim(1);
         let peer = sim.nodes[0].book.peers[0].clone();
         let acquire = AcquireHint {
+            cpu: None,
             seq: 1,
             local: range(local),
             remote: range(remote),

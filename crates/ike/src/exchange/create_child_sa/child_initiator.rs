@@ -85,7 +85,19 @@ impl SpiWanted {
     }
 }
 
+impl SpiWanted {
+    /// What is to be made, if it replaces nothing.
+    pub(crate) fn begins(&self) -> Option<&Wanted> {
+        self.replaces.is_none().then_some(&self.wanted)
+    }
+}
+
 impl CreatingChild {
+    /// What is to be made, if it replaces nothing.
+    pub(crate) fn begins(&self) -> Option<&Wanted> {
+        self.replaces.is_none().then_some(&self.offer.wanted)
+    }
+
     pub(crate) fn abandon(self, core: &Core, cx: &mut Context<'_>) {
         cx.request_unheard(self.offer.release(core));
         report_ended(core, cx, self.replaces, self.offer.wanted);
@@ -160,13 +172,12 @@ pub(super) fn rekey(
     if !is_renewable(established, old) {
         return;
     }
-    let Some(config) = established.child(old).map(|c| c.agreed.config.clone()) else {
+    let id = ChildSaId(cx.shared.fresh_id());
+    let Some(wanted) = established
+        .child(old)
+        .map(|old| Wanted::successor(id, &old.agreed))
+    else {
         return;
-    };
-    let wanted = Wanted {
-        id: ChildSaId(cx.shared.fresh_id()),
-        config,
-        acquire: None,
     };
     begin(established, core, cx, wanted, Some(old), patience);
 }

@@ -20,7 +20,8 @@ use crate::info::Role;
 use crate::io::{Answer, ChildSaId, Event, Refusal, RefusalKind, RequestId, Reserved};
 use crate::proposal::SaSpi;
 use crate::proposal::{ChildExchange, allows};
-use crate::reason::ChildFailure;
+use crate::reason::{ChildFailure, Party};
+use crate::resource;
 use crate::sa::{Core, State};
 use crate::stats::DropReason;
 
@@ -363,7 +364,10 @@ fn choose_any(
     let exchange = ChildExchange::CreateChildSa;
     if let Some(old) = replaces.and_then(|old| established.child(old)) {
         let configs = [old.agreed.config.clone()];
-        return Chosen::choose(core, id, &configs, contents, exchange);
+        let mut chosen = Chosen::choose(core, id, &configs, contents, exchange)?;
+        // Whether the peer says so or not.
+        chosen.resource = old.agreed.resource;
+        return Ok(chosen);
     }
     let mut configs = vec![core.config.clone()];
     let (local, remote) = (core.path.local, core.path.remote);
@@ -382,7 +386,16 @@ fn choose_any(
                 .as_ref()
                 .is_some_and(|suite| allows(&config.proposals, suite))
     }));
-    ike_auth::choose_child(core, id, &configs, contents, exchange).map(|(_, chosen)| chosen)
+    let (_, mut chosen) = ike_auth::choose_child(core, id, &configs, contents, exchange)?;
+    if chosen.resource.is_some() {
+        let place = resource::place(&chosen, established, core.role, cx.config.cpus);
+        chosen.resource = Some(place.ok_or_else(|| Refused {
+            notify: NotifyType::TS_MAX_QUEUE,
+            reason: ChildFailure::MaxQueue(Party::Us),
+            config: Some(Arc::clone(&chosen.config)),
+        })?);
+    }
+    Ok(chosen)
 }
 
 /// Why there is no shared secret.
