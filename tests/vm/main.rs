@@ -137,6 +137,7 @@ scenarios! {
     strongswan_and_the_kernel_plane => "strongswan-kernel-plane",
     strongswan_and_the_user_space_plane => "strongswan-userspace-plane",
     both_planes_on_one_address => "both-planes",
+    explained_faults_are_the_faults => "explain",
     the_kernel_plane_through_its_life => "kernel-plane-lifecycle",
     libreswan => "libreswan",
     cookies_asked_for_and_brought => "cookies",

@@ -107,6 +107,11 @@ pub(crate) enum Command {
     /// and peers from the daemon, if there is one.
     #[command(subcommand)]
     Xfrm(XfrmCommand),
+    /// Follow a packet through routes, policies and SAs of this host, and say where it ends and why.
+    ///
+    /// Nothing is sent. Exit status: 0 the packet gets where it should, 1 it does not, or something is wrong about its
+    /// way, 2 the host cannot be asked.
+    Explain(ExplainOptions),
     /// Two gateways, a router and a tunnel in network namespaces of this machine.
     Demo(DemoOptions),
 }
@@ -150,6 +155,51 @@ pub(crate) enum XfrmCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// A packet's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Way {
+    /// Sent by this host or forwarded, on its way out.
+    Out,
+    /// Received, for this host.
+    In,
+    /// Received, to be forwarded.
+    Fwd,
+}
+
+/// Options of `cygnet explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainOptions {
+    /// Which way it goes.
+    pub(crate) way: Way,
+    /// Its source address; `any`, of a packet that goes out, for what the route gives.
+    #[arg(value_name = "SRC")]
+    pub(crate) src: String,
+    /// Its destination address.
+    #[arg(value_name = "DST")]
+    pub(crate) dst: std::net::IpAddr,
+    /// Its protocol, by name or number.
+    #[arg(long, short, default_value = "0", value_name = "PROTOCOL")]
+    pub(crate) protocol: String,
+    /// Its source port, or ICMP type.
+    #[arg(long, default_value_t = 0, value_name = "PORT")]
+    pub(crate) sport: u16,
+    /// Its destination port, or ICMP code.
+    #[arg(long, default_value_t = 0, value_name = "PORT")]
+    pub(crate) dport: u16,
+    /// Its mark, decimal or hexadecimal with 0x.
+    #[arg(long, default_value = "0", value_name = "MARK")]
+    pub(crate) mark: String,
+    /// The device that it comes in by, or that its sender is bound to.
+    #[arg(long, short, value_name = "DEVICE")]
+    pub(crate) interface: Option<String>,
+    /// Its size in octets, with its IP header.
+    #[arg(long, value_name = "OCTETS")]
+    pub(crate) size: Option<usize>,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// How SAs, policies and events are shown.

@@ -12,6 +12,7 @@ mod client;
 mod control;
 mod daemon;
 mod demo;
+mod explain;
 mod loader;
 mod view;
 mod xfrm;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         cli::Command::Reload => client::simple(&cli.run_dir, Request::Reload),
         cli::Command::Status { json } => client::status(&cli.run_dir, json),
         cli::Command::Xfrm(command) => xfrm::run(&cli.run_dir, &command),
+        cli::Command::Explain(options) => explain::run(&options),
         cli::Command::Demo(options) => demo::run(&options),
     }
 }

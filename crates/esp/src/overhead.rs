@@ -1,6 +1,7 @@
 //! How many bytes ESP or AH adds, and what MTU that leaves (K4; RFC 4303 §2.4, RFC 4302 §2, RFC 3948 §2.1, RFC 9329 §3).
 
-use cygnet_ipsec::{EncapKind, Mode, Sa};
+use cygnet_crypto::{Encryption, Integrity};
+use cygnet_ipsec::{EncapKind, Mode, Protocol, Sa};
 
 use crate::ip::{IPV4_HEADER_LEN, IPV6_HEADER_LEN, UDP_HEADER_LEN};
 
@@ -35,6 +36,27 @@ pub struct Overhead {
 }
 
 impl Overhead {
+    /// What an SA of ESP adds, by the numbers of its algorithms: no keys are needed. `None` of other protocols, and where
+    /// an algorithm is not known.
+    pub fn of(sa: &Sa) -> Option<Self> {
+        let number = sa
+            .encryption
+            .as_ref()
+            .filter(|_| sa.id.protocol == Protocol::Esp)?
+            .transform;
+        // Those of one number differ in the length of their keys only.
+        let encryption = Encryption::ALL
+            .into_iter()
+            .find(|e| e.iana_id() == number)?;
+        let icv = match &sa.integrity {
+            _ if encryption.is_aead() => encryption.icv_len(),
+            Some(integrity) => Integrity::from_iana(integrity.transform)?.icv_len(),
+            None => 0,
+        };
+        let alignment = encryption.block_len().max(4);
+        Some(Self::of_esp(sa, encryption.iv_len(), icv, alignment))
+    }
+
     pub(crate) fn of_esp(sa: &Sa, iv: usize, icv: usize, alignment: usize) -> Self {
         Self {
             header: ESP_HEADER_LEN,

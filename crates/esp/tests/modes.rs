@@ -482,3 +482,44 @@ fn stripping_gives_what_lies_behind_the_header() {
     };
     assert_eq!(outer, expected);
 }
+
+// ---------------------------------------------------------------------------------------------------------------
+// Sizes by number
+
+#[test]
+fn the_overhead_is_known_without_keys() {
+    use cygnet_crypto::{Encryption, Integrity};
+    use cygnet_esp::Overhead;
+    use cygnet_ipsec::{CipherKey, IntegrityKey, KeyMaterial};
+    let mut compared = 0;
+    for encryption in Encryption::ALL {
+        for integrity in [
+            None,
+            Some(Integrity::HmacSha256_128),
+            Some(Integrity::HmacSha512_256),
+        ] {
+            let key = |len| KeyMaterial::new(vec![7; len]);
+            let with_keys = Sa {
+                encryption: Some(CipherKey {
+                    transform: encryption.iana_id(),
+                    key: key(encryption.key_len()),
+                }),
+                integrity: integrity.map(|integrity| IntegrityKey {
+                    transform: integrity.iana_id(),
+                    key: key(integrity.key_len()),
+                }),
+                ..sa()
+            };
+            let Ok(outbound) = Outbound::new(&with_keys) else {
+                continue;
+            };
+            assert_eq!(
+                Overhead::of(&with_keys),
+                Some(*outbound.overhead()),
+                "{encryption:?} {integrity:?}"
+            );
+            compared += 1;
+        }
+    }
+    assert!(compared > 20, "{compared}");
+}

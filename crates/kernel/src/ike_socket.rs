@@ -202,7 +202,7 @@ pub enum Unsuitable {
 /// # Errors
 /// Why not.
 pub fn suitable(address: &InterfaceAddr, link: &Link) -> Result<(), Unsuitable> {
-    if link.is_ours() || matches!(link.kind, LinkKind::Xfrm { .. } | LinkKind::Vti) {
+    if link.is_ours() || matches!(link.kind, LinkKind::Xfrm { .. } | LinkKind::Vti { .. }) {
         return Err(Unsuitable::TunnelDevice);
     }
     // Names are ours even before the alias is set (S0.1), and those of a TUN that somebody else's tool made for us.

@@ -21,7 +21,12 @@ pub enum LinkKind {
         if_id: u32,
     },
     /// A VTI device of either family (K7).
-    Vti,
+    Vti {
+        /// The mark with which packets that it receives are looked up.
+        input_key: u32,
+        /// The mark with which packets that it sends are looked up.
+        output_key: u32,
+    },
     /// Any other, by the kernel's name, such as `veth` or `bridge`.
     Other(String),
 }

@@ -21,6 +21,11 @@ impl Databases {
         self.states.iter().find(|x| x.serial == serial)
     }
 
+    /// Adds an SA in a state, as a dump shows it: whatever there is was once installed, so nothing is checked.
+    pub fn adopt_sa(&mut self, now: Instant, sa: Sa, state: SaState) {
+        self.push(now, sa, state);
+    }
+
     /// Puts an SA into another state, as a limit reached or a failed negotiation does.
     pub fn set_state(&mut self, serial: u64, state: SaState) {
         if let Some(x) = self.states.iter_mut().find(|x| x.serial == serial) {

@@ -4,7 +4,7 @@ use std::io;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoXfrm, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoVti, InfoXfrm, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
 use super::Rtnetlink;
@@ -24,6 +24,26 @@ fn if_id(infos: &[LinkInfo]) -> u32 {
             _ => None,
         })
         .unwrap_or(0)
+}
+
+/// The keys among the attributes of a VTI.
+fn vti(infos: &[LinkInfo]) -> LinkKind {
+    let (mut input_key, mut output_key) = (0, 0);
+    for info in infos {
+        if let LinkInfo::Data(InfoData::Vti(data)) = info {
+            for info in data {
+                match info {
+                    InfoVti::IKey(key) => input_key = *key,
+                    InfoVti::OKey(key) => output_key = *key,
+                    _ => {}
+                }
+            }
+        }
+    }
+    LinkKind::Vti {
+        input_key,
+        output_key,
+    }
 }
 
 /// The link that a message describes; `None` if it lacks a name.
@@ -52,7 +72,7 @@ pub(crate) fn link_of(message: &LinkMessage) -> Option<Link> {
                             InfoKind::Xfrm => LinkKind::Xfrm {
                                 if_id: if_id(infos),
                             },
-                            InfoKind::Vti | InfoKind::Vti6 => LinkKind::Vti,
+                            InfoKind::Vti | InfoKind::Vti6 => vti(infos),
                             other => LinkKind::Other(other.to_string()),
                         };
                     }

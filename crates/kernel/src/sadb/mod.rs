@@ -6,6 +6,7 @@
 
 mod algorithms;
 mod convert;
+mod dump;
 mod linux;
 mod memory;
 mod migrate;
@@ -18,6 +19,7 @@ use ipsec::{Command, CommandError, PolicyReport, Reply, SaDatabase, SaReport};
 
 pub use algorithms::AlgorithmError;
 pub use convert::Untranslatable;
+pub use dump::{Dump, dump};
 pub use linux::{LinuxSadb, Reconciliation, SadbError};
 pub use memory::MemorySadb;
 pub use probe::{Algorithms, Capabilities, EspSupport};
