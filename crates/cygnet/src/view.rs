@@ -317,7 +317,7 @@ mod tests {
         insta::assert_snapshot!(status(&value), @r"
         office: up (wanted: up), userspace data plane, 192.0.2.1 === 198.51.100.2
           IKE SA #1 established as initiator, 192.0.2.1:500 [@west] to 198.51.100.2:500 [@east], for 2 min
-            SPIs 0011223344556677 (initiator) 8899aabbccddeeff (responder), AES_GCM_16_256-HMAC_SHA2_256-DH31, resumed, fragmentation, crash token, message id sync
+            SPIs 0011223344556677 (initiator) 8899aabbccddeeff (responder), AES_GCM_16_256-HMAC_SHA2_256-DH31, resumed, fragmentation, crash token, message id sync, replay counter sync
             requests at a time: 1 of the peer, 4 of ours
             a ticket to resume it, for 50 min
             rekeyed in 7 h, ends in 11 h
