@@ -36,8 +36,8 @@ does not have, gets an ordinary tunnel. A kernel without the module may take SAs
 carry; the daemon sees that. With `label-mode=simple` a security
 label is negotiated and not given to the kernel, as strongSwan has it; labels have to be equal, octet by octet, and one
 of `sec-label=` ends with a zero octet on the wire, as SELinux's do. SELinux lets packets go by SAs with the label of their
-own sockets only: that is the one to configure, not one of a policy for several. Of SAs for single CPUs the first Child SA is for all packets that have no other; each CPU
-on which packets are met then gets one of its own, which the first one takes along when it ends.
+own sockets only: that is the one to configure, not one of a policy for several. Of SAs for single CPUs the first
+Child SA is for all packets that have no other; each CPU on which packets are met then gets one of its own, which the first one takes along when it ends.
 ";
 
 fn written() -> String {
