@@ -289,7 +289,12 @@ impl Engine {
             .and_then(|old| old.established.as_ref())
             .and_then(|known| known.reauthenticate);
         if let Some(peer) = &info.config {
-            self.know_peer(ike, peer.clone());
+            // The configuration may be another one since the peer has begun to make it.
+            let current = self.directory.merged(peer).unwrap_or(peer).clone();
+            if !Arc::ptr_eq(&current, peer) {
+                self.endpoint.set_peer(ike, current.clone());
+            }
+            self.know_peer(ike, current);
         }
         let record = self.ike_record(ike);
         record.established = Some(Established {

@@ -5,6 +5,7 @@ mod network;
 use std::time::Duration;
 
 use cygnet_engine::{HostSpec, Input, Plane, PlaneChoice, Sourced, StartAction};
+use cygnet_ike::TsTemplate;
 use cygnet_ipsec::{Command, Outbound, OutboundPacket, SaState};
 use cygnet_kernel::sadb::Sadb as _;
 use network::{EAST, LATENCY, Network, WEST, connection, expire, ip, packet, set};
@@ -354,5 +355,46 @@ fn childless_reauthentication_at_both_ends_leaves_one_ike_sa() {
             net.run_for(seconds(6));
             net.assert_tunnel(Plane::Kernel);
         }
+    }
+}
+
+/// Seed 14749: the configuration is loaded anew while the successor that the peer has made of an IKE SA waits for the
+/// outcome of ours. What the peer asks for under it is asked of the new configuration.
+#[test]
+fn a_successor_that_waits_learns_the_new_configuration() {
+    for seed in 0..8 {
+        let mut net = Network::seeded(seed);
+        let connections = |start, lifetime| {
+            let mut steady = connection("t", start, PlaneChoice::Kernel);
+            let mut changed = connection("u", StartAction::Add, PlaneChoice::Kernel);
+            let net = |text: &str| vec![TsTemplate::prefix(text.parse().expect("a prefix"))];
+            changed.left.subnets = net("10.7.1.0/24");
+            changed.right.subnets = net("10.7.2.0/24");
+            changed.child.lifetime = seconds(lifetime);
+            for c in [&mut steady, &mut changed] {
+                // No IKE_FOLLOWUP_KE: the successors are made at once.
+                for proposal in &mut c.ike.proposals.value {
+                    proposal.additional = Default::default();
+                }
+            }
+            set(vec![steady, changed], "secret")
+        };
+        net.load(EAST, connections(StartAction::Add, 3600));
+        net.load(WEST, connections(StartAction::Start, 3600));
+        net.run_for(seconds(1));
+        for host in [WEST, EAST] {
+            let now = net.now;
+            assert_eq!(net.hosts[host].engine.rekey(now, "t", true), Ok(1));
+        }
+        net.settle();
+        // Both have answered and wait for the response.
+        net.run_for(LATENCY + LATENCY / 2);
+        net.load(WEST, connections(StartAction::Start, 7200));
+        net.run_for(seconds(1));
+        assert_eq!(net.status(WEST).ike_sas.len(), 1);
+        let now = net.now;
+        net.east().engine.up(now, "u").expect("it is loaded");
+        net.run_for(seconds(1));
+        assert_eq!(net.state(EAST, "u"), "up", "seed {seed}");
     }
 }
