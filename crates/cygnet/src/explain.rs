@@ -7,10 +7,12 @@ use std::time::Instant;
 use cygnet_explain::{
     Device, DeviceKind, Machine, NoRoute, Question, Route, RouteQuestion, Routes,
 };
-use cygnet_ipsec::Direction;
 use cygnet_ipsec::reference::Databases;
+use cygnet_ipsec::{Direction, SaDirection};
 use cygnet_kernel::linux::Rtnetlink;
-use cygnet_kernel::{Link, LinkKind, Links, RouteLookup, RouteQuery, Setting, sadb};
+use cygnet_kernel::{
+    InterfaceAddrs, Link, LinkKind, Links, RouteLookup, RouteQuery, Setting, sadb,
+};
 use cygnet_xfrm::upper_layer_name;
 
 use crate::cli::{ExplainOptions, Way};
@@ -41,7 +43,9 @@ fn explain(options: &ExplainOptions) -> Result<bool, String> {
         .iter()
         .map(|link| device(&mut netlink, link, options.dst.is_ipv6()))
         .collect();
-    let (databases, left_out) = databases()?;
+    let own = netlink.addresses().map_err(|e| e.to_string())?;
+    let own: Vec<IpAddr> = own.iter().map(|a| a.address.addr()).collect();
+    let (databases, left_out) = databases(&own)?;
     if left_out > 0 {
         eprintln!("cygnet: {left_out} entries of Mobile IPv6 are left out");
     }
@@ -145,8 +149,9 @@ fn device(netlink: &mut Rtnetlink, link: &Link, ipv6: bool) -> Device {
     }
 }
 
-/// SPD and SAD as they are, and how many entries could not be read.
-fn databases() -> Result<(Databases, usize), String> {
+/// SPD and SAD as they are, and how many entries could not be read. An SA need not say its direction: if just one of its
+/// ends is ours, that tells.
+fn databases(own: &[IpAddr]) -> Result<(Databases, usize), String> {
     let dump = sadb::dump().map_err(|e| e.to_string())?;
     let mut databases = Databases::new();
     let mut left_out = dump.untranslatable;
@@ -156,7 +161,13 @@ fn databases() -> Result<(Databases, usize), String> {
     let now = Instant::now();
     for report in dump.sas {
         let added = report.counters.added.unwrap_or(now);
-        databases.adopt_sa(added, report.sa, report.state);
+        let mut sa = report.sa;
+        match (own.contains(&sa.src), own.contains(&sa.id.dst)) {
+            (true, false) => sa.direction = SaDirection::Out,
+            (false, true) => sa.direction = SaDirection::In,
+            _ => {}
+        }
+        databases.adopt_sa(added, sa, report.state);
     }
     for direction in Direction::ALL {
         if let Some(action) = dump.defaults.get(direction as usize) {

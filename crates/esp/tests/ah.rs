@@ -58,6 +58,11 @@ fn opened(sa: &Sa, packet: &[u8]) -> Result<Vec<u8>, OpenError> {
 
 #[test]
 fn every_algorithm_mode_and_family_passes_unchanged() {
+    //= rfc4302#2.6
+    //= type=test
+    //# All implementations MUST
+    //# support such padding and MUST insert only enough padding to satisfy
+    //# the IPv4/IPv6 alignment requirements.
     for algorithm in ALGORITHMS {
         for mode in [Mode::Tunnel, Mode::Transport] {
             for (v6, align4) in [(false, false), (false, true), (true, false)] {
@@ -110,6 +115,10 @@ fn every_algorithm_mode_and_family_passes_unchanged() {
 /// RFC 4302 §3.3.3.1.1 and appendix A1, octet by octet.
 #[test]
 fn the_icv_over_ipv4_is_that_of_the_rfc() {
+    //= rfc4302#2.3
+    //= type=test
+    //# This 16-bit field is reserved for future use.  It MUST be set to
+    //# "zero" by the sender, and it SHOULD be ignored by the recipient.
     //= rfc4302#3.3.3.1.1.2
     //= type=test
     //# if an option is classified as mutable, the entire option
@@ -165,6 +174,12 @@ fn the_icv_over_ipv6_is_that_of_the_rfc() {
 /// Every octet of a packet, changed: either it may change on the way, or the packet is refused.
 #[test]
 fn only_what_routers_change_may_be_changed() {
+    //= rfc4302#3.4.3
+    //= type=test
+    //# If the received packet falls within the window and is not a
+    //# duplicate, or if the packet is to the right of the window, then the
+    //# receiver proceeds to ICV verification.  If the ICV validation fails,
+    //# the receiver MUST discard the received IP datagram as invalid.
     for v6 in [false, true] {
         let sa = sha1(Mode::Tunnel);
         let sa = if v6 { over_ipv6(sa) } else { sa };

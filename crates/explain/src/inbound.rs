@@ -72,9 +72,7 @@ impl Machine<'_> {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         });
-        if let Some(verdict) = self.reverse_path(&mut way, src, &device) {
-            return way.ends(verdict);
-        }
+        let astray = self.reverse_path(&mut way, src, &device);
         let mut leads_to = LOOPBACK;
         if q.direction == Direction::Fwd {
             let asked = RouteQuestion {
@@ -114,12 +112,18 @@ impl Machine<'_> {
             ),
         };
         let verdict = self.check(&mut way, &arrived);
-        way.ends(verdict)
+        // What has come out of an SA is not asked for its way back (fib_validate_source).
+        match astray {
+            Some(astray) if verdict.fate == Fate::Clear => way.ends(astray),
+            _ => way.ends(verdict),
+        }
     }
 
-    /// IPv4 only: the route back to the source must lead to the device that the packet came in by, or exist.
+    /// IPv4 only, and of packets in clear: the route back to the source must lead to the device that the packet came in
+    /// by, or exist. What comes in by an interface has come out of an SA.
     fn reverse_path(&mut self, way: &mut Way, src: IpAddr, device: &Device) -> Option<Verdict> {
-        if device.rp_filter == 0 || src.is_ipv6() || device.index == 0 {
+        let is_plain = matches!(device.kind, DeviceKind::Plain | DeviceKind::Loopback);
+        if device.rp_filter == 0 || src.is_ipv6() || device.index == 0 || !is_plain {
             return None;
         }
         let asked = RouteQuestion {
@@ -144,7 +148,10 @@ impl Machine<'_> {
         };
         way.step(
             Stage::ReversePath,
-            format!("rp_filter is {}, {where_to}", device.rp_filter),
+            format!(
+                "rp_filter is {}, {where_to}; it is asked of packets in clear",
+                device.rp_filter
+            ),
         );
         if passes {
             return None;
@@ -191,7 +198,9 @@ impl Machine<'_> {
             let second = self.check_once(way, arrived);
             if second.fate == Fate::Dropped {
                 let name = &arrived.device.name;
-                let cure = format!("set net.ipv4.conf.{name}.disable_policy (IPv6: net.ipv6) to 1");
+                let cure = format!(
+                    "set net.ipv4.conf.{name}.disable_policy (IPv6: net.ipv6) to 1, and flush the route cache: routes that are cached keep what was set before"
+                );
                 let text = format!(
                     "behind {name} the policies are asked again, and its policies are for mark {input_key:#x}: {}",
                     second.text

@@ -239,11 +239,17 @@ fn the_peer_lies_inside_the_remote_network_and_there_is_no_rule() {
 
 #[test]
 fn the_reverse_path_filter() {
+    // In clear, and the way back leads elsewhere.
+    let mut host = Host::new();
+    host.routes = Table(vec![("0.0.0.0/0", None, IPSEC)]);
+    host.devices[1].rp_filter = 1;
+    assert_cause(&host.inward(ETH), Fate::Dropped, Cause::ReversePathFilter);
+    host.devices[1].rp_filter = 2;
+    assert_eq!(host.inward(ETH).verdict.fate, Fate::Clear);
+    // What has come out of an SA is not asked.
     let mut host = Host::on_interface(None);
     host.devices[2].rp_filter = 1;
     host.routes = Table(vec![("0.0.0.0/0", None, ETH)]);
-    assert_cause(&host.inward(IPSEC), Fate::Dropped, Cause::ReversePathFilter);
-    host.devices[2].rp_filter = 2;
     assert_eq!(host.inward(IPSEC).verdict.fate, Fate::Accepted);
 }
 

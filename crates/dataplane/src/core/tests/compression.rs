@@ -232,6 +232,9 @@ fn a_moved_tunnel_goes_on() {
 /// A NAT changes the addresses that the checksums of TCP and UDP cover; ESP cannot put them right in what is compressed.
 #[test]
 fn checksums_are_computed_anew_behind_a_nat() {
+    //= rfc3948#3.1.2
+    //= type=test
+    //# Depending on local policy, one of the following MUST be done:
     let checksum = |packet: &[u8]| {
         let pseudo = [&packet[12..20], &[0, 17], &packet[24..26]].concat();
         let mut sum: u32 = pseudo
