@@ -112,7 +112,7 @@ impl Machine<'_> {
             ),
         };
         let verdict = self.check(&mut way, &arrived);
-        // What has come out of an SA is not asked for its way back (fib_validate_source).
+        // What has come out of an SA is not asked for its way back (K18, fib_validate_source).
         match astray {
             Some(astray) if verdict.fate == Fate::Clear => way.ends(astray),
             _ => way.ends(verdict),
@@ -191,26 +191,7 @@ impl Machine<'_> {
                 );
                 return verdict;
             }
-            way.step(
-                Stage::PolicyCheck,
-                "behind the device there is another one, with the packet's own mark",
-            );
-            let second = self.check_once(way, arrived);
-            if second.fate == Fate::Dropped {
-                let name = &arrived.device.name;
-                let cure = format!(
-                    "set net.ipv4.conf.{name}.disable_policy (IPv6: net.ipv6) to 1, and flush the route cache: routes that are cached keep what was set before"
-                );
-                let text = format!(
-                    "behind {name} the policies are asked again, and its policies are for mark {input_key:#x}: {}",
-                    second.text
-                );
-                return Verdict {
-                    counters: second.counters,
-                    ..Verdict::dropped(Cause::MissingDisablePolicy, text, cure)
-                };
-            }
-            return second;
+            return self.behind_vti(way, arrived, verdict);
         }
         if arrived.device.disable_policy {
             let text = format!(
@@ -221,6 +202,37 @@ impl Machine<'_> {
             return Verdict::new(Fate::Clear, text);
         }
         self.check_once(way, arrived)
+    }
+
+    /// Behind a VTI the policies are asked again, of a packet in clear with its own mark: the device takes off what says
+    /// that it has come out of an SA (K17).
+    fn behind_vti(&self, way: &mut Way, arrived: &Arrived<'_>, accepted: Verdict) -> Verdict {
+        let (direction, flow) = (arrived.direction, &arrived.flow);
+        let policy = self.databases.lookup_policy(direction, flow, 0);
+        let text = match policy {
+            Some(policy) => format!(
+                "and behind the device, as a packet in clear: {}",
+                policy_text(policy)
+            ),
+            None => "and behind the device, as a packet in clear: none is for it".to_owned(),
+        };
+        way.step(Stage::Policy, text);
+        let end = self.databases.check(direction, &InboundPacket::clear(flow));
+        let Inbound::Drop(counter) = end else {
+            return accepted;
+        };
+        let name = &arrived.device.name;
+        let text = match policy {
+            Some(policy) => format!(
+                "behind {name} the policies are asked again, and {} is not for packets in clear, which it takes it for",
+                policy_text(policy)
+            ),
+            None => {
+                format!("behind {name} the policies are asked again, and the default is to block")
+            }
+        };
+        let cure = format!("set net.ipv4.conf.{name}.disable_policy (IPv6: net.ipv6) to 1");
+        Verdict::dropped(Cause::MissingDisablePolicy, text, cure).counted(&[counter])
     }
 
     /// One policy check: what becomes of the packet in clear, and out of each SA that there is.

@@ -140,7 +140,12 @@ vti() {
 vti; explained west out 10.1.0.1 10.2.0.1
 check "by a VTI it leaves protected" [ "$(verdict fate)" = protected ]
 check "and so it is by VTI" sealed west ping -q -c 2 -i 0.2 -W 1 -I 10.1.0.1 10.2.0.1
-# Anew: a route that is cached keeps what was set when it was made.
+# Behind the device the policies are asked again, of a packet that nothing says has come out of an SA: that is well until
+# a policy for all marks takes it for clear text.
 vti; on east sh -c 'echo 0 >/proc/sys/net/ipv4/conf/vti1/disable_policy'
-fault "VTI without disable_policy" missing_disable_policy east XfrmInNoPols "in 10.1.0.1 10.2.0.1 -i vti1"
+explained east in 10.1.0.1 10.2.0.1 -i vti1
+check "by a VTI without disable_policy it is accepted" [ "$(verdict fate)" = accepted ]
+check "and so it is without disable_policy" sealed west ping -q -c 2 -i 0.2 -W 1 -I 10.1.0.1 10.2.0.1
+ip -n east xfrm policy add src 10.1.0.0/24 dst 10.2.0.0/24 dir in priority 200 tmpl src $W dst $E proto esp reqid 1 mode tunnel
+fault "VTI without disable_policy" missing_disable_policy east XfrmInTmplMismatch "in 10.1.0.1 10.2.0.1 -i vti1"
 finish
