@@ -42,7 +42,7 @@ integrity_len() { case $1 in *:2) echo 40 ;; *:5 | *:8) echo 32 ;; *:12) echo 64
 run() {
   local title=$1 cipher=$2 len=$3 family=$4 udp=$5 mode=$6 esn=${7:-} W E encap= flags= K1 K2 I=
   W=192.0.2.1 E=192.0.2.2; [ $family = 4 ] || { W=2001:db8:0::1 E=2001:db8:0::2; }
-  local proto=esp keyed="cipher=$cipher"; [ ${cipher%:*} != ah ] || proto=ah keyed="ah=${cipher#*:}"
+  local proto=esp keyed="cipher=$cipher" comma=,; [ ${cipher%:*} != ah ] || proto=ah keyed="ah=${cipher#*:}" comma=
   K1=$(hex $len 3) K2=$(hex $len 7); [ $cipher = ${cipher#*:} ] || I=$(hex $(integrity_len $cipher) 5)
   on east ip xfrm state flush; on east ip xfrm policy flush
   [ -z "$udp" ] || encap="encap espinudp 4500 4500 0.0.0.0"
@@ -78,7 +78,7 @@ run() {
     args="$args net=$a,$b"
   done
   rm -f /tmp/stop; mkfifo /tmp/stop
-  on west /t/manual device=cygnet0 local=$W remote=$E in=0x80000be5,$K2${I:+${K2:+,}$I} out=0x80000e57,$K1${I:+${K1:+,}$I} $keyed mode=$mode mark=7 ${udp:+udp=4500} $esn $args  </tmp/stop >/out/plane.log 2>&1 &
+  on west /t/manual device=cygnet0 local=$W remote=$E in=0x80000be5,$K2${I:+$comma$I} out=0x80000e57,$K1${I:+$comma$I} $keyed mode=$mode mark=7 ${udp:+udp=4500} $esn $args  </tmp/stop >/out/plane.log 2>&1 &
   local P=$!; exec 9>/tmp/stop
   within 5 grep -q ready /out/plane.log || { cat /out/plane.log; exec 9>&-; wait $P; check "$title" false; return 1; }
   on west ip link set cygnet0 mtu 1400 up
