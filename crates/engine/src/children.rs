@@ -257,8 +257,7 @@ impl Engine {
             .is_ok_and(|o| o.orientation.remote.is_none());
         let predecessor = install.replaces.and_then(|old| self.children.get_mut(&old));
         let idle_since = predecessor.as_ref().map_or(now, |old| old.idle_since);
-        let is_clone = matches!(install.resource, Some(cygnet_ike::Resource::Cpu(_)));
-        let has_siblings = install.replaces.is_some() || is_clone;
+        let has_siblings = install.replaces.is_some() || is_clone(install.resource);
         let own_reqid = match predecessor {
             Some(old) => {
                 old.successor = Some(install.child);
@@ -814,7 +813,7 @@ impl Engine {
         };
         c.children.push(child);
         let is_successor = info.replaces.is_some();
-        if is_clone(info) && !is_successor {
+        if is_clone(info.resource) && !is_successor {
             if !self.end_of_clone(id, child, None) && info.initiator {
                 // It was given up, but the peer's answer was on its way.
                 return self.endpoint.delete_child(now, child);

@@ -24,9 +24,9 @@ pub(crate) struct Clones {
     first: Option<AcquireHint>,
 }
 
-/// Whether a child SA is one for a single CPU.
-pub(crate) fn is_clone(info: &ChildSaInfo) -> bool {
-    matches!(info.resource, Some(Resource::Cpu(_)))
+/// Whether a child SA is one for a single CPU, by what it is for.
+pub(crate) fn is_clone(resource: Option<Resource>) -> bool {
+    matches!(resource, Some(Resource::Cpu(_)))
 }
 
 /// How many may be beside this one.
@@ -54,12 +54,14 @@ impl Engine {
             .is_some_and(|c| self.fallback(c).is_some())
     }
 
+    fn child_sas_of(&self, c: &State) -> impl DoubleEndedIterator<Item = ChildSaInfo> {
+        let children = c.children.iter();
+        children.filter_map(|id| self.endpoint.child_sa(*id))
+    }
+
     fn fallback(&self, c: &State) -> Option<ChildSaInfo> {
-        let mut infos = c
-            .children
-            .iter()
-            .filter_map(|id| self.endpoint.child_sa(*id));
-        infos.rfind(|info| info.resource == Some(Resource::Fallback))
+        self.child_sas_of(c)
+            .rfind(|info| info.resource == Some(Resource::Fallback))
     }
 
     fn clones_beside(
@@ -67,12 +69,9 @@ impl Engine {
         c: &State,
         fallback: &ChildSaInfo,
     ) -> impl Iterator<Item = ChildSaInfo> {
-        let infos = c
-            .children
-            .iter()
-            .filter_map(|id| self.endpoint.child_sa(*id));
         let ike = fallback.ike;
-        infos.filter(move |info| is_clone(info) && info.ike == ike)
+        self.child_sas_of(c)
+            .filter(move |info| is_clone(info.resource) && info.ike == ike)
     }
 
     /// Whether there are more for single CPUs than the configuration wants.
@@ -168,7 +167,8 @@ impl Engine {
         }
         self.cancel_clones(now, id);
         for child in self.children_under(gone.ike, id) {
-            if self.endpoint.child_sa(child).as_ref().is_some_and(is_clone) {
+            let info = self.endpoint.child_sa(child);
+            if info.is_some_and(|info| is_clone(info.resource)) {
                 self.endpoint.delete_child(now, child);
             }
         }

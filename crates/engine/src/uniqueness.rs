@@ -140,7 +140,7 @@ impl Engine {
         };
         let same = |other: &ChildSaInfo| {
             other.id != new.id
-                && !is_clone(other)
+                && !is_clone(other.resource)
                 && (other.ike, other.initiator) == (new.ike, !new.initiator)
                 && other.replaces.is_none()
                 && (&other.ts_local, &other.ts_remote) == (&new.ts_local, &new.ts_remote)

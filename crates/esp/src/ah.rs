@@ -132,6 +132,12 @@ impl Ah {
         FIXED_LEN + self.key.icv_len()
     }
 
+    /// What stands in the place of the ICV while it is computed.
+    fn zeros(&self) -> &'static [u8] {
+        const ZEROS: &[u8] = &[0; MAX_ICV];
+        ZEROS.get(..self.key.icv_len()).unwrap_or(ZEROS)
+    }
+
     /// Writes the header `at` octets behind the beginning of an IP packet that has room for it there and says all else.
     pub fn seal(
         &self,
@@ -164,12 +170,10 @@ impl Ah {
         *fixed = [next_header, units, 0, 0, a, b, c, d, e, f, g, h];
         let (icv, padding) = rest.split_at_mut(self.key.icv_len());
         padding.fill(0);
-        let zeros = [0; MAX_ICV];
-        let zeros = zeros.get(..icv.len()).ok_or(SealError::Cipher)?;
         let parts = [
             headers,
             fixed,
-            zeros,
+            self.zeros(),
             padding,
             payload,
             high_part(&high, esn),
@@ -222,13 +226,11 @@ impl Ah {
         let sequence = replay.check(u32::from_be_bytes([e, f, g, h]))?;
         let mut masked = [0; MAX_HEADERS];
         let headers = immutable(packet, at, &mut masked)?;
-        let zeros = [0; MAX_ICV];
-        let zeros = zeros.get(..icv.len()).ok_or(impossible)?;
         let (high, _) = halves(sequence);
         let parts = [
             headers,
             fixed,
-            zeros,
+            self.zeros(),
             padding,
             payload,
             high_part(&high, esn),

@@ -9,7 +9,7 @@ use cygnet_ipsec::{
 };
 
 use crate::machine::{Device, DeviceKind, Machine, Question, RouteQuestion};
-use crate::objection::{PolicyObjection, policy_text, sa_text, template_text};
+use crate::objection::{policy_text, sa_text, template_text};
 use crate::report::{Candidate, Cause, Explanation, Fate, Stage, Verdict, Way};
 
 /// Index of the loopback device, which the route of packets for this host leads to.
@@ -106,10 +106,7 @@ impl Machine<'_> {
             device: &device,
             flow: q.flow(src, q.mark, leads_to),
             if_id,
-            opened: matches!(
-                device.kind,
-                DeviceKind::Xfrm { .. } | DeviceKind::Vti { .. }
-            ),
+            opened: device.kind.is_ipsec(),
         };
         let verdict = self.check(&mut way, &arrived);
         // What has come out of an SA is not asked for its way back (K18, fib_validate_source).
@@ -427,16 +424,7 @@ impl Machine<'_> {
 
     /// What keeps the policies of a direction from a packet that came out of a tunnel.
     fn why_no_policy(&self, direction: Direction, flow: &Flow, if_id: u32) -> String {
-        let near = self.databases.policies().find_map(|p| {
-            if p.policy.key.direction != direction || p.policy.templates.is_empty() {
-                return None;
-            }
-            match PolicyObjection::all(&p.policy, flow, if_id)[..] {
-                [one] if !one.is_about_addresses() => Some((p, one)),
-                _ => None,
-            }
-        });
-        match near {
+        match self.nearly(direction, flow, if_id) {
             Some((p, why)) => format!("{} is not for it: {why}", policy_text(p)),
             None => {
                 "widen the traffic selectors of the connection, or see who else sends through it"

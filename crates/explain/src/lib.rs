@@ -8,6 +8,7 @@
 //! Nothing here does I/O: a machine may as well be imagined.
 #![forbid(unsafe_code)]
 
+mod blame;
 mod inbound;
 mod machine;
 mod objection;

@@ -79,6 +79,13 @@ pub enum DeviceKind {
     },
 }
 
+impl DeviceKind {
+    /// Whether what goes through it is in clear on this side and protected on the other.
+    pub fn is_ipsec(self) -> bool {
+        matches!(self, Self::Xfrm { .. } | Self::Vti { .. })
+    }
+}
+
 /// A network device and its settings for one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {

@@ -6,9 +6,10 @@ use cygnet_esp::Overhead;
 use cygnet_ipsec::reference::State;
 use cygnet_ipsec::{
     Action, Counter, Direction, Family, Flow, InstalledPolicy, Mark, Outbound, OutboundDrop,
-    OutboundLookup, OutboundLookupError, OutboundPacket, PolicyType, SaState, Template,
+    OutboundLookup, OutboundPacket, PolicyType, Template,
 };
 
+use crate::blame::{default_blocks, loops, too_big};
 use crate::machine::{Device, DeviceKind, Machine, Question, Route, RouteQuestion};
 use crate::objection::{
     PolicyObjection, SaObjection, family_text, policy_text, sa_text, template_text,
@@ -374,93 +375,6 @@ impl Machine<'_> {
         shorten(near, far, "SAs are for other peers and templates")
     }
 
-    /// Why a policy with templates finds no SA.
-    fn no_sa(
-        &self,
-        policy: &InstalledPolicy,
-        template: &Template,
-        flow: &Flow,
-        ends: (IpAddr, IpAddr),
-        found: OutboundLookup<u64>,
-    ) -> Verdict {
-        let nearest = self
-            .databases
-            .states()
-            .filter_map(
-                |x| match SaObjection::all(x, &policy.policy, template, flow, ends)[..] {
-                    [one] => Some((x, one)),
-                    _ => None,
-                },
-            )
-            // An SA that would do but for one thing says more than a larval one.
-            .min_by_key(|(x, _)| x.state != SaState::Valid);
-        let dropped = |cause, text: String, cure: &str| {
-            Verdict::dropped(cause, text, cure).counted(&[Counter::OutNoStates])
-        };
-        if found == OutboundLookup::Error(OutboundLookupError::SpiTaken) {
-            let text = "the SPI that the template fixes belongs to another SA";
-            return Verdict::dropped(Cause::Unresolvable, text, "use a template without SPI")
-                .counted(OutboundDrop::SpiTaken.counters());
-        }
-        if found == OutboundLookup::Pending {
-            let text = "a larval SA is there: somebody has been asked for keys, and until that is answered or given up nobody is asked again, for other packets neither".to_owned();
-            let cure = "see why the negotiation does not end (cygnet status); a larval SA goes after net.core.xfrm_acq_expires seconds, or with `ip xfrm state flush` (which takes all others too)";
-            return dropped(Cause::LarvalMutes, text, cure);
-        }
-        match nearest {
-            Some((x, SaObjection::Reqid { sa, template })) => dropped(
-                Cause::ReqidMismatch,
-                format!(
-                    "{} has reqid {sa}, the policy's template wants {template}, and they must be equal",
-                    sa_text(x)
-                ),
-                "install policy and SA with the same reqid",
-            ),
-            Some((x, SaObjection::IfId { sa, policy })) => dropped(
-                Cause::IfIdMismatch,
-                format!(
-                    "{} belongs to if_id {sa}, the policy to if_id {policy}",
-                    sa_text(x)
-                ),
-                "install policy and SA with the if_id of the interface",
-            ),
-            Some((x, SaObjection::MarkOutsideMask(mark))) => dropped(
-                Cause::MarkOutsideMask,
-                format!(
-                    "{}: its mark {mark} has bits outside its mask, so nothing ever finds it",
-                    sa_text(x)
-                ),
-                "install it with a mark whose bits all lie inside the mask; the kernel clears such bits in policies only",
-            ),
-            Some((x, SaObjection::Mark { sa, policy })) => dropped(
-                Cause::MarkMismatch,
-                format!(
-                    "{} is for mark {sa}, and the mark of the policy, which counts here, is {policy:#x}",
-                    sa_text(x)
-                ),
-                "let the SA have no mark, or that of the policy",
-            ),
-            Some((x, SaObjection::Selector)) => dropped(
-                Cause::SaSelector,
-                format!(
-                    "{} does not carry this packet: its selector is narrower than the policy",
-                    sa_text(x)
-                ),
-                "a negotiation for the wider selectors is due: see the traffic selectors in cygnet status",
-            ),
-            Some((x, SaObjection::Dead)) => dropped(
-                Cause::NoSa,
-                format!("{} has expired or failed and is still there", sa_text(x)),
-                "cygnet status says why no new one comes",
-            ),
-            _ => dropped(
-                Cause::NoSa,
-                format!("there is no SA for {}", template_text(template)),
-                "bring the connection up: cygnet up NAME; cygnet status says what is in its way",
-            ),
-        }
-    }
-
     /// A policy lets it pass as it is. If another one of the same priority would protect it, that is what went wrong.
     fn allowed_in_clear(&self, flow: &Flow, if_id: u32, winner: &InstalledPolicy) -> Looked {
         if if_id != 0 {
@@ -475,114 +389,6 @@ impl Machine<'_> {
         let mut verdict = Verdict::new(Fate::Clear, text);
         self.note_older_policy(&mut verdict, Direction::Out, flow, if_id, winner);
         Looked::End(verdict)
-    }
-
-    pub(crate) fn blocked(
-        &self,
-        direction: Direction,
-        flow: &Flow,
-        if_id: u32,
-        winner: &InstalledPolicy,
-        counter: Counter,
-    ) -> Verdict {
-        let text = format!("{} blocks it", policy_text(winner));
-        let cure = "if it is a connection's fence, bring the connection up (cygnet status); otherwise see who has installed it";
-        let mut verdict = Verdict::dropped(Cause::PolicyBlocks, text, cure).counted(&[counter]);
-        self.note_older_policy(&mut verdict, direction, flow, if_id, winner);
-        verdict
-    }
-
-    /// Says so if the winner wins by its age alone.
-    fn note_older_policy(
-        &self,
-        verdict: &mut Verdict,
-        direction: Direction,
-        flow: &Flow,
-        if_id: u32,
-        winner: &InstalledPolicy,
-    ) {
-        let meant = self.databases.policies().find(|p| {
-            p.policy.key.direction == direction
-                && p.policy.key.policy_type == winner.policy.key.policy_type
-                && p.policy.priority == winner.policy.priority
-                && p.pos > winner.pos
-                && !p.policy.templates.is_empty()
-                && PolicyObjection::all(&p.policy, flow, if_id).is_empty()
-        });
-        if let Some(meant) = meant {
-            verdict.cause = Some(Cause::OlderPolicyWins);
-            verdict.text += &format!(
-                "; {} has the same priority and is younger",
-                policy_text(meant)
-            );
-            verdict.cure = Some(
-                "give the policy that is meant a smaller priority: of equal ones the older wins, however narrow the other is".to_owned(),
-            );
-        }
-    }
-
-    /// No policy, and nothing against it. Was one meant?
-    fn in_clear(&self, flow: &Flow, device: &Device) -> Verdict {
-        let mut verdict = Verdict::new(
-            Fate::Clear,
-            format!("it leaves in clear by {}: no policy is for it", device.name),
-        );
-        let (cause, cure) = match self.nearly(flow, 0) {
-            Some((_, PolicyObjection::IfId { policy, .. })) => (
-                Cause::IfIdMismatch,
-                format!(
-                    "a policy for it belongs to if_id {policy}: route it to the xfrm interface with that if_id"
-                ),
-            ),
-            Some((_, PolicyObjection::Mark { policy, .. })) => (
-                Cause::MarkMismatch,
-                format!(
-                    "a policy is for packets with mark {policy}: mark them, or route them to the VTI with that key"
-                ),
-            ),
-            _ => return verdict,
-        };
-        verdict.cause = Some(cause);
-        verdict.cure = Some(cure);
-        verdict
-    }
-
-    /// The policy that would protect it but for one thing.
-    fn nearly(&self, flow: &Flow, if_id: u32) -> Option<(&InstalledPolicy, PolicyObjection)> {
-        self.databases
-            .policies()
-            .filter(|p| p.policy.key.direction == Direction::Out && !p.policy.templates.is_empty())
-            .find_map(|p| match PolicyObjection::all(&p.policy, flow, if_id)[..] {
-                [one] if !one.is_about_addresses() => Some((p, one)),
-                _ => None,
-            })
-    }
-
-    fn nothing_on_interface(&self, flow: &Flow, if_id: u32, device: &Device) -> Verdict {
-        let text = format!(
-            "no policy with if_id {if_id} is for it: {} drops it (its tx_errors, and an ICMP error to the sender)",
-            device.name
-        );
-        match self.nearly(flow, if_id) {
-            Some((p, PolicyObjection::IfId { policy, .. })) => Verdict::dropped(
-                Cause::IfIdMismatch,
-                format!("{text}; {} has if_id {policy}", policy_text(p)),
-                "let device, policies and SAs have one if_id",
-            ),
-            Some((p, PolicyObjection::Mark { policy, packet })) => Verdict::dropped(
-                Cause::MarkMismatch,
-                format!(
-                    "{text}; {} is for mark {policy}, the packet has {packet:#x}",
-                    policy_text(p)
-                ),
-                "an xfrm interface needs no mark on its policies: remove mark=",
-            ),
-            _ => Verdict::dropped(
-                Cause::NoPolicyOnInterface,
-                text,
-                "bring up the connection of the interface, or widen its traffic selectors",
-            ),
-        }
     }
 
     /// What the SAs make of it, and where that goes.
@@ -641,11 +447,7 @@ impl Machine<'_> {
                         self.route_text(sa.id.dst, &outer)
                     ),
                 );
-                let is_tunnel = matches!(
-                    device.kind,
-                    DeviceKind::Xfrm { .. } | DeviceKind::Vti { .. }
-                );
-                if is_tunnel && outer.device == device.index {
+                if device.kind.is_ipsec() && outer.device == device.index {
                     return way.ends(loops(device, sa.id.dst, sa.set_mark));
                 }
                 let mtu = outer
@@ -675,54 +477,6 @@ impl Machine<'_> {
             Fate::Protected,
             format!("it leaves protected by {by}: {last}"),
         ))
-    }
-}
-
-fn default_blocks() -> Verdict {
-    Verdict::dropped(
-        Cause::DefaultBlocks,
-        "no policy is for it, and the default for outbound packets is to block: the sender gets EPERM, nothing counts it",
-        "install a policy for it, or `ip xfrm policy setdefault out accept`",
-    )
-}
-
-fn loops(device: &Device, peer: IpAddr, set_mark: Option<Mark>) -> Verdict {
-    let text = format!(
-        "the protected packet to {peer} is routed into {} again: a loop (the device counts a collision)",
-        device.name
-    );
-    let cure = match set_mark {
-        Some(mark) => format!(
-            "packets with mark {mark} need a rule and a table of their own with the route to {peer}: ip rule add fwmark {mark} lookup TABLE"
-        ),
-        None => format!(
-            "the peer lies inside the remote network: the SA needs an output mark (mark-out=), a rule for that mark, and a table with the route to {peer}"
-        ),
-    };
-    Verdict::dropped(Cause::OuterRouteLoops, text, cure)
-}
-
-fn too_big(flow: &Flow, device: &Device, size: usize, fits: usize) -> Verdict {
-    let what = match flow.family() {
-        Family::V6 => "the sender is told by ICMPv6 (packet too big)",
-        Family::V4 => {
-            "with DF set the sender is told by ICMP (fragmentation needed), else it is fragmented"
-        }
-    };
-    let cure = match device.kind {
-        DeviceKind::Xfrm { .. } | DeviceKind::Vti { .. } => {
-            format!("set the MTU of {} to {fits}", device.name)
-        }
-        _ => format!("give the route an MTU of {fits}, and let TCP know (--clamp-mss-to-pmtu)"),
-    };
-    let verdict = Verdict::dropped(
-        Cause::TooBig,
-        format!("{size} octets are too many, {fits} would fit: {what}"),
-        cure,
-    );
-    match device.kind {
-        DeviceKind::Xfrm { .. } | DeviceKind::Vti { .. } => verdict,
-        _ => verdict.counted(&[Counter::OutStateModeError]),
     }
 }
 

@@ -584,11 +584,9 @@ impl Offer {
                 list(&ts_remote)
             )));
         }
-        if !label::is_agreed(config.label.as_ref(), &ts_i, &ts_r) {
-            return Err(wrong(ChildFailure::LabelUnacceptable {
-                ours: config.label.clone(),
-                theirs: label::describe(Some(&ts_i)),
-            }));
+        let own_label = config.label.as_ref();
+        if !label::is_agreed(own_label, &ts_i, &ts_r) {
+            return Err(wrong(label::unacceptable(own_label, Some(&ts_i))));
         }
         let peers = ipcomp::accepted(self.reserved.cpi.is_some(), contents)
             .map_err(|()| not_offered("IPCOMP_SUPPORTED".to_owned()))?;
@@ -832,15 +830,10 @@ impl Chosen {
                 reason,
             ));
         }
-        if !label::is_asked_for(
-            config.label.as_ref(),
-            contents.ts_i.as_ref(),
-            contents.ts_r.as_ref(),
-        ) {
-            let reason = ChildFailure::LabelUnacceptable {
-                ours: config.label.clone(),
-                theirs: label::describe(contents.ts_i.as_ref()),
-            };
+        let own_label = config.label.as_ref();
+        let (ts_i, ts_r) = (contents.ts_i.as_ref(), contents.ts_r.as_ref());
+        if !label::is_asked_for(own_label, ts_i, ts_r) {
+            let reason = label::unacceptable(own_label, ts_i);
             return Err(refuse(Obstacle::Label, NotifyType::TS_UNACCEPTABLE, reason));
         }
         if config.single_pair && !is_pair(&ts_local, &ts_remote) {

@@ -13,7 +13,7 @@ use crate::child::Wanted;
 use crate::config::{Directory, EndpointConfig, PeerConfig, Tcp};
 use crate::context::{Acquaintance, Path, Shared};
 use crate::defence::{Defence, DefenceLevel};
-use crate::exchange::ike_sa_init::{self};
+use crate::exchange::ike_sa_init;
 use crate::exchange::ike_session_resume::{self, ResumptionAuth};
 use crate::fragment::Share;
 use crate::identity::Identity;

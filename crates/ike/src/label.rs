@@ -5,6 +5,8 @@
 use cygnet_ipsec::SecurityLabel;
 use cygnet_wire::{PayloadWriter, SelectorEntry, TrafficSelector, TsPayload, TsType};
 
+use crate::reason::ChildFailure;
+
 /// Selectors of addresses beside a label: a TS payload has an octet for the number of all of them.
 const MAX_RANGES: usize = u8::MAX as usize - 1;
 
@@ -67,8 +69,19 @@ pub(crate) fn is_agreed(
         .all(|ts| labels(ts).eq(own.map(SecurityLabel::as_bytes)))
 }
 
+/// Why there is no child SA with what a peer's payload has.
+pub(crate) fn unacceptable(
+    own: Option<&SecurityLabel>,
+    ts: Option<&TsPayload<'_>>,
+) -> ChildFailure {
+    ChildFailure::LabelUnacceptable {
+        ours: own.cloned(),
+        theirs: describe(ts),
+    }
+}
+
 /// What a peer's payload has of labels, for people; not more than the first octets of the first few.
-pub(crate) fn describe(ts: Option<&TsPayload<'_>>) -> String {
+fn describe(ts: Option<&TsPayload<'_>>) -> String {
     const SHOWN: usize = 3;
     const OCTETS: usize = 64;
     let shown = ts.into_iter().flat_map(labels).take(SHOWN).map(|label| {

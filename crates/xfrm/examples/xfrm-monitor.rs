@@ -12,16 +12,7 @@ use cygnet_xfrm::{Event, EventSocket, Group, Text};
 use rustix::event::{PollFd, PollFlags, poll};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut events = EventSocket::open(&[
-        Group::ACQUIRE,
-        Group::EXPIRE,
-        Group::SA,
-        Group::POLICY,
-        Group::AEVENTS,
-        Group::REPORT,
-        Group::MIGRATE,
-        Group::MAPPING,
-    ])?;
+    let mut events = EventSocket::open(&Group::ALL)?;
     let text = Text::default();
     loop {
         while let Some(event) = events.receive()? {

@@ -381,6 +381,22 @@ impl Attributes {
         })
     }
 
+    /// The whole SA, in notifications that one was deleted.
+    pub fn sa(&self) -> Option<&SaInfo> {
+        self.0.iter().find_map(|a| match a {
+            Attribute::Sa(sa) => Some(&**sa),
+            _ => None,
+        })
+    }
+
+    /// The whole policy, in notifications that one was deleted.
+    pub fn policy(&self) -> Option<&PolicyInfo> {
+        self.0.iter().find_map(|a| match a {
+            Attribute::Policy(policy) => Some(&**policy),
+            _ => None,
+        })
+    }
+
     /// Templates; empty if there are none.
     pub fn templates(&self) -> &[Template] {
         self.0

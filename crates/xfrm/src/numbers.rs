@@ -206,6 +206,20 @@ open_number! {
     }
 }
 
+impl Group {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::ACQUIRE,
+        Self::EXPIRE,
+        Self::SA,
+        Self::POLICY,
+        Self::AEVENTS,
+        Self::REPORT,
+        Self::MIGRATE,
+        Self::MAPPING,
+    ];
+}
+
 open_number! {
     /// An address family as the kernel stores it (`AF_*`).
     Family(u16) {

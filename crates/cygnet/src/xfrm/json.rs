@@ -272,35 +272,25 @@ pub(super) fn event(message: &Message, names: &Names, keys: bool) -> Value {
     let about = match &message.body {
         Body::NewSa(info) | Body::UpdateSa(info) => sa(info, attributes, names, keys),
         Body::DeleteSa(id) => attributes
-            .iter()
-            .find_map(|a| match a {
-                Attribute::Sa(info) => Some(sa(info, attributes, names, keys)),
-                _ => None,
-            })
-            .unwrap_or_else(|| sa_name(id)),
+            .sa()
+            .map_or_else(|| sa_name(id), |info| sa(info, attributes, names, keys)),
         Body::Expire(e) => {
             let mut value = sa(&e.sa, attributes, names, keys);
             value["hard"] = e.hard.into();
             value
         }
         Body::NewPolicy(info) | Body::UpdatePolicy(info) => policy(info, attributes, names),
-        Body::DeletePolicy(id) => attributes
-            .iter()
-            .find_map(|a| match a {
-                Attribute::Policy(info) => Some(policy(info, attributes, names)),
-                _ => None,
-            })
-            .unwrap_or_else(|| json!({ "selector": selector(&id.selector, names) })),
+        Body::DeletePolicy(id) => attributes.policy().map_or_else(
+            || json!({ "selector": selector(&id.selector, names) }),
+            |info| policy(info, attributes, names),
+        ),
         Body::PolicyExpire(e) => {
             let mut value = policy(&e.policy, attributes, names);
             value["hard"] = e.hard.into();
             value
         }
         Body::Acquire(a) => {
-            let cpu = attributes.iter().find_map(|a| match a {
-                Attribute::Cpu(cpu) => Some(*cpu),
-                _ => None,
-            });
+            let cpu = attributes.cpu();
             json!({
                 "protocol": a.id.proto.ip_name(),
                 "seq": a.seq,

@@ -10,7 +10,7 @@ mod stat;
 use std::path::Path;
 use std::process::ExitCode;
 
-use cygnet_xfrm::{Attributes, Client, PolicyInfo, RequestError, SaInfo, Text};
+use cygnet_xfrm::{Client, RequestError, Text};
 use serde_json::{Value, json};
 
 use self::names::Names;
@@ -90,7 +90,11 @@ fn state(run_dir: &Path, only: Option<&str>, keys: bool, form: Form) -> Result<(
     });
     if form.json {
         let list: Vec<_> = shown
-            .map(|(sa, attributes)| sa_json(&sa, &attributes, &names, keys))
+            .map(|(sa, attributes)| {
+                let mut value = json::sa(&sa, &attributes, &names, keys);
+                names.add(&mut value, names.of_sa(&sa), &attributes);
+                value
+            })
             .collect();
         println!("{:#}", Value::Array(list));
         return Ok(());
@@ -105,7 +109,7 @@ fn state(run_dir: &Path, only: Option<&str>, keys: bool, form: Form) -> Result<(
         print!(
             "{}{}",
             text.sa(&sa, &attributes),
-            sa_note(&sa, &attributes, &names)
+            names.note(names.of_sa(&sa), &attributes)
         );
     }
     Ok(())
@@ -134,7 +138,11 @@ fn policy(run_dir: &Path, only: Option<&str>, form: Form) -> Result<(), Failure>
     if form.json {
         let list: Vec<_> = shown
             .iter()
-            .map(|(policy, attributes)| policy_json(policy, attributes, &names))
+            .map(|(policy, attributes)| {
+                let mut value = json::policy(policy, attributes, &names);
+                names.add(&mut value, names.of_policy(attributes), attributes);
+                value
+            })
             .collect();
         let defaults = defaults.map(|d| json::defaults(&d));
         println!("{:#}", json!({ "policies": list, "defaults": defaults }));
@@ -150,47 +158,11 @@ fn policy(run_dir: &Path, only: Option<&str>, form: Form) -> Result<(), Failure>
         print!(
             "{}{}",
             text.policy(policy, attributes),
-            policy_note(attributes, &names)
+            names.note(names.of_policy(attributes), attributes)
         );
     }
     if let (None, Some(defaults)) = (only, defaults) {
         print!("{}", text.defaults(&defaults));
     }
     Ok(())
-}
-
-/// The line that `ip xfrm` has not.
-fn sa_note(sa: &SaInfo, attributes: &Attributes, names: &Names) -> String {
-    names::note(
-        names.of_sa(sa),
-        attributes.if_id().and_then(|id| names.interface(id)),
-    )
-}
-
-/// The same of a policy.
-fn policy_note(attributes: &Attributes, names: &Names) -> String {
-    names::note(
-        names.of_policy(attributes),
-        attributes.if_id().and_then(|id| names.interface(id)),
-    )
-}
-
-fn sa_json(sa: &SaInfo, attributes: &Attributes, names: &Names, keys: bool) -> Value {
-    let mut value = json::sa(sa, attributes, names, keys);
-    names::add(
-        &mut value,
-        names.of_sa(sa),
-        attributes.if_id().and_then(|id| names.interface(id)),
-    );
-    value
-}
-
-fn policy_json(policy: &PolicyInfo, attributes: &Attributes, names: &Names) -> Value {
-    let mut value = json::policy(policy, attributes, names);
-    names::add(
-        &mut value,
-        names.of_policy(attributes),
-        attributes.if_id().and_then(|id| names.interface(id)),
-    );
-    value
 }

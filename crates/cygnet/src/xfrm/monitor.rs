@@ -4,11 +4,11 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use cygnet_xfrm::{Attributes, Body, Event, EventSocket, Group, Message, Text};
+use cygnet_xfrm::{Body, Event, EventSocket, Group, Message, Text};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
 
-use super::names::{self, Name, Names};
+use super::names::{Name, Names};
 use super::{Failure, json as show};
 use crate::cli::Form;
 
@@ -17,17 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Shows events until nobody reads them any more.
 pub(super) fn run(run_dir: &Path, keys: bool, form: Form) -> Result<(), Failure> {
-    let mut events = EventSocket::open(&[
-        Group::ACQUIRE,
-        Group::EXPIRE,
-        Group::SA,
-        Group::POLICY,
-        Group::AEVENTS,
-        Group::REPORT,
-        Group::MIGRATE,
-        Group::MAPPING,
-    ])
-    .map_err(|e| Failure::socket(&e))?;
+    let mut events = EventSocket::open(&Group::ALL).map_err(|e| Failure::socket(&e))?;
     let mut names = Names::gather(run_dir);
     let mut gathered = Instant::now();
     loop {
@@ -59,10 +49,7 @@ pub(super) fn run(run_dir: &Path, keys: bool, form: Form) -> Result<(), Failure>
 fn name<'a>(message: &Message, names: &'a Names) -> Option<&'a Name> {
     match &message.body {
         Body::NewSa(sa) | Body::UpdateSa(sa) => names.of_sa(sa),
-        Body::DeleteSa(_) => message.attributes.iter().find_map(|a| match a {
-            cygnet_xfrm::Attribute::Sa(sa) => names.of_sa(sa),
-            _ => None,
-        }),
+        Body::DeleteSa(_) => message.attributes.sa().and_then(|sa| names.of_sa(sa)),
         Body::Expire(e) => names.of_sa(&e.sa),
         Body::NewPolicy(_)
         | Body::UpdatePolicy(_)
@@ -76,10 +63,6 @@ fn name<'a>(message: &Message, names: &'a Names) -> Option<&'a Name> {
 /// Whether the names that we have do not say what an event is about.
 fn unnamed(event: &Event, names: &Names) -> bool {
     matches!(event, Event::Message { message, .. } if name(message, names).is_none())
-}
-
-fn interface<'a>(attributes: &Attributes, names: &'a Names) -> Option<&'a str> {
-    attributes.if_id().and_then(|id| names.interface(id))
 }
 
 /// Time of day in seconds.
@@ -100,7 +83,7 @@ fn as_text(event: &Event, names: &Names, keys: bool, statistics: bool) -> String
     let stamp = format!("{}.{:03} ", now.as_secs(), now.subsec_millis());
     match event {
         Event::Message { message, .. } => {
-            let note = names::note(name(message, names), interface(&message.attributes, names));
+            let note = names.note(name(message, names), &message.attributes);
             format!("{stamp}{}{note}", text.event(message))
         }
         Event::Resync => format!("{stamp}events were lost\n"),
@@ -112,11 +95,7 @@ fn as_json(event: &Event, names: &Names, keys: bool) -> Value {
     let mut value = match event {
         Event::Message { message, .. } => {
             let mut value = show::event(message, names, keys);
-            names::add(
-                &mut value,
-                name(message, names),
-                interface(&message.attributes, names),
-            );
+            names.add(&mut value, name(message, names), &message.attributes);
             value
         }
         Event::Resync => json!({ "event": "lost" }),

@@ -118,9 +118,39 @@ impl Names {
         self.devices.get(&index).cloned()
     }
 
-    /// The xfrm interface with an `if_id`.
-    pub(super) fn interface(&self, if_id: u32) -> Option<&str> {
-        self.interfaces.get(&if_id).map(String::as_str)
+    /// The xfrm interface with the `if_id` that an SA or a policy has.
+    fn interface(&self, attributes: &Attributes) -> Option<&str> {
+        let interface = self.interfaces.get(&attributes.if_id()?)?;
+        Some(interface)
+    }
+
+    /// Whom something is for and its interface, as the line that `ip xfrm` has not; empty if neither is known.
+    pub(super) fn note(&self, name: Option<&Name>, attributes: &Attributes) -> String {
+        let mut parts = Vec::new();
+        if let Some(name) = name {
+            let mut part = format!("connection {}", name.connection);
+            if let Some(peer) = &name.peer {
+                let _ = write!(part, " peer {peer}");
+            }
+            parts.push(part);
+        }
+        let interface = self.interface(attributes);
+        parts.extend(interface.map(|interface| format!("interface {interface}")));
+        if parts.is_empty() {
+            return String::new();
+        }
+        format!("\t{}\n", parts.join(" "))
+    }
+
+    /// The same as members of an object.
+    pub(super) fn add(&self, value: &mut Value, name: Option<&Name>, attributes: &Attributes) {
+        if let Some(name) = name {
+            value["connection"] = name.connection.as_str().into();
+            value["peer"] = name.peer.as_deref().into();
+        }
+        if let Some(interface) = self.interface(attributes) {
+            value["interface"] = interface.into();
+        }
     }
 }
 
@@ -132,36 +162,9 @@ fn reqid(value: &Value) -> Option<u32> {
         .filter(|id| *id != 0)
 }
 
-/// The names as a line, if there are any.
-pub(super) fn note(name: Option<&Name>, interface: Option<&str>) -> String {
-    let mut parts = Vec::new();
-    if let Some(name) = name {
-        let mut part = format!("connection {}", name.connection);
-        if let Some(peer) = &name.peer {
-            let _ = write!(part, " peer {peer}");
-        }
-        parts.push(part);
-    }
-    parts.extend(interface.map(|interface| format!("interface {interface}")));
-    if parts.is_empty() {
-        return String::new();
-    }
-    format!("\t{}\n", parts.join(" "))
-}
-
-/// The names as members of an object.
-pub(super) fn add(value: &mut Value, name: Option<&Name>, interface: Option<&str>) {
-    if let Some(name) = name {
-        value["connection"] = name.connection.as_str().into();
-        value["peer"] = name.peer.as_deref().into();
-    }
-    if let Some(interface) = interface {
-        value["interface"] = interface.into();
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use cygnet_xfrm::Attribute;
     use serde_json::json;
 
     use super::*;
@@ -185,14 +188,16 @@ mod tests {
             reqid,
             ..SaInfo::default()
         };
+        names.interfaces.insert(4, "ipsec1".to_owned());
+        let with_interface = Attributes::default().with(Attribute::IfId(4));
         let office = names.of_sa(&sa(0x1234, 0)).unwrap();
         assert_eq!(
-            note(Some(office), None),
+            names.note(Some(office), &Attributes::default()),
             "\tconnection office peer @east.example\n"
         );
         assert_eq!(names.of_sa(&sa(5, 7)).unwrap().connection, "office");
         assert_eq!(
-            note(names.of_sa(&sa(5, 9)), Some("ipsec1")),
+            names.note(names.of_sa(&sa(5, 9)), &with_interface),
             "\tconnection idle interface ipsec1\n"
         );
         assert_eq!(names.of_sa(&sa(5, 0)), None);

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use cygnet_crypto::Protection;
 use cygnet_crypto::testing::InsecureEntropy;
-use cygnet_ike::{Event, IkeKeyLog, Role, Transport};
+use cygnet_ike::{ChildSaInfo, Event, IkeKeyLog, Role, Transport};
 use cygnet_wire::{
-    ExchangeType, Flags, Header, Message, Payload, PayloadChain, PayloadType, PayloadWriter,
-    write_message,
+    EncrId, EsnId, ExchangeType, Flags, Header, Message, Notify, NotifyType, Payload, PayloadChain,
+    PayloadType, PayloadWriter, Proposal, Spi, Transform, write_message,
 };
 
-use crate::pair::{EAST, WEST};
+use crate::pair::{EAST, Pair, WEST, range, s};
 use crate::sim::{Datagram, Sim};
 
 /// Speaks as one end of an established IKE SA.
@@ -243,4 +243,53 @@ pub fn stopped_at(index: usize, make: impl Fn() -> Sim) -> (Sim, Datagram, Box<I
     let mut sim = run(index);
     let datagram = sim.sent().remove(0);
     (sim, datagram, keys.expect("the world comes to an IKE SA"))
+}
+
+/// Notifications with their data.
+pub type Said<'a> = [(NotifyType, &'a [u8])];
+
+/// West's response to the IKE_AUTH of east, edited so that it says this too.
+pub fn answered(make: impl Fn() -> Pair, said: &Said<'_>) -> Sim {
+    let (mut sim, response, keys) = stopped_at(3, || make().sim(1));
+    let mut west = Forge::with_keys(keys, Role::Responder);
+    let edited = west.edit(&response, |payloads, w| {
+        for payload in payloads {
+            w.any(payload);
+        }
+        for (kind, data) in said {
+            w.notify(&Notify::new(*kind, data));
+        }
+    });
+    sim.deliver(edited);
+    sim.run_for(Duration::ZERO);
+    sim
+}
+
+/// West's child SAs: that of IKE_AUTH, and the one that it makes when east asks for another one and says this.
+pub fn asked_for(mut pair: Pair, said: &Said<'_>) -> (Sim, ChildSaInfo, ChildSaInfo) {
+    pair.east_config.key_log = true;
+    let mut sim = pair.sim(1);
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    sim.manual = true;
+    let mut east = Forge::new(&sim, 0, Role::Initiator);
+    let old = sim.nodes[1].endpoint.child_sas().next().unwrap();
+    let request = east.message(ExchangeType::CREATE_CHILD_SA, false, 2, |payloads| {
+        for (kind, data) in said {
+            payloads.notify(&Notify::new(*kind, data));
+        }
+        let transforms = vec![
+            Transform::encr(EncrId(20), Some(256)),
+            Transform::esn(EsnId(0)),
+        ];
+        payloads
+            .sa(&[Proposal::esp(1, Spi(0x5000), transforms)])
+            .nonce(&[7; 32])
+            .ts_i(&[range("10.1.0.0/16")])
+            .ts_r(&[range("10.2.0.0/16")]);
+    });
+    sim.deliver(request);
+    sim.run_for(Duration::ZERO);
+    let new = sim.nodes[1].endpoint.child_sas().find(|c| c.id != old.id);
+    (sim, old, new.expect("a second child SA"))
 }

@@ -1,11 +1,9 @@
 //! IPComp: negotiated only if both want it, and only what was offered (RFC 7296 §2.22).
 
-use std::time::Duration;
-
 use cygnet_ike::*;
-use cygnet_wire::{ExchangeType, IpcompNotify, IpcompTransform, Notify, NotifyType};
+use cygnet_wire::{IpcompNotify, IpcompTransform, NotifyType};
 
-use crate::forge::Forge;
+use crate::forge::asked_for;
 use crate::pair::*;
 use crate::sim::*;
 
@@ -46,25 +44,11 @@ fn a_successor_has_cpis_of_its_own() {
 
 /// Two ends that want compression, west's response to the IKE_AUTH of east edited so that it says this of IPComp.
 fn answered(said: &[&[u8]]) -> Sim {
-    let make = || {
-        let mut pair = pair(true, false);
-        pair.east_config.key_log = true;
-        pair.west_config.key_log = true;
-        pair.sim(1)
-    };
-    let (mut sim, response, keys) = crate::forge::stopped_at(3, make);
-    let mut west = Forge::with_keys(keys, Role::Responder);
-    let edited = west.edit(&response, |payloads, w| {
-        for payload in payloads {
-            w.any(payload);
-        }
-        for data in said {
-            w.notify(&Notify::new(NotifyType::IPCOMP_SUPPORTED, data));
-        }
-    });
-    sim.deliver(edited);
-    sim.run_for(Duration::ZERO);
-    sim
+    let said: Vec<_> = said
+        .iter()
+        .map(|data| (NotifyType::IPCOMP_SUPPORTED, *data))
+        .collect();
+    crate::forge::answered(|| pair(true, false), &said)
 }
 
 //= rfc7296#2.22
@@ -103,45 +87,18 @@ fn what_was_not_offered_is_not_accepted() {
 
 #[test]
 fn of_many_offers_the_one_that_is_known_is_taken() {
-    let mut pair = pair(false, true);
-    pair.east_config.key_log = true;
-    let mut sim = pair.sim(1);
-    sim.initiate(0, WEST);
-    sim.run_for(s(1));
-    sim.manual = true;
-    let mut east = Forge::new(&sim, 0, Role::Initiator);
-    let old = sim.nodes[1].endpoint.child_sas().next().unwrap();
+    let offers: [&[u8]; 6] = [
+        &[],
+        &[0, 9, 2],
+        &[0xff, 0xff, 2],
+        &[0x20, 0, 3],
+        &[0x30, 0, 2],
+        &[0x40, 0, 2],
+    ];
+    let said = offers.map(|data| (NotifyType::IPCOMP_SUPPORTED, data));
+    let (_, old, new) = asked_for(pair(false, true), &said);
     assert_eq!(old.ipcomp, None);
-    let request = east.message(ExchangeType::CREATE_CHILD_SA, false, 2, |payloads| {
-        let offers: [&[u8]; 6] = [
-            &[],
-            &[0, 9, 2],
-            &[0xff, 0xff, 2],
-            &[0x20, 0, 3],
-            &[0x30, 0, 2],
-            &[0x40, 0, 2],
-        ];
-        for data in offers {
-            payloads.notify(&Notify::new(NotifyType::IPCOMP_SUPPORTED, data));
-        }
-        let proposals = [cygnet_wire::Proposal::esp(
-            1,
-            cygnet_wire::Spi(0x5000),
-            vec![
-                cygnet_wire::Transform::encr(cygnet_wire::EncrId(20), Some(256)),
-                cygnet_wire::Transform::esn(cygnet_wire::EsnId(0)),
-            ],
-        )];
-        payloads
-            .sa(&proposals)
-            .nonce(&[7; 32])
-            .ts_i(&[range("10.1.0.0/16")])
-            .ts_r(&[range("10.2.0.0/16")]);
-    });
-    sim.deliver(request);
-    sim.run_for(Duration::ZERO);
-    let new = sim.nodes[1].endpoint.child_sas().find(|c| c.id != old.id);
-    let cpis = new.and_then(|new| new.ipcomp).expect("compressed");
+    let cpis = new.ipcomp.expect("compressed");
     assert_eq!(cpis.1, 0x3000);
     assert!(IpcompNotify::NEGOTIATED.contains(&cpis.0));
 }

@@ -1,14 +1,11 @@
 //! IP-TFS: negotiated only if both want it, with what each requires of the other (RFC 9347 §5.1, §6.1.4).
 
-use std::time::Duration;
-
 use cygnet_ike::*;
 use cygnet_ipsec::Mode;
-use cygnet_wire::{ExchangeType, Notify, NotifyType};
+use cygnet_wire::NotifyType;
 
-use crate::forge::Forge;
+use crate::forge::{answered, asked_for};
 use crate::pair::*;
-use crate::sim::*;
 
 fn pair(east: bool, west: bool) -> Pair {
     let mut pair = Pair::default();
@@ -83,35 +80,12 @@ fn it_goes_with_no_other_mode_and_not_with_compression() {
     assert_eq!(child(&sim, 0).unused_cpi, None);
 }
 
-/// West's response to the IKE_AUTH of east, which has asked for IP-TFS if it is so configured, edited so that it says this.
-fn answered(asked: bool, said: &[(NotifyType, &[u8])]) -> Sim {
-    let make = || {
-        let mut pair = pair(asked, false);
-        pair.east_config.key_log = true;
-        pair.west_config.key_log = true;
-        pair.sim(1)
-    };
-    let (mut sim, response, keys) = crate::forge::stopped_at(3, make);
-    let mut west = Forge::with_keys(keys, Role::Responder);
-    let edited = west.edit(&response, |payloads, w| {
-        for payload in payloads {
-            w.any(payload);
-        }
-        for (kind, data) in said {
-            w.notify(&Notify::new(*kind, data));
-        }
-    });
-    sim.deliver(edited);
-    sim.run_for(Duration::ZERO);
-    sim
-}
-
 const AGGFRAG: NotifyType = NotifyType::USE_AGGFRAG;
 
 #[test]
 fn an_answer_counts_if_it_was_asked_for_and_can_be_met() {
     for (data, fragments) in [(&[][..], true), (&[0], true), (&[1], false)] {
-        let sim = answered(true, &[(AGGFRAG, data)]);
+        let sim = answered(|| pair(true, false), &[(AGGFRAG, data)]);
         assert_eq!(child(&sim, 0).mode, Mode::Iptfs);
         assert_eq!(child(&sim, 0).peer_refuses_fragments, !fragments);
     }
@@ -124,7 +98,7 @@ fn an_answer_counts_if_it_was_asked_for_and_can_be_met() {
         (true, &[(AGGFRAG, &[0, 0])]),
         (true, &[good, good]),
     ] {
-        let sim = answered(asked, said);
+        let sim = answered(|| pair(asked, false), said);
         let failure = child_failure(&sim, 0);
         assert!(
             matches!(&failure, ChildFailure::NotOffered(what) if what.starts_with("USE_AGGFRAG")),
@@ -132,7 +106,10 @@ fn an_answer_counts_if_it_was_asked_for_and_can_be_met() {
         );
         assert!(sim.nodes[0].plane.installed.is_empty());
     }
-    let sim = answered(true, &[good, (NotifyType::USE_TRANSPORT_MODE, &[])]);
+    let sim = answered(
+        || pair(true, false),
+        &[good, (NotifyType::USE_TRANSPORT_MODE, &[])],
+    );
     assert_eq!(child_failure(&sim, 0), ChildFailure::ModeMismatch("tunnel"));
 }
 
@@ -151,37 +128,8 @@ fn what_cannot_be_met_is_declined() {
         (&[(AGGFRAG, &[0]), (AGGFRAG, &[0])], Mode::Tunnel),
         (&[(AGGFRAG, &[0]), transport], Mode::Tunnel),
     ] {
-        let mut pair = pair(false, true);
-        pair.east_config.key_log = true;
-        let mut sim = pair.sim(1);
-        sim.initiate(0, WEST);
-        sim.run_for(s(1));
-        sim.manual = true;
-        let mut east = Forge::new(&sim, 0, Role::Initiator);
-        let old = sim.nodes[1].endpoint.child_sas().next().unwrap();
+        let (_, old, new) = asked_for(pair(false, true), said);
         assert_eq!(old.mode, Mode::Tunnel);
-        let request = east.message(ExchangeType::CREATE_CHILD_SA, false, 2, |payloads| {
-            for (kind, data) in said {
-                payloads.notify(&Notify::new(*kind, data));
-            }
-            let proposals = [cygnet_wire::Proposal::esp(
-                1,
-                cygnet_wire::Spi(0x5000),
-                vec![
-                    cygnet_wire::Transform::encr(cygnet_wire::EncrId(20), Some(256)),
-                    cygnet_wire::Transform::esn(cygnet_wire::EsnId(0)),
-                ],
-            )];
-            payloads
-                .sa(&proposals)
-                .nonce(&[7; 32])
-                .ts_i(&[range("10.1.0.0/16")])
-                .ts_r(&[range("10.2.0.0/16")]);
-        });
-        sim.deliver(request);
-        sim.run_for(Duration::ZERO);
-        let mut children = sim.nodes[1].endpoint.child_sas();
-        let new = children.find(|c| c.id != old.id).unwrap();
         assert_eq!(new.mode, expected, "{said:?}");
     }
 }

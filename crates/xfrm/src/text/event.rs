@@ -27,21 +27,17 @@ impl Text<'_> {
             Body::NewPolicy(policy) => self.policy(policy, attributes),
             Body::UpdatePolicy(policy) => format!("Updated {}", self.policy(policy, attributes)),
             Body::DeletePolicy(id) => {
-                let whole = attributes.iter().find_map(|a| match a {
-                    Attribute::Policy(policy) => Some(policy),
-                    _ => None,
-                });
-                match whole {
-                    Some(policy) => format!("Deleted {}", self.policy(policy, attributes)),
-                    None => format!("Deleted {}\n", self.selector(&id.selector)),
-                }
+                let whole = attributes.policy();
+                let text = whole.map_or_else(
+                    || format!("{}\n", self.selector(&id.selector)),
+                    |policy| self.policy(policy, attributes),
+                );
+                format!("Deleted {text}")
             }
             Body::FlushSa(SaProtocol(0)) => "Flushed state proto 0\n".to_owned(),
             Body::FlushSa(proto) => format!("Flushed state proto {}\n", proto.ip_name()),
             Body::FlushPolicy => {
-                let sub = attributes
-                    .iter()
-                    .any(|a| *a == Attribute::PolicyType(PolicyType::SUB));
+                let sub = attributes.policy_type() == Some(PolicyType::SUB);
                 format!(
                     "Flushed policy ptype {}\n",
                     if sub { "sub" } else { "main" }
@@ -81,14 +77,10 @@ impl Text<'_> {
     }
 
     fn deleted_sa(&self, id: &SaId, attributes: &Attributes) -> String {
-        let whole = attributes.iter().find_map(|a| match a {
-            Attribute::Sa(sa) => Some(sa),
-            _ => None,
-        });
-        match whole {
-            Some(sa) => self.sa(sa, attributes),
-            None => format!("dst {}\n", self.name(id)),
-        }
+        attributes.sa().map_or_else(
+            || format!("dst {}\n", self.name(id)),
+            |sa| self.sa(sa, attributes),
+        )
     }
 
     fn name(&self, id: &SaId) -> String {

@@ -30,10 +30,7 @@ impl Text<'_> {
             let _ = write!(text, " index {}", info.index);
         }
         let _ = write!(text, " priority {}", info.priority);
-        match attributes.iter().find_map(|a| match a {
-            Attribute::PolicyType(kind) => Some(*kind),
-            _ => None,
-        }) {
+        match attributes.policy_type() {
             Some(PolicyType::MAIN) => text += " ptype main",
             Some(PolicyType::SUB) => text += " ptype sub",
             Some(PolicyType(number)) => {

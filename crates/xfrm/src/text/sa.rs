@@ -33,10 +33,7 @@ impl Text<'_> {
             self.statistics,
         );
         if self.statistics
-            && let Some(extra) = attributes.iter().find_map(|a| match a {
-                Attribute::SaExtraFlags(extra) => Some(*extra),
-                _ => None,
-            })
+            && let Some(extra) = attributes.extra_flags()
         {
             text += &flags("extra_flag", extra.0, &extra.ip_names(), true);
         }
@@ -92,10 +89,7 @@ impl Text<'_> {
             Attribute::SecurityContext(c) => (10, security_context(c)),
             Attribute::Offload(o) => (11, self.offload(o)),
             Attribute::SetMark(value) => {
-                let mask = all.iter().find_map(|a| match a {
-                    Attribute::SetMarkMask(mask) => Some(*mask),
-                    _ => None,
-                });
+                let mask = all.set_mark_mask();
                 let mask = mask.map_or_else(String::new, |m| format!("/{}", hexadecimal(m)));
                 (0, format!("output-mark {}{mask}", hexadecimal(*value)))
             }

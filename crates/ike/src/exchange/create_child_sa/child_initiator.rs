@@ -65,6 +65,11 @@ struct Following {
 }
 
 impl SpiWanted {
+    /// What is to be made, if it replaces nothing.
+    pub(crate) fn begins(&self) -> Option<&Wanted> {
+        self.replaces.is_none().then_some(&self.wanted)
+    }
+
     pub(crate) fn abandon(self, core: &Core, cx: &mut Context<'_>) {
         self.wanted.abandon(core, cx, self.request);
         report_ended(core, cx, self.replaces, self.wanted);
@@ -82,13 +87,6 @@ impl SpiWanted {
             None => What::Child(self.wanted),
         };
         Plan { what, patience }
-    }
-}
-
-impl SpiWanted {
-    /// What is to be made, if it replaces nothing.
-    pub(crate) fn begins(&self) -> Option<&Wanted> {
-        self.replaces.is_none().then_some(&self.wanted)
     }
 }
 
