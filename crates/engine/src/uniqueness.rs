@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use cygnet_ike::{ChildSaId, ChildSaInfo, IkeSaId, IkeSaState, Uniqueness};
+use cygnet_ike::{ChildSaId, ChildSaInfo, IkeSaId, IkeSaState, Role, Uniqueness};
 
 use crate::clones::is_clone;
 use crate::connection_state::ConnectionId;
@@ -13,6 +13,14 @@ use crate::timers::Timer;
 /// Time for which an IKE SA outlives the one that replaces it: packets under its child SAs are still on their way, and
 /// the peer may be about to end it itself.
 const OVERLAP: Duration = Duration::from_secs(10);
+
+/// So much longer the end waits that is to hear from the other one which of two IKE SAs goes: for the repetitions of a
+/// Delete that is lost.
+const DEFERENCE: Duration = Duration::from_secs(20);
+
+/// Of two IKE SAs that were established within this time, one begun by each end, the ends may disagree which is the
+/// younger: messages may be that old when they come.
+const AT_ONCE: Duration = Duration::from_secs(60);
 
 impl Engine {
     /// A connection has a new child SA that is no successor of another one: what else does the same is not needed.
@@ -65,12 +73,35 @@ impl Engine {
     /// SAs.
     pub(crate) fn overlap(&mut self, now: Instant, old: IkeSaId, heir: IkeSaId) {
         let timer = Timer::Redundant(old);
+        let wait = match self.defers(old, heir) {
+            true => OVERLAP + DEFERENCE,
+            false => OVERLAP,
+        };
         if self.timers.due(timer).is_none()
             && let Some(record) = self.ikes.get_mut(&old)
         {
             record.heir = Some(heir);
-            self.timers.set(now + OVERLAP, timer);
+            self.timers.set(now + wait, timer);
         }
+    }
+
+    /// Whether the peer is to end one of two IKE SAs first. Where the ends may disagree which of them is to go, they must
+    /// not end one each: who has begun the one with the larger SPI ends what it takes for the older one, and the other end
+    /// keeps what is left.
+    fn defers(&self, one: IkeSaId, other: IkeSaId) -> bool {
+        let infos = (self.endpoint.ike_sa(one), self.endpoint.ike_sa(other));
+        let (Some(one), Some(other)) = infos else {
+            return false;
+        };
+        let apart = match (one.established, other.established) {
+            (Some(one), Some(other)) => one.max(other) - one.min(other),
+            _ => Duration::ZERO,
+        };
+        let leads = match one.initiator_spi > other.initiator_spi {
+            true => one.role,
+            false => other.role,
+        };
+        one.role != other.role && apart < AT_ONCE && leads == Role::Responder
     }
 
     /// An IKE SA that another one is to go for, or that is to go itself, is another one now.

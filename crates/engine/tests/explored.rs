@@ -335,7 +335,7 @@ fn childless_reauthentication_at_both_ends_leaves_one_ike_sa() {
                 assert_eq!(net.hosts[host].engine.rekey(now, "t", true), Ok(1));
                 net.run_for(apart * LATENCY);
             }
-            for _ in 0..250 {
+            for _ in 0..700 {
                 net.run_for(LATENCY * 10);
                 for host in [WEST, EAST] {
                     assert!(sends_on(&mut net, host).is_some(), "seed {seed}, {apart}");
@@ -356,6 +356,52 @@ fn childless_reauthentication_at_both_ends_leaves_one_ike_sa() {
             net.assert_tunnel(Plane::Kernel);
         }
     }
+}
+
+/// Seed 397582: what west has begun comes to east when the IKE SA that east has begun stands there, and did not yet stand
+/// in west. The ends disagree which is the older one, and what each takes for it is its own: one of them is ended.
+#[test]
+fn ends_that_disagree_which_ike_sa_is_older_end_one_of_them() {
+    let mut disagreed = 0;
+    for seed in 0..8 {
+        let mut net = Network::seeded(seed);
+        for (host, start) in [(EAST, StartAction::Keep), (WEST, StartAction::Start)] {
+            let mut c = connection("t", start, PlaneChoice::Kernel);
+            c.ike.reauth = true;
+            c.ike.childless = cygnet_ike::Childless::Force;
+            // No IKE_INTERMEDIATE: four messages each.
+            for proposal in &mut c.ike.proposals.value {
+                proposal.additional = Default::default();
+            }
+            net.load(host, set(vec![c], "secret"));
+        }
+        net.run_for(seconds(1));
+        let now = net.now;
+        assert_eq!(net.east().engine.rekey(now, "t", true), Ok(1));
+        // IKE_AUTH's request is on its way to west.
+        net.run_for(2 * LATENCY + LATENCY / 2);
+        let now = net.now;
+        assert_eq!(net.west().engine.rekey(now, "t", true), Ok(1));
+        // West's first message comes after the response to that, and east's child SA is made after west's.
+        net.delay(WEST, 3 * LATENCY);
+        net.run_for(2 * LATENCY);
+        net.delay(EAST, 20 * LATENCY);
+        net.run_for(seconds(9));
+        let ikes = |net: &Network, host| net.status(host).ike_sas.len();
+        disagreed += usize::from((ikes(&net, WEST), ikes(&net, EAST)) == (3, 3));
+        // What the ends say of those that they end is lost once.
+        net.cut = true;
+        net.run_for(seconds(2));
+        net.cut = false;
+        net.run_for(seconds(40));
+        for host in [WEST, EAST] {
+            let names = net.hosts[host].names();
+            assert!(!names.contains(&"connection_down"), "seed {seed}");
+        }
+        assert_eq!((ikes(&net, WEST), ikes(&net, EAST)), (1, 1), "seed {seed}");
+        net.assert_tunnel(Plane::Kernel);
+    }
+    assert!(disagreed > 0);
 }
 
 /// Seed 14749: the configuration is loaded anew while the successor that the peer has made of an IKE SA waits for the

@@ -385,6 +385,14 @@ impl Network {
         self.settle();
     }
 
+    /// What a host has sent and is on its way comes so much later.
+    pub fn delay(&mut self, host: usize, time: Duration) {
+        self.settle();
+        let address = self.hosts[host].address;
+        let sent = self.wire.iter_mut().filter(|p| p.from.ip() == address);
+        sent.for_each(|packet| packet.due += time);
+    }
+
     /// Lets time pass from one thing that is due to the next.
     pub fn run_for(&mut self, time: Duration) {
         let end = self.now + time;
