@@ -8,6 +8,7 @@ use crate::child::ChildState;
 use crate::context::Context;
 use crate::errand::Errand;
 use crate::established::Established;
+use crate::exchange::mobike;
 use crate::io::{Answer, ChildSaId, Request, RequestId};
 use crate::sa::{Core, State};
 use crate::succession::Standing;
@@ -36,7 +37,8 @@ impl Established {
     /// When a liveness check is due; none while something is said that brings a sign of life.
     fn check_due(&self, core: &Core) -> Option<Instant> {
         let interval = core.config.liveness.filter(|_| self.may_probe(core))?;
-        let heard = core.last_heard.or(core.established)?;
+        let heard = mobike::unreached_since(core).or(core.last_heard);
+        let heard = heard.or(core.established)?;
         Some(heard + interval)
     }
 
@@ -92,6 +94,7 @@ impl Established {
         self.looking = None;
         if answer == Answer::Traffic(true) {
             core.last_heard = Some(cx.now);
+            mobike::on_reached(core, cx.now);
         }
         self.check_if_due(core, cx)
     }

@@ -203,6 +203,7 @@ impl IkeSa {
         }
         self.core.fragments.forget(false, header.message_id);
         self.core.heard(cx, arrival);
+        mobike::on_reached(&mut self.core, cx.now);
         let exchange = header.exchange;
         let back = Back {
             path: arrival.back(),

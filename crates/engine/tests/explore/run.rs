@@ -390,6 +390,7 @@ impl Run {
         self.world.run_for(RECOVERY);
         self.world.check()?;
         self.wait_for_agreement()?;
+        self.world.check_reaches_west()?;
         self.renew_only()?;
         self.world.sads.judge(self.world.start, self.world.now)?;
         self.part()
@@ -409,11 +410,10 @@ impl Run {
         self.world.most_losses = MOST_LOSSES;
         // With several IKE SAs to the same peer (`uniqueids=no`) each end may authenticate anew under the one that the
         // other is leaving, and of connections that share an IKE SA each end does so for those that it wants: what is
-        // then lost is made again. With MOBIKE the initiator has to find out that its NAT has another mapping for it, and
-        // does so when nothing has come for a while: until then it cannot be asked for anything.
+        // then lost is made again.
         let mut hosts = self.world.hosts.iter();
         let single = hosts.all(|host| host.engine.endpoint().ike_sas().count() < 2);
-        if single && self.world.reaches_west() && !(self.plan.ends[WEST].reauth && self.plan.two) {
+        if single && !(self.plan.ends[WEST].reauth && self.plan.two) {
             // What is made under another IKE SA takes the place of what a plane is still working on under this one.
             let gap = match self.plan.ends[WEST].reauth {
                 true => 4 * PLANE_DELAY,

@@ -486,11 +486,17 @@ impl World {
         true
     }
 
-    /// Whether what east sends of itself comes through the NAT.
-    pub fn reaches_west(&self) -> bool {
-        let Some(nat) = &self.nat else { return true };
+    /// What east sends of itself comes through the NAT: west has found out that it has another mapping.
+    pub fn check_reaches_west(&self) -> Result<(), Violation> {
+        let Some(nat) = &self.nat else { return Ok(()) };
         let mut ikes = self.hosts[EAST].engine.endpoint().ike_sas();
-        ikes.all(|ike| nat.inside(ike.remote).is_some())
+        match ikes.find(|ike| nat.inside(ike.remote).is_none()) {
+            Some(ike) => Err(format!(
+                "what east sends to {} does not reach west",
+                ike.remote
+            )),
+            None => Ok(()),
+        }
     }
 
     /// What has gone wrong so far.

@@ -7,6 +7,7 @@
 //! where it is led before its child SAs follow.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
 
 use cygnet_ipsec::{EncapKind, Mode};
 use cygnet_wire::NotifyType;
@@ -79,6 +80,8 @@ pub(crate) struct Mobike {
     request: Option<Request>,
     /// The hash of our address and port as the responder sees them.
     seen_as: Option<Vec<u8>>,
+    /// When the peer has last been heard without being asked, or was asked how it sees us.
+    reached: Option<Instant>,
     nat_retries: u32,
     /// The Message ID of the peer's last request about addresses.
     newest: Option<u32>,
@@ -119,6 +122,7 @@ impl Mobike {
             refused: Vec::new(),
             request: None,
             seen_as: None,
+            reached: None,
             nat_retries: 0,
             newest: None,
         }
@@ -128,6 +132,7 @@ impl Mobike {
     /// again: the answer will come to this one.
     pub(crate) fn heir(&self) -> Self {
         let mut heir = Self::new(self.role, self.peer.clone(), self.told.clone());
+        heir.reached = self.reached;
         let under_way = self.request.as_ref().and_then(|request| request.ask);
         for ask in under_way.into_iter().chain(self.wanted.iter().copied()) {
             heir.want(ask);
@@ -333,6 +338,7 @@ pub(crate) fn agree(core: &mut Core, cx: &Context<'_>, contents: &Contents<'_>) 
         let peer = listed(contents, core.path.remote.ip());
         let told = additional(core, &cx.shared.addresses);
         core.mobike = Some(Box::new(Mobike::new(core.role, peer, told)));
+        on_reached(core, cx.now);
     }
 }
 
@@ -403,6 +409,21 @@ pub(crate) fn request(core: &mut Core, cx: &mut Context<'_>, ask: Ask) -> Vec<Sa
     said
 }
 
+/// Since when it is not known that what the peer sends of itself reaches us, if we are the initiator and behind a NAT.
+/// Its responses do, wherever its requests go: they return to where ours came from.
+pub(crate) fn unreached_since(core: &Core) -> Option<Instant> {
+    let mobike = core.mobike.as_ref()?;
+    let asks = mobike.role == Role::Initiator && core.nat.local;
+    mobike.reached.filter(|_| asks)
+}
+
+/// The peer has been heard, and not because it was asked.
+pub(crate) fn on_reached(core: &mut Core, now: Instant) {
+    if let Some(mobike) = &mut core.mobike {
+        mobike.reached = Some(now);
+    }
+}
+
 /// What a sign of life is asked for with: how the responder sees us.
 //= rfc4555#3.8
 //# When the initiator is behind a NAT (as detected earlier using the
@@ -412,6 +433,7 @@ pub(crate) fn request(core: &mut Core, cx: &mut Context<'_>, ask: Ask) -> Vec<Sa
 //# with the value from the previous UPDATE_SA_ADDRESSES response (or the
 //# IKE_SA_INIT response).
 pub(crate) fn liveness(core: &mut Core, cx: &mut Context<'_>) -> Vec<Said> {
+    on_reached(core, cx.now);
     let free = core.mobike.as_ref().is_some_and(|m| m.request.is_none());
     if role(core) != Some(Role::Initiator) || !free {
         return Vec::new();
@@ -475,9 +497,9 @@ pub(crate) fn on_response(
             let seen = seen_as(contents);
             let known = core.nat;
             if let Some((mobike, nat)) = core.mobike.as_mut().zip(nat) {
-                let known_as = mobike.seen_as.as_ref();
-                let elsewhere = known_as.is_some_and(|known| seen.as_ref() != Some(known));
-                if nat != known || (known.local && elsewhere) {
+                // Of a new IKE SA, a successor too, it is not known how it was seen: its SPIs are part of that. An update
+                // in vain is harmless, as RFC 4555 §3.8 has it.
+                if nat != known || (known.local && mobike.seen_as != seen) {
                     mobike.want(Ask::Update);
                 }
                 mobike.seen_as = seen;

@@ -269,6 +269,38 @@ fn a_changed_mapping_is_found_by_a_sign_of_life() {
     assert_eq!(since(&sim, before).len(), 2, "all is well");
 }
 
+/// Random exploration, seed 10915: who is behind the NAT is busy. The responses that it gets come to where its requests
+/// came from: they do not show that requests of the peer would. Nor is it known of a new IKE SA how it was seen first.
+#[test]
+fn a_changed_mapping_is_found_by_a_busy_initiator() {
+    for renews_ike in [false, true] {
+        let mut pair = mobile();
+        pair.east.liveness = Some(s(20));
+        let mut sim = pair.sim(1);
+        sim.nat = Some(Nat::new(ip(EAST), ip(NAT)));
+        addresses(&mut sim, 0, &[EAST]);
+        addresses(&mut sim, 1, &[WEST]);
+        sim.initiate(0, WEST);
+        sim.run_for(s(1));
+        established(&sim);
+        sim.nat.as_mut().unwrap().rebind();
+        for _ in 0..5 {
+            let (ike, child) = (info(&sim, 0).id, child_info(&sim, 0).id);
+            sim.act(0, |endpoint, now| match renews_ike {
+                true => endpoint.rekey_ike(now, ike),
+                false => endpoint.rekey_child(now, child),
+            });
+            sim.run_for(s(8));
+        }
+        assert_eq!(info(&sim, 1).remote.port(), 40_003);
+        let before = sim.lines().len();
+        let ike = info(&sim, 1).id;
+        sim.act(1, |endpoint, now| endpoint.check_liveness(now, ike));
+        sim.run_for(s(1));
+        assert_eq!(since(&sim, before).len(), 2, "it is reached");
+    }
+}
+
 #[test]
 fn the_responder_tells_when_its_addresses_change() {
     let (mut sim, _) = up(mobile(), &[EAST], &[WEST, WEST2]);
