@@ -88,13 +88,17 @@ impl Engine {
             return;
         }
         let users = record.users.clone();
+        let known = record.established.as_ref();
+        let ours = known.is_some_and(|known| known.role == Role::Initiator);
         let renewable = |id: &ConnectionId| {
             self.connections.get(id).is_some_and(|c| {
                 let can = c
                     .oriented
                     .as_ref()
                     .is_ok_and(|o| o.orientation.remote.is_some());
-                can && c.intent != Intent::Down && !c.unloaded && c.negotiating.is_none()
+                // What nobody asks for any more, and nobody has taken down, is renewed by who has begun it.
+                let wanted = ours || c.intent != Intent::Down;
+                can && wanted && !c.unloaded && c.negotiating.is_none()
             })
         };
         let users: Vec<ConnectionId> = users.into_iter().filter(renewable).collect();

@@ -404,6 +404,31 @@ fn ends_that_disagree_which_ike_sa_is_older_end_one_of_them() {
     assert!(disagreed > 0);
 }
 
+/// Seed 11051: a connection is not wanted any more, and what is up stays. It is authenticated anew, too.
+#[test]
+fn what_is_up_and_not_wanted_is_authenticated_anew() {
+    let mut net = Network::west_and_east();
+    for (host, start) in [(EAST, StartAction::Add), (WEST, StartAction::Start)] {
+        let mut c = connection("t", start, PlaneChoice::Kernel);
+        c.ike.reauth = true;
+        c.ike.lifetime = seconds(60);
+        c.child.rekey_margin = seconds(10);
+        net.load(host, set(vec![c], "secret"));
+    }
+    net.run_for(seconds(1));
+    let ike = |net: &Network| net.status(WEST).ike_sas[0].initiator_spi.clone();
+    let first = ike(&net);
+    let now = net.now;
+    assert!(net.west().engine.unroute(now, "t").is_ok());
+    for _ in 0..1000 {
+        net.run_for(seconds(1) / 10);
+        for host in [WEST, EAST] {
+            assert!(sends_on(&mut net, host).is_some());
+        }
+    }
+    assert_ne!(ike(&net), first);
+}
+
 /// Seed 14749: the configuration is loaded anew while the successor that the peer has made of an IKE SA waits for the
 /// outcome of ours. What the peer asks for under it is asked of the new configuration.
 #[test]

@@ -151,11 +151,6 @@ impl Sads {
         (self.strict, self.gap) = (Some(now), gap);
     }
 
-    /// Something has happened after all that no renewal can make good.
-    pub fn be_lenient(&mut self) {
-        self.strict = None;
-    }
-
     pub fn established(&mut self, now: Instant, host: usize, generation: u32, info: &ChildSaInfo) {
         let name = (host, generation, info.id);
         let told = Told {

@@ -1046,7 +1046,6 @@ impl World {
     /// The lifetime of an IKE SA was over before it was renewed: there was too little time, or the peer was busy.
     fn outlived(&mut self) {
         self.counts.add("event ike lifetime over");
-        self.sads.be_lenient();
     }
 
     /// Lets the world run for some time, or until something goes wrong.
