@@ -229,6 +229,9 @@ impl Observer {
                 since: now,
             });
         }
+        if first_time && response && self.makes_child_while_renewing(from, &message, bytes) {
+            return Err("makes a child SA under an IKE SA that it is renewing".to_owned());
+        }
         Ok(Sent {
             name,
             exchange: header.exchange,
@@ -275,24 +278,56 @@ impl Observer {
             ExchangeType::CREATE_CHILD_SA | ExchangeType::INFORMATIONAL => {}
             _ => return (Kind::Another, 0),
         }
+        match self.decrypt(message, bytes, by_initiator) {
+            Some((first, plain)) => read_plain(header.exchange, first, &plain),
+            None => (Kind::Another, 0),
+        }
+    }
+
+    /// Who renews an IKE SA says TEMPORARY_FAILURE to a peer that wants a child SA under it (RFC 7296 §2.25.2).
+    fn makes_child_while_renewing(&self, host: usize, message: &Message<'_>, bytes: &[u8]) -> bool {
+        let header = message.header();
         let spis = (header.initiator_spi.0, header.responder_spi.0);
-        let Some(keys) = self.keys.get(&spis) else {
-            return (Kind::Another, 0);
-        };
-        let protected = message.payloads().find_map(|payload| match payload {
+        let mut own = self.open[host].iter();
+        let renews =
+            own.any(|open| open.kind == Kind::RekeyIke && (open.name.0, open.name.1) == spis);
+        if header.exchange != ExchangeType::CREATE_CHILD_SA || !renews {
+            return false;
+        }
+        let opened = self.decrypt(message, bytes, header.flags.initiator);
+        opened.is_some_and(|(first, plain)| {
+            let mut payloads = PayloadChain::new(first, &plain).payloads();
+            payloads.any(|payload| match payload {
+                Ok(Payload::Sa(sa)) => {
+                    let chosen = sa.proposals().next();
+                    chosen.is_some_and(|proposal| proposal.protocol != ProtocolId::IKE)
+                }
+                _ => false,
+            })
+        })
+    }
+
+    /// The first inner payload of a message and what is encrypted in it, if the observer can read it.
+    fn decrypt(
+        &self,
+        message: &Message<'_>,
+        bytes: &[u8],
+        by_initiator: bool,
+    ) -> Option<(PayloadType, Vec<u8>)> {
+        let header = message.header();
+        let spis = (header.initiator_spi.0, header.responder_spi.0);
+        let keys = self.keys.get(&spis)?;
+        let (first, aad_len) = message.payloads().find_map(|payload| match payload {
             Ok(Payload::Sk(sk)) => Some((sk.first_inner, sk.prefix.len())),
             Ok(Payload::Skf(skf)) if skf.number == 1 => Some((skf.first_inner, skf.prefix.len())),
             _ => None,
-        });
-        let Some((first, aad_len)) = protected else {
-            return (Kind::Another, 0);
-        };
+        })?;
         let mut copy = bytes.to_vec();
         let key = &keys[usize::from(!by_initiator)];
-        let Ok(range) = key.open(&mut copy, aad_len) else {
-            return (Kind::Another, 0);
-        };
-        read_plain(header.exchange, first, &copy[range])
+        let range = key.open(&mut copy, aad_len).ok()?;
+        copy.truncate(range.end);
+        copy.drain(..range.start);
+        Some((first, copy))
     }
 }
 
