@@ -265,7 +265,13 @@ fn explore(arguments: &Arguments) -> ExitCode {
         total = block(arguments, arguments.seeds.clone(), Some(began + QUICK));
     } else {
         let mut next = arguments.seeds.start;
-        let heading = format!("seeds {:?} {:?}", arguments.seeds, arguments.options);
+        // What other code has done says nothing of this one.
+        let heading = format!(
+            "commit {} seeds {:?} {:?}",
+            commit(),
+            arguments.seeds,
+            arguments.options
+        );
         if let Some(text) = arguments
             .progress
             .as_ref()
