@@ -1,15 +1,19 @@
 //! From events to log lines: one span per IKE SA, one line per event, with the
 //! event's stable name as a field.
 
+mod limits;
+
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use cygnet_engine::Event;
-use cygnet_ike::{Event as IkeEvent, IkeSaId, Role};
+use cygnet_ike::{Event as IkeEvent, Identity, IkeSaId, Role};
 use cygnet_ipsec::EncapKind;
 use tracing::{Span, debug, info, info_span, warn};
 use tracing_subscriber::EnvFilter;
 
+use self::limits::Limits;
 use crate::cli::LogFormat;
 
 /// Installs the subscriber.
@@ -28,54 +32,51 @@ pub(super) fn init(filter: &str, format: LogFormat) -> Result<(), String> {
     Ok(())
 }
 
-/// Lines a second about strangers: what anybody can cause must not fill the disk.
-const LINES_PER_SECOND: u32 = 10;
+/// Whose lines are limited together.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Peer {
+    /// Somebody who has been authenticated, under however many IKE SAs.
+    Known(Identity),
+    /// The other end of an IKE SA that has not come about yet.
+    Unknown(IkeSaId),
+}
 
-/// Lets so many lines a second through and counts the others.
+/// The spans of the living IKE SAs, and how much is written about whom.
 #[derive(Debug)]
-struct Limit {
-    second: Instant,
-    lines: u32,
-    suppressed: u64,
-}
-
-impl Default for Limit {
-    fn default() -> Self {
-        Self {
-            second: Instant::now(),
-            lines: 0,
-            suppressed: 0,
-        }
-    }
-}
-
-impl Limit {
-    /// Whether a line may be written now; if so, how many before it were not.
-    fn admit(&mut self, now: Instant) -> Option<u64> {
-        if now.saturating_duration_since(self.second) >= Duration::from_secs(1) {
-            self.second = now;
-            self.lines = 0;
-        }
-        if self.lines >= LINES_PER_SECOND {
-            self.suppressed += 1;
-            return None;
-        }
-        self.lines += 1;
-        Some(std::mem::take(&mut self.suppressed))
-    }
-}
-
-/// The spans of the living IKE SAs.
-#[derive(Debug, Default)]
 pub(super) struct EventLog {
     spans: HashMap<IkeSaId, Span>,
-    /// Of what anybody can make us write.
-    strangers: Limit,
+    /// Whose the established IKE SAs are.
+    identities: HashMap<IkeSaId, Identity>,
+    /// Of what anybody can make us write, by address.
+    strangers: Limits<IpAddr>,
     /// Of what an authenticated peer can make us write with each message.
-    peers: Limit,
+    peers: Limits<Peer>,
 }
 
 impl EventLog {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            spans: HashMap::new(),
+            identities: HashMap::new(),
+            strangers: Limits::new(now),
+            peers: Limits::new(now),
+        }
+    }
+
+    /// Whether a line about what the peer of an IKE SA has done may be written; if so, how many before it were not.
+    fn admit_peer(&mut self, ike: IkeSaId) -> Option<u64> {
+        let peer = match self.identities.get(&ike) {
+            Some(identity) => Peer::Known(identity.clone()),
+            None => Peer::Unknown(ike),
+        };
+        self.peers.admit(Instant::now(), peer)
+    }
+
+    /// The same of a stranger.
+    fn admit_stranger(&mut self, remote: SocketAddr) -> Option<u64> {
+        self.strangers.admit(Instant::now(), remote.ip())
+    }
+
     /// Writes one event.
     pub(super) fn write(&mut self, event: &Event) {
         let name = event.name();
@@ -169,6 +170,9 @@ impl EventLog {
             IkeEvent::IkeEstablished { ike, info, .. } => {
                 // The name may have become known only now.
                 self.spans.remove(ike);
+                if let Some(identity) = &info.remote_id {
+                    self.identities.insert(*ike, identity.clone());
+                }
                 let _in = self.span(connection, *ike).enter();
                 let suite = info
                     .suite
@@ -184,7 +188,7 @@ impl EventLog {
                 // Whoever sends an IKE_SA_INIT and then nothing makes one of these.
                 let stranger = info.role == Role::Responder;
                 let suppressed = if stranger {
-                    self.strangers.admit(Instant::now())
+                    self.admit_stranger(info.remote)
                 } else {
                     Some(0)
                 };
@@ -204,6 +208,7 @@ impl EventLog {
                     );
                 }
                 self.spans.remove(ike);
+                self.identities.remove(ike);
             }
             IkeEvent::ChildEstablished { ike, child, info } => {
                 let _in = self.span(connection, *ike).enter();
@@ -223,7 +228,7 @@ impl EventLog {
             IkeEvent::ChildFailed {
                 ike, child, reason, ..
             } => {
-                let Some(suppressed) = self.peers.admit(Instant::now()) else {
+                let Some(suppressed) = self.admit_peer(*ike) else {
                     return;
                 };
                 let _in = self.span(connection, *ike).enter();
@@ -240,7 +245,7 @@ impl EventLog {
                 info!(event = name, %from, children = children.len(), "IKE SA rekeyed, its child SAs go to the new one");
             }
             IkeEvent::IkeRekeyFailed { ike, role, reason } => {
-                let Some(suppressed) = self.peers.admit(Instant::now()) else {
+                let Some(suppressed) = self.admit_peer(*ike) else {
                     return;
                 };
                 let _in = self.span(connection, *ike).enter();
@@ -258,7 +263,7 @@ impl EventLog {
                 role,
                 reason,
             } => {
-                let Some(suppressed) = self.peers.admit(Instant::now()) else {
+                let Some(suppressed) = self.admit_peer(*ike) else {
                     return;
                 };
                 let _in = self.span(connection, *ike).enter();
@@ -291,7 +296,7 @@ impl EventLog {
                 info!(event = name, %to, "the peer has been sent to another gateway");
             }
             IkeEvent::RedirectRefused { ike, to } => {
-                let Some(suppressed) = self.peers.admit(Instant::now()) else {
+                let Some(suppressed) = self.admit_peer(*ike) else {
                     return;
                 };
                 let _in = self.span(connection, *ike).enter();
@@ -303,7 +308,7 @@ impl EventLog {
                 to,
                 encapsulation,
             } => {
-                let Some(suppressed) = self.peers.admit(Instant::now()) else {
+                let Some(suppressed) = self.admit_peer(*ike) else {
                     return;
                 };
                 let _in = self.span(connection, *ike).enter();
@@ -319,7 +324,7 @@ impl EventLog {
                 );
             }
             IkeEvent::AuthLifetime { ike, lifetime } => {
-                let Some(suppressed) = self.peers.admit(Instant::now()) else {
+                let Some(suppressed) = self.admit_peer(*ike) else {
                     return;
                 };
                 info!(event = name, %ike, suppressed, "the peer wants to be authenticated to anew within {} s", lifetime.as_secs());
@@ -352,7 +357,7 @@ impl EventLog {
                 );
             }
             IkeEvent::PeerComplaint { ike, notify, .. } => {
-                let Some(suppressed) = self.peers.admit(Instant::now()) else {
+                let Some(suppressed) = self.admit_peer(*ike) else {
                     return;
                 };
                 let _in = self.span(connection, *ike).enter();
@@ -364,7 +369,7 @@ impl EventLog {
                 );
             }
             IkeEvent::Rejected { remote, reason, .. } => {
-                if let Some(suppressed) = self.strangers.admit(Instant::now()) {
+                if let Some(suppressed) = self.admit_stranger(*remote) {
                     warn!(event = name, reason = reason.name(), %remote, suppressed, "refused: {reason}");
                 }
             }
@@ -408,23 +413,4 @@ pub(super) fn progress(event: &Event) -> Option<String> {
         IkeEvent::ChildFailed { reason, .. } => format!("child SA failed: {reason}"),
         _ => return None,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strangers_cannot_write_more_than_so_many_lines() {
-        let start = Instant::now();
-        let mut limit = Limit {
-            second: start,
-            ..Limit::default()
-        };
-        let written = (0..1000).filter(|_| limit.admit(start).is_some()).count();
-        assert_eq!(written, LINES_PER_SECOND as usize);
-        let later = start + Duration::from_secs(1);
-        assert_eq!(limit.admit(later), Some(1000 - u64::from(LINES_PER_SECOND)));
-        assert_eq!(limit.admit(later), Some(0));
-    }
 }

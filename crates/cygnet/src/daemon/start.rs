@@ -462,7 +462,7 @@ pub(super) async fn start(run_dir: &Path, options: &DaemonOptions) -> Result<Dae
         datagrams: datagrams_in,
         notices: notices_in,
         calls: calls_in,
-        event_log: EventLog::default(),
+        event_log: EventLog::new(Instant::now()),
         kernel_counters,
         key_log,
         ticket_keys: Keyring::new(Purpose::Tickets, &options.state_dir),
