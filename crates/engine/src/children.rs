@@ -295,7 +295,7 @@ impl Engine {
             protocol: install.protocol,
             compressed: install.ipcomp.is_some(),
             reqid,
-            per_cpu: install.resource.is_some(),
+            per_cpu: self.asks_for_clones(connection, install.resource),
             options: &config.child,
         }
         .protecting();
@@ -822,6 +822,7 @@ impl Engine {
                 // The peer has begun one at the same time.
                 return self.endpoint.delete_child(now, child);
             }
+            self.ask_for_clones(id);
             return self.watch_inactivity(now, child);
         }
         let is_asked_for = info.initiator && !is_successor;
@@ -860,7 +861,7 @@ impl Engine {
             }
             self.enforce_uniqueness(now, ike, id, child);
         }
-        if !is_successor {
+        if info.resource == Some(cygnet_ike::Resource::Fallback) {
             self.on_fallback(now, id);
         }
         self.reconcile(now, id);

@@ -3,12 +3,14 @@
 //! The first child SA carries all packets that have no other. The kernel tells of the CPUs on which it meets packets
 //! without an SA of their own (an ACQUIRE with a CPU), and each of them gets a child SA with the same selectors, as long as
 //! the configuration and the peer want more. They go with the first one.
+//!
+//! While such a question is open (until it is answered or for 30 s), the kernel drops all further packets of that CPU,
+//! though the first child SA is there (K13). So the policies ask only as long as there is an answer to give.
 
 use std::time::Instant;
 
-use cygnet_ike::{
-    AcquireHint, ChildFailure, ChildRequest, ChildSaId, ChildSaInfo, Party, Resource,
-};
+use cygnet_ike::{AcquireHint, ChildFailure, ChildRequest, ChildSaId, ChildSaInfo, Resource};
+use cygnet_ipsec::Direction;
 
 use crate::connection_state::{ConnectionId, State};
 use crate::engine::Engine;
@@ -18,7 +20,7 @@ use crate::engine::Engine;
 pub(crate) struct Clones {
     /// With their CPUs; at most as many as `clones=` says.
     pending: Vec<(ChildSaId, u32)>,
-    /// The peer wants no more.
+    /// No more are to be had from the peer under this first child SA.
     refused: bool,
     /// The packet that asked for the first child SA, if it was met on a CPU.
     first: Option<AcquireHint>,
@@ -95,12 +97,10 @@ impl Engine {
             .map(|info| info.resource.and_then(Resource::cpu))
             .chain(c.clones.pending.iter().map(|(_, cpu)| Some(*cpu)))
             .collect();
-        let limit = limit(&fallback);
-        if c.clones.refused
+        if self.has_enough_clones(c, &fallback)
             || c.unloaded
             || self.shutting_down
             || cpus.contains(&Some(cpu))
-            || cpus.len() >= limit
         {
             return;
         }
@@ -112,9 +112,53 @@ impl Engine {
         if let (Some(child), Some(c)) = (child, self.connections.get_mut(&id)) {
             c.clones.pending.push((child, cpu));
         }
+        self.ask_for_clones(id);
     }
 
-    /// A first child SA stands: the CPU of the packet that has asked for it waits for one of its own.
+    /// Whether there are not to be any more, those under way included.
+    fn has_enough_clones(&self, c: &State, fallback: &ChildSaInfo) -> bool {
+        let count = self.clones_beside(c, fallback).count() + c.clones.pending.len();
+        c.clones.refused || count >= limit(fallback)
+    }
+
+    /// Whether the policies of a child SA that is about to be installed are to ask for SAs of single CPUs.
+    pub(crate) fn asks_for_clones(&self, id: ConnectionId, resource: Option<Resource>) -> bool {
+        resource.is_some_and(|resource| {
+            let c = self.connections.get(&id);
+            let fallback = c.and_then(|c| Some((c, self.fallback(c)?)));
+            match fallback {
+                Some((c, fallback)) => !self.has_enough_clones(c, &fallback),
+                None => resource == Resource::Fallback,
+            }
+        })
+    }
+
+    /// Has the outbound policies of a connection's child SAs ask for SAs of single CPUs, or no longer, as is wanted now.
+    pub(crate) fn ask_for_clones(&mut self, id: ConnectionId) {
+        let Some(c) = self.connections.get(&id) else {
+            return;
+        };
+        let Some(fallback) = self.fallback(c) else {
+            return;
+        };
+        let wanted = !self.has_enough_clones(c, &fallback);
+        let plane = c.plane;
+        let Some(shared) = self.policies.get_mut(&plane) else {
+            return;
+        };
+        let mut commands = Vec::new();
+        for child in c.children.iter().filter_map(|id| self.children.get(id)) {
+            for key in &child.policies {
+                if key.direction == Direction::Out {
+                    commands.extend(shared.set_per_cpu(child.owner, key, wanted));
+                }
+            }
+        }
+        self.execute(plane, commands, "asking for SAs of single CPUs");
+    }
+
+    /// A first child SA stands, or its successor, under which the peer may have changed its mind: the CPU of the packet
+    /// that has asked for it waits for one of its own.
     pub(crate) fn on_fallback(&mut self, now: Instant, id: ConnectionId) {
         let first = self.connections.get_mut(&id).and_then(|c| {
             c.clones.refused = false;
@@ -123,6 +167,7 @@ impl Engine {
         if let Some(hint) = first {
             self.add_clone(now, id, hint);
         }
+        self.ask_for_clones(id);
     }
 
     /// A child SA for a CPU stands, or could not be made. Whether it was one that is waited for.
@@ -138,12 +183,12 @@ impl Engine {
         let before = c.clones.pending.len();
         c.clones.pending.retain(|(pending, _)| *pending != child);
         let was_pending = c.clones.pending.len() < before;
-        let enough = [
-            ChildFailure::MaxQueue(Party::Peer),
-            ChildFailure::NoAdditionalSas,
-        ];
-        if was_pending && failure.is_some_and(|failure| enough.contains(failure)) {
+        // Whatever the reason is: the next one would fail by it too, while the packets of its CPU are dropped.
+        if was_pending && failure.is_some_and(|failure| *failure != ChildFailure::Cancelled) {
             c.clones.refused = true;
+        }
+        if was_pending {
+            self.ask_for_clones(id);
         }
         was_pending
     }
@@ -163,7 +208,7 @@ impl Engine {
     /// A child SA has ended. If it was the first one, and has no successor, those for single CPUs go with it.
     pub(crate) fn end_clones_of(&mut self, now: Instant, id: ConnectionId, gone: &ChildSaInfo) {
         if gone.resource != Some(Resource::Fallback) || self.has_fallback(id) {
-            return;
+            return self.ask_for_clones(id);
         }
         self.cancel_clones(now, id);
         for child in self.children_under(gone.ike, id) {

@@ -39,6 +39,23 @@ impl SharedPolicies {
         stack.iter().find(|(o, _)| *o == owner).map(|(_, p)| p)
     }
 
+    /// Has an owner's policy ask for SAs of single CPUs, or not, and returns the command that follows from it, if any.
+    pub(crate) fn set_per_cpu(
+        &mut self,
+        owner: OwnerId,
+        key: &PolicyKey,
+        per_cpu: bool,
+    ) -> Option<Command> {
+        let stack = self.wanted.get_mut(key)?;
+        let top = stack.len().checked_sub(1)?;
+        let (at, (_, policy)) = stack
+            .iter_mut()
+            .enumerate()
+            .find(|(_, (o, policy))| *o == owner && policy.per_cpu != per_cpu)?;
+        policy.per_cpu = per_cpu;
+        (at == top).then(|| Command::UpdatePolicy(Box::new(policy.clone())))
+    }
+
     /// Forgets a wish and returns the command that follows from it, if any.
     pub(crate) fn remove(&mut self, owner: OwnerId, key: &PolicyKey) -> Option<Command> {
         let stack = self.wanted.get_mut(key)?;
@@ -96,6 +113,25 @@ mod tests {
         Policy {
             priority,
             ..Policy::new(PolicyKey::new(Direction::Out, selector))
+        }
+    }
+
+    #[test]
+    fn what_an_owner_asks_for_takes_effect_when_it_decides() {
+        let mut shared = SharedPolicies::default();
+        let key = policy(0).key;
+        let (old, new) = (OwnerId(1), OwnerId(2));
+        shared.add(old, policy(1));
+        shared.add(new, policy(2));
+        assert!(shared.set_per_cpu(old, &key, true).is_none());
+        assert!(shared.set_per_cpu(new, &key, false).is_none(), "as it is");
+        match shared.set_per_cpu(new, &key, true) {
+            Some(Command::UpdatePolicy(p)) => assert!((p.per_cpu, p.priority) == (true, 2)),
+            other => panic!("{other:?}"),
+        }
+        match shared.remove(new, &key) {
+            Some(Command::UpdatePolicy(p)) => assert!((p.per_cpu, p.priority) == (true, 1)),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -71,6 +71,33 @@ fn outbound(net: &mut Network, host: usize) -> Vec<(Option<u32>, u32)> {
     cpus
 }
 
+/// A host's outbound SA of this CPU, or that of all others, reaches a limit.
+fn expire_one(net: &mut Network, host: usize, cpu: Option<u32>, hard: bool) {
+    let sas = net.hosts[host].sas(Plane::Kernel).into_iter();
+    let mut outbound = sas.filter(|sa| sa.direction == SaDirection::Out);
+    let sa = outbound.find(|sa| sa.cpu == cpu).expect("an SA");
+    let expire = cygnet_ipsec::Expire {
+        sa: sa.id,
+        src: sa.src,
+        reqid: sa.reqid,
+        hard,
+    };
+    let event = SadbEvent::Event(Event::Expire(expire));
+    net.hosts[host].database(Plane::Kernel).emit(event);
+    net.run_for(Duration::from_secs(30));
+}
+
+/// Whether a host's outbound policy asks for SAs of single CPUs; those for inbound traffic never do.
+fn asks(net: &mut Network, host: usize) -> bool {
+    let policies = net.hosts[host].kernel.policies().expect("a dump");
+    let (out, others): (Vec<_>, Vec<_>) = policies
+        .into_iter()
+        .map(|report| report.policy)
+        .partition(|policy| policy.key.direction == Direction::Out);
+    assert!(others.iter().all(|policy| !policy.per_cpu));
+    out[0].per_cpu
+}
+
 fn cpus(net: &mut Network, host: usize) -> Vec<Option<u32>> {
     outbound(net, host)
         .into_iter()
@@ -94,14 +121,14 @@ fn each_cpu_that_asks_gets_an_sa() {
     // East has other CPUs for them than west.
     assert_eq!(cpus(&mut net, EAST), [None, Some(2), Some(3)]);
     // Policies ask for single CPUs as long as there may be some, and inbound never.
-    let policies = net.west().kernel.policies().expect("a dump");
-    assert!(policies.iter().all(|report| {
-        report.policy.per_cpu == (report.policy.key.direction == Direction::Out)
-    }));
+    assert_eq!([asks(&mut net, WEST), asks(&mut net, EAST)], [true, true]);
     // East wants no more than three.
     packet_on(&mut net, 1, 15);
+    assert_eq!([asks(&mut net, WEST), asks(&mut net, EAST)], [true, false]);
     packet_on(&mut net, 3, 16);
     assert_eq!(cpus(&mut net, WEST).len(), 4);
+    // The kernel would drop what that CPU sends while it asks.
+    assert!(!asks(&mut net, WEST));
     assert_eq!(net.state(WEST, "t"), "up");
     assert!(net.west().names().contains(&"child_failed"));
     let status = net.status(WEST);
@@ -133,26 +160,55 @@ fn successors_stay_on_their_cpus() {
     }
 }
 
+/// A kernel that asks drops what that CPU sends until it has an answer: it must not ask for what is not wanted.
+#[test]
+fn none_is_asked_for_beyond_the_limit() {
+    let mut net = loaded(2, u32::MAX);
+    packet_on(&mut net, 1, 11);
+    assert!(asks(&mut net, WEST));
+    packet_on(&mut net, 3, 12);
+    assert!(!asks(&mut net, WEST));
+    // Nor after they are renewed.
+    for cpu in [None, Some(3)] {
+        expire_one(&mut net, WEST, cpu, false);
+        assert!(!asks(&mut net, WEST));
+    }
+    // One has ended: there may be another.
+    expire_one(&mut net, WEST, Some(1), true);
+    assert!(asks(&mut net, WEST));
+    packet_on(&mut net, 0, 13);
+    assert_eq!(cpus(&mut net, WEST), [None, Some(0), Some(3)]);
+    assert!(!asks(&mut net, WEST));
+}
+
+#[test]
+fn a_peer_that_has_refused_is_asked_again_when_the_first_is_renewed() {
+    let mut net = loaded(3, 1);
+    packet_on(&mut net, 1, 11);
+    packet_on(&mut net, 3, 12);
+    assert!(!asks(&mut net, WEST));
+    let failures = |net: &mut Network| {
+        let names = net.west().names();
+        names.iter().filter(|name| **name == "child_failed").count()
+    };
+    assert_eq!(failures(&mut net), 1);
+    expire_one(&mut net, WEST, Some(1), false);
+    assert!(!asks(&mut net, WEST));
+    expire_one(&mut net, EAST, None, false);
+    assert!(asks(&mut net, WEST));
+    packet_on(&mut net, 3, 13);
+    assert_eq!(failures(&mut net), 2);
+    assert!(!asks(&mut net, WEST));
+    assert_eq!(cpus(&mut net, WEST), [None, Some(1)]);
+}
+
 #[test]
 fn they_go_with_the_first() {
     let mut net = loaded(2, 2);
     packet_on(&mut net, 1, 11);
     packet_on(&mut net, 3, 12);
     assert_eq!(cpus(&mut net, WEST).len(), 3);
-    let first = net.hosts[EAST].sas(Plane::Kernel).into_iter();
-    let first = first
-        .filter(|sa| sa.direction == SaDirection::Out)
-        .find(|sa| sa.cpu.is_none())
-        .expect("the first");
-    let end = cygnet_ipsec::Expire {
-        sa: first.id,
-        src: first.src,
-        reqid: first.reqid,
-        hard: true,
-    };
-    let event = SadbEvent::Event(Event::Expire(end));
-    net.east().database(Plane::Kernel).emit(event);
-    net.run_for(Duration::from_secs(30));
+    expire_one(&mut net, EAST, None, true);
     for host in [WEST, EAST] {
         assert_eq!(cpus(&mut net, host), []);
     }
