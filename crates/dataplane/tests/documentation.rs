@@ -38,6 +38,9 @@ label is negotiated and not given to the kernel, as strongSwan has it; labels ha
 of `sec-label=` ends with a zero octet on the wire, as SELinux's do. SELinux lets packets go by SAs with the label of their
 own sockets only: that is the one to configure, not one of a policy for several. Of SAs for single CPUs the first
 Child SA is for all packets that have no other; each CPU on which packets are met then gets one of its own, which the first one takes along when it ends.
+A kernel that asks for one drops what that CPU sends until it has it, or for 30 s, though the first Child SA is there: the
+policies ask only as long as `clones=` and the peer let there be more. strongSwan 6.1 goes on asking a peer that has refused,
+and loses what its own CPU sends.
 ";
 
 fn written() -> String {

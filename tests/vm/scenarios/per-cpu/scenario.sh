@@ -21,8 +21,17 @@ cpus() { sent $1; [ "$(sent $1 | cut -d ' ' -f 1 | tr '\n' ' ')" = "0 1 none " ]
 from_cpu() { on $1 taskset -c $2 ping -q -c $5 -i 0.01 -W 5 -I $3 $4; }
 # What one CPU sends goes by its own SA:  own_sa NODE CPU FROM TO
 own_sa() { local a b; a=$(sent_by $1 $2); from_cpu $1 $2 $3 $4 20; b=$(sent_by $1 $2); echo "SA of CPU $2: $a, then $b"; [ $((b - a)) -ge 20 ]; }
-cy_cpus() { cy west status | grep 'child SA'; [ "$(cy west status | grep -c 'child SA')" = $1 ]; }
-none() { ! on east ip xfrm state | grep -q 'proto esp' && ! on west ip xfrm state | grep -q 'proto esp'; }
+cy_cpus() { cy west status | grep 'child SA \$'; [ "$(cy west status | grep -c 'child SA \$')" = $1 ]; }
+# Larval states, of questions that nobody has answered, stay for 30 s.
+sas() { on $1 ip xfrm state | grep 'proto esp' | grep -v 'spi 0x00000000'; }
+none() { ! sas east && ! sas west; }
+larval() { on $1 ip xfrm state | grep -A 12 'spi 0x00000000'; on $1 ip xfrm state | grep -A 12 'spi 0x00000000' | grep -q pcpu-num; }
+# Whatever one CPU sends leaves by some SA:  leaves NODE CPU FROM TO
+leaves() {
+  local a b; a=$(sent $1 | awk '{ n += $2 } END { print n + 0 }')
+  on $1 taskset -c $2 ping -q -c 20 -i 0.01 -W 1 -I $3 $4
+  b=$(sent $1 | awk '{ n += $2 } END { print n + 0 }'); echo "packets sent: $a, then $b"; [ $((b - a)) -ge 20 ]
+}
 site() { # site AUTO CLONES PER_CPU_SAS [more lines of strongSwan's child]
   AUTO=$1 cy_site dataplane=kernel clones=$2 pfs=no
   ss_site "" "per_cpu_sas = $3
@@ -67,7 +76,13 @@ check "limit: a packet brings the first up" within 10 from_cpu east 0 10.2.0.1 1
 on east sh -c 'for i in 1 2 3 4 5 6; do taskset -c 0 ping -q -c 2 -i 0.2 -I 10.2.0.1 10.1.0.1; taskset -c 1 ping -q -c 2 -i 0.2 -I 10.2.0.1 10.1.0.1; done' >/dev/null
 check "limit: the second CPU is refused" within 40 grep -q 'TS_MAX_QUE' /out/east-charon.log
 check "limit: there are two" cy_cpus 2
-check "limit: traffic goes on" from_cpu east 1 10.2.0.1 10.1.0.1 10
+on west ip -s xfrm state >/out/west-limit.state; on east ip -s xfrm state >/out/east-limit.state; on west ip xfrm policy >/out/west-limit.policy
+on west cat /proc/net/xfrm_stat >/out/west-limit.stat; on east cat /proc/net/xfrm_stat >/out/east-limit.stat
+for cpu in 0 1; do check "limit: what our CPU $cpu sends leaves" leaves west $cpu 10.1.0.1 10.2.0.1; done
+on west ip -s xfrm state >/out/west-limit2.state; on west cat /proc/net/xfrm_stat >/out/west-limit2.stat; on east cat /proc/net/xfrm_stat >/out/east-limit2.stat
+check "limit: at strongSwan's end a larval state stands for the refused CPU" larval east
+check "limit: ours has none" eval '! larval west'
+check "limit: traffic of the CPU that has one goes on" from_cpu east 0 10.2.0.1 10.1.0.1 10
 check "strongSwan ends them" ss_down
 check "nothing is left of them" within 8 none
 
