@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cygnet_ike::{ChildSaId, Gateway, IkeSaId};
+use thiserror::Error;
 
 use crate::io::Plane;
 
@@ -74,6 +75,17 @@ pub enum Event {
         /// The packet's selector.
         selector: cygnet_ipsec::Selector,
     },
+    /// A packet met a trap of ours, and gets no SA.
+    AcquireRefused {
+        /// Whose trap it was.
+        connection: Arc<str>,
+        /// On which plane.
+        plane: Plane,
+        /// The packet's selector.
+        selector: cygnet_ipsec::Selector,
+        /// Why.
+        reason: AcquireRefusal,
+    },
     /// A packet met a trap that is none of ours.
     ForeignAcquire {
         /// On which plane.
@@ -127,11 +139,34 @@ impl Event {
             Self::Trapped { .. } => "trapped",
             Self::TrapFailed { .. } => "trap_failed",
             Self::Acquired { .. } => "acquired",
+            Self::AcquireRefused { .. } => "acquire_refused",
             Self::ForeignAcquire { .. } => "foreign_acquire",
             Self::MoveFailed { .. } => "move_failed",
             Self::SkipFailed { .. } => "skip_failed",
             Self::Unoriented { .. } => "unoriented",
             Self::CleanupFailed { .. } => "cleanup_failed",
+        }
+    }
+}
+
+/// Why a packet that met a trap gets no SA.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AcquireRefusal {
+    /// SELinux lets a packet go by an SA with its own label only, and the SA would have another one.
+    #[error("the packet's security label is {theirs}, that of the connection {ours}")]
+    LabelDiffers {
+        /// The connection's label.
+        ours: cygnet_ipsec::SecurityLabel,
+        /// The packet's.
+        theirs: cygnet_ipsec::SecurityLabel,
+    },
+}
+
+impl AcquireRefusal {
+    /// The stable name of the reason.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::LabelDiffers { .. } => "label_differs",
         }
     }
 }

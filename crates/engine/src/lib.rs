@@ -57,7 +57,7 @@ pub use connection_state::Intent;
 pub use engine::{
     Capabilities, Engine, EngineOptions, KERNEL_SPIS, USERSPACE_SPIS, UnknownConnection,
 };
-pub use event::Event;
+pub use event::{AcquireRefusal, Event};
 pub use io::{
     Answer, Input, Output, Plane, Protection, ProtectionId, Request, RequestId, ResolveQuery,
 };

@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use cygnet_ike::AcquireHint;
+use cygnet_ipsec::SecurityLabel;
 use cygnet_wire::TrafficSelector;
 
 use crate::connection_state::State;
 use crate::engine::Engine;
-use crate::event::Event;
+use crate::event::{AcquireRefusal, Event};
 use crate::io::Plane;
 
 impl Engine {
@@ -74,6 +75,14 @@ impl Engine {
             return;
         }
         let connection = c.name.clone();
+        if let Some(reason) = label_refusal(c, acquire) {
+            return self.tell(Event::AcquireRefused {
+                connection,
+                plane,
+                selector: acquire.selector,
+                reason,
+            });
+        }
         let has_children = !c.children.is_empty();
         let busy = c.negotiating.is_some() || c.unloaded || self.shutting_down;
         self.tell(Event::Acquired {
@@ -93,6 +102,21 @@ impl Engine {
             self.initiate(now, id, hint);
         }
     }
+}
+
+/// An SA with another label would not carry the packet, which would ask again and again.
+fn label_refusal(c: &State, acquire: &cygnet_ipsec::Acquire) -> Option<AcquireRefusal> {
+    let ours = c.config.child.kernel_label()?;
+    let theirs = acquire.label.as_ref()?;
+    // The kernel's contexts end with a zero octet, whether the configured one does or not.
+    let text = |label: &SecurityLabel| {
+        let bytes = label.as_bytes();
+        bytes.strip_suffix(&[0]).unwrap_or(bytes).to_vec()
+    };
+    (text(ours) != text(theirs)).then(|| AcquireRefusal::LabelDiffers {
+        ours: ours.clone(),
+        theirs: theirs.clone(),
+    })
 }
 
 /// The packet as the first, narrow traffic selectors of the proposal (RFC 7296 section 2.9).

@@ -5,7 +5,7 @@ mod network;
 use std::time::Duration;
 
 use cygnet_engine::{Plane, PlaneChoice, StartAction};
-use cygnet_ipsec::{Acquire, Direction, Event, Mark, PortMatch, SaDirection, Selector};
+use cygnet_ipsec::{Acquire, Direction, Event, SaDirection};
 use cygnet_kernel::sadb::{Sadb, SadbEvent};
 use network::*;
 
@@ -26,36 +26,10 @@ fn loaded(west: u32, east: u32) -> Network {
 
 /// A packet meets west's outbound policy on this CPU, which asks for an SA if it is for single CPUs.
 fn packet_on(net: &mut Network, cpu: u32, seq: u32) {
-    let policies = net.west().kernel.policies().expect("a dump");
-    let out = policies
-        .into_iter()
-        .map(|report| report.policy)
-        .find(|policy| policy.key.direction == Direction::Out)
-        .expect("an outbound policy");
-    let template = out.templates[0];
-    let packet = packet();
-    let port = |port| PortMatch {
-        port,
-        mask: u16::MAX,
-    };
-    let selector = Selector {
-        protocol: packet.protocol,
-        sport: port(packet.sport),
-        dport: port(packet.dport),
-        ..Selector::new(packet.src.into(), packet.dst.into())
-    };
+    let out = outbound_policy(net, WEST);
     let acquire = Acquire {
-        seq,
-        policy_index: out.index,
-        policy: out.key,
-        template,
-        selector,
-        src: template.src,
-        dst: template.dst,
-        mark: Mark::ANY,
-        if_id: 0,
         cpu: out.per_cpu.then_some(cpu),
-        label: None,
+        ..acquire(&out, seq)
     };
     let event = SadbEvent::Event(Event::Acquire(acquire));
     net.west().database(Plane::Kernel).emit(event);
@@ -90,12 +64,9 @@ fn expire_one(net: &mut Network, host: usize, cpu: Option<u32>, hard: bool) {
 /// Whether a host's outbound policy asks for SAs of single CPUs; those for inbound traffic never do.
 fn asks(net: &mut Network, host: usize) -> bool {
     let policies = net.hosts[host].kernel.policies().expect("a dump");
-    let (out, others): (Vec<_>, Vec<_>) = policies
-        .into_iter()
-        .map(|report| report.policy)
-        .partition(|policy| policy.key.direction == Direction::Out);
-    assert!(others.iter().all(|policy| !policy.per_cpu));
-    out[0].per_cpu
+    let mut inbound = policies.iter().map(|report| &report.policy);
+    assert!(inbound.all(|policy| policy.key.direction == Direction::Out || !policy.per_cpu));
+    outbound_policy(net, host).per_cpu
 }
 
 fn cpus(net: &mut Network, host: usize) -> Vec<Option<u32>> {

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use cygnet_crypto::EspProposal;
 use cygnet_engine::{
-    Capabilities, Connection, ConnectionKind, LabelMode, Lacking, LoadError, Plane, PlaneChoice,
-    Sourced, StartAction,
+    Capabilities, Connection, ConnectionKind, Event, LabelMode, Lacking, LoadError, Plane,
+    PlaneChoice, Sourced, StartAction,
 };
 use cygnet_ike::TsTemplate;
 use cygnet_ipsec::{
-    Direction, Iptfs, Mode, PlaneFeatures, Protocol, Sa, SaDirection, SecurityLabel,
+    Acquire, Direction, Iptfs, Mode, PlaneFeatures, Protocol, Sa, SaDirection, SecurityLabel,
 };
 
-use cygnet_kernel::sadb::Sadb;
+use cygnet_kernel::sadb::{Sadb, SadbEvent};
 use network::*;
 
 /// Both ends with this change to the usual connection, up; their SAs.
@@ -122,6 +122,46 @@ fn a_label_is_in_sas_and_policies_unless_it_is_only_negotiated() {
         assert!(policies.iter().all(|p| p.policy.label == expected));
         let status = net.status(WEST).connections[0].children[0].label.clone();
         assert_eq!(status.as_deref(), Some("system_u:object_r:a_t:s0"));
+    }
+}
+
+/// SELinux lets a packet go by an SA with its own label only: an SA with another one would be made again and again.
+#[test]
+fn a_packet_with_another_label_gets_no_sa() {
+    let label = |text: &[u8]| SecurityLabel::new(text).unwrap();
+    let ours = label(b"system_u:object_r:a_t:s0\0");
+    let cases = [
+        (LabelMode::SeLinux, b"system_u:object_r:b_t:s0\0", true),
+        (LabelMode::SeLinux, b"system_u:object_r:a_t:s0\0", false),
+        // The kernel's labels are none of this connection's business.
+        (LabelMode::Simple, b"system_u:object_r:b_t:s0\0", false),
+    ];
+    for (mode, theirs, refused) in cases {
+        let mut net = Network::west_and_east();
+        for (host, start) in [(EAST, StartAction::Add), (WEST, StartAction::OnDemand)] {
+            let mut c = connection("t", start, PlaneChoice::Kernel);
+            c.child.label = Some(ours.clone());
+            c.child.label_mode = mode;
+            net.load(host, set(vec![c], "secret"));
+        }
+        net.run_for(Duration::from_secs(1));
+        let out = outbound_policy(&mut net, WEST);
+        let acquire = Acquire {
+            label: Some(label(theirs)),
+            ..acquire(&out, 7)
+        };
+        let event = SadbEvent::Event(cygnet_ipsec::Event::Acquire(acquire));
+        net.west().database(Plane::Kernel).emit(event);
+        net.run_for(Duration::from_secs(1));
+        let said = net.west().events.iter().find_map(|event| match event {
+            Event::AcquireRefused { reason, .. } => Some(reason.to_string()),
+            _ => None,
+        });
+        let expected = "the packet's security label is system_u:object_r:b_t:s0, \
+             that of the connection system_u:object_r:a_t:s0";
+        assert_eq!(said.as_deref(), refused.then_some(expected));
+        let sas = net.west().sas(Plane::Kernel).len();
+        assert_eq!(sas, if refused { 0 } else { 2 });
     }
 }
 

@@ -127,6 +127,14 @@ impl EventLog {
             } => {
                 info!(event = name, connection = %connection, ?plane, "a packet from {} to {} asks for an SA", selector.src, selector.dst);
             }
+            Event::AcquireRefused {
+                connection,
+                plane,
+                selector,
+                reason,
+            } => {
+                warn!(event = name, connection = %connection, ?plane, reason = reason.name(), "a packet from {} to {} gets no SA: {reason}", selector.src, selector.dst);
+            }
             Event::ForeignAcquire { plane, reqid } => {
                 debug!(
                     event = name,

@@ -21,7 +21,8 @@ use cygnet_ike::{
     RetransmitPolicy, SendRedirect, Tcp, Transport, TsTemplate,
 };
 use cygnet_ipsec::{
-    AllocateSpi, Command, Expire, Flow, Mark, Mode, PlaneFeatures, Protocol, Reply, SaDatabase,
+    Acquire, AllocateSpi, Command, Direction, Expire, Flow, Mark, Mode, PlaneFeatures, Policy,
+    PortMatch, Protocol, Reply, SaDatabase, Selector,
 };
 use cygnet_kernel::sadb::{MemorySadb, Sadb, SadbEvent};
 
@@ -188,6 +189,43 @@ pub fn expire(net: &mut Network, host: usize, plane: Plane, hard: bool) {
     };
     let event = SadbEvent::Event(cygnet_ipsec::Event::Expire(expire));
     host.database(plane).emit(event);
+}
+
+/// A host's outbound policy in the kernel.
+pub fn outbound_policy(net: &mut Network, host: usize) -> Policy {
+    let policies = net.hosts[host].kernel.policies().expect("a dump");
+    let mut policies = policies.into_iter().map(|report| report.policy);
+    let out = policies.find(|policy| policy.key.direction == Direction::Out);
+    out.expect("an outbound policy")
+}
+
+/// What the kernel tells when [`packet`] meets a policy without an SA.
+pub fn acquire(policy: &Policy, seq: u32) -> Acquire {
+    let template = policy.templates[0];
+    let packet = packet();
+    let port = |port| PortMatch {
+        port,
+        mask: u16::MAX,
+    };
+    let selector = Selector {
+        protocol: packet.protocol,
+        sport: port(packet.sport),
+        dport: port(packet.dport),
+        ..Selector::new(packet.src.into(), packet.dst.into())
+    };
+    Acquire {
+        seq,
+        policy_index: policy.index,
+        policy: policy.key,
+        template,
+        selector,
+        src: template.src,
+        dst: template.dst,
+        mark: Mark::ANY,
+        if_id: 0,
+        cpu: None,
+        label: None,
+    }
 }
 
 /// A packet from behind west to behind east.
