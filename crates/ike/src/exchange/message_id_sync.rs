@@ -62,6 +62,8 @@ struct Answered {
 #[derive(Debug)]
 struct Asked {
     said: MessageIdSync,
+    /// The peer was asked to leave sequence numbers out, too, in a request that it may not have got.
+    counters_in_doubt: bool,
     /// Holds nothing but this request.
     outgoing: Outgoing,
 }
@@ -249,9 +251,9 @@ impl IkeSa {
             return false;
         };
         let policy = &core.config.retransmit;
-        let (id, attempt) = match asked.outgoing.poll(cx.now, policy, cx.entropy) {
+        let attempt = match asked.outgoing.poll(cx.now, policy, cx.entropy) {
             Due::Wait => return false,
-            Due::Again { id, attempt } => (id, attempt),
+            Due::Again { attempt, .. } => attempt,
             Due::GiveUp { exchange, sent } => {
                 self.step(|state, core| match state {
                     State::Established(s) => s.give_up(core, cx, exchange, sent),
@@ -260,20 +262,18 @@ impl IkeSa {
                 return true;
             }
         };
-        let message = asked.outgoing.pending(id).map(|p| p.message.clone());
         mobike::on_silence(core, cx, attempt);
-        if let Some(message) = message {
-            let stats = &mut cx.shared.stats;
-            stats.retransmissions = stats.retransmissions.saturating_add(1);
-            cx.event(Event::Retransmitting {
-                ike: core.id,
-                message_id: id,
-                attempt,
-            });
-            for path in mobike::request_paths(core, cx) {
-                core.transmit(cx, path, &message);
-            }
-        }
+        let stats = &mut cx.shared.stats;
+        stats.retransmissions = stats.retransmissions.saturating_add(1);
+        cx.event(Event::Retransmitting {
+            ike: core.id,
+            message_id: MESSAGE_ID,
+            attempt,
+        });
+        self.step(|state, core| match state {
+            State::Established(s) => s.ask_sync_again(core, cx),
+            other => other,
+        });
         false
     }
 
@@ -315,19 +315,56 @@ impl Established {
         if let Some(counters) = counters {
             replay_counter_sync::tell(core, cx, Party::Us, counters);
         }
-        let message = self.seal_sync(core, cx, said, counters, false);
-        if let Ok(message) = message {
-            for path in mobike::request_paths(core, cx) {
-                core.transmit(cx, path, &message);
-            }
+        if let Some(message) = self.send_sync(core, cx, said, counters) {
             let mut outgoing = Outgoing::default();
             let (policy, exchange) = (&core.config.retransmit, ExchangeType::INFORMATIONAL);
             outgoing.sent(cx.now, exchange, message, None, policy, cx.entropy);
             if let Some(state) = &mut core.synchronisation {
-                state.asked = Some(Box::new(Asked { said, outgoing }));
+                state.asked = Some(Box::new(Asked {
+                    said,
+                    counters_in_doubt: false,
+                    outgoing,
+                }));
             }
         }
         self.proceed(core, cx)
+    }
+
+    /// Sends the request once more, as another one, for higher Message IDs: the same octets would be dropped by a peer whose
+    /// response was lost. (strongSwan answers, and is then one Message ID further than it says.)
+    //= rfc6311#5.1
+    //# The peer MUST silently drop any received synchronization message
+    //# if M1 is lower than or equal to the highest value it has seen from
+    //# the cluster.  This includes any previous received synchronization
+    //# messages.
+    fn ask_sync_again(mut self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
+        let window = core.outgoing.size();
+        let state = core.synchronisation.as_mut();
+        if let Some(asked) = state.and_then(|s| s.asked.as_mut()) {
+            asked.said.nonce = u32::from_be_bytes(cx.random());
+            asked.said.expected_send = asked.said.expected_send.saturating_add(window);
+            // What is asked for twice is done twice: it is made up for by an exchange that is not.
+            asked.counters_in_doubt = core.replay_counters.is_some();
+            let said = asked.said;
+            core.outgoing.skip_to(said.expected_send);
+            self.send_sync(core, cx, said, None);
+        }
+        State::Established(self)
+    }
+
+    /// Sends a request; `None` if that cannot be.
+    fn send_sync(
+        &mut self,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+        said: MessageIdSync,
+        counters: Option<ReplayCounterSync>,
+    ) -> Option<Datagrams> {
+        let message = self.seal_sync(core, cx, said, counters, false).ok()?;
+        for path in mobike::request_paths(core, cx) {
+            core.transmit(cx, path, &message);
+        }
+        Some(message)
     }
 
     /// Answers a request, and goes on from where both ends come to.
@@ -414,13 +451,15 @@ impl Established {
 
     /// The peer has answered.
     fn conclude_sync(
-        self: Box<Self>,
+        mut self: Box<Self>,
         core: &mut Core,
         cx: &mut Context<'_>,
         theirs: MessageIdSync,
     ) -> State {
-        if let Some(state) = &mut core.synchronisation {
-            state.asked = None;
+        let state = core.synchronisation.as_mut();
+        let asked = state.and_then(|state| state.asked.take());
+        if asked.is_some_and(|asked| asked.counters_in_doubt) {
+            self.queue.push_front(Errand::ReplayCounters);
         }
         core.outgoing.skip_to(theirs.expected_receive);
         core.incoming.skip_to(theirs.expected_send);

@@ -266,6 +266,16 @@ fn only_where_both_have_said_so() {
     }
 }
 
+/// What a request of east says.
+fn asked_by(west: &mut Forge, request: &Datagram) -> MessageIdSync {
+    let mut asked = None;
+    west.look(request, |payloads| match payloads {
+        [Payload::Notify(notify)] => asked = MessageIdSync::parse(notify.data),
+        other => panic!("{other:?}"),
+    });
+    asked.expect("a request to synchronise")
+}
+
 //= rfc6311#5.1
 //= type=test
 //# A response MUST be silently dropped
@@ -275,12 +285,7 @@ fn only_the_response_to_our_request_counts() {
     let mut sim = up(Pair::default());
     let mut west = Forge::new(&sim, 0, Role::Responder);
     let request = synchronise(&mut sim, 0);
-    let mut asked = None;
-    west.look(&request, |payloads| match payloads {
-        [Payload::Notify(notify)] => asked = MessageIdSync::parse(notify.data),
-        other => panic!("{other:?}"),
-    });
-    let asked = asked.unwrap();
+    let asked = asked_by(&mut west, &request);
     assert_eq!((asked.expected_send, asked.expected_receive), (3, 0));
     let wrong = [
         said(asked.nonce ^ 1, 0, 3),
@@ -297,8 +302,13 @@ fn only_the_response_to_our_request_counts() {
     let child = child(&sim, 0).child;
     sim.act(0, |endpoint, now| endpoint.rekey_child(now, child));
     sim.run_for(s(1));
-    let again = sim.sent();
-    assert!(!again.is_empty() && again.iter().all(|d| d.bytes == request.bytes));
+    let again = sim.sent().pop().expect("another request");
+    assert!(describe(&again).ends_with("INFORMATIONAL request 0 SK"));
+    // The answer to the former one comes too late.
+    let late = said(asked.nonce, 4, 9);
+    let response = west.message(INFORMATIONAL, true, 0, |payloads| late.write(payloads));
+    assert!(answers(&mut sim, &response).is_empty());
+    let asked = asked_by(&mut west, &again);
     let right = said(asked.nonce, 4, 9);
     let response = west.message(INFORMATIONAL, true, 0, |payloads| right.write(payloads));
     let next = answers(&mut sim, &response);
@@ -306,6 +316,44 @@ fn only_the_response_to_our_request_counts() {
     sim.run_for(s(0));
     let next: Vec<_> = next.into_iter().chain(sim.sent()).collect();
     assert!(describe(&next[0]).ends_with("CREATE_CHILD_SA request 9 SK"));
+}
+
+/// A peer does not answer twice to the same: who has not heard the answer asks for more.
+//= rfc6311#5.1
+//= type=test
+//# The peer MUST silently drop any received synchronization message
+//# if M1 is lower than or equal to the highest value it has seen from
+//# the cluster.  This includes any previous received synchronization
+//# messages.
+#[test]
+fn each_repetition_asks_for_more() {
+    let mut sim = up(Pair::default());
+    let mut west = Forge::new(&sim, 0, Role::Responder);
+    let first = synchronise(&mut sim, 0);
+    let lost = answers(&mut sim, &first);
+    assert_eq!(lost.len(), 1);
+    sim.run_for(s(10));
+    let again = sim.sent();
+    assert!(again.len() > 2);
+    let mut before = asked_by(&mut west, &first);
+    for request in &again {
+        let asked = asked_by(&mut west, request);
+        assert!(asked.expected_send > before.expected_send && asked.nonce != before.nonce);
+        assert_eq!(asked.expected_receive, before.expected_receive);
+        before = asked;
+    }
+    for datagram in answers(&mut sim, again.last().unwrap()) {
+        answers(&mut sim, &datagram);
+    }
+    // The others come late.
+    for request in again.iter().rev().skip(1).chain([&first]) {
+        for datagram in answers(&mut sim, request) {
+            answers(&mut sim, &datagram);
+        }
+    }
+    let (east, west) = (ids(&sim, 0), ids(&sim, 1));
+    assert_eq!(east, (west.1, west.0));
+    assert_eq!(east.0, before.expected_send);
 }
 
 /// A peer that does not answer at all is dead.

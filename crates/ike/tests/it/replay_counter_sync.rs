@@ -128,6 +128,31 @@ fn both_ends_go_on_with_later_numbers() {
     }
 }
 
+/// What is asked for twice is done twice, and 2^32 is not far: only the first request asks, and whether it was heard is made
+/// up for by an INFORMATIONAL of the usual kind.
+#[test]
+fn a_repetition_does_not_ask_again() {
+    let mut sim = up(with_esn(false));
+    let mut west = Forge::new(&sim, 0, Role::Responder);
+    let id = ike(&sim, 0).id;
+    assert!(sim.act(0, |endpoint, now| endpoint.synchronise(now, id)));
+    // Lost.
+    sim.sent();
+    sim.run_for(std::time::Duration::from_secs(1));
+    let again = sim.sent().pop().expect("another request");
+    let said = notifies(&mut west, &again);
+    assert!(said.len() == 1 && said[0].0 == NotifyType::IKEV2_MESSAGE_ID_SYNC);
+    let response = answers(&mut sim, &again).remove(0);
+    let request = answers(&mut sim, &response).remove(0);
+    let expected = (NotifyType::IPSEC_REPLAY_COUNTER_SYNC, vec![0x40, 0, 0, 0]);
+    assert_eq!(notifies(&mut west, &request), [expected]);
+    for datagram in answers(&mut sim, &request) {
+        answers(&mut sim, &datagram);
+    }
+    assert_eq!(told(&sim, 0), [(Party::Us, counters(1 << 30, false))]);
+    assert_eq!(told(&sim, 1), [(Party::Peer, counters(1 << 30, false))]);
+}
+
 /// Without a word of Message IDs: an INFORMATIONAL of the usual kind.
 #[test]
 fn alone() {

@@ -26,7 +26,7 @@ connections { net {
 secrets {
   ike-1 { secret = "$SECRET" } }
 END
-check "strongSwan runs on east" ss_start east
+ss_begin
 
 agreed() { cy west status | tee /out/said; grep -q ', message id sync' /out/said; }
 spi() { cy west status --json | grep -o '"spi_in": *"[0-9a-f]*"' | head -1; }
@@ -46,6 +46,18 @@ before=$(spi)
 check "strongSwan's next request is under the new Message IDs, too" ss_ctl east --rekey --child net
 check "the child SA is renewed again" within 10 renewed
 check "traffic crosses again" sealed west ping -q -c 10 -i 0.01 -W 3 -I 10.1.0.1 10.2.0.1
+# A request that is not answered in time is followed by others, and then all of them are answered.
+before=$(spi); count=$(said)
+kill -STOP $PEER
+check "west takes over while strongSwan sleeps" cy west synchronise net
+sleep 2; kill -CONT $PEER
+check "strongSwan has answered" within 10 synchronised
+check "it was asked more than once" eval '[ "$(grep -c "responder requested MID sync" /out/east-charon.log)" -gt 2 ]'
+check "the child SA is renewed under the new Message IDs" within 10 renewed
+before=$(spi)
+check "strongSwan's next request is under the new Message IDs, too" ss_ctl east --rekey --child net
+check "the child SA is renewed again" within 10 renewed
+check "traffic crosses" sealed west ping -q -c 10 -i 0.01 -W 3 -I 10.1.0.1 10.2.0.1
 cell message-id-sync strongswan
 check "it is taken down" cy west down net
 capture_end
