@@ -237,7 +237,7 @@ pub const KEYWORDS: &[Keyword] = &[
     row(Conn, "vti-interface", "name", "", REFUSED, "A VTI device."),
     row(Conn, "vti-routing", "yes, no", "no", IDLE_BUT_NO, "Routes into it."),
     row(Conn, "vti-shared", "yes, no", "no", IDLE_BUT_NO, "It serves several connections."),
-    row(Conn, "enable-tcp", "no, yes, fallback", "no", Supported, "IKE and ESP over TCP (RFC 9329): never, from the start, or when the peer does not answer over UDP (after four requests or `retransmit-timeout`). Needs the user-space plane, which `dataplane=auto` then takes."),
+    row(Conn, "enable-tcp", "no, yes, fallback", "no", Supported, "IKE and ESP over TCP (RFC 9329): never, from the start, or when the peer does not answer over UDP (after four requests or `retransmit-timeout`). From there an IKE SA comes back to UDP when it is begun anew or, with MOBIKE, when an address changes. Needs the user-space plane, which `dataplane=auto` then takes."),
     row(Conn, "tcp-remoteport", "port", "4500", Supported, "The peer's TCP port."),
     row(Conn, "tfc", "octets, mtu", "0", Supported, "Pad packets in tunnel mode to this size, or as far as the path takes them, unless the peer says that it does not take padding. `mtu` is strongSwan's."),
     row(Conn, "send-esp-tfc-padding-not-supported", "yes, no", "no", Supported, "Tell the peer not to pad."),
