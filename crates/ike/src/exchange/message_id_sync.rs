@@ -12,6 +12,7 @@ use cygnet_wire::{ExchangeType, Message, MessageIdSync, Notify, NotifyType, Repl
 
 use super::create_child_sa;
 use crate::channel::{Plaintext, Protected, SealError};
+use crate::config::RetransmitPolicy;
 use crate::contents::Contents;
 use crate::context::{Context, Limiter};
 use crate::errand::Errand;
@@ -40,6 +41,20 @@ const REQUESTS: u32 = 8;
 
 /// See [`REQUESTS`].
 const REQUESTS_TIME: Duration = Duration::from_secs(60);
+
+/// The wait before the first repetition is so many times as long as that of other requests.
+const LONGER_WAIT: u32 = 4;
+
+/// When the request is repeated. Each repetition has both ends begin anew once more, and strongSwan 6 cannot answer a second
+/// one in the life of an IKE SA with an AEAD: its initialization vectors do not let it say anything with Message ID zero
+/// again, and it gives the IKE SA up.
+fn repetition(usual: &RetransmitPolicy) -> RetransmitPolicy {
+    let initial = usual.initial.saturating_mul(LONGER_WAIT);
+    RetransmitPolicy {
+        initial: initial.min(usual.max_interval),
+        ..usual.clone()
+    }
+}
 
 /// What both ends have agreed on, and how far it has come.
 #[derive(Debug, Default)]
@@ -250,8 +265,8 @@ impl IkeSa {
         let Some(asked) = core.synchronisation.as_mut().and_then(|s| s.asked.as_mut()) else {
             return false;
         };
-        let policy = &core.config.retransmit;
-        let attempt = match asked.outgoing.poll(cx.now, policy, cx.entropy) {
+        let policy = repetition(&core.config.retransmit);
+        let attempt = match asked.outgoing.poll(cx.now, &policy, cx.entropy) {
             Due::Wait => return false,
             Due::Again { attempt, .. } => attempt,
             Due::GiveUp { exchange, sent } => {
@@ -317,8 +332,9 @@ impl Established {
         }
         if let Some(message) = self.send_sync(core, cx, said, counters) {
             let mut outgoing = Outgoing::default();
-            let (policy, exchange) = (&core.config.retransmit, ExchangeType::INFORMATIONAL);
-            outgoing.sent(cx.now, exchange, message, None, policy, cx.entropy);
+            let policy = repetition(&core.config.retransmit);
+            let exchange = ExchangeType::INFORMATIONAL;
+            outgoing.sent(cx.now, exchange, message, None, &policy, cx.entropy);
             if let Some(state) = &mut core.synchronisation {
                 state.asked = Some(Box::new(Asked {
                     said,
@@ -331,7 +347,7 @@ impl Established {
     }
 
     /// Sends the request once more, as another one, for higher Message IDs: the same octets would be dropped by a peer whose
-    /// response was lost. (strongSwan answers, and is then one Message ID further than it says.)
+    /// response was lost.
     //= rfc6311#5.1
     //# The peer MUST silently drop any received synchronization message
     //# if M1 is lower than or equal to the highest value it has seen from

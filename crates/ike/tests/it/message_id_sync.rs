@@ -301,7 +301,7 @@ fn only_the_response_to_our_request_counts() {
     // It is asked again, and nothing else is said meanwhile.
     let child = child(&sim, 0).child;
     sim.act(0, |endpoint, now| endpoint.rekey_child(now, child));
-    sim.run_for(s(1));
+    sim.run_for(s(3));
     let again = sim.sent().pop().expect("another request");
     assert!(describe(&again).ends_with("INFORMATIONAL request 0 SK"));
     // The answer to the former one comes too late.
@@ -332,7 +332,10 @@ fn each_repetition_asks_for_more() {
     let first = synchronise(&mut sim, 0);
     let lost = answers(&mut sim, &first);
     assert_eq!(lost.len(), 1);
-    sim.run_for(s(10));
+    // It waits longer than other requests do.
+    sim.run_for(s(1));
+    assert!(sim.sent().is_empty());
+    sim.run_for(s(20));
     let again = sim.sent();
     assert!(again.len() > 2);
     let mut before = asked_by(&mut west, &first);

@@ -138,7 +138,7 @@ fn a_repetition_does_not_ask_again() {
     assert!(sim.act(0, |endpoint, now| endpoint.synchronise(now, id)));
     // Lost.
     sim.sent();
-    sim.run_for(std::time::Duration::from_secs(1));
+    sim.run_for(std::time::Duration::from_secs(3));
     let again = sim.sent().pop().expect("another request");
     let said = notifies(&mut west, &again);
     assert!(said.len() == 1 && said[0].0 == NotifyType::IKEV2_MESSAGE_ID_SYNC);
