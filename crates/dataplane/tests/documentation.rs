@@ -33,7 +33,10 @@ the sockets do not show them. Packets that do not become smaller are not compres
 gets a Child SA without, and so does a tunnel with packets of the other family inside. IP-TFS is of ESP in tunnel mode
 only, without IPComp and padding; a peer that does not agree to it, or requires congestion control, which the kernel
 does not have, gets an ordinary tunnel. A kernel without the module may take SAs of IP-TFS and drop all that they should
-carry; the daemon sees that. With `label-mode=simple` a security
+carry; the daemon sees that. Linux 7.3.4 drops a packet of IP-TFS that arrives as a list of ten or more buffers
+(XfrmInBufferError): only virtual wires bring what another kernel has aggregated so, until `ethtool -K DEVICE
+tx-scatter-gather-fraglist off` at the sending end. A kernel with the modules esp4_offload and esp6_offload loaded does not
+pad what leaves as ESP without UDP, whatever `tfc=` says. With `label-mode=simple` a security
 label is negotiated and not given to the kernel, as strongSwan has it; labels have to be equal, octet by octet, and one
 of `sec-label=` ends with a zero octet on the wire, as SELinux's do. SELinux lets packets go by SAs with the label of their
 own sockets only: that is the one to configure, not one of a policy for several. Of SAs for single CPUs the first

@@ -18,12 +18,15 @@ largest_from() { tcpdump -n -v -r /out/$1 "src host $2 and ip proto 50" 2>/dev/n
 pings() { on $1 ping -q -c 20 -i 0.01 -W 5 -s $4 -I $2 $3; }
 both_ways() { pings west 10.1.0.1 10.2.0.1 $1 && pings east 10.2.0.1 10.1.0.1 $1; }
 both_ways6() { pings west 2001:db8:1::1 2001:db8:2::1 $1 && pings east 2001:db8:2::1 2001:db8:1::1 $1; }
+# What is aggregated leaves as a list of buffers, and virtual wires bring it so: of ten or more the kernel at the other end
+# drops it (7.3.4; XfrmInBufferError). Other wires bring one buffer.
+for wire in west:eth0 east:eth0 router:to-west router:to-east; do on ${wire%:*} ethtool -K ${wire#*:} tx-scatter-gather-fraglist off; done
 # Small packets at once go together:  aggregated NODE FROM TO OUTER
 aggregated() {
   local n f=many-$SECONDS.pcap; capture router to-west $f
-  on $1 ping -q -l 5 -c 5 -i 0.2 -W 5 -s 40 -I $2 $3; local ok=$?
+  on $1 ping -q -l 40 -S 262144 -c 40 -i 0.2 -W 5 -s 40 -I $2 $3; local ok=$?
   sleep 2; capture_end
-  n=$(esp_from $f $4); echo "5 packets in $n of ESP"; [ $ok = 0 ] && [ "$n" -gt 0 ] && [ "$n" -le 2 ]
+  n=$(esp_from $f $4); echo "40 packets in $n of ESP"; [ $ok = 0 ] && [ "$n" -gt 0 ] && [ "$n" -le 6 ]
 }
 # A packet larger than the path goes in several.
 fragmented() {
