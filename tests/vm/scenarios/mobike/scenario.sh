@@ -1,6 +1,7 @@
 #!/bin/bash
 # MOBIKE (RFC 4555) with strongSwan and its kernel's ESP (east), both of Cygnet's planes (west), each end as initiator:
-# addresses change while packets flow, a NAT appears, changes its mapping and vanishes. The SAs stay the same.
+# addresses change while packets flow, a NAT appears, changes its mapping and vanishes. The SAs stay the same. Also by AH
+# and with IPComp.
 . /vm/lib.sh; . /vm/peers.sh
 routed; step "nodes"
 WEST=192.0.2.1 EAST=198.51.100.1 IN_WEST=10.1.0.0/24 IN_EAST=10.2.0.0/24
@@ -80,6 +81,42 @@ for plane in userspace kernel; do
   check "$plane: strongSwan ends it" ss_ctl east --terminate --ike net --timeout 10
   check "$plane: nothing is left of it" within 5 sh -c "[ -z \"\$(ip netns exec east ip xfrm state)\" ]"
   readdress east 198.51.100.11 $EAST
+  cell mobike strongswan
+done
+
+# --- AH and IPComp move as ESP in tunnel mode does.
+# also TITLE PLANE "subnets of cygnet" "cygnet lines" "esp_proposals of strongSwan and lines of its child" SAS: so many SAs at each end
+also() {
+  local title="$2: $1" l=${3% *} r=${3#* }; local -a lines; IFS=';' read -ra lines <<<"$4"
+  ss_conf east $EAST %any @east.example @west.example $r $l aes256gcm16-prfsha256-x25519 "$5" "mobike = yes"
+  ss_ctl east --load-all >/out/east-load.log 2>&1
+  cy_conf west left=192.0.2.1 leftid=@west.example right=$EAST rightid=@east.example leftsubnet=$l rightsubnet=$r \
+    dataplane=$2 mobike=yes "${lines[@]}"
+  cy west reload >/out/west-reload.log 2>&1
+  check "$title: cygnet initiates" cy west up net
+  check "$title: packets cross" crosses
+  SPIS=$(spis); seen_by_east >/out/before
+  for to in 192.0.2.11 192.0.2.1; do
+    [ $to = 192.0.2.1 ] && from=192.0.2.11 || from=192.0.2.1
+    flow; readdress west $from $to
+    check "$title: to $to: strongSwan has the new address" within 5 at $to
+    check "$title: to $to: the echoes go on" flowed
+    check "$title: to $to: the same SAs" same_spis
+    check "$title: to $to: packets cross" crosses
+    check "$title: to $to: they are of the same kind" same_kinds
+  done
+  [ $2 = userspace ] || on west ip xfrm state | grep -v 0x
+  check "$title: cygnet ends it" cy west down net
+  check "$title: nothing is left of it" within 5 sh -c "[ -z \"\$(ip netns exec west ip xfrm state; ip netns exec east ip xfrm state)\" ]"
+}
+seen_by_east() { on east ip xfrm state | sed -n 's/.*proto \([a-z]*\) .* mode \([a-z]*\).*/\1 \2/p' | sort; }
+same_kinds() { seen_by_east | tee /out/after; cmp /out/before /out/after; }
+for plane in userspace kernel; do
+  CHILD_PROTOCOL=ah
+  also AH $plane "$IN_WEST $IN_EAST" "ah=sha2_256" "sha256-esn"
+  CHILD_PROTOCOL=
+  also IPComp $plane "$IN_WEST $IN_EAST" "compress=yes" "aes256gcm16
+        ipcomp = yes"
   cell mobike strongswan
 done
 capture_end
