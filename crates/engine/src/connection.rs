@@ -315,6 +315,11 @@ pub enum ConnectionKind {
 }
 
 impl ConnectionKind {
+    /// Whether its SAs can go on at other addresses: in transport mode those are the traffic selectors.
+    pub(crate) fn can_move(self) -> bool {
+        matches!(self, Self::Tunnel | Self::Beet)
+    }
+
     /// The mode of its SAs, if it has any.
     pub fn mode(self) -> Option<Mode> {
         match self {

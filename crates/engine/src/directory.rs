@@ -194,7 +194,7 @@ pub(crate) fn build(
         force_encapsulation: connection.ike.encapsulation,
         fragmentation: connection.ike.fragmentation,
         fragment_size: connection.ike.fragment_size,
-        mobike: connection.ike.mobike && connection.kind == ConnectionKind::Tunnel,
+        mobike: connection.ike.mobike && connection.kind.can_move(),
         window: connection.ike.window,
         nat_keepalive: connection.ike.nat_keepalive,
         childless: connection.ike.childless,

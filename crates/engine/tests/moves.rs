@@ -6,7 +6,9 @@ mod network;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use cygnet_engine::{Event, HostSpec, Input, Plane, PlaneChoice, Sourced, StartAction};
+use cygnet_engine::{
+    ConnectionKind, Event, HostSpec, Input, Plane, PlaneChoice, Sourced, StartAction,
+};
 use cygnet_ike::{Encapsulation, TsTemplate};
 use cygnet_ipsec::{Command, CommandError, Mapping, Outbound, Sa, SaDirection};
 use cygnet_kernel::sadb::SadbEvent;
@@ -303,6 +305,54 @@ fn with_mobike_a_tunnel_outlives_its_address() {
         for host in &mut net.hosts {
             assert_eq!(host.leftovers(plane), 0, "{}", host.name);
             assert!(host.protections.is_empty(), "{}", host.name);
+        }
+    }
+}
+
+/// The inner addresses of BEET mode are not the outer ones: they stay.
+#[test]
+fn so_do_sas_in_beet_mode_but_not_in_transport_mode() {
+    for (choice, plane) in PLANES {
+        for kind in [ConnectionKind::Beet, ConnectionKind::Transport] {
+            let mut net = Network::west_and_east();
+            let mut mobile = connection("t", StartAction::Start, choice);
+            mobile.ike.mobike = true;
+            mobile.kind = kind;
+            let inner = |address: &str| vec![TsTemplate::prefix(address.parse().unwrap())];
+            let beet = kind == ConnectionKind::Beet;
+            if beet {
+                mobile.left.subnets = inner("10.1.0.7/32");
+                mobile.right.subnets = inner("10.2.0.9/32");
+            } else {
+                mobile.left.subnets = inner("192.0.2.1/32");
+                mobile.right.subnets = inner("192.0.2.2/32");
+            }
+            let mut there = mobile.clone();
+            there.start = StartAction::Add;
+            net.load(EAST, set(vec![there], "secret"));
+            net.load(WEST, set(vec![mobile], "secret"));
+            net.run_for(Duration::from_secs(1));
+            assert_eq!(net.state(WEST, "t"), "up", "{kind:?}");
+            assert_eq!(net.status(WEST).ike_sas[0].mobike, beet);
+            if !beet {
+                continue;
+            }
+            let (before, _) = sas(&mut net, plane);
+            roam(&mut net, &["192.0.2.9"]);
+            let (inbound, outbound) = sas(&mut net, plane);
+            assert_eq!(
+                (inbound.src, outbound.id.dst),
+                (ip("192.0.2.9"), ip("192.0.2.9"))
+            );
+            assert_eq!(
+                (inbound.id.spi, inbound.selector),
+                (before.id.spi, before.selector)
+            );
+            for (host, flow) in [(WEST, packet()), (EAST, reply())] {
+                let resolution = net.hosts[host].database(plane).send(&flow);
+                let protected = matches!(resolution.verdict, Outbound::Protect { .. });
+                assert!(protected, "{host} {resolution:?}");
+            }
         }
     }
 }

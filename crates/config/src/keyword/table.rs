@@ -204,7 +204,7 @@ pub const KEYWORDS: &[Keyword] = &[
     row(Conn, "accept-redirect-to", "addresses and names, %any", "%any", Supported, "To which gateways. A name that is not in the list is looked up, and an address of it must be."),
     row(Conn, "send-redirect", "yes, no (never), auto", "no", Supported, "As responder, send authenticated peers to another gateway in IKE_AUTH: always, never, or while strangers are asked for cookies."),
     row(Conn, "redirect-to", "addresses and names", "", Supported, "Where to, in turn; addresses of the other family and this host's own are left out."),
-    row(Conn, "mobike", "yes, no", "no", Supported, "The SAs go on when an address of either end changes (RFC 4555), if the peer can; tunnel mode only."),
+    row(Conn, "mobike", "yes, no", "no", Supported, "The SAs go on when an address of either end changes (RFC 4555), if the peer can; not in transport mode."),
     row(Conn, "childless", "never, allow, prefer, force", "allow", Supported, "IKE SAs without a Child SA in IKE_AUTH (RFC 6023), which comes by a CREATE_CHILD_SA of its own afterwards: never; if the peer begins so; if the peer can; only so. strongSwan's keyword, libreswan does not know it."),
     row(Conn, "encap-dscp", "yes, no", "yes", Supported, "Copy the DSCP outwards."),
     row(Conn, "decap-dscp", "yes, no", "no", Supported, "Copy the DSCP inwards."),

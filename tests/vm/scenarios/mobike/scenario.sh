@@ -1,7 +1,7 @@
 #!/bin/bash
 # MOBIKE (RFC 4555) with strongSwan and its kernel's ESP (east), both of Cygnet's planes (west), each end as initiator:
-# addresses change while packets flow, a NAT appears, changes its mapping and vanishes. The SAs stay the same. Also by AH
-# and with IPComp.
+# addresses change while packets flow, a NAT appears, changes its mapping and vanishes. The SAs stay the same. Also by AH, in
+# BEET mode, and with IPComp.
 . /vm/lib.sh; . /vm/peers.sh
 routed; step "nodes"
 WEST=192.0.2.1 EAST=198.51.100.1 IN_WEST=10.1.0.0/24 IN_EAST=10.2.0.0/24
@@ -84,7 +84,7 @@ for plane in userspace kernel; do
   cell mobike strongswan
 done
 
-# --- AH and IPComp move as ESP in tunnel mode does.
+# --- AH, BEET mode and IPComp move as ESP in tunnel mode does.
 # also TITLE PLANE "subnets of cygnet" "cygnet lines" "esp_proposals of strongSwan and lines of its child" SAS: so many SAs at each end
 also() {
   local title="$2: $1" l=${3% *} r=${3#* }; local -a lines; IFS=';' read -ra lines <<<"$4"
@@ -115,6 +115,8 @@ for plane in userspace kernel; do
   CHILD_PROTOCOL=ah
   also AH $plane "$IN_WEST $IN_EAST" "ah=sha2_256" "sha256-esn"
   CHILD_PROTOCOL=
+  also "BEET mode" $plane "10.1.0.1/32 10.2.0.1/32" "type=beet" "aes256gcm16
+        mode = beet"
   also IPComp $plane "$IN_WEST $IN_EAST" "compress=yes" "aes256gcm16
         ipcomp = yes"
   cell mobike strongswan
