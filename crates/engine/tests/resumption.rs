@@ -115,6 +115,11 @@ fn a_refusal_is_no_failed_attempt() {
 }
 
 /// Who takes a connection down, or changes what proves its identity, resumes nothing.
+//= rfc5723#6.2
+//= type=test
+//# Similarly, when credentials associated
+//# with the IKE SA are invalidated (e.g., when a user logs out), the
+//# ticket MUST be deleted.
 #[test]
 fn whoever_logs_out_comes_back_anew() {
     let mut net = lost();

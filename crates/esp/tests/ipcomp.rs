@@ -51,6 +51,10 @@ fn what_zlib_has_compressed_is_decompressed() {
         ),
     ];
     for (stream, plain) in cases {
+        //= rfc3173#3.3
+        //= type=test
+        //# Reserved for future use.  MUST be set to zero.  MUST be ignored by
+        //# the receiving node.
         // Flags are ignored.
         let header = [17, 0xff, 0x40, 0x01];
         let body = [&header[..], &hex(stream)].concat();

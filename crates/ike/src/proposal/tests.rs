@@ -203,6 +203,12 @@ fn none_of_an_additional_key_exchange_is_given_back() {
     assert_eq!(accept_ike(&theirs, &[answer]), Some(suite));
 }
 
+//= rfc7296#3.3
+//= type=test
+//# Combined-mode ciphers include both integrity and
+//# encryption in a single encryption algorithm, and MUST either offer no
+//# integrity algorithm or a single integrity algorithm of "NONE", with
+//# no integrity algorithm being the RECOMMENDED method.
 #[test]
 fn none_beside_an_aead_is_given_back() {
     let mut offer = ike_offer(&ike(GCM), None);

@@ -129,6 +129,13 @@ fn an_unknown_payload_that_is_not_critical_is_ignored() {
     );
 }
 
+//= rfc7296#2.21.2
+//= type=test
+//# Note, however, that request messages that contain an unsupported
+//# critical payload, or where the whole message is malformed (rather
+//# than just bad payload contents), MUST be rejected in their entirety,
+//# and MUST only lead to an UNSUPPORTED_CRITICAL_PAYLOAD or
+//# INVALID_SYNTAX Notification sent as a response.
 #[test]
 fn malformed_and_incomplete_ike_auth_requests() {
     let (mut sim, forge) = with_changed(

@@ -114,6 +114,10 @@ fn closed(sim: &Sim, node: usize) -> Option<CloseReason> {
 //= type=test
 //# A supporting implementation receiving such a token MUST store it (or
 //# a digest thereof) along with the IKE SA.
+//= rfc6290#4.1
+//= type=test
+//# Protocol ID (1 octet) MUST be 1, as this message is related to an
+//# IKE SA.
 #[test]
 fn who_has_lost_everything_shows_it() {
     let mut sim = up(pair());

@@ -418,6 +418,10 @@ fn a_message_id_out_of_the_window_is_reported_by_a_request() {
         ask(&mut sim, &east, wrong),
         ["INFORMATIONAL request 0 N(INVALID_MESSAGE_ID)"]
     );
+    //= rfc7296#2.3
+    //= type=test
+    //# Sending this notification is
+    //# OPTIONAL, and notifications of this type MUST be rate limited.
     // Rate limited, and only one at a time.
     for id in 8..100 {
         let wrong = east.message(INFORMATIONAL, false, id, |_| {});
@@ -479,6 +483,12 @@ fn complaints_are_made_and_heard() {
 //= type=test
 //# A peer receiving such an unprotected Notify payload MUST NOT respond
 //# and MUST NOT change the state of any existing SAs.
+//= rfc7296#2.21.4
+//= type=test
+//# If a response is sent, the response MUST be sent to the IP
+//# address and port from where it came with the same IKE SPIs and the
+//# Message ID copied.  The response MUST NOT be cryptographically
+//# protected and MUST contain an INVALID_IKE_SPI Notify payload.
 #[test]
 fn a_peer_that_has_forgotten_says_so_and_is_probed() {
     let (mut sim, ..) = established();

@@ -2,6 +2,7 @@
 
 mod ah;
 mod bad_input;
+mod by_hand;
 mod changed;
 mod childless;
 mod collisions;

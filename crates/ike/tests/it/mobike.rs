@@ -525,6 +525,12 @@ fn transport_mode_follows_a_changed_mapping() {
 //# if the
 //# request includes them, the responder MUST also include them in the
 //# response (but no other action is taken, unless otherwise specified).
+//= rfc4555#3.7
+//= type=test
+//# The sender of an INFORMATIONAL request MAY
+//# include a COOKIE2 notification, and if included, the recipient of an
+//# INFORMATIONAL request MUST copy the notification as-is to the
+//# response.
 #[test]
 fn a_check_asks_for_nat_detection_too() {
     let (mut sim, _) = up(logged(), &[EAST], &[WEST]);

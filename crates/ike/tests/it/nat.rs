@@ -14,6 +14,21 @@ use crate::sim::*;
 //# not match the addresses in the outer packet, MUST tunnel all
 //# future IKE and ESP packets associated with this IKE SA over UDP
 //# port 4500.
+//= rfc7296#2.11
+//= type=test
+//# An implementation MUST accept incoming requests even if the
+//# source port is not 500 or 4500, and MUST respond to the address and
+//# port from which the request was received.
+//= rfc7296#2.23
+//= type=test
+//# However, if a NAT
+//# is detected, both devices MUST use UDP encapsulation for ESP.
+//= rfc7296#2.23
+//= type=test
+//# An IPsec
+//# endpoint that discovers a NAT between it and its correspondent (as
+//# described below) MUST send all subsequent traffic from port 4500,
+//# which NATs should not treat specially (as they might with port 500).
 #[test]
 fn behind_a_nat_both_move_to_port_4500() {
     let mut sim = Pair::default().sim(1);
@@ -62,6 +77,9 @@ fn behind_a_nat_both_move_to_port_4500() {
 }
 
 /// Whoever catches a message of the peer can send it to port 500 instead: that does not take ESP out of UDP.
+//= rfc7296#2.23
+//= type=test
+//# UDP encapsulation MUST NOT be done on port 500.
 #[test]
 fn nobody_is_followed_to_port_500() {
     let mut sim = Pair::default().sim(1);

@@ -1,11 +1,13 @@
-//! Post-quantum pre-shared keys between our own ends, which take the way by IKE_INTERMEDIATE (RFC 9867). The one by
-//! IKE_AUTH (RFC 8784) is tested with strongSwan and libreswan.
+//! Post-quantum pre-shared keys: between our own ends, which take the way by IKE_INTERMEDIATE (RFC 9867), and with a peer
+//! made by hand that knows the one by IKE_AUTH only (RFC 8784).
 
 use std::sync::Arc;
 
 use cygnet_crypto::{IkeProposal, SecretBytes};
 use cygnet_ike::*;
+use cygnet_wire::{Message, Notify, NotifyType, Payload};
 
+use crate::by_hand::ByHand;
 use crate::pair::*;
 use crate::sim::Sim;
 
@@ -182,4 +184,149 @@ fn what_insists_on_a_ppk_is_not_shared_with_what_has_none() {
         let made = sim.nodes[1].endpoint.child_sas().count();
         assert_eq!(made, if insists { 1 } else { 2 });
     }
+}
+
+const ID_EAST: &str = "east.example.com";
+const ID_WEST: &str = "west.example.com";
+
+/// A pair of which one end is to be replaced by hand.
+fn with_one_by_hand(east: PpkPolicy, west: PpkPolicy) -> Sim {
+    let mut pair = pair(east, west);
+    ByHand::suit(&mut pair);
+    pair.sim(1)
+}
+
+fn notified(message: &[u8], kind: NotifyType) -> bool {
+    let message = Message::parse(message).unwrap();
+    let mut payloads = message.payloads().map(Result::unwrap);
+    payloads.any(|payload| matches!(payload, Payload::Notify(notify) if notify.kind == kind))
+}
+
+/// What west answers in IKE_AUTH to an initiator that has agreed on USE_PPK, names this PPK, uses its content, and proves
+/// itself without it besides, or does not.
+fn asked_by_hand(policy: PpkPolicy, named: Option<&str>, without: bool) -> (Sim, String) {
+    let mut sim = with_one_by_hand(Propose, policy);
+    let mut east = ByHand::initiator(&mut sim, &[NotifyType::USE_PPK]);
+    assert!(notified(&east.answer, NotifyType::USE_PPK));
+    let plain = east.auth(east.sk_p(), ID_EAST);
+    let auth = match named {
+        Some(_) => east.auth(&east.sk_p().with_ppk(b"the first key"), ID_EAST),
+        None => plain.clone(),
+    };
+    let answers = east.authenticate(&mut sim, ID_EAST, &auth, |payloads| {
+        if let Some(id) = named {
+            let data = [&[2], id.as_bytes()].concat();
+            payloads.notify(&Notify::new(NotifyType::PPK_IDENTITY, &data));
+        }
+        if without {
+            payloads.notify(&Notify::new(NotifyType::NO_PPK_AUTH, plain.as_ref()));
+        }
+    });
+    let answer = east.forge.read(&answers[0]);
+    (sim, answer)
+}
+
+//= rfc8784#3
+//= type=test
+//# sends back
+//# a response, which includes the PPK_IDENTITY notification with no data
+//# to indicate that the PPK is used in the exchange
+//= rfc8784#3
+//= type=test
+//# If no PPK_IDENTITY notification is
+//# found and the peers successfully exchanged USE_PPK notifications in
+//# the IKE_SA_INIT exchange, then the responder MUST send back an
+//# AUTHENTICATION_FAILED notification and then fail the negotiation.
+//= rfc8784#3
+//= type=test
+//# If using PPKs is mandatory
+//# or no NO_PPK_AUTH notification is found, then the responder MUST send
+//# back an AUTHENTICATION_FAILED notification and then fail the
+//# negotiation.
+#[test]
+fn a_responder_to_whom_ike_auth_names_the_ppk() {
+    let refused = "IKE_AUTH response 1 N(AUTHENTICATION_FAILED)";
+    for (policy, named, without, outcome) in [
+        (Permit, Some("one"), false, Ok(true)),
+        (Insist, Some("one"), true, Ok(true)),
+        (Permit, Some("unknown"), true, Ok(false)),
+        (Permit, Some("unknown"), false, Err("ppk_unknown")),
+        (Insist, Some("unknown"), true, Err("ppk_required")),
+        (Insist, Some("unknown"), false, Err("ppk_unknown")),
+        // Named it must be, even where it could do without.
+        (Permit, None, false, Err("ppk_required")),
+        (Permit, None, true, Err("ppk_required")),
+        (Insist, None, true, Err("ppk_required")),
+    ] {
+        let (sim, answer) = asked_by_hand(policy, named, without);
+        let what = format!("{policy:?} {named:?} {without} {answer}");
+        match outcome {
+            Ok(used) => {
+                assert_eq!(answer.contains("N(PPK_IDENTITY)"), used, "{what}");
+                assert_eq!(only(&sim, 1).ppk, used, "{what}");
+            }
+            Err(reason) => {
+                assert_eq!(answer, refused, "{what}");
+                assert_eq!(ike_failure(&sim, 1).name(), reason, "{what}");
+                assert_eq!(sim.nodes[1].endpoint.ike_sas().count(), 0);
+            }
+        }
+    }
+}
+
+/// East with a responder that knows USE_PPK: what east's IKE_AUTH request says, and east after an answer that uses the PPK,
+/// whatever it says of that, or does not.
+fn answered_by_hand(policy: PpkPolicy, confirms: Option<&[u8]>) -> (Sim, String) {
+    let mut sim = with_one_by_hand(policy, Permit);
+    sim.manual = true;
+    sim.initiate(0, WEST);
+    let request = sim.sent().remove(0);
+    assert!(notified(&request.bytes, NotifyType::USE_PPK));
+    let mut west = ByHand::responder(&mut sim, &request, &[NotifyType::USE_PPK]);
+    sim.run_for(s(0));
+    let said = west.forge.read(&sim.sent()[0]);
+    let auth = match confirms {
+        Some(_) => west.auth(&west.sk_p().with_ppk(b"the first key"), ID_WEST),
+        None => west.auth(west.sk_p(), ID_WEST),
+    };
+    west.authenticate(&mut sim, ID_WEST, &auth, |payloads| {
+        if let Some(data) = confirms {
+            payloads.notify(&Notify::new(NotifyType::PPK_IDENTITY, data));
+        }
+        payloads.notify(&Notify::new(NotifyType::TS_UNACCEPTABLE, &[]));
+    });
+    (sim, said)
+}
+
+//= rfc8784#3
+//= type=test
+//# If the initiator is configured to use a PPK with the responder
+//# (whether or not the use of the PPK is mandatory), then it MUST
+//# include a notification USE_PPK in the IKE_SA_INIT request message
+//= rfc8784#3
+//= type=test
+//# if using PPKs for communication with this
+//# responder is optional for the initiator (based on the
+//# mandatory_or_not flag), then the initiator MUST include a NO_PPK_AUTH
+//# notification in the above message.
+//= rfc8784#3
+//= type=test
+//# If it receives one, it marks the
+//# SA as using the configured PPK to generate SK_d, SK_pi, and SK_pr (as
+//# shown above); the content of the received PPK_IDENTITY (if any) MUST
+//# be ignored.
+#[test]
+fn an_initiator_that_names_the_ppk_in_ike_auth() {
+    for policy in [Propose, Insist] {
+        for content in [&b""[..], b"\x02one", b"\x02zero", b"\x01", &[0xff; 300]] {
+            let (sim, said) = answered_by_hand(policy, Some(content));
+            assert!(said.contains("N(PPK_IDENTITY)"), "{said}");
+            assert_eq!(said.contains("N(NO_PPK_AUTH)"), policy == Propose, "{said}");
+            assert!(only(&sim, 0).ppk, "{policy:?} {content:x?}");
+        }
+    }
+    let (sim, _) = answered_by_hand(Propose, None);
+    assert!(!only(&sim, 0).ppk);
+    let (sim, _) = answered_by_hand(Insist, None);
+    assert_eq!(ike_failure(&sim, 0).name(), "ppk_required");
 }

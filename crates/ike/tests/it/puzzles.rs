@@ -231,6 +231,13 @@ fn wrong_solutions_get_a_new_puzzle() {
 }
 
 /// 100,000 strangers, half of them from made-up addresses, half returning their cookie, none of them working.
+//= rfc8019#7.1
+//= type=test
+//# The decision whether to process any particular request
+//# must be probabilistic, with the probability depending on the
+//# Responder's load (i.e., on the volume of attack).  The requests that
+//# don't contain the COOKIE notification MUST NOT participate in this
+//# lottery.
 #[test]
 fn a_flood_of_the_idle_leaves_room_for_who_works() {
     const FLOOD: u32 = 100_000;
@@ -465,6 +472,11 @@ fn before_auth(change: impl FnOnce(&mut Pair)) -> Sim {
 //# The PS payload MUST be placed outside the Encrypted payload, so that
 //# the Responder is able to verify the puzzle before calculating the DH
 //# shared secret and the SK_* keys.
+//= rfc8019#7.2.2
+//= type=test
+//# If the IKE_SA_INIT regular response message (i.e., the message
+//# containing SA, KE, NONCE payloads) contains the PUZZLE notification
+//# and the Initiator supports puzzles, it MUST solve the puzzle.
 #[test]
 fn when_many_send_junk_work_is_asked_for_before_ike_auth_too() {
     let mut sim = before_auth(|_| ());

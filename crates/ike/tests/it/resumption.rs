@@ -240,6 +240,11 @@ fn with_everything_else() {
         ("encapsulation", |p| {
             p.east.force_encapsulation = Encapsulation::Yes
         }),
+        //= rfc9242#4
+        //= type=test
+        //# To be able to use it, peers MUST negotiate support for
+        //# Intermediate Exchange by including INTERMEDIATE_EXCHANGE_SUPPORTED
+        //# notifications in the IKE_SESSION_RESUME messages.
         ("intermediate", |p| p.east.intermediate = true),
         ("several key exchanges", |p| {
             let proposals = ike("aes_gcm256-sha2_512-dh31;addke1=ml_kem_768");
@@ -314,6 +319,11 @@ fn who_deletes_has_no_ticket_any_more() {
         assert!(closed(&sim, 0).1.is_none());
     }
     let mut sim = connected(resuming());
+    //= rfc5723#6.2
+    //= type=test
+    //# Similarly, when credentials associated
+    //# with the IKE SA are invalidated (e.g., when a user logs out), the
+    //# ticket MUST be deleted.
     sim.act(0, |e, _| e.forget_tickets());
     assert!(lose_west(&mut sim).is_none());
     // And one that does not want to gets none.

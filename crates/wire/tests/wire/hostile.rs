@@ -235,6 +235,10 @@ fn fragments_are_numbered_from_one_to_the_total() {
     }
 }
 
+//= rfc7296#3.14
+//= type=test
+//# The Encrypted payload, if present in a message,
+//# MUST be the last payload in the message.
 #[test]
 fn the_encrypted_payload_is_the_last_and_not_inside_another() {
     //= rfc7296#3.1
