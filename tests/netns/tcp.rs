@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cygnet_tests::{
     Capture, Conf, Daemon, Family, Kind, Need, Netns, Site, Until, echo_all, ready, within,
@@ -126,6 +126,10 @@ fn dissected(file: &Path) {
         return;
     }
     let [originator, responder] = followed(file);
+    //= rfc9329#6.1
+    //= type=test
+    //# The first bytes sent on the TCP stream MUST be the stream
+    //# prefix value (Section 4).
     let first = originator.strip_prefix(b"IKETCP");
     let mut dump = String::new();
     for mut rest in [first.expect("the prefix"), &responder] {
@@ -308,14 +312,21 @@ fn garbage_closes_its_stream_and_nothing_else() {
     // Those that say nothing, or only the prefix, or keepalives and empty messages, go when their time is over.
     let silent = connect(&pair.site.router);
     let mut begun = connect(&pair.site.router);
+    let connected = Instant::now();
     begun
-        .write_all(b"IKETCP\0\x03\xff\0\x02")
+        .write_all(&many(b"\0\x03\xff\0\x02"))
         .expect("to write");
     assert!(is_closed(&silent), "who does not begin is closed");
     begun
         .set_read_timeout(Some(Duration::from_secs(40)))
         .expect("a limit");
     assert!(is_closed(&begun), "what nobody uses is closed");
+    //= rfc9329#6.6
+    //= type=test
+    //# Any implementation using
+    //# TCP encapsulation MUST silently drop incoming NAT-keepalive packets
+    //# and not treat them as errors.
+    assert!(connected.elapsed() > Duration::from_secs(20), "not before");
     assert_eq!(stream_of(&pair.site), good, "the good one stands");
     ping_through(&pair.site);
 }

@@ -123,6 +123,10 @@ fn a_tunnel_carries_ip_and_nothing_else() {
     );
 }
 
+//= rfc3948#2.1
+//= type=test
+//# the Source Port and Destination Port MUST be the same as that used
+//# by IKE traffic,
 #[test]
 fn udp_encapsulation_writes_ports_length_and_over_ipv6_a_checksum() {
     for sa in [sa(), over_ipv6(sa())] {

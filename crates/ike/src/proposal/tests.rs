@@ -212,6 +212,7 @@ fn none_of_an_additional_key_exchange_is_given_back() {
 #[test]
 fn none_beside_an_aead_is_given_back() {
     let mut offer = ike_offer(&ike(GCM), None);
+    assert_eq!(offer[0].of_kind(TransformType::INTEG).count(), 0);
     offer[0].transforms.push(Transform::integ(IntegId(NONE)));
     let (_, answer) = select_ike(&ike(GCM), &offer).unwrap();
     //= rfc7296#2.7
@@ -422,4 +423,46 @@ fn a_successor_needs_an_spi() {
     assert!(IkeOffer::rekeying(&rekeying).select(&ours, true).is_some());
     let zero = ike_offer(&ours, Some(IkeSpi::ZERO));
     assert!(IkeOffer::rekeying(&zero).select(&ours, true).is_none());
+}
+
+//= rfc7296#3.3.1
+//= type=test
+//# When a proposal is made, the first
+//# proposal in an SA payload MUST be 1, and subsequent proposals MUST
+//# be one more than the previous proposal (indicating an OR of the
+//# two proposals).
+#[test]
+fn proposals_are_numbered_from_one() {
+    let text = "aes256-sha2_256-dh31,aes_gcm_16_256-sha2_512-dh31,aes128-sha2_256-dh19";
+    let offers = [
+        ike_offer(&ike(text), None),
+        ike_offer(&ike(text), Some(IkeSpi(7))),
+        esp_offer(
+            &esp("aes_gcm_16_256,aes256-sha2_256,aes128-sha2_256"),
+            7,
+            ChildExchange::IkeAuth,
+        ),
+    ];
+    for offer in offers {
+        let numbers: Vec<_> = offer.iter().map(|proposal| proposal.number).collect();
+        assert_eq!(numbers, [1, 2, 3]);
+    }
+}
+
+//= rfc7296#2.18
+//= type=test
+//# In
+//# other words, an initiator MUST NOT propose the value "NONE" for the
+//# Diffie-Hellman transform, and a responder MUST NOT accept such a
+//# proposal.
+#[test]
+fn a_successor_has_a_key_exchange() {
+    let ours = ike(GCM);
+    let mut offer = ike_offer(&ours, Some(IkeSpi(7)));
+    let methods: Vec<_> = offer[0].of_kind(TransformType::KE).map(|t| t.id).collect();
+    assert!(!methods.is_empty() && !methods.contains(&NONE));
+    offer[0].transforms.retain(|t| t.kind != TransformType::KE);
+    assert!(IkeOffer::rekeying(&offer).select(&ours, true).is_none());
+    offer[0].transforms.push(Transform::ke(KeId(NONE)));
+    assert!(IkeOffer::rekeying(&offer).select(&ours, true).is_none());
 }

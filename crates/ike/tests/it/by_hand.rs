@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use cygnet_crypto::testing::{InsecureEntropy, InsecureKeyExchange};
 use cygnet_crypto::{
-    AuthKey, IkeKeys, IkeProposal, IkeSuite, KeyExchangeProvider, PskKey,
-    SecretBytes, SharedSecret, SignedOctets, Skeyseed,
+    AuthKey, IkeKeys, IkeProposal, IkeSuite, KeyExchangeProvider, PskKey, SecretBytes,
+    SharedSecret, SignedOctets, Skeyseed,
 };
 use cygnet_ike::{IkeKeyLog, Role, Transport};
 use cygnet_wire::{
@@ -83,7 +83,8 @@ impl ByHand {
             response.header().initiator_spi,
             response.header().responder_spi,
         );
-        let keys = Skeyseed::initial(suite.prf, &ni, &nr, shared).expand(&suite, &ni, &nr, i.0, r.0);
+        let keys =
+            Skeyseed::initial(suite.prf, &ni, &nr, shared).expand(&suite, &ni, &nr, i.0, r.0);
         let log = IkeKeyLog {
             initiator_spi: i,
             responder_spi: r,
@@ -173,9 +174,7 @@ impl ByHand {
                     _ => payloads,
                 };
             }
-            payloads
-                .ke(KeId(method.iana_id()), &public)
-                .nonce(&[9; 32]);
+            payloads.ke(KeId(method.iana_id()), &public).nonce(&[9; 32]);
             for kind in notifies {
                 payloads.notify(&Notify::new(*kind, &[]));
             }

@@ -634,3 +634,23 @@ fn header_len(transcript: &[u8]) -> usize {
     let field = transcript.get(24..28).unwrap().try_into().unwrap();
     u32::from_be_bytes(field) as usize
 }
+
+/// A message that is as short as it can be is repeated as it is, however often.
+//= rfc7383#2.5.2
+//= type=test
+//# When selecting the
+//# next smaller value for the fragmentation threshold, the sender MUST
+//# ensure that the value in the Total Fragments field is really
+//# increased.
+#[test]
+fn what_smaller_fragments_do_not_divide_further_stays_as_it_is() {
+    let (mut sim, ..) = established_pair(pair(1280));
+    let ike = sim.nodes[0].endpoint.ike_sas().next().unwrap().id;
+    sim.act(0, |endpoint, now| endpoint.check_liveness(now, ike));
+    sim.run_for(s(200));
+    let mut sent = sim.sent();
+    assert!(sent.len() > 4);
+    sent.dedup_by(|a, b| a.bytes == b.bytes);
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sim.nodes[0].endpoint.stats().refragmented, 0);
+}

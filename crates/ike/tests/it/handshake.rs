@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cygnet_crypto::{Encryption, EspProposal, Integrity, KeyExchange};
+use cygnet_crypto::testing::{InsecureEntropy, InsecureKeyExchange};
+use cygnet_crypto::{Encryption, Entropy, EspProposal, Integrity, KeyExchange};
 use cygnet_ike::*;
+use cygnet_wire::{Message, Payload};
 
+use crate::forge::{Forge, stopped_at};
 use crate::pair::*;
 use crate::sim::*;
 
@@ -550,4 +553,148 @@ fn at_the_limit_a_peer_that_has_lost_everything_comes_back() {
     sim.run_for(s(1));
     assert_eq!(sim.event_names(0), ["ike_established", "child_established"]);
     assert_eq!(sim.nodes[1].endpoint.ike_sas().count(), 1);
+}
+
+/// Randomness whose SPIs are these, and then what the seed gives.
+struct Spis(Vec<u64>, InsecureEntropy);
+
+impl Entropy for Spis {
+    fn fill(&mut self, octets: &mut [u8]) {
+        match <&mut [u8; 8]>::try_from(&mut *octets) {
+            Ok(spi) if !self.0.is_empty() => *spi = self.0.remove(0).to_be_bytes(),
+            _ => self.1.fill(octets),
+        }
+    }
+}
+
+//= rfc7296#2.6
+//= type=test
+//# Each endpoint chooses one of the two SPIs and MUST choose
+//# them so as to be unique identifiers of an IKE SA.
+#[test]
+fn no_two_ike_sas_have_the_same_spi() {
+    let mut sim = Pair::default().sim(1);
+    let spis = Spis(vec![0, 5, 5, 0, 5, 6], InsecureEntropy::from_seed(1));
+    let node = &mut sim.nodes[0];
+    node.endpoint = Endpoint::new(
+        node.config.clone(),
+        node.book.clone(),
+        Arc::new(InsecureKeyExchange),
+        Box::new(spis),
+    );
+    sim.manual = true;
+    let mut chosen = Vec::new();
+    for _ in 0..2 {
+        sim.initiate(0, WEST);
+        let request = sim.sent().remove(0);
+        chosen.push(
+            Message::parse(&request.bytes)
+                .unwrap()
+                .header()
+                .initiator_spi
+                .0,
+        );
+    }
+    assert_eq!(chosen, [5, 6]);
+}
+
+//= rfc7296#2.10
+//= type=test
+//# Nonces used in
+//# IKEv2 MUST be randomly chosen, MUST be at least 128 bits in size, and
+//# MUST be at least half the key size of the negotiated pseudorandom
+//# function (PRF).
+#[test]
+fn nonces_are_new_and_as_long_as_the_function_needs() {
+    let mut nonces = Vec::new();
+    for prf in ["sha1", "sha2_256", "sha2_384", "sha2_512"] {
+        for _ in 0..2 {
+            let mut pair = Pair::default();
+            pair.east.proposals = ike(&format!("aes_gcm_16_256-{prf}-dh31"));
+            pair.west.proposals = pair.east.proposals.clone();
+            let half = pair.east.proposals[0].prf[0].output_len() / 2;
+            let mut sim = pair.sim(nonces.len() as u64);
+            sim.manual = true;
+            sim.initiate(0, WEST);
+            for _ in 0..2 {
+                let message = Message::parse(&sim.outbox[0].bytes).unwrap();
+                let nonce = message
+                    .payloads()
+                    .flatten()
+                    .find_map(|payload| match payload {
+                        Payload::Nonce(nonce) => Some(nonce.data().to_vec()),
+                        _ => None,
+                    });
+                let nonce = nonce.expect("a nonce");
+                assert!(nonce.len() >= half.max(16), "{prf}");
+                assert!(!nonces.contains(&nonce));
+                nonces.push(nonce);
+                sim.exchange();
+            }
+        }
+    }
+}
+
+/// Also in a successor that the responder of the first one has begun: there it is the original initiator.
+//= rfc7296#3.1
+//= type=test
+//# This bit MUST be set in messages sent by the
+//# original initiator of the IKE SA and MUST be cleared in messages
+//# sent by the original responder.
+#[test]
+fn the_flag_says_who_has_begun_the_ike_sa() {
+    let mut sim = Pair::default().sim(1);
+    sim.manual = true;
+    sim.initiate(0, WEST);
+    let mut first = None;
+    let mut seen = [0; 4];
+    let mut step = |sim: &mut Sim| {
+        while !sim.outbox.is_empty() {
+            for datagram in &sim.outbox {
+                let header = *Message::parse(&datagram.bytes).unwrap().header();
+                let first = *first.get_or_insert(header.initiator_spi);
+                let of_east = datagram.src.ip().to_string() == EAST;
+                let begun_by_east = header.initiator_spi == first;
+                assert_eq!(header.flags.initiator, of_east == begun_by_east);
+                seen[usize::from(of_east) * 2 + usize::from(begun_by_east)] += 1;
+            }
+            sim.exchange();
+        }
+    };
+    step(&mut sim);
+    for renew in [false, true] {
+        for node in 0..2 {
+            let ike = only(&sim, node).id;
+            sim.act(node, |endpoint, now| endpoint.check_liveness(now, ike));
+            step(&mut sim);
+        }
+        if !renew {
+            let ike = only(&sim, 1).id;
+            sim.act(1, |endpoint, now| endpoint.rekey_ike(now, ike));
+            step(&mut sim);
+        }
+    }
+    assert!(seen.iter().all(|count| *count >= 2), "{seen:?}");
+}
+
+//= rfc7296#2.4
+//= type=test
+//# The INITIAL_CONTACT notification, if sent, MUST
+//# be in the first IKE_AUTH request or response, not as a separate
+//# exchange afterwards
+#[test]
+fn initial_contact_is_said_in_the_first_ike_auth_request() {
+    let (mut sim, request, keys) = stopped_at(2, || Pair::default().sim(1));
+    let responder = Forge::with_keys(keys, Role::Responder);
+    let said = responder.read(&request);
+    assert!(
+        said.starts_with("IKE_AUTH request 1 IDi N(INITIAL_CONTACT)"),
+        "{said}"
+    );
+    sim.deliver(request);
+    sim.run_for(Duration::ZERO);
+    sim.exchange();
+    let ike = only(&sim, 0).id;
+    sim.act(0, |endpoint, now| endpoint.rekey_ike(now, ike));
+    assert!(!responder.read(&sim.outbox[0]).contains("INITIAL_CONTACT"));
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use cygnet_ike::*;
-use cygnet_wire::{ExchangeType, Notify, NotifyType, PayloadType, Proposal, ProtocolId, Spi};
+use cygnet_wire::{
+    ExchangeType, Message, Notify, NotifyType, PayloadType, Proposal, ProtocolId, Spi,
+};
 
 use crate::forge::Forge;
 use crate::pair::*;
@@ -495,7 +497,14 @@ fn a_peer_that_has_forgotten_says_so_and_is_probed() {
     let (ike, _) = ids(&sim, 0);
     sim.crash(1);
     sim.act(0, |endpoint, now| endpoint.check_liveness(now, ike));
+    let asked = sim.outbox[0].clone();
     sim.exchange();
+    let answer = sim.outbox[0].clone();
+    assert_eq!((answer.src, answer.dst), (asked.dst, asked.src));
+    let [asked, answer] = [asked, answer].map(|d| *Message::parse(&d.bytes).unwrap().header());
+    assert_eq!(answer.initiator_spi, asked.initiator_spi);
+    assert_eq!(answer.responder_spi, asked.responder_spi);
+    assert_eq!(answer.message_id, asked.message_id);
     assert!(
         sim.lines()
             .last()

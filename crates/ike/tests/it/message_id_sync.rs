@@ -428,3 +428,34 @@ fn on_a_bad_network() {
         );
     }
 }
+
+//= rfc6311#8.1
+//= type=test
+//# After sending its "receive" counter, the cluster member MUST reject
+//# (silently drop) any incoming IKE messages that are outside its
+//# declared window.
+#[test]
+fn who_has_asked_hears_nothing_outside_of_what_it_has_said() {
+    let mut pair = Pair::default();
+    pair.east.window = 4;
+    let mut sim = up(pair);
+    let mut west = Forge::new(&sim, 0, Role::Responder);
+    // Requests of west have come out of order: the first two are under way.
+    let [zero, one, two] = [0, 1, 2].map(|id| west.message(INFORMATIONAL, false, id, |_| {}));
+    assert_eq!(answers(&mut sim, &two).len(), 1);
+    let request = synchronise(&mut sim, 0);
+    let mut asked = None;
+    west.look(&request, |payloads| {
+        if let [Payload::Notify(notify)] = payloads {
+            asked = MessageIdSync::parse(notify.data);
+        }
+    });
+    assert_eq!(asked.expect("it asks").expected_receive, 3);
+    for late in [zero, one, two] {
+        assert!(answers(&mut sim, &late).is_empty());
+    }
+    let beyond = west.message(INFORMATIONAL, false, 7, |_| {});
+    assert!(answers(&mut sim, &beyond).is_empty());
+    let within = west.message(INFORMATIONAL, false, 3, |_| {});
+    assert_eq!(answers(&mut sim, &within).len(), 1);
+}

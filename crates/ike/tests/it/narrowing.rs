@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use cygnet_ike::*;
 use cygnet_ipsec::Mode;
-use cygnet_wire::TrafficSelector;
+use cygnet_wire::{Payload, TrafficSelector};
 
+use crate::forge::{Forge, stopped_at};
 use crate::pair::*;
 use crate::sim::*;
 
@@ -237,4 +238,32 @@ fn each_end_says_for_itself_whether_it_takes_padding() {
         assert!(!child(&sim, refusing).peer_refuses_tfc);
         assert!(child(&sim, 1 - refusing).peer_refuses_tfc);
     }
+}
+
+//= rfc7296#2.23.1
+//= type=test
+//# For
+//# transport mode, it MUST use exactly one IP address in the TSi and TSr
+//# payloads.
+#[test]
+fn transport_mode_asks_for_one_address_whatever_is_configured() {
+    let ends = ["192.0.2.1/32", "192.0.2.2/32"].map(range);
+    let (_, request, keys) = stopped_at(2, || {
+        let mut pair = Pair::default();
+        for child in [&mut pair.east_child, &mut pair.west_child] {
+            transport(child);
+            child.local_ts = vec![net("192.0.2.0/24")];
+            child.remote_ts = vec![net("192.0.2.0/24")];
+        }
+        pair.sim(1)
+    });
+    let mut asked = Vec::new();
+    Forge::with_keys(keys, Role::Responder).look(&request, |payloads| {
+        for payload in payloads {
+            if let Payload::TsI(ts) | Payload::TsR(ts) = payload {
+                asked.push(ts.selectors().collect::<Vec<_>>());
+            }
+        }
+    });
+    assert_eq!(asked, ends.map(|end| vec![end]));
 }

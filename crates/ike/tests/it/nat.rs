@@ -29,6 +29,10 @@ use crate::sim::*;
 //# endpoint that discovers a NAT between it and its correspondent (as
 //# described below) MUST send all subsequent traffic from port 4500,
 //# which NATs should not treat specially (as they might with port 500).
+//= rfc3948#2.1
+//= type=test
+//# the Source Port and Destination Port MUST be the same as that used
+//# by IKE traffic,
 #[test]
 fn behind_a_nat_both_move_to_port_4500() {
     let mut sim = Pair::default().sim(1);

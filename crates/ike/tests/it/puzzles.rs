@@ -254,7 +254,12 @@ fn a_flood_of_the_idle_leaves_room_for_who_works() {
     for n in 0..FLOOD {
         let mut request = template.clone();
         request[..8].copy_from_slice(&u64::from(n + 1).to_be_bytes());
+        let before = sim.nodes[1].endpoint.half_open();
         let answers = from(&mut sim, n, &request);
+        if before >= 100 {
+            let after = sim.nodes[1].endpoint.half_open();
+            assert_eq!(after, before, "who returns no cookie is not served");
+        }
         let cookie = answers
             .first()
             .and_then(|answer| notified(answer, NotifyType::COOKIE));
@@ -589,4 +594,73 @@ fn strangers_and_peers_have_limits_of_their_own() {
     assert_eq!(limited(&sim), 80 + 96);
     sim.run_for(s(2));
     assert_eq!(stranger(&mut sim, 200), 1);
+}
+
+//= rfc8019#7.1.4
+//= type=test
+//# In this
+//# case, the received request message must not contain the PS payload,
+//# and this payload MUST be ignored if the message contains a PS payload
+//# for any reason.
+#[test]
+fn a_solution_that_nobody_asked_for_is_ignored() {
+    let mut pair = Pair::default();
+    pair.west_config.cookie_threshold = 0;
+    let mut sim = pair.sim(1);
+    sim.manual = true;
+    let request = init_request(1);
+    let answer = from(&mut sim, 1, &request).remove(0);
+    assert!(notified(&answer, NotifyType::PUZZLE).is_none());
+    let cookie = notified(&answer, NotifyType::COOKIE).unwrap();
+    let served = from(&mut sim, 1, &again(&request, cookie, Some(&[1; 16]), &[]));
+    assert!(describe(&served[0]).contains("IKE_SA_INIT response 0 SA KE Nonce"));
+    assert_eq!(sim.nodes[1].endpoint.half_open(), 1);
+    assert_eq!(
+        (
+            dropped(&sim, 1),
+            sim.nodes[1].endpoint.stats().puzzles_solved
+        ),
+        (0, 0)
+    );
+    // Nor does it help who has to solve a puzzle by now: this cookie is of none.
+    let other = init_request(2);
+    let answer = from(&mut sim, 2, &other).remove(0);
+    let cookie = notified(&answer, NotifyType::COOKIE).unwrap();
+    let busy = EndpointConfig {
+        max_half_open: 2,
+        ..demanding().west_config
+    };
+    sim.act(1, |endpoint, _| endpoint.set_config(busy));
+    let asked = from(&mut sim, 2, &again(&other, cookie, Some(&[1; 16]), &[]));
+    assert!(puzzle(&asked[0]).is_some());
+    assert_eq!(dropped(&sim, 1), 0);
+}
+
+//= rfc8019#7.2.1
+//= type=test
+//# The
+//# Responder MUST NOT use puzzles in the IKE_AUTH exchange unless a
+//# puzzle has been previously presented and solved in the preceding
+//# IKE_SA_INIT exchange.
+#[test]
+fn who_has_solved_no_puzzle_gets_none_before_ike_auth() {
+    let mut pair = demanding();
+    pair.west_config.max_half_open = 10;
+    let mut sim = pair.sim(1);
+    sim.manual = true;
+    // The same world in which the others get one, but the first puzzle is over.
+    spoil(&mut sim);
+    let calm = EndpointConfig {
+        puzzles: None,
+        ..sim.nodes[1].config.clone()
+    };
+    sim.act(1, |endpoint, _| endpoint.set_config(calm));
+    sim.initiate(0, WEST);
+    sim.exchange();
+    let response = describe(&sim.outbox[0]);
+    assert!(
+        response.contains("IKE_SA_INIT response 0 SA KE Nonce"),
+        "{response}"
+    );
+    assert!(!response.contains("PUZZLE"), "{response}");
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use cygnet_ike::*;
 use cygnet_wire::{ExchangeType, Message, Notify, NotifyType, Payload, write_message};
 
-use crate::forge::Forge;
+use crate::forge::{Forge, stopped_at};
 use crate::pair::*;
 use crate::sim::{Datagram, Sim};
 
@@ -410,4 +410,55 @@ fn forged_by_an_authenticated_peer() {
     sim.run_for(s(100));
     let closed = sim.event_names(0);
     assert_eq!(closed.iter().filter(|n| **n == "ike_closed").count(), 1);
+}
+
+//= rfc5685#5
+//= type=test
+//# The gateway MUST NOT include
+//# any nonce data in the REDIRECT payload, since it is a gateway-
+//# initiated redirect and is protected by the IKEv2 security
+//# association.
+#[test]
+fn in_the_middle_of_a_session_no_nonce_is_said() {
+    let mut sim = world(willing());
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    let east = Forge::new(&sim, 0, Role::Initiator);
+    let theirs = sim.nodes[1].endpoint.ike_sas().next().unwrap().id;
+    sim.manual = true;
+    assert!(sim.act(1, |e, now| e.redirect(now, theirs, gateway(NORTH))));
+    east.look(&sim.outbox[0], |payloads| match payloads {
+        // An IPv4 address of four octets, and nothing after it.
+        [Payload::Notify(n)] => {
+            assert_eq!(
+                (n.kind, n.data),
+                (NotifyType::REDIRECT, &[1, 4, 192, 0, 2, 3][..])
+            );
+        }
+        other => panic!("{other:?}"),
+    });
+}
+
+//= rfc5685#6
+//= type=test
+//# the client MUST verify the gateway's AUTH payload before
+//# acting on the REDIRECT payload.
+#[test]
+fn who_does_not_prove_itself_sends_nobody_elsewhere() {
+    let (mut sim, response, keys) = stopped_at(3, || {
+        let mut pair = willing();
+        pair.west.send_redirect = SendRedirect::Yes;
+        pair.west.redirect_to = vec![gateway(NORTH)];
+        world(pair)
+    });
+    let forged = Forge::with_keys(keys, Role::Responder).edit(&response, |payloads, writer| {
+        for payload in payloads {
+            match payload {
+                Payload::Auth(auth) => writer.auth(auth.method, &[7; 64]),
+                other => writer.any(other),
+            };
+        }
+    });
+    sim.deliver(forged);
+    assert_eq!(ike_failure(&sim, 0).name(), "authentication_failed");
 }

@@ -310,3 +310,36 @@ fn a_liveness_check_that_is_due_waits_for_the_data_plane_in_peace() {
     assert_eq!(only_child(&sim, 0).replaces, Some(old));
     sim.assert_agreement(0, 1);
 }
+
+/// What a request of `east` says, and of what the SA is that it names.
+fn asked(act: impl FnOnce(&mut Endpoint, std::time::Instant, IkeSaInfo)) -> String {
+    let mut pair = Pair::default();
+    pair.east_config.key_log = true;
+    let mut sim = run(pair);
+    let west = Forge::new(&sim, 0, Role::Responder);
+    let ike = only_ike(&sim, 0);
+    sim.manual = true;
+    sim.act(0, |endpoint, now| act(endpoint, now, ike));
+    sim.run_for(s(0));
+    west.read(&sim.outbox[0])
+}
+
+//= rfc7296#1.3.3
+//= type=test
+//# The REKEY_SA notification MUST be included in a CREATE_CHILD_SA
+//# exchange if the purpose of the exchange is to replace an existing ESP
+//# or AH SA.
+//= rfc7296#1.3.2
+//= type=test
+//# The KEi
+//# payload MUST be included.
+#[test]
+fn a_renewal_says_what_it_renews_and_brings_a_key_for_a_new_ike_sa() {
+    let said = asked(|endpoint, now, ike| endpoint.rekey_child(now, ike.children[0]));
+    assert_eq!(
+        said,
+        "CREATE_CHILD_SA request 2 N(REKEY_SA) SA Nonce TSi TSr"
+    );
+    let said = asked(|endpoint, now, ike| endpoint.rekey_ike(now, ike.id));
+    assert_eq!(said, "CREATE_CHILD_SA request 2 SA Nonce KE");
+}

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use cygnet_crypto::SecretBytes;
 use cygnet_ike::*;
-use cygnet_wire::{ExchangeType, IkeSpi, Message, Notify, NotifyType, Payload, write_message};
+use cygnet_wire::{
+    ExchangeType, IdType, IkeSpi, Message, Notify, NotifyType, Payload, write_message,
+};
 
-use crate::forge::Forge;
+use crate::forge::{Forge, stopped_at};
 use crate::pair::*;
 use crate::sim::{Datagram, Sim};
 
@@ -169,6 +171,13 @@ fn changed(datagram: &Datagram, change: impl Fn(&mut Vec<Vec<u8>>)) -> Datagram 
 //= type=test
 //# Following the IKE_SESSION_RESUME exchange, the client MUST initiate
 //# an IKE_AUTH exchange
+//= rfc5723#4.2
+//= type=test
+//# When the client accepts the ticket, it stores it in its local storage
+//# for later use, along with the IKE SA to which the ticket refers.
+//# Since the ticket itself is opaque to the client, the local storage
+//# MUST also include all items marked as "from the ticket" in the table
+//# of Section 5.
 #[test]
 fn a_session_goes_on_after_the_gateway_has_crashed() {
     let mut sim = connected(resuming());
@@ -240,11 +249,6 @@ fn with_everything_else() {
         ("encapsulation", |p| {
             p.east.force_encapsulation = Encapsulation::Yes
         }),
-        //= rfc9242#4
-        //= type=test
-        //# To be able to use it, peers MUST negotiate support for
-        //# Intermediate Exchange by including INTERMEDIATE_EXCHANGE_SUPPORTED
-        //# notifications in the IKE_SESSION_RESUME messages.
         ("intermediate", |p| p.east.intermediate = true),
         ("several key exchanges", |p| {
             let proposals = ike("aes_gcm256-sha2_512-dh31;addke1=ml_kem_768");
@@ -296,7 +300,25 @@ fn with_everything_else() {
         //# It MUST NOT be used when these
         //# subkeys are calculated as result of IKE SA rekey, resumption, or
         //# other similar operations.
-        let said = sim.lines().split_off(from).join("\n");
+        //= rfc9242#4
+        //= type=test
+        //# To be able to use it, peers MUST negotiate support for
+        //# Intermediate Exchange by including INTERMEDIATE_EXCHANGE_SUPPORTED
+        //# notifications in the IKE_SESSION_RESUME messages.
+        let said = sim.lines().split_off(from);
+        let offers = |line: &&String| line.contains("N(INTERMEDIATE_EXCHANGE_SUPPORTED)");
+        let offers: Vec<_> = said.iter().filter(offers).collect();
+        assert_eq!(
+            offers.len(),
+            2 * usize::from(name == "intermediate"),
+            "{name}: {said:#?}"
+        );
+        assert!(
+            offers
+                .iter()
+                .all(|line| line.contains("IKE_SESSION_RESUME"))
+        );
+        let said = said.join("\n");
         assert!(
             !said.contains("PPK") && !said.contains("IKE_INTERMEDIATE re"),
             "{said}"
@@ -637,6 +659,11 @@ fn forged_tickets_make_no_state() {
 }
 
 /// An authenticated peer that asks again and again, and one that gives what nobody has asked for.
+//= rfc5723#4.1
+//= type=test
+//# When an IKEv2 responder receives a request for a ticket using the
+//# N(TICKET_REQUEST) payload, it MUST perform one of the following
+//# operations if it supports the extension defined in this document:
 #[test]
 fn too_many_tickets() {
     let mut sim = connected(resuming());
@@ -650,7 +677,13 @@ fn too_many_tickets() {
         });
         sim.deliver(ask);
     }
-    assert_eq!(sim.sent().len(), 10);
+    let answers: Vec<_> = sim.sent().iter().map(|d| forge.read(d)).collect();
+    assert_eq!(answers.len(), 10);
+    // One was given in IKE_AUTH.
+    for (id, answer) in (2..).zip(&answers) {
+        let said = ["N(TICKET_NACK)", "N(TICKET_LT_OPAQUE)"][usize::from(id < 5)];
+        assert_eq!(*answer, format!("INFORMATIONAL response {id} {said}"));
+    }
     assert_eq!(sim.nodes[1].endpoint.stats().tickets_granted, 4);
     // The gateway is asked by nobody it has itself called, and takes no ticket.
     let mut forge = Forge::new(&sim, 1, Role::Responder);
@@ -728,4 +761,102 @@ fn other_keys_and_other_identities_are_not_let_in() {
             .dropped(DropReason::IntegrityCheck)
             > 0
     );
+}
+
+//= rfc5723#4.1
+//= type=test
+//# Regardless of this choice, there is no change to the behavior of the
+//# responder with respect to the IKE exchange, and the proper IKE
+//# response (e.g., an IKE_AUTH response or an error notification) MUST
+//# be sent.
+//= rfc5723#4.2
+//= type=test
+//# When a multi-round-trip IKE_AUTH exchange is used, the
+//# N(TICKET_REQUEST) payload MUST be included in the first IKE_AUTH
+//# request
+#[test]
+fn who_has_no_ticket_to_give_says_so_and_goes_on() {
+    let (_, request, keys) = stopped_at(2, || resuming().sim(1));
+    let said = Forge::with_keys(keys, Role::Responder).read(&request);
+    assert!(said.starts_with("IKE_AUTH request 1 "), "{said}");
+    assert!(said.ends_with(" N(TICKET_REQUEST)"), "{said}");
+    // It has no keys for tickets.
+    let (mut sim, response, keys) = stopped_at(3, || resuming().sim(1));
+    let said = Forge::with_keys(keys, Role::Initiator).read(&response);
+    assert!(said.starts_with("IKE_AUTH response 1 IDr AUTH "), "{said}");
+    assert!(said.ends_with(" SA TSi TSr N(TICKET_NACK)"), "{said}");
+    sim.deliver(response);
+    sim.run_for(s(0));
+    sim.assert_agreement(0, 1);
+    assert!(info(&sim, 0).ticket.is_none());
+    // Nor does an error wait for a ticket.
+    let mut pair = resuming();
+    pair.west_psk = b"another".to_vec();
+    let mut sim = pair.sim(1);
+    set_keys(&mut sim, 1, &[1]);
+    sim.initiate(0, WEST);
+    sim.run_for(s(1));
+    assert_eq!(ike_failure(&sim, 0).name(), "authentication_failed");
+}
+
+/// A world in which `east` resumes with the kind of AUTH data that says nothing of the ID payloads, stopped before the
+/// `index`th datagram of that, and the keys that it comes to.
+fn resumption_stopped_at(index: usize) -> (Sim, Datagram, Box<IkeKeyLog>) {
+    let world = |until: usize| {
+        let mut sim = connected(resuming());
+        let ticket = lose_west(&mut sim).unwrap();
+        sim.manual = true;
+        resume_with(&mut sim, &ticket, ResumptionAuth::FirstMessage);
+        for _ in 0..until {
+            sim.exchange();
+        }
+        sim.run_for(s(0));
+        sim
+    };
+    let whole = world(4);
+    let keys = whole.nodes[0].events.iter().find_map(|event| match event {
+        Event::IkeEstablished { keys, .. } => keys.clone(),
+        _ => None,
+    });
+    let mut sim = world(index);
+    let datagram = sim.sent().remove(0);
+    (sim, datagram, keys.expect("it is resumed"))
+}
+
+//= rfc5723#4.3.3
+//= type=test
+//# As a result, the IDr value
+//# sent (by the gateway, and optionally by the client) in this exchange
+//# MUST also be identical to the value included in the ticket.
+//= rfc5723#4.3.3
+//= type=test
+//# The IDi value sent in the IKE_AUTH exchange MUST be identical to the
+//# value included in the ticket.
+#[test]
+fn identities_are_those_of_the_session() {
+    let other = b"north.example.com";
+    let (mut sim, request, keys) = resumption_stopped_at(2);
+    let changed = Forge::with_keys(keys, Role::Initiator).edit(&request, |payloads, writer| {
+        for payload in payloads {
+            match payload {
+                Payload::IdI(_) => writer.id_i(IdType::FQDN, other),
+                payload => writer.any(payload),
+            };
+        }
+    });
+    sim.deliver(changed);
+    assert_eq!(ike_failure(&sim, 1).name(), "wrong_identity");
+    assert_eq!(sim.nodes[1].endpoint.stats().resumed, 0);
+
+    let (mut sim, response, keys) = resumption_stopped_at(3);
+    let changed = Forge::with_keys(keys, Role::Responder).edit(&response, |payloads, writer| {
+        for payload in payloads {
+            match payload {
+                Payload::IdR(_) => writer.id_r(IdType::FQDN, other),
+                payload => writer.any(payload),
+            };
+        }
+    });
+    sim.deliver(changed);
+    assert_eq!(ike_failure(&sim, 0).name(), "wrong_identity");
 }

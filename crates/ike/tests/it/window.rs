@@ -422,3 +422,61 @@ fn a_move_that_is_overtaken_by_the_next_one_is_none() {
     }
     assert_eq!(sa(&sim).remote.ip().to_string(), "198.51.100.2");
 }
+
+//= rfc7296#2.1
+//= type=test
+//# The responder MUST never retransmit a response unless it receives a retransmission of the request.
+#[test]
+fn a_response_is_sent_again_only_when_the_request_is() {
+    let (mut sim, mut east, _) = established_with(1, 1, 1);
+    let request = east.message(INFORMATIONAL, false, next_id(&sim), |_| {});
+    sim.deliver(request.clone());
+    let first = sim.sent();
+    assert_eq!(first.len(), 1);
+    sim.run_for(Duration::from_secs(200));
+    assert_eq!(sim.sent().len(), 0);
+    sim.deliver(request);
+    let again = sim.sent();
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].bytes, first[0].bytes);
+}
+
+/// Whatever waits on the old IKE SA waits for the successor, or is said before.
+//= rfc7296#2.8
+//= type=test
+//# After the new equivalent IKE SA is created, the initiator
+//# deletes the old IKE SA, and the Delete payload to delete itself MUST
+//# be the last request sent over the old IKE SA.
+#[test]
+fn its_own_delete_is_the_last_that_is_said_on_a_renewed_ike_sa() {
+    let (mut sim, _, west) = established_with(1, 8, 3);
+    let old = sim.nodes[0].endpoint.ike_sas().next().unwrap();
+    sim.act(0, |endpoint, now| endpoint.rekey_ike(now, old.id));
+    sim.exchange();
+    let children: Vec<_> = sim.nodes[0].endpoint.child_sas().map(|c| c.id).collect();
+    let mut said = Vec::new();
+    let mut note = |sim: &mut Sim| {
+        for datagram in &sim.outbox {
+            let header = *cygnet_wire::Message::parse(&datagram.bytes)
+                .unwrap()
+                .header();
+            if header.initiator_spi == old.initiator_spi && header.flags.initiator {
+                said.push(west.read(datagram));
+            }
+        }
+    };
+    sim.exchange();
+    note(&mut sim);
+    for child in children {
+        sim.act(0, |endpoint, now| endpoint.rekey_child(now, child));
+    }
+    sim.act(0, |endpoint, now| endpoint.check_liveness(now, old.id));
+    for _ in 0..6 {
+        sim.run_for(Duration::ZERO);
+        note(&mut sim);
+        sim.exchange();
+    }
+    let id = old.next_request + 1;
+    said.dedup();
+    assert_eq!(said, [format!("INFORMATIONAL request {id} D(IKE 0)")]);
+}

@@ -141,9 +141,15 @@ mod tests {
     use cygnet_wire::{ExchangeType, Flags, IkeSpi, Message, Payload};
 
     /// A message and the same in one fragment of RFC 7383, cut after the generic header of SK or SKF.
+    //= rfc9242#3.3.2
+    //= type=test
+    //# While reconstructing, the RESERVED field in the
+    //# reconstructed Encrypted payload header MUST be set to the value of
+    //# the RESERVED field in the Encrypted Fragment payload header from the
+    //# first fragment (with the Fragment Number field set to 1).
     #[test]
     fn a_fragmented_message_counts_as_if_it_were_whole() {
-        for unencrypted in [0, 1, 3] {
+        for (unencrypted, reserved) in [(0, 0), (1, 0), (3, 0), (0, 0x55), (3, 0x01)] {
             let exchange = ExchangeType::IKE_INTERMEDIATE;
             let header = Header::new(IkeSpi(1), IkeSpi(2), exchange, Flags::default(), 1);
             let message = |fragment: bool| {
@@ -158,6 +164,10 @@ mod tests {
                     };
                 })
                 .unwrap();
+                // After the type of the first payload inside.
+                let header = if fragment { 8 } else { 4 };
+                let at = bytes.len() - header + 1;
+                bytes[at] = reserved;
                 bytes.extend([9; 40]);
                 bytes
             };
@@ -178,7 +188,7 @@ mod tests {
                 })
             };
             assert_eq!(of(&whole), of(&fragment));
-            if unencrypted == 0 {
+            if (unencrypted, reserved) == (0, 0) {
                 let plain = Plaintext::new(PayloadType::KE, vec![7; 33]);
                 assert_eq!(of(&whole), ours(&header, &plain).unwrap());
             }
