@@ -193,6 +193,10 @@ impl Channel {
             .max(1);
         let total = u16::try_from(len.div_ceil(chunk).max(1)).unwrap_or(MAX_FRAGMENTS);
         let mut chunks = plain.octets.chunks(chunk);
+        //= rfc7383#2.5
+        //# When prepending the IKE header to the IKE Fragment messages, it MUST
+        //# be taken intact from the original message, except for the Length and
+        //# Next Payload fields.
         let mut fragment = |number: u16| {
             let chunk = chunks.next().unwrap_or_default();
             self.seal_one(header, entropy, chunk, |payloads, body_len| {
@@ -203,6 +207,12 @@ impl Channel {
                 if number == 1 {
                     plain.write_clear(payloads);
                 }
+                //= rfc7383#2.5
+                //# if present in a message, MUST be the last payload in the message.
+                //= rfc7383#2.5
+                //# in the very first fragment (with Fragment Number equal to 1), this
+                //# field MUST be set to the payload type of the first inner payload (the
+                //# same as for the Encrypted payload).
                 payloads.skf(plain.first, number, total, body_len);
             })
         };

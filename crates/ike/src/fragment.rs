@@ -124,6 +124,9 @@ pub(crate) struct Fragments {
 //= rfc7383#2.3
 //# SPI Size (1 octet) - MUST be 0, meaning no Security Parameter
 //# Index (SPI) is present.
+//= rfc7383#2.3
+//# Notify Message Type (2 octets) - MUST be 16430, the value assigned for
+//# the IKEV2_FRAGMENTATION_SUPPORTED notification.
 pub(crate) fn announce(fragmentation: Fragmentation, payloads: &mut PayloadWriter<'_>) {
     if fragmentation != Fragmentation::No {
         let kind = NotifyType::IKEV2_FRAGMENTATION_SUPPORTED;
@@ -183,6 +186,10 @@ impl Fragments {
     //# refragment the original message, using the next smaller value of the
     //# threshold if it did not receive a response in a reasonable time after
     //# several retransmissions.
+    //= rfc7383#2.5.2
+    //# Implementations MUST be prepared to probe in every exchange that
+    //# utilizes IKE fragmentation to deal with possible changes in path MTU
+    //# over time.
     pub(crate) fn smaller_form(
         &self,
         config: &PeerConfig,
@@ -205,6 +212,11 @@ impl Fragments {
     }
 
     /// Keeps to the smallest datagrams from now on.
+    //= rfc7383#2.5.2
+    //# After reaching the smallest allowed value for the fragmentation
+    //# threshold, an implementation MUST continue retransmitting until the
+    //# exchange either completes or times out using some timeout interval as
+    //# discussed in Section 2.4 of [RFC7296].
     pub(crate) fn shrink(&mut self, path: Path) {
         self.size = Some(least_size(path));
     }

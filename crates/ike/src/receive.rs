@@ -109,6 +109,9 @@ impl IkeSa {
                 stats.fragments_in = stats.fragments_in.saturating_add(1);
                 fragments.take(cx, channel, message, &fragment, arrival.back(), known)
             }
+            //= rfc9242#3.2
+            //# the Encrypted payload MUST be present in the IKE_INTERMEDIATE exchange
+            //# messages,
             None => Err(DropReason::Unprotected),
         }
     }
@@ -120,6 +123,10 @@ impl IkeSa {
     //# that event MUST only trigger a retransmission of the response message
     //# (fragmented or not) if the Fragment Number field in the received
     //# fragment is set to 1; otherwise, it MUST be ignored.
+    //= rfc7383#2.6.1
+    //# If an incoming message contains an Encrypted Fragment payload, the
+    //# values of the Fragment Number and Total Fragments fields MUST be used
+    //# along with the Message ID to detect retransmissions and replays.
     fn on_reshaped(&mut self, cx: &mut Context<'_>, arrival: Arrival, message: &Message<'_>) {
         match Protected::find(message) {
             Some(Protected::Fragment(fragment)) if fragment.number == 1 => {}
@@ -155,6 +162,9 @@ impl IkeSa {
             Classified::Reshaped => return self.on_reshaped(cx, arrival, message),
             Classified::InProgress => return cx.drop(DropReason::InProgress),
             Classified::Old => return cx.drop(DropReason::MessageId),
+            //= rfc9242#3.2
+            //# Implementations MUST verify that Message IDs in the IKE_INTERMEDIATE
+            //# messages they receive actually follow this rule.
             Classified::Ahead => false,
             Classified::New => true,
         };

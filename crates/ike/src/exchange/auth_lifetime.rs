@@ -15,6 +15,8 @@ use crate::sa::Core;
 //# AUTH_LIFETIME notification either in the last message of an IKE_AUTH
 //# exchange, or in an INFORMATIONAL request, which may be sent at any
 //# time.
+//= rfc4478#3
+//# Protocol ID (1 octet) MUST be 0.
 pub(crate) fn data(lifetime: Duration) -> [u8; 4] {
     u32::try_from(lifetime.as_secs())
         .unwrap_or(u32::MAX)
@@ -23,6 +25,9 @@ pub(crate) fn data(lifetime: Duration) -> [u8; 4] {
 
 /// Tells of the time left, if the message says it. Whether anybody has to act is decided above: who is initiator may have
 /// changed with the last rekeying.
+//= rfc4478#2
+//# The AUTH_LIFETIME notification MUST be protected and MAY be sent by
+//# the original Responder at any time.
 pub(crate) fn heed(core: &Core, cx: &mut Context<'_>, contents: &Contents<'_>) {
     let Some(notify) = contents.notify(NotifyType::AUTH_LIFETIME) else {
         return;

@@ -341,6 +341,12 @@ impl Terms {
             //# Protocol ID (1 octet) MUST be 1, as this message is related to an
             //# IKEv2 SA.
             let protocol = ProtocolId::IKE;
+            //= rfc6023#4
+            //# SPI Size (1 octet) MUST be zero, in conformance with section 3.10 of
+            //# [RFC5996].
+            //= rfc6023#4
+            //# Childless Notify Message Type (2 octets) - MUST be 16418, the value
+            //# assigned for CHILDLESS_IKEV2_SUPPORTED.
             let kind = NotifyType::CHILDLESS_IKEV2_SUPPORTED;
             payloads.notify(&Notify {
                 protocol,

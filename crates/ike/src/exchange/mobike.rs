@@ -577,6 +577,9 @@ pub(crate) fn on_request(
     //# include a COOKIE2 notification, and if included, the recipient of an
     //# INFORMATIONAL request MUST copy the notification as-is to the
     //# response.
+    //= rfc4555#4.2.5
+    //# If the INFORMATIONAL request includes COOKIE2, the exchange responder
+    //# MUST copy the notification to the response message.
     if let Some(cookie) = contents.notify(NotifyType::COOKIE2)
         && (8..=64).contains(&cookie.data.len())
     {
@@ -841,7 +844,20 @@ pub(crate) fn on_answered(core: &mut Core, cx: &mut Context<'_>, back: Path) {
     let Some(mobike) = &mut core.mobike else {
         return;
     };
-    if std::mem::take(&mut mobike.searching) && back != core.path {
+    if !std::mem::take(&mut mobike.searching) {
+        return;
+    }
+    let updating = |request: &Request| request.ask == Some(Ask::Update);
+    if back == core.path {
+        //= rfc4555#3.6
+        //# If the request to update the addresses is
+        //# retransmitted using several different source addresses, a new
+        //# INFORMATIONAL request MUST be sent.
+        // The peer may have followed one that came from elsewhere.
+        if mobike.request.as_ref().is_some_and(updating) {
+            mobike.want(Ask::Update);
+        }
+    } else {
         match mobike.role {
             Role::Initiator => go(core, cx, back),
             // Where the initiator is, it says itself. It finds us, and our end of the child SAs, where the response came.

@@ -178,6 +178,14 @@ fn a_peer_that_was_not_offered_it_is_refused() {
 //= type=test
 //# A supporting responder MUST include the Notify payload,
 //# described in Section 4, within the IKE_SA_INIT response.
+//= rfc6023#4
+//= type=test
+//# SPI Size (1 octet) MUST be zero, in conformance with section 3.10 of
+//# [RFC5996].
+//= rfc6023#4
+//= type=test
+//# Childless Notify Message Type (2 octets) - MUST be 16418, the value
+//# assigned for CHILDLESS_IKEV2_SUPPORTED.
 #[test]
 fn the_notification_has_the_octets_of_the_rfc() {
     let (_, response, _) = stopped_at(1, || pair(Allow, Allow).sim(1));
@@ -218,4 +226,15 @@ fn what_is_given_up_meanwhile_is_not_made() {
         assert_eq!(node.endpoint.ike_sas().count(), 0);
         assert!(node.plane.installed.is_empty() && node.plane.reserved.is_empty());
     }
+}
+
+//= rfc6023#3
+//= type=test
+//# Such a responder MUST NOT reply with a modified IKE_AUTH response if
+//# the initiator did not send a modified IKE_AUTH request.
+#[test]
+fn who_asks_for_a_child_sa_in_ike_auth_is_answered_there() {
+    let (_, response, keys) = stopped_at(3, || pair(Never, Allow).sim(1));
+    let said = Forge::with_keys(keys, Role::Initiator).read(&response);
+    assert!(said.ends_with(" SA TSi TSr"), "{said}");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cygnet_crypto::testing::{InsecureEntropy, InsecureKeyExchange};
 use cygnet_crypto::{Encryption, Entropy, EspProposal, Integrity, KeyExchange};
 use cygnet_ike::*;
-use cygnet_wire::{Message, Payload};
+use cygnet_wire::{Message, NotifyType, Payload, ProtocolId};
 
 use crate::forge::{Forge, stopped_at};
 use crate::pair::*;
@@ -697,4 +697,27 @@ fn initial_contact_is_said_in_the_first_ike_auth_request() {
     let ike = only(&sim, 0).id;
     sim.act(0, |endpoint, now| endpoint.rekey_ike(now, ike));
     assert!(!responder.read(&sim.outbox[0]).contains("INITIAL_CONTACT"));
+}
+
+//= rfc4478#3
+//= type=test
+//# Protocol ID (1 octet) MUST be 0.
+#[test]
+fn how_long_an_initiator_is_believed_is_four_octets() {
+    let (_, response, keys) = stopped_at(3, || {
+        let mut pair = Pair::default();
+        pair.west.auth_lifetime = Some(s(3600));
+        pair.sim(1)
+    });
+    let mut said = None;
+    Forge::with_keys(keys, Role::Initiator).look(&response, |payloads| {
+        said = payloads.iter().find_map(|payload| match payload {
+            Payload::Notify(n) if n.kind == NotifyType::AUTH_LIFETIME => {
+                Some((n.protocol, n.spi.len(), n.data.to_vec()))
+            }
+            _ => None,
+        });
+    });
+    let octets = vec![0, 0, 0x0e, 0x10];
+    assert_eq!(said, Some((ProtocolId::NONE, 0, octets)));
 }

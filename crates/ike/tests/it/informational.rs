@@ -420,11 +420,7 @@ fn a_message_id_out_of_the_window_is_reported_by_a_request() {
         ask(&mut sim, &east, wrong),
         ["INFORMATIONAL request 0 N(INVALID_MESSAGE_ID)"]
     );
-    //= rfc7296#2.3
-    //= type=test
-    //# Sending this notification is
-    //# OPTIONAL, and notifications of this type MUST be rate limited.
-    // Rate limited, and only one at a time.
+    // Only one at a time.
     for id in 8..100 {
         let wrong = east.message(INFORMATIONAL, false, id, |_| {});
         assert!(ask(&mut sim, &east, wrong).is_empty());
@@ -624,4 +620,66 @@ fn a_child_that_the_peer_has_deleted_is_not_deleted_again() {
     sim.run_for(Duration::ZERO);
     assert!(sim.sent().is_empty());
     assert!(sim.nodes[0].plane.installed.is_empty());
+}
+
+//= rfc4478#2
+//= type=test
+//# The AUTH_LIFETIME notification MUST be protected and MAY be sent by
+//# the original Responder at any time.
+#[test]
+fn a_lifetime_counts_from_who_is_authenticated() {
+    let (mut sim, _, mut west) = established();
+    let told = |sim: &Sim| {
+        let events = sim.nodes[0].events.iter();
+        events
+            .filter(|event| matches!(event, Event::AuthLifetime { .. }))
+            .count()
+    };
+    let said = Notify::new(NotifyType::AUTH_LIFETIME, &[0, 0, 0x0e, 0x10]);
+    let good = west.message(INFORMATIONAL, false, 0, |payloads| {
+        payloads.notify(&said);
+    });
+    let header = *Message::parse(&good.bytes).unwrap().header();
+    let mut bytes = Vec::new();
+    cygnet_wire::write_message(&mut bytes, &header, |payloads| {
+        payloads.notify(&said);
+    })
+    .unwrap();
+    let bare = Datagram {
+        bytes,
+        ..good.clone()
+    };
+    sim.deliver(bare);
+    assert!(sim.sent().is_empty());
+    assert_eq!(told(&sim), 0);
+    assert_eq!(ask(&mut sim, &west, good), ["INFORMATIONAL response 0"]);
+    assert_eq!(told(&sim), 1);
+}
+
+//= rfc7296#2.3
+//= type=test
+//# Sending this notification is OPTIONAL, and notifications of this type
+//# MUST be rate limited.
+#[test]
+fn who_sends_nothing_but_wrong_message_ids_is_told_so_now_and_then() {
+    let (mut sim, mut east, _) = established();
+    let mut told = 0;
+    for id in 1000..2000 {
+        let wrong = east.message(INFORMATIONAL, false, id, |_| {});
+        for complaint in ask(&mut sim, &east, wrong) {
+            assert_eq!(
+                complaint,
+                format!("INFORMATIONAL request {told} N(INVALID_MESSAGE_ID)")
+            );
+            let answer = east.message(INFORMATIONAL, true, told, |_| {});
+            assert!(ask(&mut sim, &east, answer).is_empty());
+            told += 1;
+        }
+    }
+    assert!((1..=10).contains(&told), "{told}");
+    let stats = sim.nodes[1].endpoint.stats();
+    assert_eq!(
+        stats.dropped(DropReason::RateLimited),
+        1000 - u64::from(told)
+    );
 }

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use cygnet_crypto::{IkeProposal, KeyExchange};
 use cygnet_ike::*;
-use cygnet_wire::{ExchangeType, KeId, Notify, NotifyType, Payload, PayloadWriter};
+use cygnet_wire::{
+    ExchangeType, KeId, Message, Notify, NotifyType, Payload, PayloadWriter, write_message,
+};
 
 use crate::forge::Forge;
 use crate::pair::*;
-use crate::sim::{Datagram, Sim};
+use crate::sim::{Datagram, Sim, describe};
 
 const CLASSIC: &str = "aes_gcm_16_256-sha2_256-dh31";
 const HYBRID: &str = "aes_gcm_16_256-sha2_256-dh31;addke1=ml_kem_768";
@@ -480,4 +482,129 @@ fn a_later_refusal_ends_nothing() {
     }
     assert_eq!(sim.nodes[1].endpoint.ike_sas().count(), 1);
     assert_eq!(sim.nodes[1].endpoint.child_sas().count(), 1);
+}
+
+//= rfc9242#3.1
+//= type=test
+//# Implementations MUST ignore non-empty Notification Data if they don't
+//# understand its purpose.
+#[test]
+fn data_of_the_notification_is_ignored() {
+    let kind = NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED;
+    let with_data = |datagram: &Datagram| {
+        let message = Message::parse(&datagram.bytes).unwrap();
+        let mut bytes = Vec::new();
+        write_message(&mut bytes, message.header(), |payloads| {
+            for payload in message.payloads().map(Result::unwrap) {
+                match payload {
+                    Payload::Notify(notify) if notify.kind == kind => {
+                        payloads.notify(&Notify::new(kind, b"of some later version"))
+                    }
+                    other => payloads.any(&other),
+                };
+            }
+        })
+        .unwrap();
+        Datagram {
+            bytes,
+            ..datagram.clone()
+        }
+    };
+    let mut sim = pair(HYBRID, HYBRID).sim(1);
+    sim.manual = true;
+    sim.initiate(0, WEST);
+    let request = sim.sent().remove(0);
+    sim.deliver(with_data(&request));
+    let response = sim.sent().remove(0);
+    assert!(describe(&response).contains("N(INTERMEDIATE_EXCHANGE_SUPPORTED)"));
+    sim.deliver(with_data(&response));
+    assert!(describe(&sim.sent()[0]).contains("IKE_INTERMEDIATE request 1 SK"));
+}
+
+/// Step by step: what is said under which number, and since when there is an IKE SA.
+//= rfc9242#3.2
+//= type=test
+//# The IKE SA MUST NOT be considered as established until the IKE_AUTH
+//# exchange is successfully completed.
+//= rfc9242#3.2
+//= type=test
+//# The Message IDs for IKE_INTERMEDIATE exchanges MUST be chosen
+//# according to the standard IKEv2 rule, described in Section 2.2 of
+//# [RFC7296], i.e., it is set to 1 for the first IKE_INTERMEDIATE
+//# exchange, 2 for the next (if any), and so on.
+#[test]
+fn message_ids_go_on_and_nothing_is_established_before_ike_auth() {
+    let text = "aes256-sha2_256-dh31;addke1=dh19;addke2=dh20";
+    let mut sim = pair(text, text).sim(1);
+    sim.manual = true;
+    sim.initiate(0, WEST);
+    let mut said = Vec::new();
+    loop {
+        let names = [sim.event_names(0), sim.event_names(1)].concat();
+        if sim.outbox.is_empty() {
+            assert_eq!(names.iter().filter(|n| **n == "ike_established").count(), 2);
+            break;
+        }
+        let line = describe(&sim.outbox[0]);
+        if said.len() < 7 {
+            assert!(!names.contains(&"ike_established"), "{line}");
+        }
+        let words: Vec<_> = line.split_whitespace().skip(3).take(3).collect();
+        said.push(words.join(" "));
+        sim.exchange();
+    }
+    assert_eq!(
+        said,
+        [
+            "IKE_SA_INIT request 0",
+            "IKE_SA_INIT response 0",
+            "IKE_INTERMEDIATE request 1",
+            "IKE_INTERMEDIATE response 1",
+            "IKE_INTERMEDIATE request 2",
+            "IKE_INTERMEDIATE response 2",
+            "IKE_AUTH request 3",
+            "IKE_AUTH response 3",
+        ]
+    );
+}
+
+//= rfc9242#3.2
+//= type=test
+//# Implementations MUST verify that Message IDs in the IKE_INTERMEDIATE
+//# messages they receive actually follow this rule.
+//= rfc9242#3.2
+//= type=test
+//# the Encrypted payload MUST be present in the IKE_INTERMEDIATE exchange
+//# messages,
+#[test]
+fn out_of_order_or_in_clear_it_is_not_heard() {
+    let (mut sim, request, mut forge) = before_intermediate(HYBRID);
+    let mut key = Vec::new();
+    forge.edit(&request, |payloads, writer| {
+        if let [Payload::Ke(ke)] = payloads {
+            key = ke.data.to_vec();
+            writer.ke(ke.method, ke.data);
+        }
+    });
+    let method = KeId(KeyExchange::MlKem768.iana_id());
+    for id in [0, 2, 3, u32::MAX] {
+        let early = forge.message(ExchangeType::IKE_INTERMEDIATE, false, id, |payloads| {
+            payloads.ke(method, &key);
+        });
+        sim.deliver(early);
+        assert!(sim.sent().is_empty(), "{id}");
+    }
+    let header = *Message::parse(&request.bytes).unwrap().header();
+    let mut bytes = Vec::new();
+    write_message(&mut bytes, &header, |payloads| {
+        payloads.ke(method, &key);
+    })
+    .unwrap();
+    sim.deliver(Datagram {
+        bytes,
+        ..request.clone()
+    });
+    assert!(sim.sent().is_empty());
+    sim.deliver(request);
+    assert_eq!(sim.sent().len(), 1, "the right one");
 }

@@ -788,6 +788,10 @@ fn each_check_has_a_cookie_of_its_own() {
 //# include a COOKIE2 notification, and if included, the recipient of an
 //# INFORMATIONAL request MUST copy the notification as-is to the
 //# response.
+//= rfc4555#4.2.5
+//= type=test
+//# If the INFORMATIONAL request includes COOKIE2, the exchange responder
+//# MUST copy the notification to the response message.
 #[test]
 fn a_cookie_comes_back_as_it_is() {
     for mobike in [true, false] {
@@ -889,4 +893,45 @@ fn what_a_forbidden_nat_has_not_changed_is_used_for_nothing() {
     assert_eq!((after.local, after.remote), (before.local, before.remote));
     assert_eq!(child_info(&sim, 1).remote.ip(), ip(EAST));
     assert_eq!(moves(&sim, 1), 0);
+}
+
+/// The peer has followed the copy of an update that came from another address, and its answer to that is lost.
+//= rfc4555#3.6
+//= type=test
+//# If the request to update the addresses is retransmitted using several
+//# different source addresses, a new INFORMATIONAL request MUST be sent.
+#[test]
+fn an_update_that_went_from_several_addresses_is_made_again() {
+    let (mut sim, _) = up(mobile(), &[EAST], &[WEST]);
+    let third = "203.0.113.1";
+    sim.manual = true;
+    addresses(&mut sim, 0, &[EAST2]);
+    sim.sent();
+    addresses(&mut sim, 0, &[EAST2, third]);
+    let id = info(&sim, 0).next_request - 1;
+    let mut copies = Vec::new();
+    for _ in 0..100 {
+        sim.run_for(std::time::Duration::from_millis(100));
+        copies.extend(sim.sent());
+        if copies.iter().any(|d| d.src.ip() == ip(third)) {
+            break;
+        }
+    }
+    let copy = |from: &str| {
+        let found = copies.iter().find(|d| d.src.ip() == ip(from));
+        found.expect("a copy from there").clone()
+    };
+    assert!(describe(&copy(third)).ends_with(&format!("INFORMATIONAL request {id} SK")));
+    assert_eq!(copy(third).bytes, copy(EAST2).bytes);
+    sim.deliver(copy(third));
+    sim.sent();
+    sim.deliver(copy(EAST2));
+    let answers = sim.sent();
+    sim.manual = false;
+    for answer in answers {
+        sim.deliver(answer);
+    }
+    sim.run_for(s(10));
+    assert_between(&sim, EAST2, WEST);
+    sim.assert_agreement(0, 1);
 }

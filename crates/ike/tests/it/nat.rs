@@ -33,6 +33,9 @@ use crate::sim::*;
 //= type=test
 //# the Source Port and Destination Port MUST be the same as that used
 //# by IKE traffic,
+//= rfc7296#2.23
+//= type=test
+//# UDP encapsulation MUST NOT be done on port 500.
 #[test]
 fn behind_a_nat_both_move_to_port_4500() {
     let mut sim = Pair::default().sim(1);
@@ -81,9 +84,6 @@ fn behind_a_nat_both_move_to_port_4500() {
 }
 
 /// Whoever catches a message of the peer can send it to port 500 instead: that does not take ESP out of UDP.
-//= rfc7296#2.23
-//= type=test
-//# UDP encapsulation MUST NOT be done on port 500.
 #[test]
 fn nobody_is_followed_to_port_500() {
     let mut sim = Pair::default().sim(1);

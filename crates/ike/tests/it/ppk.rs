@@ -289,13 +289,14 @@ fn answered_by_hand(policy: PpkPolicy, confirms: Option<&[u8]>) -> (Sim, String)
         Some(_) => west.auth(&west.sk_p().with_ppk(b"the first key"), ID_WEST),
         None => west.auth(west.sk_p(), ID_WEST),
     };
-    west.authenticate(&mut sim, ID_WEST, &auth, |payloads| {
+    let then = west.authenticate(&mut sim, ID_WEST, &auth, |payloads| {
         if let Some(data) = confirms {
             payloads.notify(&Notify::new(NotifyType::PPK_IDENTITY, data));
         }
         payloads.notify(&Notify::new(NotifyType::TS_UNACCEPTABLE, &[]));
     });
-    (sim, said)
+    let then: Vec<_> = then.iter().map(|sent| west.forge.read(sent)).collect();
+    (sim, [said, then.join(" ")].join(" / "))
 }
 
 //= rfc8784#3
@@ -315,6 +316,14 @@ fn answered_by_hand(policy: PpkPolicy, confirms: Option<&[u8]>) -> (Sim, String)
 //# SA as using the configured PPK to generate SK_d, SK_pi, and SK_pr (as
 //# shown above); the content of the received PPK_IDENTITY (if any) MUST
 //# be ignored.
+//= rfc8784#3
+//= type=test
+//# If the initiator does not receive the PPK_IDENTITY, it MUST either
+//# fail the IKE SA negotiation sending the AUTHENTICATION_FAILED
+//# notification in the INFORMATIONAL exchange (if the PPK was configured
+//# as mandatory) or continue without using the PPK (if the PPK was not
+//# configured as mandatory and the initiator included the NO_PPK_AUTH
+//# notification in the request).
 #[test]
 fn an_initiator_that_names_the_ppk_in_ike_auth() {
     for policy in [Propose, Insist] {
@@ -327,6 +336,8 @@ fn an_initiator_that_names_the_ppk_in_ike_auth() {
     }
     let (sim, _) = answered_by_hand(Propose, None);
     assert!(!only(&sim, 0).ppk);
-    let (sim, _) = answered_by_hand(Insist, None);
+    let (sim, said) = answered_by_hand(Insist, None);
     assert_eq!(ike_failure(&sim, 0).name(), "ppk_required");
+    let refused = " / INFORMATIONAL request 2 N(AUTHENTICATION_FAILED)";
+    assert!(said.ends_with(refused), "{said}");
 }

@@ -805,6 +805,9 @@ fn resumption_stopped_at(index: usize) -> (Sim, Datagram, Box<IkeKeyLog>) {
     let world = |until: usize| {
         let mut sim = connected(resuming());
         let ticket = lose_west(&mut sim).unwrap();
+        // Its configuration permits any identity.
+        let book = Arc::make_mut(&mut sim.nodes[0].book);
+        Arc::make_mut(&mut book.peers[0]).remote_id = PeerIdentity::Any;
         sim.manual = true;
         resume_with(&mut sim, &ticket, ResumptionAuth::FirstMessage);
         for _ in 0..until {

@@ -352,6 +352,13 @@ impl AuthSent {
         if let Some(mixed) = self.mixed.take_if(|_| accepted) {
             self.handshake.adopt(mixed);
         }
+        //= rfc8784#3
+        //# If the initiator does not receive the PPK_IDENTITY, it MUST either
+        //# fail the IKE SA negotiation sending the AUTHENTICATION_FAILED
+        //# notification in the INFORMATIONAL exchange (if the PPK was configured
+        //# as mandatory) or continue without using the PPK (if the PPK was not
+        //# configured as mandatory and the initiator included the NO_PPK_AUTH
+        //# notification in the request).
         if core.config.ppk == PpkPolicy::Insist && !self.handshake.has_ppk() {
             let kind = NotifyType::AUTHENTICATION_FAILED;
             return self.refuse(core, cx, kind, &[], FailureReason::PpkRequired);

@@ -757,6 +757,9 @@ fn finish(
                 //# notification in the IKE_SA_INIT response MUST process a modified
                 //# IKE_AUTH request, and MUST reply with a modified IKE_AUTH response.
                 ChildPart::Nothing => {}
+                //= rfc6023#3
+                //# Such a responder MUST NOT reply with a modified IKE_AUTH response if
+                //# the initiator did not send a modified IKE_AUTH request.
                 ChildPart::Made(chosen, spi) => chosen.write(*spi, Fresh::default(), payloads),
                 ChildPart::Refused(kind) => {
                     payloads.notify(&Notify::new(*kind, &[]));

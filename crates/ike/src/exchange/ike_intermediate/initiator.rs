@@ -34,6 +34,9 @@ pub(crate) struct IntermediateSent {
 //# Since window size is initially set to 1 for both peers
 //# (Section 2.3 of [RFC7296]), these exchanges MUST be sequential and
 //# MUST all be completed before the IKE_AUTH exchange is initiated.
+//= rfc9242#3.2
+//# The IKE SA MUST NOT be considered as established until the IKE_AUTH
+//# exchange is successfully completed.
 pub(crate) fn begin(
     core: &mut Core,
     cx: &mut Context<'_>,
@@ -63,6 +66,11 @@ pub(crate) fn begin(
         Vec::new()
     };
     let named: Vec<_> = ppks.iter().map(|ppk| handshake.identity_key(ppk)).collect();
+    //= rfc9242#3.2
+    //# The Message IDs for IKE_INTERMEDIATE exchanges MUST be chosen
+    //# according to the standard IKEv2 rule, described in Section 2.2 of
+    //# [RFC7296], i.e., it is set to 1 for the first IKE_INTERMEDIATE
+    //# exchange, 2 for the next (if any), and so on.
     let exchange = ExchangeType::IKE_INTERMEDIATE;
     let sent = Plaintext::write(|payloads| {
         if let Some(key) = &key {

@@ -114,6 +114,10 @@ const FRAGMENT_NUMBERS: usize = 4;
 //# reconstructed Encrypted payload header MUST be set to the value of
 //# the RESERVED field in the Encrypted Fragment payload header from the
 //# first fragment (with the Fragment Number field set to 1).
+//= rfc9242#3.3.2
+//# If the message was received in fragmented form, it MUST be
+//# reconstructed before calculating the prf as if it were received
+//# unfragmented.
 pub(crate) fn clear_of_fragment(first: &SkfPayload<'_>) -> Vec<u8> {
     let len = first.prefix.len().saturating_sub(FRAGMENT_NUMBERS);
     let mut clear = first.prefix.get(..len).unwrap_or_default().to_vec();
@@ -147,6 +151,11 @@ mod tests {
     //# reconstructed Encrypted payload header MUST be set to the value of
     //# the RESERVED field in the Encrypted Fragment payload header from the
     //# first fragment (with the Fragment Number field set to 1).
+    //= rfc9242#3.3.2
+    //= type=test
+    //# If the message was received in fragmented form, it MUST be
+    //# reconstructed before calculating the prf as if it were received
+    //# unfragmented.
     #[test]
     fn a_fragmented_message_counts_as_if_it_were_whole() {
         for (unencrypted, reserved) in [(0, 0), (1, 0), (3, 0), (0, 0x55), (3, 0x01)] {

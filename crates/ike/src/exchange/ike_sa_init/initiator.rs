@@ -413,6 +413,9 @@ impl InitSent {
             return self.unusable(cx, FailureReason::InvalidSyntax { by, detail });
         };
         let answer = sa.to_proposals();
+        //= rfc9242#3.1
+        //# Implementations MUST ignore non-empty Notification Data if they don't
+        //# understand its purpose.
         let intermediate = core.config.wants_intermediate()
             && contents.has(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED);
         // Without IKE_INTERMEDIATE there is no place for additional key exchanges (RFC 9370 §2.2.1).
