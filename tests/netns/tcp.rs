@@ -207,6 +207,11 @@ fn stream_of(site: &Site) -> String {
         .to_owned()
 }
 
+//= rfc9329#6.1
+//= type=test
+//# Whenever the TCP Originator opens a new TCP connection to be used for
+//# an existing IKE SA, it MUST send the stream prefix first, before any
+//# IKE or ESP messages.
 #[test]
 fn a_broken_stream_is_opened_again_and_the_sas_stay() {
     if !ready("streams that break", &[]) {

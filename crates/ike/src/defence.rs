@@ -30,6 +30,9 @@ const AFTER_PROBE: Duration = Duration::from_secs(10);
 const MOST_EXTRA: u8 = 6;
 
 /// Bits of puzzles in front of IKE_AUTH: more work than checking one message, less than a person notices.
+//= rfc8019#7.2.1.1
+//# Unlike puzzles in the IKE_SA_INIT, the requested difficulty level for
+//# IKE_AUTH puzzles MUST NOT be 0.
 const AUTH_DIFFICULTY: u8 = 14;
 
 /// Serial numbers of solved puzzles that are remembered. When there are more in the time for which they count, nobody
@@ -141,6 +144,8 @@ impl Defence {
             //# cookie.
             let bearer = request.bearer(address);
             let lifetime = config.cookie_lifetime;
+            //= rfc8019#7.1.4
+            //# First, the cookie MUST be checked for validity.
             let returned = request
                 .cookie()
                 .and_then(|cookie| self.cookies.read(now, lifetime, cookie, bearer));
@@ -160,6 +165,9 @@ impl Defence {
                             difficulty: task.difficulty,
                             data: request.cookie().unwrap_or_default().to_vec(),
                         };
+                        //= rfc8019#7.1.4
+                        //# If a PS payload is found in the message, then the Responder MUST
+                        //# verify the puzzle solution that it contains.
                         if self.is_unspent(now, lifetime, task) && puzzle.is_solved_by(&solution) {
                             stats.puzzles_solved = stats.puzzles_solved.saturating_add(1);
                             solved = Some(task);
@@ -309,6 +317,10 @@ impl Defence {
     }
 
     /// Whether a puzzle is young enough and has not been used. Forgets those that are too old anyway.
+    //= rfc8019#7.1.1.3
+    //# When selecting cookie generation, algorithm implementations MUST
+    //# ensure that an attacker gains no or insignificant benefit from reusing
+    //# puzzle solutions in several requests.
     fn is_unspent(&mut self, now: Instant, lifetime: Duration, task: Task) -> bool {
         let oldest = now
             .checked_sub(lifetime)

@@ -113,6 +113,8 @@ impl Puzzle {
     //# in the PRF (as described in Section 7.1.3) must contain at least the
     //# requested number of trailing zero bits.  The Responder MUST check all
     //# of the four returned keys.
+    //= rfc8019#7.2.4
+    //# The Responder MUST verify all four of the returned keys.
     pub fn is_solved_by(&self, solution: &PsPayload<'_>) -> bool {
         let data = solution.data();
         let key_len = data.len() / PsPayload::KEYS;
@@ -196,6 +198,9 @@ mod tests {
     //= type=test
     //# The Responder MUST check all
     //# of the four returned keys.
+    //= rfc8019#7.2.4
+    //= type=test
+    //# The Responder MUST verify all four of the returned keys.
     #[test]
     fn each_of_four_different_keys_counts() {
         let puzzle = of_the_rfc(16);

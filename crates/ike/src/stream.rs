@@ -72,6 +72,10 @@ impl Streams {
     }
 
     /// The way over a stream that is yet to be opened.
+    //= rfc9329#6.1
+    //# Multiple IKE SAs MUST NOT share a single TCP connection, unless one is
+    //# a rekey of an existing IKE SA, in which case there will temporarily be
+    //# two IKE SAs on the same TCP connection.
     pub(crate) fn open(&mut self, cx: &mut Context<'_>, local: IpAddr, remote: SocketAddr) -> Path {
         (self.lost, self.heard) = (false, false);
         Path {

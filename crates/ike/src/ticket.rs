@@ -257,6 +257,17 @@ impl TicketOffice {
     //= rfc5723#6.1
     //# When passing a "ticket by value" to the client, the ticket content
     //# MUST be integrity protected and encrypted.
+    //= rfc5723#6.1
+    //# When the state is passed by value, the ticket MUST encode all state
+    //# information marked "from the ticket" in the table on Section 5.
+    //= rfc5723#9.1
+    //# An IKEv2 responder MUST use strong encryption and integrity protection
+    //# of the ticket to prevent an attacker from obtaining the ticket's
+    //# contents, e.g., by using a brute force attack.
+    //= rfc5723#9.9
+    //# The "ticket by value" MUST have its integrity and confidentiality
+    //# protected with strong cryptographic techniques to prevent a breach in
+    //# the security of the system.
     pub(crate) fn seal(
         &self,
         grant: &Grant,

@@ -5,6 +5,10 @@
 use std::mem;
 
 /// What the originator of a stream sends first (RFC 9329 §4).
+//= rfc9329#4
+//# Each stream of bytes used for IKE and IPsec encapsulation MUST begin
+//# with a fixed sequence of 6 bytes as a magic value, containing the
+//# characters "IKETCP" as ASCII values.
 pub const STREAM_PREFIX: [u8; 6] = *b"IKETCP";
 
 /// Octets of the length in front of a message, which it counts as well.
@@ -58,6 +62,10 @@ impl StreamReader {
     //# The TCP Responder
     //# MUST wait for the entire stream prefix to be received on the stream
     //# before trying to parse out any IKE or ESP messages.
+    //= rfc9329#6.1
+    //# The TCP Responder MUST NOT accept any messages for the existing IKE
+    //# session on a new incoming connection, unless that connection begins
+    //# with the stream prefix.
     #[must_use]
     pub const fn accepted() -> Self {
         Self::new(&STREAM_PREFIX)

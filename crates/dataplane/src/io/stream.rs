@@ -159,6 +159,10 @@ impl Stream {
             //= rfc9329#6.1
             //# The first bytes sent on the TCP stream MUST be the stream
             //# prefix value (Section 4).
+            //= rfc9329#6.1
+            //# Whenever the TCP Originator opens a new TCP connection to be used for
+            //# an existing IKE SA, it MUST send the stream prefix first, before any
+            //# IKE or ESP messages.
             (StreamReader::originated(), STREAM_PREFIX.to_vec())
         } else {
             (StreamReader::accepted(), Vec::new())

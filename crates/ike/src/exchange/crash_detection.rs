@@ -55,6 +55,12 @@ impl Token {
     //# input even after rebooting.
     //= rfc6290#5.1
     //# TOKEN_SECRET_DATA = HASH(QCD_SECRET | SPI-I | SPI-R)
+    //= rfc6290#5
+    //# The token maker MUST be able to re-generate or retrieve the token
+    //# based on the IKE SPIs even after it reboots.
+    //= rfc6290#5
+    //# The method of token generation MUST be such that a collision of QCD
+    //# tokens between different pairs of IKE SPI will be highly unlikely.
     fn new(secret: &SecretBytes, initiator: IkeSpi, responder: IkeSpi) -> Self {
         let (i, r) = (initiator.0.to_be_bytes(), responder.0.to_be_bytes());
         let hash = sha256(&[secret.as_ref(), &i, &r]);
@@ -66,6 +72,12 @@ impl Token {
     //= rfc6290#4.1
     //# Protocol ID (1 octet) MUST be 1, as this message is related to an
     //# IKE SA.
+    //= rfc6290#4.1
+    //# SPI Size (1 octet) MUST be zero, in conformance with Section 3.10 of
+    //# [RFC5996].
+    //= rfc6290#4.1
+    //# QCD Token Notify Message Type (2 octets) - MUST be 16419, the value
+    //# assigned for QCD token notifications.
     fn notify(&self) -> Notify<'_> {
         Notify {
             protocol: ProtocolId::IKE,
@@ -124,6 +136,9 @@ pub(crate) fn read(core: &Core, contents: &Contents<'_>) -> Option<Box<PeerToken
 //= rfc6290#4.4
 //# A token taker MUST accept such gratuitous QCD_TOKEN notifications as
 //# long as they are carried in protected exchanges.
+//= rfc6290#4.2
+//# In any case, the lack of a QCD_TOKEN notification MUST NOT be taken as
+//# an indication that the peer does not support this standard.
 pub(crate) fn heed(core: &mut Core, contents: &Contents<'_>) {
     if let Some(token) = read(core, contents) {
         core.peer_token = Some(token);
@@ -142,6 +157,9 @@ pub(crate) fn heed(core: &mut Core, contents: &Contents<'_>) {
 //= rfc6290#4.5
 //# If the QCD_TOKEN cannot be
 //# validated, a response MUST NOT be sent, and the event may be logged.
+//= rfc6290#3
+//# If it succeeds, it MUST silently delete the IKE SA associated with the
+//# IKE_SPI fields and all dependent child SAs.
 pub(crate) fn is_proven_lost(core: &mut Core, cx: &mut Context<'_>, message: &Message<'_>) -> bool {
     let Some(kept) = &mut core.peer_token else {
         return false;

@@ -370,6 +370,13 @@ pub(crate) fn missing() -> Verdict {
 }
 
 /// Writes what the solution is to be found of.
+//= rfc8019#8.1
+//# Protocol ID (1 octet) -- MUST be 0.
+//= rfc8019#8.1
+//# SPI Size (1 octet) -- MUST be 0, meaning no SPI is present.
+//= rfc8019#8.1
+//# Notify Message Type (2 octets) -- MUST be 16434, the value assigned
+//# for the PUZZLE notification.
 pub(crate) fn write_puzzle(payloads: &mut PayloadWriter<'_>, (prf, difficulty): (Prf, u8)) {
     let prf = PrfId(prf.iana_id());
     let data = PuzzleNotify { prf, difficulty }.to_bytes();

@@ -105,6 +105,12 @@ impl Synchronisation {
 //# When negotiating these capabilities, the responder MUST
 //# NOT assert support of a capability unless such support was asserted
 //# by the initiator.
+//= rfc6311#6.1
+//# The 'SPI Size' field MUST be set to 0 to indicate that the SPI is not
+//# present in this message.
+//= rfc6311#6.1
+//# The 'Protocol ID' MUST be set to 0, since the notification is not
+//# specific to a particular security association.
 pub(crate) fn announcement(core: &Core) -> Option<Notify<'static>> {
     let wanted = match core.role {
         Role::Initiator => core.config.message_id_sync,
@@ -384,6 +390,10 @@ impl Established {
     }
 
     /// Answers a request, and goes on from where both ends come to.
+    //= rfc6311#5
+    //# Following that, the peer MUST respond to any synchronization message
+    //# it receives from the newly active cluster member, subject to the rules
+    //# noted below.
     fn answer_sync(
         mut self: Box<Self>,
         core: &mut Core,
@@ -466,6 +476,9 @@ impl Established {
     }
 
     /// The peer has answered.
+    //= rfc6311#11
+    //# After it receives a valid response, it MUST NOT process the same
+    //# response again and MUST discard any additional responses.
     fn conclude_sync(
         mut self: Box<Self>,
         core: &mut Core,

@@ -17,6 +17,18 @@ use crate::sa::Core;
 //# In the IKE_SA_INIT exchange with the new VPN gateway,
 //# the client MUST include the REDIRECTED_FROM payload (see
 //# Section 9.3).
+//= rfc5685#9.1
+//# The 'SPI Size' field MUST be set to 0 to indicate that the SPI is not
+//# present in this message.
+//= rfc5685#9.1
+//# The 'Protocol ID' MUST be set to 0, since the notification is not
+//# specific to a particular security association.
+//= rfc5685#9.3
+//# The 'SPI Size' field MUST be set to 0 to indicate that the SPI is not
+//# present in this message.
+//= rfc5685#9.3
+//# The 'Protocol ID' MUST be set to 0, since the notification is not
+//# specific to a particular security association.
 pub(crate) fn announce(core: &Core, payloads: &mut PayloadWriter<'_>) {
     if let Some(from) = core.redirected_from {
         let data = data(&from.into(), &[]);
@@ -32,6 +44,9 @@ pub(crate) fn announce(core: &Core, payloads: &mut PayloadWriter<'_>) {
 //# REDIRECT_FROM payload in the IKE_SA_INIT exchange with the new
 //# gateway indicates to the new gateway that the client supports the
 //# redirect mechanism.
+//= rfc5685#3
+//# The gateway MUST keep track of those clients that indicated support
+//# for the redirect mechanism and those that didn't.
 pub(crate) fn is_supported(contents: &Contents<'_>) -> bool {
     contents.has(NotifyType::REDIRECT_SUPPORTED) || contents.has(NotifyType::REDIRECTED_FROM)
 }
@@ -42,6 +57,17 @@ pub(crate) fn is_supported(contents: &Contents<'_>) -> bool {
 //# any nonce data in the REDIRECT payload, since it is a gateway-
 //# initiated redirect and is protected by the IKEv2 security
 //# association.
+//= rfc5685#9.2
+//# The 'SPI Size' field MUST be set to 0 to indicate that the SPI is not
+//# present in this message.
+//= rfc5685#9.2
+//# The 'Protocol ID' MUST be set to 0, since the notification is not
+//# specific to a particular security association.
+//= rfc5685#9.2
+//# It MUST NOT be included in the REDIRECT payload if sent in an IKE_AUTH
+//# response or in a gateway-initiated redirect message.
+//= rfc5685#5
+//# The REDIRECT payload MUST carry information about the new VPN gateway.
 pub(crate) fn data(gateway: &Gateway, nonce: &[u8]) -> Vec<u8> {
     let gateway = gateway.clone();
     RedirectNotify { gateway, nonce }.to_bytes()

@@ -38,6 +38,12 @@ const REQUESTS_TIME: Duration = Duration::from_secs(60);
 //# When negotiating these capabilities, the responder MUST
 //# NOT assert support of a capability unless such support was asserted
 //# by the initiator.
+//= rfc6311#6.2
+//# The 'SPI Size' field MUST be set to 0 to indicate that the SPI is not
+//# present in this message.
+//= rfc6311#6.2
+//# The 'Protocol ID' MUST be set to 0, since the notification is not
+//# specific to a particular security association.
 pub(crate) fn announcement(core: &Core) -> Option<Notify<'static>> {
     let wanted = match core.role {
         Role::Initiator => core.config.replay_counter_sync,

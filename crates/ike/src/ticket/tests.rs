@@ -53,6 +53,20 @@ fn grant() -> Grant {
 //= type=test
 //# When passing a "ticket by value" to the client, the ticket content
 //# MUST be integrity protected and encrypted.
+//= rfc5723#6.1
+//= type=test
+//# When the state is passed by value, the ticket MUST encode all state
+//# information marked "from the ticket" in the table on Section 5.
+//= rfc5723#9.1
+//= type=test
+//# An IKEv2 responder MUST use strong encryption and integrity protection
+//# of the ticket to prevent an attacker from obtaining the ticket's
+//# contents, e.g., by using a brute force attack.
+//= rfc5723#9.9
+//= type=test
+//# The "ticket by value" MUST have its integrity and confidentiality
+//# protected with strong cryptographic techniques to prevent a breach in
+//# the security of the system.
 #[test]
 fn what_is_sealed_is_opened_and_nothing_else() {
     let now = Instant::now();

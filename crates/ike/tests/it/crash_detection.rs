@@ -118,6 +118,22 @@ fn closed(sim: &Sim, node: usize) -> Option<CloseReason> {
 //= type=test
 //# Protocol ID (1 octet) MUST be 1, as this message is related to an
 //# IKE SA.
+//= rfc6290#3
+//= type=test
+//# If it succeeds, it MUST silently delete the IKE SA associated with the
+//# IKE_SPI fields and all dependent child SAs.
+//= rfc6290#4.1
+//= type=test
+//# SPI Size (1 octet) MUST be zero, in conformance with Section 3.10 of
+//# [RFC5996].
+//= rfc6290#4.1
+//= type=test
+//# QCD Token Notify Message Type (2 octets) - MUST be 16419, the value
+//# assigned for QCD token notifications.
+//= rfc6290#5
+//= type=test
+//# The token maker MUST be able to re-generate or retrieve the token
+//# based on the IKE SPIs even after it reboots.
 #[test]
 fn who_has_lost_everything_shows_it() {
     let mut sim = up(pair());
@@ -468,4 +484,52 @@ fn before_there_is_a_token_none_is_believed() {
     sim.manual = false;
     sim.run_for(s(2));
     established(&sim);
+}
+
+/// It may come late: who has said nothing in IKE_AUTH may still be one that has a token.
+//= rfc6290#4.2
+//= type=test
+//# In any case, the lack of a QCD_TOKEN notification MUST NOT be taken as
+//# an indication that the peer does not support this standard.
+#[test]
+fn a_token_may_come_after_ike_auth() {
+    let mut poor = pair();
+    poor.west_config.crash_secrets.clear();
+    let mut sim = up(poor);
+    assert!(!only(&sim, 0).crash_token);
+    let mut west = Forge::new(&sim, 0, Role::Responder);
+    let good = token(&secret(1), &only(&sim, 0));
+    let message = west.message(INFORMATIONAL, false, 0, |payloads| {
+        payloads.notify(&shown(&good));
+    });
+    assert_eq!(answers(&mut sim, message).len(), 1);
+    assert!(only(&sim, 0).crash_token);
+    let message = say(&sim, true, &[UNKNOWN, shown(&good)]);
+    sim.deliver(message);
+    assert_eq!(closed(&sim, 0), Some(CloseReason::PeerCrashed));
+}
+
+/// Neither the tokens of other IKE SAs nor the SPIs lead to a token: each is a hash that the secret goes into.
+//= rfc6290#5
+//= type=test
+//# The method of token generation MUST be such that a collision of QCD
+//# tokens between different pairs of IKE SPI will be highly unlikely.
+#[test]
+fn tokens_have_nothing_in_common() {
+    let mut tokens = Vec::new();
+    for seed in 0..50 {
+        let mut sim = pair().sim(seed);
+        sim.initiate(0, WEST);
+        sim.run_for(s(1));
+        let ike = only(&sim, 0);
+        sim.manual = true;
+        sim.crash(1);
+        let request = probe(&mut sim);
+        let answer = answers(&mut sim, request).remove(0);
+        let said = answer.bytes[answer.bytes.len() - 16..].to_vec();
+        assert_eq!(said, token(&secret(1), &ike));
+        assert_ne!(said, token(&secret(0), &ike), "of another secret");
+        assert!(!tokens.contains(&said));
+        tokens.push(said);
+    }
 }

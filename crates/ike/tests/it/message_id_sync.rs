@@ -3,7 +3,7 @@
 use cygnet_ike::*;
 use cygnet_wire::*;
 
-use crate::forge::Forge;
+use crate::forge::{Forge, stopped_at};
 use crate::pair::*;
 use crate::sim::{Datagram, Sim, describe};
 
@@ -76,6 +76,10 @@ fn west_says(sim: &mut Sim, west: &mut Forge, what: MessageIdSync) -> Option<Mes
 //# MUST be chosen so that it is larger than any value known to have
 //# been used.  It is RECOMMENDED to increment the known value at
 //# least by the size of the IKE sender window.
+//= rfc6311#11
+//= type=test
+//# After it receives a valid response, it MUST NOT process the same
+//# response again and MUST discard any additional responses.
 #[test]
 fn either_end_takes_over() {
     for member in 0..2 {
@@ -126,6 +130,11 @@ fn either_end_takes_over() {
 //= type=test
 //# M2 MUST be at least the higher of the received M1, and one more
 //# than the highest sender value received from the cluster.
+//= rfc6311#5
+//= type=test
+//# Following that, the peer MUST respond to any synchronization message
+//# it receives from the newly active cluster member, subject to the rules
+//# noted below.
 #[test]
 fn the_higher_values_count() {
     let cases = [
@@ -458,4 +467,41 @@ fn who_has_asked_hears_nothing_outside_of_what_it_has_said() {
     assert!(answers(&mut sim, &beyond).is_empty());
     let within = west.message(INFORMATIONAL, false, 3, |_| {});
     assert_eq!(answers(&mut sim, &within).len(), 1);
+}
+
+/// RFC 6311, 6.1 and 6.2: neither protocol nor SPI nor data.
+//= rfc6311#6.1
+//= type=test
+//# The 'SPI Size' field MUST be set to 0 to indicate that the SPI is not
+//# present in this message.
+//= rfc6311#6.2
+//= type=test
+//# The 'SPI Size' field MUST be set to 0 to indicate that the SPI is not
+//# present in this message.
+//= rfc6311#6.1
+//= type=test
+//# The 'Protocol ID' MUST be set to 0, since the notification is not
+//# specific to a particular security association.
+//= rfc6311#6.2
+//= type=test
+//# The 'Protocol ID' MUST be set to 0, since the notification is not
+//# specific to a particular security association.
+#[test]
+fn support_is_said_without_anything() {
+    let (_, request, keys) = stopped_at(2, || Pair::default().sim(1));
+    let mut said = Vec::new();
+    let kinds = [
+        NotifyType::IKEV2_MESSAGE_ID_SYNC_SUPPORTED,
+        NotifyType::IPSEC_REPLAY_COUNTER_SYNC_SUPPORTED,
+    ];
+    Forge::with_keys(keys, Role::Responder).look(&request, |payloads| {
+        for payload in payloads {
+            if let Payload::Notify(n) = payload
+                && kinds.contains(&n.kind)
+            {
+                said.push((n.kind, n.protocol, n.spi.len(), n.data.len()));
+            }
+        }
+    });
+    assert_eq!(said, kinds.map(|kind| (kind, ProtocolId::NONE, 0, 0)));
 }

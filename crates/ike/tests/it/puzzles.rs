@@ -163,6 +163,14 @@ fn the_function_is_one_that_the_initiator_offers() {
 //# Implementations MUST use one of the above (or some other)
 //# countermeasures to completely eliminate or make insignificant the
 //# possible benefit an attacker can get from reusing puzzle solutions.
+//= rfc8019#7.1.4
+//= type=test
+//# First, the cookie MUST be checked for validity.
+//= rfc8019#7.1.1.3
+//= type=test
+//# When selecting cookie generation, algorithm implementations MUST
+//# ensure that an attacker gains no or insignificant benefit from reusing
+//# puzzle solutions in several requests.
 #[test]
 fn a_solution_is_good_once() {
     let mut pair = demanding();
@@ -213,6 +221,10 @@ fn another_method_goes_with_the_same_solution() {
     assert_eq!((stats.puzzles_sent, stats.invalid_ke_sent), (1, 1));
 }
 
+//= rfc8019#7.1.4
+//= type=test
+//# If a PS payload is found in the message, then the Responder MUST
+//# verify the puzzle solution that it contains.
 #[test]
 fn wrong_solutions_get_a_new_puzzle() {
     let mut sim = demanding().sim(1);
@@ -482,6 +494,20 @@ fn before_auth(change: impl FnOnce(&mut Pair)) -> Sim {
 //# If the IKE_SA_INIT regular response message (i.e., the message
 //# containing SA, KE, NONCE payloads) contains the PUZZLE notification
 //# and the Initiator supports puzzles, it MUST solve the puzzle.
+//= rfc8019#7.2.1.1
+//= type=test
+//# Unlike puzzles in the IKE_SA_INIT, the requested difficulty level for
+//# IKE_AUTH puzzles MUST NOT be 0.
+//= rfc8019#8.1
+//= type=test
+//# Protocol ID (1 octet) -- MUST be 0.
+//= rfc8019#8.1
+//= type=test
+//# SPI Size (1 octet) -- MUST be 0, meaning no SPI is present.
+//= rfc8019#8.1
+//= type=test
+//# Notify Message Type (2 octets) -- MUST be 16434, the value assigned
+//# for the PUZZLE notification.
 #[test]
 fn when_many_send_junk_work_is_asked_for_before_ike_auth_too() {
     let mut sim = before_auth(|_| ());
@@ -490,6 +516,11 @@ fn when_many_send_junk_work_is_asked_for_before_ike_auth_too() {
         lines[3].contains("IKE_SA_INIT response 0 SA KE Nonce") && lines[3].ends_with("N(PUZZLE)"),
         "{lines:#?}"
     );
+    let init = sim.transcript.clone();
+    // N(PUZZLE): no protocol, no SPI, 16434; HMAC-SHA2-256 and bits to find.
+    let octets = [0, 0, 0x40, 0x32, 0, 5];
+    let at = init.windows(6).rposition(|window| window == octets);
+    assert!(init[at.expect("the puzzle") + 6] > 0, "a difficulty");
     let auth = sim.outbox[0].clone();
     let message = Message::parse(&auth.bytes).unwrap();
     let payloads: Vec<_> = message.payloads().map(Result::unwrap).collect();
@@ -497,6 +528,11 @@ fn when_many_send_junk_work_is_asked_for_before_ike_auth_too() {
         panic!("{payloads:?}")
     };
     assert_eq!(sk.aad_len(), 28 + 20 + 4);
+    //= rfc8019#7.2.4
+    //= type=test
+    //# The Responder MUST silently discard the received message if any
+    //# checked verification result is not correct (contains insufficient
+    //# number of trailing zero bits).
     //= rfc8019#7.2.4
     //= type=test
     //# If the Responder requested the Initiator to solve a puzzle in the

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use cygnet_ike::*;
-use cygnet_wire::{ExchangeType, Message, Notify, NotifyType, Payload, write_message};
+use cygnet_wire::{ExchangeType, Message, Notify, NotifyType, Payload, ProtocolId, write_message};
 
 use crate::forge::{Forge, stopped_at};
 use crate::pair::*;
@@ -200,6 +200,10 @@ fn under_load_only_and_each_in_its_turn() {
 //# IKE_SA_INIT request did not indicate support for the redirect
 //# mechanism, the responder MUST NOT send the REDIRECT payload to the
 //# VPN client.
+//= rfc5685#3
+//= type=test
+//# The gateway MUST keep track of those clients that indicated support
+//# for the redirect mechanism and those that didn't.
 #[test]
 fn who_has_not_said_that_it_goes_is_not_sent() {
     let mut pair = Pair::default();
@@ -418,6 +422,9 @@ fn forged_by_an_authenticated_peer() {
 //# any nonce data in the REDIRECT payload, since it is a gateway-
 //# initiated redirect and is protected by the IKEv2 security
 //# association.
+//= rfc5685#5
+//= type=test
+//# The REDIRECT payload MUST carry information about the new VPN gateway.
 #[test]
 fn in_the_middle_of_a_session_no_nonce_is_said() {
     let mut sim = world(willing());
@@ -461,4 +468,103 @@ fn who_does_not_prove_itself_sends_nobody_elsewhere() {
     });
     sim.deliver(forged);
     assert_eq!(ike_failure(&sim, 0).name(), "authentication_failed");
+}
+
+/// The notifications of one kind in a message.
+fn of_kind(datagram: &Datagram, kind: NotifyType) -> Vec<(ProtocolId, usize, Vec<u8>)> {
+    let message = Message::parse(&datagram.bytes).unwrap();
+    message
+        .payloads()
+        .flatten()
+        .filter_map(|payload| match payload {
+            Payload::Notify(n) if n.kind == kind => {
+                Some((n.protocol, n.spi.len(), n.data.to_vec()))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// Octet by octet after RFC 5685, 9.1 to 9.3: neither protocol nor SPI; the gateway; the nonce in IKE_SA_INIT only.
+//= rfc5685#9.1
+//= type=test
+//# The 'SPI Size' field MUST be set to 0 to indicate that the SPI is not
+//# present in this message.
+//= rfc5685#9.1
+//= type=test
+//# The 'Protocol ID' MUST be set to 0, since the notification is not
+//# specific to a particular security association.
+//= rfc5685#9.3
+//= type=test
+//# The 'SPI Size' field MUST be set to 0 to indicate that the SPI is not
+//# present in this message.
+//= rfc5685#9.3
+//= type=test
+//# The 'Protocol ID' MUST be set to 0, since the notification is not
+//# specific to a particular security association.
+//= rfc5685#9.2
+//= type=test
+//# The 'SPI Size' field MUST be set to 0 to indicate that the SPI is not
+//# present in this message.
+//= rfc5685#9.2
+//= type=test
+//# The 'Protocol ID' MUST be set to 0, since the notification is not
+//# specific to a particular security association.
+//= rfc5685#9.2
+//= type=test
+//# It MUST NOT be included in the REDIRECT payload if sent in an IKE_AUTH
+//# response or in a gateway-initiated redirect message.
+#[test]
+fn what_the_notifications_contain() {
+    let mut pair = willing();
+    pair.west_config.send_redirect = SendRedirect::Yes;
+    pair.west_config.redirect_to = vec![gateway(NORTH)];
+    let mut sim = world(pair);
+    sim.manual = true;
+    sim.initiate(0, WEST);
+    let request = sim.outbox[0].clone();
+    let none = (ProtocolId::NONE, 0, Vec::new());
+    assert_eq!(of_kind(&request, NotifyType::REDIRECT_SUPPORTED), [none]);
+    sim.exchange();
+    let nonce = Message::parse(&request.bytes)
+        .unwrap()
+        .payloads()
+        .flatten()
+        .find_map(|p| match p {
+            Payload::Nonce(nonce) => Some(nonce.data().to_vec()),
+            _ => None,
+        });
+    let north = vec![1, 4, 192, 0, 2, 3];
+    let with_nonce = [north.clone(), nonce.unwrap()].concat();
+    let said = of_kind(&sim.outbox[0], NotifyType::REDIRECT);
+    assert_eq!(said, [(ProtocolId::NONE, 0, with_nonce)]);
+    sim.manual = false;
+    sim.exchange();
+    let peer = sim.nodes[0].book.peers[0].clone();
+    let end = |address: &str| format!("{address}:500").parse().unwrap();
+    let ends = (end(EAST), end(NORTH));
+    sim.manual = true;
+    sim.act(0, |e, now| {
+        e.follow_redirect(now, peer, None, ends, WEST.parse().unwrap())
+    });
+    let said = of_kind(&sim.outbox[0], NotifyType::REDIRECTED_FROM);
+    assert_eq!(said, [(ProtocolId::NONE, 0, vec![1, 4, 192, 0, 2, 2])]);
+
+    let (_, response, keys) = stopped_at(3, || {
+        let mut pair = willing();
+        pair.west.send_redirect = SendRedirect::Yes;
+        pair.west.redirect_to = vec![gateway(NORTH)];
+        world(pair)
+    });
+    let mut said = Vec::new();
+    Forge::with_keys(keys, Role::Initiator).look(&response, |payloads| {
+        for payload in payloads {
+            if let Payload::Notify(n) = payload
+                && n.kind == NotifyType::REDIRECT
+            {
+                said.push(n.data.to_vec());
+            }
+        }
+    });
+    assert_eq!(said, [north]);
 }

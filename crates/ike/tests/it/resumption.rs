@@ -178,6 +178,10 @@ fn changed(datagram: &Datagram, change: impl Fn(&mut Vec<Vec<u8>>)) -> Datagram 
 //# Since the ticket itself is opaque to the client, the local storage
 //# MUST also include all items marked as "from the ticket" in the table
 //# of Section 5.
+//= rfc5723#4.3.2
+//= type=test
+//# This exchange is equivalent to the IKE_SA_INIT exchange, and MUST be
+//# followed by an IKE_AUTH exchange.
 #[test]
 fn a_session_goes_on_after_the_gateway_has_crashed() {
     let mut sim = connected(resuming());
@@ -664,6 +668,9 @@ fn forged_tickets_make_no_state() {
 //# When an IKEv2 responder receives a request for a ticket using the
 //# N(TICKET_REQUEST) payload, it MUST perform one of the following
 //# operations if it supports the extension defined in this document:
+//= rfc5723#4.1
+//= type=test
+//# All such Informational exchanges MUST be initiated by the client.
 #[test]
 fn too_many_tickets() {
     let mut sim = connected(resuming());

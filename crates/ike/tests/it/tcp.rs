@@ -334,3 +334,27 @@ fn mobike_goes_from_udp_to_tcp_and_back() {
     }
     assert_eq!(info(&sim, 0).local.ip().to_string(), "192.0.2.77");
 }
+
+//= rfc9329#6.1
+//= type=test
+//# Multiple IKE SAs MUST NOT share a single TCP connection, unless one is
+//# a rekey of an existing IKE SA, in which case there will temporarily be
+//# two IKE SAs on the same TCP connection.
+#[test]
+fn each_ike_sa_has_a_stream_of_its_own() {
+    let mut sim = pair(Tcp::Yes).sim(1);
+    for _ in 0..3 {
+        sim.initiate(0, WEST);
+        sim.run_for(s(1));
+    }
+    let mut streams: Vec<_> = sim.nodes[0]
+        .endpoint
+        .ike_sas()
+        .map(|ike| (ike.local, ike.remote))
+        .collect();
+    streams.sort();
+    let all = streams.len();
+    streams.dedup();
+    assert_eq!((all, streams.len()), (3, 3));
+    assert_eq!(sim.nodes[0].streams.len(), 3);
+}

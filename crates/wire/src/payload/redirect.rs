@@ -94,6 +94,9 @@ impl<'a> RedirectNotify<'a> {
     }
 
     /// The data of the notification.
+    //= rfc5685#9.2
+    //# The IPv4 address, the IPv6 address, or the FQDN of the new VPN gateway
+    //# MUST be encoded as described in Section 3.5 of [2].
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let (kind, id) = match &self.gateway {
@@ -125,6 +128,10 @@ mod tests {
     }
 
     /// Octet by octet after the figure of RFC 5685, 9.2: IPv4 with a nonce, IPv6, and a name.
+    //= rfc5685#9.2
+    //= type=test
+    //# The IPv4 address, the IPv6 address, or the FQDN of the new VPN gateway
+    //# MUST be encoded as described in Section 3.5 of [2].
     #[test]
     fn the_three_forms() {
         let mut with_nonce = vec![1, 4, 192, 0, 2, 7];

@@ -25,6 +25,11 @@ const BY_HAND: &[u8] = &[
     0x00, 0x03, 0xff, // §6.6
 ];
 
+//= rfc9329#4
+//= type=test
+//# Each stream of bytes used for IKE and IPsec encapsulation MUST begin
+//# with a fixed sequence of 6 bytes as a magic value, containing the
+//# characters "IKETCP" as ASCII values.
 #[test]
 fn a_stream_by_hand_is_read_whatever_its_pieces() {
     //= rfc9329#3
@@ -51,6 +56,11 @@ fn a_stream_by_hand_is_read_whatever_its_pieces() {
     assert_eq!(classify_natt(expected[2]), UdpDatagram::Keepalive);
 }
 
+//= rfc9329#6.1
+//= type=test
+//# The TCP Responder MUST NOT accept any messages for the existing IKE
+//# session on a new incoming connection, unless that connection begins
+//# with the stream prefix.
 #[test]
 fn nothing_is_read_before_the_whole_prefix() {
     //= rfc9329#6.1

@@ -117,6 +117,10 @@ impl AuthAwaited {
     //# Initiator.  In this case, the Responder may skip verification of the
     //# puzzle solution and ignore the PS payload in the retransmitted
     //# messages.
+    //= rfc8019#7.2.4
+    //# The Responder MUST silently discard the received message if any
+    //# checked verification result is not correct (contains insufficient
+    //# number of trailing zero bits).
     pub(crate) fn is_worth_reading(&mut self, message: &Message<'_>) -> bool {
         let Some(puzzle) = &self.puzzle else {
             return true;

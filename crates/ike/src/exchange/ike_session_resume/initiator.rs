@@ -135,6 +135,9 @@ impl ResumeSent {
     }
 
     /// A response. Nothing in it is authenticated: what cannot be used counts only if nothing better comes.
+    //= rfc5723#4.3.2
+    //# This exchange is equivalent to the IKE_SA_INIT exchange, and MUST be
+    //# followed by an IKE_AUTH exchange.
     pub(crate) fn on_response(
         mut self: Box<Self>,
         core: &mut Core,

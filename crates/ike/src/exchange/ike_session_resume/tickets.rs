@@ -272,6 +272,8 @@ fn give(core: &mut Core, cx: &mut Context<'_>, sk_d: &SkD) -> Option<Vec<u8>> {
 //# Since the ticket itself is opaque to the client, the local storage
 //# MUST also include all items marked as "from the ticket" in the table
 //# of Section 5.
+//= rfc5723#4.1
+//# All such Informational exchanges MUST be initiated by the client.
 pub(crate) fn heed(core: &mut Core, cx: &Context<'_>, sk_d: &SkD, contents: &Contents<'_>) {
     let (suite, ppk) = (core.suite, core.ppk);
     let ids = core.local_id.clone().zip(core.remote_id.clone());
