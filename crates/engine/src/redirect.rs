@@ -154,6 +154,9 @@ impl Engine {
     }
 
     /// Begins with the gateway at this address.
+    //= rfc5685#3
+    //# Receiving a redirect notification MUST NOT result in the modification
+    //# of any PAD or SPD entries.
     fn go_to(&mut self, now: Instant, id: ConnectionId, to: IpAddr, from: IpAddr) {
         let Some(c) = self.connections.get_mut(&id) else {
             return;

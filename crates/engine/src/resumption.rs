@@ -112,6 +112,9 @@ impl Engine {
         resumable.lost = None;
         let auth = resumable.auth;
         // It serves once, whichever of the connections comes first.
+        //= rfc5723#4.3.1
+        //# Tickets are intended for one-time use, i.e., a client MUST NOT reuse a
+        //# ticket.
         let ticket = self.resumptions.tickets.remove(&lost)?;
         ticket.fits(now, peer).then_some((lost, ticket, auth))
     }

@@ -76,7 +76,11 @@ fn in_ike_auth_on_both_planes() {
         net.run_for(seconds(2));
         assert_at_north(&mut net, plane);
         assert!(net.hosts[WEST].names().contains(&"redirected"));
-        // A redirection counts for one attempt.
+        //= rfc5685#3
+        //= type=test
+        //# Receiving a redirect notification MUST NOT result in the modification
+        //# of any PAD or SPD entries.
+        // A redirection counts for one attempt: the next one begins where the first did.
         net.hosts[NORTH]
             .engine
             .down(net.now, "t")

@@ -70,6 +70,10 @@ fn the_gateway_was_out_of_reach() {
     net.cut = false;
     net.run_for(seconds(60));
     assert!(resumed(&mut net));
+    //= rfc5723#4.3.1
+    //= type=test
+    //# Tickets are intended for one-time use, i.e., a client MUST NOT reuse a
+    //# ticket.
     // What has been resumed can be lost and resumed again.
     net.cut = true;
     while !net.west().sas(Plane::Kernel).is_empty() {

@@ -117,6 +117,9 @@ impl PeerConfig {
             retransmit: RetransmitPolicy::default(),
             liveness: None,
             tcp: Tcp::No,
+            //= rfc9329#2
+            //# Compliant implementations MUST support TCP encapsulation on TCP port
+            //# 4500, which is reserved for IPsec NAT traversal.
             tcp_remote_port: 4500,
             force_encapsulation: Encapsulation::Auto,
             fragmentation: Fragmentation::Yes,

@@ -128,6 +128,10 @@ impl CookieJar {
 }
 
 impl Secret {
+    //= rfc9329#6.3
+    //# Note that the Responder MUST NOT include the Initiator's TCP port into
+    //# the Cookie calculation (*) since the Cookie can be returned over a new
+    //# TCP connection with a different port.
     fn cookie(&self, bearer: Bearer<'_>, task: Option<Task>) -> Vec<u8> {
         let (v4, v6);
         let address: &[u8] = match bearer.address {

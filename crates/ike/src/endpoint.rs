@@ -237,6 +237,12 @@ impl Endpoint {
 
     /// The same with a gateway to which `from` has sent us (RFC 5685), as [`FailureReason::Redirected`] and
     /// [`CloseReason::Redirected`] say.
+    //= rfc9329#7.2
+    //# the client MUST first try UDP and then fall back to TCP while
+    //# establishing a new IKE SA, regardless of the transport of the SA the
+    //# redirect notification was received over (unless the client's
+    //# configuration instructs it to instantly use TCP for the gateway it is
+    //# redirected to).
     pub fn follow_redirect(
         &mut self,
         now: Instant,

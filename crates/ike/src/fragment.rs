@@ -300,6 +300,8 @@ impl Fragments {
             //# in the reassembling queue
             // And a Message ID is that of one exchange.
             if total < assembly.total || assembly.key != key {
+                //= rfc7383#2.6
+                //# If any of these tests fail, the message MUST be silently discarded.
                 return Err(DropReason::FragmentMismatch);
             }
             //= rfc7383#2.6

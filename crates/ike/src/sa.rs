@@ -254,6 +254,12 @@ impl Core {
         match self.path.transport {
             Transport::Udp => None,
             Transport::UdpEncap => self.wants_encapsulation().then_some(EncapKind::Udp),
+            //= rfc9329#5
+            //# If TCP encapsulation is being used for a specific IKE SA, all IKE
+            //# messages for that IKE SA and ESP packets for its Child SAs MUST be
+            //# sent over a TCP connection until the SA is deleted or IKEv2 Mobility
+            //# and Multihoming (MOBIKE) is used to change the SA endpoints and/or the
+            //# encapsulation protocol.
             Transport::Tcp => Some(EncapKind::Tcp),
         }
     }
@@ -656,6 +662,9 @@ impl IkeSa {
     //= rfc7296#2.21.4
     //# A peer receiving such an unprotected Notify payload MUST NOT respond
     //# and MUST NOT change the state of any existing SAs.
+    //= rfc5723#9.4
+    //# In particular, untrusted messages MUST NOT be relied upon to make this
+    //# decision.
     pub(crate) fn on_unprotected_hint(&mut self, cx: &mut Context<'_>, message: &Message<'_>) {
         if crash_detection::is_proven_lost(&mut self.core, cx, message) {
             self.close(cx, CloseReason::PeerCrashed);

@@ -94,6 +94,11 @@ impl Streams {
 //# be successfully decrypted and authenticated, not be a retransmission
 //# of a previously received message, and be within the expected window
 //# for IKE message IDs.
+//= rfc9329#6.1
+//# Since new TCP connections may use different IP addresses and/or ports
+//# due to NAT mappings or local address or port allocations changing, the
+//# TCP Responder MUST allow packets for existing SAs to be received from
+//# new source IP addresses and ports.
 pub(crate) fn on_heard(core: &mut Core, cx: &mut Context<'_>, back: Path) {
     if (back.transport, core.path.transport) != (Transport::Tcp, Transport::Tcp) {
         return;

@@ -268,6 +268,9 @@ impl TicketOffice {
     //# The "ticket by value" MUST have its integrity and confidentiality
     //# protected with strong cryptographic techniques to prevent a breach in
     //# the security of the system.
+    //= rfc5723#9.10
+    //# it is important that leakage of information, such as the identities of
+    //# an IKEv2 initiator and a responder, MUST be avoided.
     pub(crate) fn seal(
         &self,
         grant: &Grant,

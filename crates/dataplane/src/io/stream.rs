@@ -538,6 +538,11 @@ impl Plane {
                 }
                 Datagram::Ike => {
                     let bytes = message.get(NON_ESP_MARKER..).unwrap_or_default();
+                    //= rfc9329#6.1
+                    //# If there is instead a syntax issue within an IKE message, an
+                    //# implementation MUST send the INVALID_SYNTAX notify payload and tear
+                    //# down the IKE SA as usual, rather than tearing down the TCP connection
+                    //# directly.
                     if Header::parse(bytes).is_err() {
                         stream.senseless += 1;
                     } else {

@@ -33,6 +33,9 @@ impl Solving {
     //# Initiators SHOULD set a maximum difficulty level beyond which they
     //# won't try to solve the puzzle and log or display a failure message to
     //# the administrator or user.
+    //= rfc8019#8.1
+    //# PRF (2 octets) -- Transform ID of the PRF algorithm that MUST be used
+    //# to solve the puzzle.
     pub(crate) fn begin(
         core: &Core,
         cx: &mut Context<'_>,

@@ -67,6 +67,10 @@ fn grant() -> Grant {
 //# The "ticket by value" MUST have its integrity and confidentiality
 //# protected with strong cryptographic techniques to prevent a breach in
 //# the security of the system.
+//= rfc5723#9.10
+//= type=test
+//# it is important that leakage of information, such as the identities of
+//# an IKEv2 initiator and a responder, MUST be avoided.
 #[test]
 fn what_is_sealed_is_opened_and_nothing_else() {
     let now = Instant::now();
@@ -79,6 +83,10 @@ fn what_is_sealed_is_opened_and_nothing_else() {
             .windows(16)
             .any(|part| secret.windows(16).any(|s| s == part))
     );
+    for identity in [&b"west.example"[..], &[0x20, 0x01, 0x0d, 0xb8]] {
+        let mut parts = ticket.windows(identity.len());
+        assert!(!parts.any(|part| part == identity));
+    }
     for at in 0..ticket.len() {
         let mut forged = ticket.clone();
         forged[at] ^= 0x40;

@@ -30,6 +30,8 @@ pub struct ByHand {
     peer_nonce: Vec<u8>,
     /// The other end's message.
     pub answer: Vec<u8>,
+    /// What its AUTH payload says of the method.
+    pub method: AuthMethodId,
 }
 
 /// Nonce and key exchange data of a message.
@@ -107,6 +109,7 @@ impl ByHand {
             first,
             peer_nonce,
             answer,
+            method: AuthMethodId::SHARED_KEY,
         }
     }
 
@@ -219,7 +222,7 @@ impl ByHand {
         auth: &SecretBytes,
         write: impl FnOnce(&mut PayloadWriter<'_>),
     ) -> Vec<Datagram> {
-        let role = self.role;
+        let (role, method) = (self.role, self.method);
         let exchange = cygnet_wire::ExchangeType::IKE_AUTH;
         let message = self
             .forge
@@ -228,7 +231,7 @@ impl ByHand {
                     Role::Initiator => payloads.id_i(IdType::FQDN, id.as_bytes()),
                     Role::Responder => payloads.id_r(IdType::FQDN, id.as_bytes()),
                 };
-                payloads.auth(AuthMethodId::SHARED_KEY, auth.as_ref());
+                payloads.auth(method, auth.as_ref());
                 write(payloads);
             });
         let (src, dst) = match role {

@@ -257,6 +257,9 @@ fn a_request_that_comes_again_in_smaller_fragments_is_answered_again() {
 //# ID, Fragment Number, and Total Fragments fields is already present
 //# in the reassembling queue, this message is considered a replay and
 //# MUST be silently discarded.
+//= rfc7383#2.6
+//= type=test
+//# If any of these tests fail, the message MUST be silently discarded.
 #[test]
 fn more_and_smaller_fragments_replace_what_is_there() {
     let (mut sim, mut east, _) = established_pair(Pair::default());

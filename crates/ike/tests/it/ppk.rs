@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cygnet_crypto::{IkeProposal, SecretBytes};
 use cygnet_ike::*;
-use cygnet_wire::{Message, Notify, NotifyType, Payload};
+use cygnet_wire::{AuthMethodId, Message, Notify, NotifyType, Payload};
 
 use crate::by_hand::ByHand;
 use crate::pair::*;
@@ -340,4 +340,26 @@ fn an_initiator_that_names_the_ppk_in_ike_auth() {
     assert_eq!(ike_failure(&sim, 0).name(), "ppk_required");
     let refused = " / INFORMATIONAL request 2 N(AUTHENTICATION_FAILED)";
     assert!(said.ends_with(refused), "{said}");
+}
+
+//= rfc8784#3
+//= type=test
+//# Since the Auth Method field is not present in the notification, the
+//# authentication method used for computing the authentication data MUST
+//# be the same as the method indicated in the AUTH payload.
+#[test]
+fn what_proves_an_identity_without_the_ppk_is_of_the_same_method() {
+    for method in [AuthMethodId::SHARED_KEY, AuthMethodId::RSA_SIGNATURE] {
+        let mut sim = with_one_by_hand(Propose, Permit);
+        let mut east = ByHand::initiator(&mut sim, &[NotifyType::USE_PPK]);
+        east.method = method;
+        let plain = east.auth(east.sk_p(), ID_EAST);
+        east.authenticate(&mut sim, ID_EAST, &plain, |payloads| {
+            payloads
+                .notify(&Notify::new(NotifyType::PPK_IDENTITY, b"\x02unknown"))
+                .notify(&Notify::new(NotifyType::NO_PPK_AUTH, plain.as_ref()));
+        });
+        let accepted = sim.nodes[1].endpoint.ike_sas().count() == 1;
+        assert_eq!(accepted, method == AuthMethodId::SHARED_KEY);
+    }
 }

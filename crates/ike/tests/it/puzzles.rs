@@ -140,6 +140,10 @@ fn an_initiator_works_to_be_served() {
     assert_eq!(stats.cookies_sent, 0);
 }
 
+//= rfc8019#8.1
+//= type=test
+//# PRF (2 octets) -- Transform ID of the PRF algorithm that MUST be used
+//# to solve the puzzle.
 #[test]
 fn the_function_is_one_that_the_initiator_offers() {
     for (prf, id) in [("sha2_384", 6), ("sha2_512", 7), ("sha2_512+sha2_384", 7)] {

@@ -14,7 +14,7 @@ use cygnet_wire::{
 
 use crate::forge::{Forge, stopped_at};
 use crate::pair::*;
-use crate::sim::{Datagram, Sim};
+use crate::sim::{Datagram, Sim, describe};
 
 /// Two gateways that resume sessions. The first looks after the other one.
 fn resuming() -> Pair {

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use cygnet_ike::*;
 use cygnet_ipsec::EncapKind;
+use cygnet_wire::{ExchangeType, PayloadType};
 
+use crate::forge::Forge;
 use crate::pair::*;
 use crate::sim::*;
 
@@ -158,6 +160,12 @@ fn who_is_not_to_use_tcp_is_refused() {
     assert!(sim.nodes[0].streams.is_empty() && sim.nodes[1].streams.is_empty());
 }
 
+//= rfc9329#6.1
+//= type=test
+//# Since new TCP connections may use different IP addresses and/or ports
+//# due to NAT mappings or local address or port allocations changing, the
+//# TCP Responder MUST allow packets for existing SAs to be received from
+//# new source IP addresses and ports.
 #[test]
 fn the_originator_opens_another_stream_and_the_responder_follows() {
     //= rfc9329#1.2
@@ -357,4 +365,140 @@ fn each_ike_sa_has_a_stream_of_its_own() {
     streams.dedup();
     assert_eq!((all, streams.len()), (3, 3));
     assert_eq!(sim.nodes[0].streams.len(), 3);
+}
+
+/// Whatever is said, from the first request to the last, and ESP.
+//= rfc9329#2
+//= type=test
+//# Compliant implementations MUST support TCP encapsulation on TCP port
+//# 4500, which is reserved for IPsec NAT traversal.
+//= rfc9329#5
+//= type=test
+//# If TCP encapsulation is being used for a specific IKE SA, all IKE
+//# messages for that IKE SA and ESP packets for its Child SAs MUST be
+//# sent over a TCP connection until the SA is deleted or IKEv2 Mobility
+//# and Multihoming (MOBIKE) is used to change the SA endpoints and/or the
+//# encapsulation protocol.
+#[test]
+fn everything_of_an_ike_sa_goes_over_its_stream() {
+    let mut sim = pair(Tcp::Yes).sim(1);
+    sim.manual = true;
+    sim.initiate(0, WEST);
+    let mut seen = 0;
+    let mut step = |sim: &mut Sim| {
+        sim.run_for(s(0));
+        while !sim.outbox.is_empty() {
+            assert!(sim.outbox.iter().all(|d| d.transport == Transport::Tcp));
+            assert!(
+                sim.outbox
+                    .iter()
+                    .all(|d| 4500 == d.src.port().min(d.dst.port()))
+            );
+            seen += sim.outbox.len();
+            sim.exchange();
+            sim.run_for(s(0));
+        }
+        for node in &sim.nodes {
+            let mut children = node.endpoint.child_sas();
+            assert!(children.all(|child| child.encapsulation == Some(EncapKind::Tcp)));
+        }
+    };
+    step(&mut sim);
+    for node in 0..2 {
+        let child = child(&sim, node).child;
+        sim.act(node, |endpoint, now| endpoint.rekey_child(now, child));
+        step(&mut sim);
+        let ike = sim.nodes[node].endpoint.ike_sas().last().unwrap().id;
+        sim.act(node, |endpoint, now| endpoint.rekey_ike(now, ike));
+        step(&mut sim);
+    }
+    let ike = sim.nodes[0].endpoint.ike_sas().last().unwrap().id;
+    sim.act(0, |endpoint, now| endpoint.delete_ike(now, ike));
+    step(&mut sim);
+    assert!(seen >= 4 + 2 * 8 + 2, "{seen}");
+}
+
+/// What is wrong with a message is said to its sender, and ends the IKE SA; the stream has nothing to do with it.
+//= rfc9329#6.1
+//= type=test
+//# If there is instead a syntax issue within an IKE message, an
+//# implementation MUST send the INVALID_SYNTAX notify payload and tear
+//# down the IKE SA as usual, rather than tearing down the TCP connection
+//# directly.
+#[test]
+fn a_malformed_message_ends_the_ike_sa_in_the_usual_way() {
+    let mut pair = pair(Tcp::Yes);
+    pair.east_config.key_log = true;
+    let mut sim = run(pair);
+    let mut east = Forge::new(&sim, 0, Role::Initiator);
+    let (src, dst) = stream(&sim, 0);
+    sim.manual = true;
+    let malformed = east.message(ExchangeType::INFORMATIONAL, false, 2, |payloads| {
+        payloads.raw(PayloadType::NOTIFY, false, &[0, 9]);
+    });
+    sim.deliver(Datagram {
+        src,
+        dst,
+        transport: Transport::Tcp,
+        ..malformed
+    });
+    let answer = sim.sent().remove(0);
+    assert_eq!((answer.src, answer.dst), (dst, src));
+    assert_eq!(
+        east.read(&answer),
+        "INFORMATIONAL response 2 N(INVALID_SYNTAX)"
+    );
+    assert_eq!(sim.event_names(1).last(), Some(&"ike_closed"));
+}
+
+/// The solution of a puzzle may come over another stream, from another port, with the cookie that goes with it.
+//= rfc9329#6.3
+//= type=test
+//# Note that the Responder MUST NOT include the Initiator's TCP port into
+//# the Cookie calculation (*) since the Cookie can be returned over a new
+//# TCP connection with a different port.
+#[test]
+fn a_cookie_may_come_back_over_another_stream() {
+    let mut pair = pair(Tcp::Yes);
+    pair.west_config.puzzles = Some(PuzzlePolicy {
+        threshold: 0,
+        difficulty: 8,
+    });
+    let mut sim = pair.sim(1);
+    sim.manual = true;
+    sim.initiate(0, WEST);
+    sim.exchange();
+    assert!(describe(&sim.outbox[0]).ends_with("N(COOKIE) N(PUZZLE)"));
+    sim.exchange();
+    sim.run_for(s(0));
+    let mut again = sim.sent().pop().expect("the request with a solution");
+    assert!(describe(&again).contains("N(COOKIE) PS SA"));
+    again.src.set_port(again.src.port() ^ 1);
+    sim.deliver(again);
+    assert!(describe(&sim.outbox[0]).contains("IKE_SA_INIT response 0 SA KE Nonce"));
+}
+
+/// Where a gateway sends us UDP may work, whatever did not work before.
+//= rfc9329#7.2
+//= type=test
+//# the client MUST first try UDP and then fall back to TCP while
+//# establishing a new IKE SA, regardless of the transport of the SA the
+//# redirect notification was received over (unless the client's
+//# configuration instructs it to instantly use TCP for the gateway it is
+//# redirected to).
+#[test]
+fn after_a_redirection_udp_is_tried_first() {
+    let mut sim = pair(Tcp::Fallback).sim(1);
+    sim.without_udp = true;
+    sim.initiate(0, WEST);
+    sim.run_for(s(20));
+    assert_eq!(info(&sim, 0).transport, Transport::Tcp);
+    let peer = sim.nodes[0].book.peers[0].clone();
+    let end = |address: &str| format!("{address}:500").parse().unwrap();
+    let ends = (end(EAST), end("192.0.2.3"));
+    sim.manual = true;
+    sim.act(0, |endpoint, now| {
+        endpoint.follow_redirect(now, peer, None, ends, WEST.parse().unwrap())
+    });
+    assert_eq!(sim.sent()[0].transport, Transport::Udp);
 }

@@ -347,6 +347,10 @@ impl AuthAwaited {
                 //# or no NO_PPK_AUTH notification is found, then the responder MUST send
                 //# back an AUTHENTICATION_FAILED notification and then fail the
                 //# negotiation.
+                //= rfc8784#3
+                //# Since the Auth Method field is not present in the notification, the
+                //# authentication method used for computing the authentication data MUST
+                //# be the same as the method indicated in the AUTH payload.
                 let fallback = contents.notify(NotifyType::NO_PPK_AUTH);
                 without(fallback.ok_or(FailureReason::PpkUnknown)?.data)
             }

@@ -68,6 +68,9 @@ impl IntAuth {
 //# Header and the Payload Length field in the Encrypted payload header
 //# are adjusted so that they don't count the lengths of Initialization
 //# Vector, Integrity Checksum Data, Padding, and Pad Length fields.
+//= rfc9242#3.3.2
+//# The prf calculations MUST be applied to whole messages only, before
+//# possible IKE fragmentation.
 pub(super) fn ours(header: &Header, plain: &Plaintext) -> Result<Vec<u8>, WriteError> {
     let mut message = Vec::new();
     write_message(&mut message, header, |payloads| {
@@ -156,6 +159,10 @@ mod tests {
     //# If the message was received in fragmented form, it MUST be
     //# reconstructed before calculating the prf as if it were received
     //# unfragmented.
+    //= rfc9242#3.3.2
+    //= type=test
+    //# The prf calculations MUST be applied to whole messages only, before
+    //# possible IKE fragmentation.
     #[test]
     fn a_fragmented_message_counts_as_if_it_were_whole() {
         for (unencrypted, reserved) in [(0, 0), (1, 0), (3, 0), (0, 0x55), (3, 0x01)] {

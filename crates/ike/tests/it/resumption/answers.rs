@@ -102,3 +102,26 @@ fn identities_are_those_of_the_session() {
     sim.deliver(changed);
     assert_eq!(ike_failure(&sim, 0).name(), "wrong_identity");
 }
+
+/// Nobody but an authenticated peer, or its silence, makes the initiator give an IKE SA up for its ticket.
+//= rfc5723#9.4
+//= type=test
+//# In particular, untrusted messages MUST NOT be relied upon to make this
+//# decision.
+#[test]
+fn a_stranger_makes_nobody_resume() {
+    let mut sim = connected(resuming());
+    let before = info(&sim, 0);
+    sim.crash(1);
+    sim.manual = true;
+    sim.act(0, |e, now| e.check_liveness(now, before.id));
+    sim.exchange();
+    let hint = sim.sent().remove(0);
+    assert!(describe(&hint).ends_with("N(INVALID_IKE_SPI)"));
+    for _ in 0..100 {
+        sim.deliver(hint.clone());
+    }
+    let after = info(&sim, 0);
+    assert_eq!((after.id, after.ticket), (before.id, before.ticket));
+    assert!(!sim.event_names(0).contains(&"ike_closed"));
+}
