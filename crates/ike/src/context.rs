@@ -17,6 +17,7 @@ use crate::io::{
 };
 use crate::sa::IkeSa;
 use crate::stats::{DropReason, Stats};
+use crate::stream::StreamName;
 use crate::succession::Transfer;
 use crate::ticket::TicketOffice;
 use crate::transport::Transport;
@@ -63,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) superseded: Vec<IkeSpi>,
     /// What incomplete messages cost.
     pub(crate) pool: Pool,
+    /// How many IKE SAs use a stream: more than one while one replaces another.
+    pub(crate) streams: HashMap<StreamName, usize>,
     requests: HashMap<RequestId, Owner>,
     /// Of replies to strangers.
     replies: Limiter,

@@ -23,7 +23,7 @@ use crate::proposal::SaSpi;
 use crate::reason::Party;
 use crate::sa::{Arrival, IkeSa, State};
 use crate::stats::Stats;
-use crate::stream::Streams;
+use crate::stream::{StreamName, Streams};
 use crate::ticket::{Ticket, TicketKeys};
 use crate::transport::Transport;
 
@@ -41,8 +41,6 @@ pub struct Endpoint {
     by_init: HashMap<InitKey, IkeSaId>,
     timers: BTreeSet<(Instant, IkeSaId)>,
     defence: Defence,
-    /// How many IKE SAs use a stream: more than one while one replaces another.
-    streams: HashMap<StreamName, usize>,
 }
 
 /// An IKE SA and where it is listed.
@@ -67,9 +65,6 @@ enum Start<'a> {
     /// With IKE_SESSION_RESUME.
     Resume(&'a Ticket, ResumptionAuth),
 }
-
-/// The two ends of a stream, ours first.
-type StreamName = (SocketAddr, SocketAddr);
 
 /// A request that begins an IKE SA: the hash of its octets, and whence it came.
 type InitKey = ([u8; 32], SocketAddr);
@@ -119,7 +114,6 @@ impl Endpoint {
             by_init: HashMap::new(),
             timers: BTreeSet::new(),
             defence: Defence::default(),
-            streams: HashMap::new(),
         }
     }
 
@@ -271,12 +265,12 @@ impl Endpoint {
         let spi = context!(self, now).fresh_spi(id);
         let cx = &mut context!(self, now);
         let mut streams = Streams::of_originator();
+        let listens = SocketAddr::new(remote.ip(), peer.tcp_remote_port);
         let path = if peer.tcp == Tcp::Yes {
-            let remote = SocketAddr::new(remote.ip(), peer.tcp_remote_port);
-            streams.open(cx, local.ip(), remote)
+            streams.open(cx, local.ip(), listens)
         } else {
             if peer.tcp == Tcp::Fallback {
-                streams.draw(cx);
+                streams.draw(cx, local.ip(), listens);
             }
             let transport = if local.port() == cx.config.nat_port {
                 Transport::UdpEncap

@@ -26,6 +26,9 @@ pub(crate) const FALLBACK_AFTER: u32 = 4;
 /// Times at which a request would be repeated over UDP after which its stream counts as dead, though nobody has said so.
 const PATIENCE: u32 = 3;
 
+/// The two ends of a stream, ours first.
+pub(crate) type StreamName = (SocketAddr, SocketAddr);
+
 /// What an IKE SA knows of its streams.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Streams {
@@ -57,17 +60,18 @@ impl Streams {
         (self.port != 0).then_some(self.port)
     }
 
-    /// Our port from now on, another one than before.
-    pub(crate) fn draw(&mut self, cx: &mut Context<'_>) -> u16 {
+    /// Our port from now on, another one than before, and than that of another IKE SA's stream to there.
+    pub(crate) fn draw(&mut self, cx: &mut Context<'_>, local: IpAddr, remote: SocketAddr) -> u16 {
         let (first, last) = (*PORTS.start(), *PORTS.end());
         let count = last.saturating_sub(first).saturating_add(1);
         let drawn = u16::from_be_bytes(cx.random()) % count;
-        let port = first.saturating_add(drawn);
-        self.port = match port == self.port {
-            true if port == last => first,
-            true => port.saturating_add(1),
-            false => port,
+        let port = |n: u16| first.saturating_add(drawn.wrapping_add(n) % count);
+        let streams = &cx.shared.streams;
+        let is_free = |port: &u16| {
+            let name = (SocketAddr::new(local, *port), remote);
+            *port != self.port && !streams.contains_key(&name)
         };
+        self.port = (0..count).map(port).find(is_free).unwrap_or(port(0));
         self.port
     }
 
@@ -79,7 +83,7 @@ impl Streams {
     pub(crate) fn open(&mut self, cx: &mut Context<'_>, local: IpAddr, remote: SocketAddr) -> Path {
         (self.lost, self.heard) = (false, false);
         Path {
-            local: SocketAddr::new(local, self.draw(cx)),
+            local: SocketAddr::new(local, self.draw(cx, local, remote)),
             remote,
             transport: Transport::Tcp,
         }

@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use cygnet_wire::IkeSpi;
 
-use super::{Endpoint, Entry, InitKey, StreamName};
+use super::{Endpoint, Entry, InitKey};
 use crate::context::{Acquaintance, Context, InitialContact};
 use crate::fragment::Share;
 use crate::info::Role;
 use crate::io::{Answer, IkeSaId, Output, RequestId};
 use crate::reason::CloseReason;
 use crate::sa::{IkeSa, State};
+use crate::stream::StreamName;
 use crate::transport::Transport;
 
 impl Endpoint {
@@ -167,18 +168,18 @@ impl Endpoint {
     /// Says which stream is no longer used, and which is from now on.
     fn count_streams(&mut self, former: Option<StreamName>, now: Option<StreamName>) {
         if let Some(name) = now {
-            let users = self.streams.entry(name).or_default();
+            let users = self.shared.streams.entry(name).or_default();
             *users = users.saturating_add(1);
             if *users == 1 {
                 self.shared.output.push_back(stream_output(name, true));
             }
         }
         if let Some(name) = former
-            && let Some(users) = self.streams.get_mut(&name)
+            && let Some(users) = self.shared.streams.get_mut(&name)
         {
             *users = users.saturating_sub(1);
             if *users == 0 {
-                self.streams.remove(&name);
+                self.shared.streams.remove(&name);
                 self.shared.output.push_back(stream_output(name, false));
             }
         }
@@ -186,7 +187,7 @@ impl Endpoint {
 
     /// A stream is broken: each IKE SA that uses it learns that.
     pub(super) fn on_stream_lost(&mut self, now: Instant, name: StreamName) {
-        if !self.streams.contains_key(&name) {
+        if !self.shared.streams.contains_key(&name) {
             return;
         }
         let users = self.sas.iter().filter(|(_, e)| e.stream == Some(name));

@@ -526,8 +526,20 @@ fn a_ticket_is_renewed() {
     for node in [0, 1] {
         let granted = sim.nodes[1].endpoint.stats().tickets_granted;
         let ike = info(&sim, node).id;
+        let from = sim.trace.len();
         sim.act(node, |e, now| e.rekey_ike(now, ike));
         sim.run_for(s(2));
+        // The Delete of who has renewed it, and the request for a ticket.
+        //= rfc5723#4.1
+        //= type=test
+        //# All such Informational exchanges MUST be initiated by the client.
+        let said = sim.lines().split_off(from);
+        let asked = |who: &str| {
+            let request = |l: &&String| l.starts_with(who) && l.contains("INFORMATIONAL request");
+            said.iter().filter(request).count()
+        };
+        let deletes = usize::from(node == 0);
+        assert_eq!((asked(" east"), asked(" west")), (1 + deletes, 1 - deletes));
         assert!(info(&sim, 0).ticket.is_some(), "rekeyed by {node}");
         assert_eq!(sim.nodes[1].endpoint.stats().tickets_granted, granted + 1);
     }
@@ -670,9 +682,6 @@ fn forged_tickets_make_no_state() {
 //# When an IKEv2 responder receives a request for a ticket using the
 //# N(TICKET_REQUEST) payload, it MUST perform one of the following
 //# operations if it supports the extension defined in this document:
-//= rfc5723#4.1
-//= type=test
-//# All such Informational exchanges MUST be initiated by the client.
 #[test]
 fn too_many_tickets() {
     let mut sim = connected(resuming());

@@ -79,6 +79,8 @@ impl Tickets {
     pub(crate) fn heir(&self, now: Instant) -> Box<Self> {
         Box::new(Self {
             client: self.client,
+            //= rfc5723#4.1
+            //# All such Informational exchanges MUST be initiated by the client.
             ask_at: self.client.then_some(now),
             reauthenticate: self.reauthenticate,
             resumed: self.resumed,
@@ -272,8 +274,6 @@ fn give(core: &mut Core, cx: &mut Context<'_>, sk_d: &SkD) -> Option<Vec<u8>> {
 //# Since the ticket itself is opaque to the client, the local storage
 //# MUST also include all items marked as "from the ticket" in the table
 //# of Section 5.
-//= rfc5723#4.1
-//# All such Informational exchanges MUST be initiated by the client.
 pub(crate) fn heed(core: &mut Core, cx: &Context<'_>, sk_d: &SkD, contents: &Contents<'_>) {
     let (suite, ppk) = (core.suite, core.ppk);
     let ids = core.local_id.clone().zip(core.remote_id.clone());
