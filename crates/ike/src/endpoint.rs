@@ -237,6 +237,10 @@ impl Endpoint {
     //# redirect notification was received over (unless the client's
     //# configuration instructs it to instantly use TCP for the gateway it is
     //# redirected to).
+    //= rfc5685#3
+    //# When the client gets redirected, it MUST use the same Peer
+    //# Authorization Database (PAD) and Security Policy Database (SPD)
+    //# entries as it would have used with the original gateway.
     pub fn follow_redirect(
         &mut self,
         now: Instant,

@@ -1,6 +1,7 @@
 //! REDIRECT (RFC 5685): at IKE_SA_INIT, in IKE_AUTH and in the middle of a session, both roles, and gateways that lie.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use cygnet_ike::*;
 use cygnet_wire::{ExchangeType, Message, Notify, NotifyType, Payload, ProtocolId, write_message};
@@ -567,4 +568,37 @@ fn what_the_notifications_contain() {
         }
     });
     assert_eq!(said, [north]);
+}
+
+/// What is configured for the first gateway holds for the next one: another identity is not accepted there.
+//= rfc5685#3
+//= type=test
+//# When the client gets redirected, it MUST use the same Peer
+//# Authorization Database (PAD) and Security Policy Database (SPD)
+//# entries as it would have used with the original gateway.
+#[test]
+fn the_next_gateway_is_to_be_who_the_first_one_is() {
+    for identity in ["@west.example.com", "@north.example.com"] {
+        let mut sim = world(willing());
+        let north = &mut sim.nodes[2];
+        let mut book = (*north.book).clone();
+        let mut peer = (*book.peers[0]).clone();
+        peer.local_id = identity.parse().unwrap();
+        book.psks[0].0 = peer.local_id.clone();
+        book.peers = vec![peer.into()];
+        north.endpoint.set_directory(Arc::new(book));
+        let peer = sim.nodes[0].book.peers[0].clone();
+        let child = peer.children.first().cloned().map(|config| ChildRequest {
+            config,
+            acquire: None,
+        });
+        let end = |address: &str| format!("{address}:500").parse().unwrap();
+        let ends = (end(EAST), end(NORTH));
+        sim.act(0, |e, now| {
+            e.follow_redirect(now, peer, child, ends, WEST.parse().unwrap())
+        });
+        sim.run_for(s(1));
+        let accepted = sim.nodes[0].endpoint.ike_sas().count() == 1;
+        assert_eq!(accepted, identity == "@west.example.com");
+    }
 }
