@@ -70,10 +70,6 @@ fn the_gateway_was_out_of_reach() {
     net.cut = false;
     net.run_for(seconds(60));
     assert!(resumed(&mut net));
-    //= rfc5723#4.3.1
-    //= type=test
-    //# Tickets are intended for one-time use, i.e., a client MUST NOT reuse a
-    //# ticket.
     // What has been resumed can be lost and resumed again.
     net.cut = true;
     while !net.west().sas(Plane::Kernel).is_empty() {
@@ -84,6 +80,10 @@ fn the_gateway_was_out_of_reach() {
     assert!(resumed(&mut net));
 }
 
+//= rfc5723#4.3.1
+//= type=test
+//# Tickets are intended for one-time use, i.e., a client MUST NOT reuse a
+//# ticket.
 #[test]
 fn the_gateway_was_restarted_and_has_its_keys_or_not() {
     for (key, goes_on) in [(1, true), (2, false)] {
@@ -127,8 +127,12 @@ fn a_refusal_is_no_failed_attempt() {
 #[test]
 fn whoever_logs_out_comes_back_anew() {
     let mut net = lost();
+    // The attempt that uses the ticket is over.
+    net.run_for(seconds(15));
+    assert!(net.status(WEST).connections[0].resumable);
     let now = net.now;
     net.west().engine.down(now, "t").expect("it is loaded");
+    assert!(!net.status(WEST).connections[0].resumable);
     net.cut = false;
     net.run_for(seconds(1));
     let now = net.now;
