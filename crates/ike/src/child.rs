@@ -545,10 +545,9 @@ impl Offer {
             .ts_r
             .ok_or_else(|| wrong(ChildFailure::Missing(PayloadType::TS_R)))?;
         let not_offered = |what: String| wrong(ChildFailure::NotOffered(what));
-        let answer = sa.to_proposals();
         let protocol = config.protocol_id();
-        let choice = accept_esp(&self.proposals, protocol, &answer, self.exchange)
-            .ok_or_else(|| not_offered(crate::describe::proposals(&answer)))?;
+        let (suite, spi_out) = accept_esp(&self.proposals, protocol, &sa, self.exchange)
+            .ok_or_else(|| not_offered(crate::describe::proposals(&sa.to_proposals())))?;
         //= rfc7296#1.3.1
         //# If the responder declines the request, the Child
         //# SA will be established in tunnel mode.  If this is unacceptable to
@@ -595,9 +594,9 @@ impl Offer {
             config: Arc::clone(config),
             initiator: true,
             mode: aggfrag.map_or(config.mode, |_| Mode::Iptfs),
-            suite: choice.suite,
+            suite,
             spi_in: self.reserved.spi,
-            spi_out: choice.peer_spi,
+            spi_out,
             ipcomp,
             unused_cpi: self.reserved.cpi.filter(|_| ipcomp.is_none()),
             ts_local,
@@ -848,9 +847,12 @@ impl Chosen {
                 ));
             }
         }
-        let offer = contents.sa.map_or_else(Vec::new, |sa| sa.to_proposals());
-        let Some(choice) = select_esp(&config.proposals, config.protocol_id(), &offer, exchange)
-        else {
+        let protocol = config.protocol_id();
+        let choice = contents
+            .sa
+            .and_then(|sa| select_esp(&config.proposals, protocol, &sa, exchange));
+        let Some(choice) = choice else {
+            let offer = contents.sa.map_or_else(Vec::new, |sa| sa.to_proposals());
             let ours = config.proposals.clone();
             let reason = ChildFailure::NoProposalChosen {
                 by: Party::Us,

@@ -5,14 +5,20 @@
 //! transform of each type. Ciphers with and without integrity of their own never share a proposal of ours
 //! (RFC 7296 §2.7); the types of `cygnet_crypto` see to that.
 
+mod known;
+
+use std::iter;
+
 use cygnet_crypto::{
     Additional, AdditionalOffer, Encryption, EspProposal, EspSuite, IkeProposal, IkeSuite,
-    Integrity, KeyExchange, Prf,
+    Integrity, KeyExchange,
 };
 use cygnet_wire::{
-    EncrId, EsnId, IkeSpi, IntegId, KeId, PrfId, Proposal, ProtocolId, Spi, Transform,
-    TransformType,
+    Attribute, EncrId, EsnId, IkeSpi, IntegId, KeId, PrfId, Proposal, ProposalView, ProtocolId,
+    SaPayload, Spi, Transform, TransformType, TransformView,
 };
+
+use known::Known;
 
 /// The transform ID that says the same as the absence of the type: of INTEG, which some peers send beside an AEAD, of
 /// KE and of ADDKE1 to ADDKE7.
@@ -114,13 +120,6 @@ fn additional_offer(offer: &AdditionalOffer) -> impl Iterator<Item = Transform> 
         .flat_map(|(kind, methods)| methods.iter().map(move |m| additional(kind, *m)))
 }
 
-fn additional_chosen(chosen: Additional) -> impl Iterator<Item = Transform> {
-    TransformType::ADDITIONAL_KEY_EXCHANGES
-        .into_iter()
-        .zip(chosen)
-        .filter_map(|(kind, m)| m.map(|m| additional(kind, Some(m))))
-}
-
 /// The place of an additional key exchange among the seven.
 fn index_of(kind: TransformType) -> Option<usize> {
     TransformType::ADDITIONAL_KEY_EXCHANGES
@@ -132,146 +131,14 @@ fn esn_id(esn: bool) -> EsnId {
     EsnId(u16::from(esn))
 }
 
-/// A proposal reduced to what we know, each transform once. Transforms that we do not know, or that have attributes
-/// which we do not know, are left out.
-#[derive(Debug)]
-struct Known {
-    encryption: Vec<Encryption>,
-    /// `None` among them is INTEG "NONE".
-    integrity: Vec<Option<Integrity>>,
-    prf: Vec<Prf>,
-    key_exchange: Vec<KeyExchange>,
-    /// There is a transform of the type KE, known or not.
-    has_key_exchange: bool,
-    /// By number; empty where there is no transform of the type.
-    additional: AdditionalOffer,
-    /// There is a transform of one of those types.
-    has_additional: bool,
-    /// KE "NONE" is among the transforms.
-    no_key_exchange: bool,
-    esn: Vec<bool>,
-}
-
-impl Known {
-    /// `None` if the proposal holds a transform type that we do not know or that does not belong to
-    /// the protocol.
-    fn new(proposal: &Proposal) -> Option<Self> {
-        let mut known = Self {
-            encryption: Vec::new(),
-            integrity: Vec::new(),
-            prf: Vec::new(),
-            key_exchange: Vec::new(),
-            has_key_exchange: proposal.of_kind(TransformType::KE).next().is_some(),
-            additional: AdditionalOffer::default(),
-            has_additional: false,
-            no_key_exchange: false,
-            esn: Vec::new(),
-        };
-        for transform in &proposal.transforms {
-            //= rfc7296#3.3.6
-            //# If the responder receives a proposal that contains a Transform Type it
-            //# does not understand, or a proposal that is missing a mandatory
-            //# Transform Type, it MUST consider this proposal unacceptable;
-            //# however, other proposals in the same SA payload are processed as
-            //# usual.
-            let ike = proposal.protocol == ProtocolId::IKE;
-            match transform.kind {
-                TransformType::ENCR if proposal.protocol == ProtocolId::AH => return None,
-                TransformType::ENCR | TransformType::INTEG | TransformType::KE => {}
-                TransformType::PRF if ike => {}
-                TransformType::ESN if !ike => {}
-                kind if index_of(kind).is_some() => known.has_additional = true,
-                _ => return None,
-            }
-            //= rfc7296#3.3.6
-            //# Similarly, if the responder receives a transform that
-            //# it does not understand, or one that contains a Transform Attribute it
-            //# does not understand, it MUST consider this transform unacceptable;
-            //# other transforms with the same Transform Type are processed as usual.
-            if !transform.attributes_understood() {
-                continue;
-            }
-            match transform.kind {
-                TransformType::ENCR => add(
-                    &mut known.encryption,
-                    Encryption::from_iana(transform.id, transform.key_length()),
-                ),
-                TransformType::INTEG if transform.id == NONE => {
-                    add(&mut known.integrity, Some(None));
-                }
-                TransformType::INTEG => add(
-                    &mut known.integrity,
-                    Integrity::from_iana(transform.id).map(Some),
-                ),
-                TransformType::PRF => add(&mut known.prf, Prf::from_iana(transform.id)),
-                TransformType::KE if transform.id == NONE => known.no_key_exchange = true,
-                TransformType::KE => add(
-                    &mut known.key_exchange,
-                    KeyExchange::from_iana(transform.id),
-                ),
-                TransformType::ESN => match EsnId(transform.id) {
-                    EsnId(0) => add(&mut known.esn, Some(false)),
-                    EsnId(1) => add(&mut known.esn, Some(true)),
-                    _ => {}
-                },
-                kind => {
-                    let list = index_of(kind).and_then(|index| known.additional.get_mut(index));
-                    if let Some(list) = list {
-                        let method = KeyExchange::from_iana(transform.id).map(Some);
-                        add(list, method.or((transform.id == NONE).then_some(None)));
-                    }
-                }
-            }
-        }
-        known.has_additional_choices(proposal).then_some(known)
-    }
-
-    /// Whether there is something to choose for each additional key exchange that is offered.
-    fn has_additional_choices(&self, proposal: &Proposal) -> bool {
-        TransformType::ADDITIONAL_KEY_EXCHANGES
-            .into_iter()
-            .zip(&self.additional)
-            .all(|(kind, list)| !list.is_empty() || proposal.of_kind(kind).next().is_none())
-    }
-
-    /// The first cipher that both have, with its integrity algorithm if it needs one.
-    fn encryption(
-        &self,
-        encryption: &[Encryption],
-        integrity: &[Integrity],
-    ) -> Option<(Encryption, Option<Integrity>)> {
-        let chosen = first_common(&self.encryption, encryption)?;
-        if chosen.is_aead() {
-            //= rfc7296#3.3
-            //# Combined-mode ciphers include both integrity and
-            //# encryption in a single encryption algorithm, and MUST either offer no
-            //# integrity algorithm or a single integrity algorithm of "NONE", with
-            //# no integrity algorithm being the RECOMMENDED method.
-            let none = self.integrity.iter().all(Option::is_none);
-            return none.then_some((chosen, None));
-        }
-        let theirs: Vec<_> = self.integrity.iter().copied().flatten().collect();
-        Some((chosen, Some(first_common(&theirs, integrity)?)))
-    }
-}
-
-/// Adds what is not there yet.
-fn add<T: PartialEq>(list: &mut Vec<T>, value: Option<T>) {
-    list.extend(value.filter(|value| !list.contains(value)));
-}
-
-fn first_common<T: Copy + PartialEq>(theirs: &[T], ours: &[T]) -> Option<T> {
-    theirs.iter().copied().find(|t| ours.contains(t))
-}
-
 fn ike_match(ours: &IkeProposal, theirs: &Known) -> Option<IkeSuite> {
     let (encryption, integrity) = theirs.encryption(&ours.encryption, &ours.integrity)?;
     Some(IkeSuite {
         encryption,
         integrity,
-        prf: first_common(&theirs.prf, &ours.prf)?,
-        key_exchange: first_common(&theirs.key_exchange, &ours.key_exchange)?,
-        additional: additional_match(&ours.additional, &theirs.additional)?,
+        prf: theirs.prf(&ours.prf)?,
+        key_exchange: theirs.key_exchange(&ours.key_exchange)?,
+        additional: additional_match(&ours.additional, &theirs.additional())?,
     })
 }
 
@@ -353,8 +220,7 @@ fn esp_match(ours: &EspProposal, theirs: &Known, exchange: ChildExchange) -> Opt
     //= rfc7296#3.3.3
     //# AH              INTEG, ESN
     let (encryption, integrity) = if ours.encryption.is_empty() {
-        let theirs: Vec<_> = theirs.integrity.iter().copied().flatten().collect();
-        (None, Some(first_common(&theirs, &ours.integrity)?))
+        (None, Some(theirs.integrity(&ours.integrity)?))
     } else {
         let (encryption, integrity) = theirs.encryption(&ours.encryption, &ours.integrity)?;
         (Some(encryption), integrity)
@@ -365,14 +231,12 @@ fn esp_match(ours: &EspProposal, theirs: &Known, exchange: ChildExchange) -> Opt
         ChildExchange::CreateChildSa if ours.key_exchange.is_empty() => {
             (!theirs.has_key_exchange || theirs.no_key_exchange).then_some(None)?
         }
-        ChildExchange::CreateChildSa => {
-            Some(first_common(&theirs.key_exchange, &ours.key_exchange)?)
-        }
+        ChildExchange::CreateChildSa => Some(theirs.key_exchange(&ours.key_exchange)?),
     };
     // There is none without the first one, neither of ours nor of the peer's.
     let additional = match exchange {
         ChildExchange::IkeAuth => Additional::default(),
-        ChildExchange::CreateChildSa => additional_match(&ours.additional, &theirs.additional)?,
+        ChildExchange::CreateChildSa => additional_match(&ours.additional, &theirs.additional())?,
     };
     if key_exchange.is_none() && additional != Additional::default() {
         return None;
@@ -384,31 +248,35 @@ fn esp_match(ours: &EspProposal, theirs: &Known, exchange: ChildExchange) -> Opt
         additional,
         //= rfc7296#3.3.3
         //# ESP             ENCR, ESN
-        esn: first_common(&theirs.esn, &ours.esn)?,
+        esn: theirs.esn(&ours.esn)?,
     })
 }
 
 /// What an initiator offers for an IKE SA, made ready for a comparison with many configurations: the offer is a
 /// stranger's and may be long.
 #[derive(Debug)]
-pub(crate) struct IkeOffer<'a>(Vec<(&'a Proposal, Known)>);
+pub(crate) struct IkeOffer<'a>(Vec<(ProposalView<'a>, Known)>);
 
 impl<'a> IkeOffer<'a> {
     /// For an IKE SA that is new.
-    pub(crate) fn new(theirs: &'a [Proposal]) -> Self {
+    pub(crate) fn new(theirs: &SaPayload<'a>) -> Self {
         Self::with(theirs, |p| p.spi.is_empty())
     }
 
     /// For the successor of an IKE SA: each proposal has the initiator's new SPI.
-    pub(crate) fn rekeying(theirs: &'a [Proposal]) -> Self {
+    pub(crate) fn rekeying(theirs: &SaPayload<'a>) -> Self {
         Self::with(theirs, |p| p.ike_spi().is_some_and(|s| s != IkeSpi::ZERO))
     }
 
-    fn with(theirs: &'a [Proposal], spi: impl Fn(&Proposal) -> bool) -> Self {
+    fn with(theirs: &SaPayload<'a>, spi: impl Fn(&ProposalView<'_>) -> bool) -> Self {
         let usable = theirs
-            .iter()
+            .proposals()
             .filter(|p| p.protocol == ProtocolId::IKE && spi(p));
-        Self(usable.filter_map(|p| Some((p, Known::new(p)?))).collect())
+        Self(
+            usable
+                .filter_map(|p| Known::new(&p).map(|known| (p, known)))
+                .collect(),
+        )
     }
 
     /// The responder's choice, and the proposal to answer with. Where additional key exchanges are not possible, their
@@ -425,10 +293,8 @@ impl<'a> IkeOffer<'a> {
             //# When a proposal is accepted, the proposal number
             //# in the SA payload MUST match the number on the proposal sent that
             //# was accepted.
-            Some((
-                suite,
-                Proposal::ike(p.number, with_none(ike_transforms(&suite), p)),
-            ))
+            let transforms = answered(ike_transforms(&suite), &nones(ike_transforms(&suite), p));
+            Some((suite, Proposal::ike(p.number, transforms)))
         })
     }
 }
@@ -448,24 +314,24 @@ pub(crate) fn allows(ours: &[IkeProposal], suite: &IkeSuite) -> bool {
 pub(crate) fn select_esp(
     ours: &[EspProposal],
     protocol: ProtocolId,
-    theirs: &[Proposal],
+    theirs: &SaPayload<'_>,
     exchange: ChildExchange,
 ) -> Option<EspChoice> {
     theirs
-        .iter()
+        .proposals()
         .filter(|p| p.protocol == protocol)
         .find_map(|p| {
-            let peer_spi = usable_spi(p)?;
-            let known = Known::new(p)?;
+            let peer_spi = usable_spi(&p)?;
+            let known = Known::new(&p)?;
             let suite = ours
                 .iter()
                 .find_map(|our| esp_match(our, &known, exchange))?;
-            let transforms = with_none(esp_transforms(&suite), p);
+            let nones = nones(esp_transforms(&suite), &p);
             Some(EspChoice {
                 suite,
                 peer_spi,
                 number: p.number,
-                transforms,
+                nones,
             })
         })
 }
@@ -476,13 +342,15 @@ pub(crate) struct EspChoice {
     pub(crate) suite: EspSuite,
     pub(crate) peer_spi: u32,
     number: u8,
-    transforms: Vec<Transform>,
+    /// The types of which the answer says NONE.
+    nones: Vec<TransformType>,
 }
 
 impl EspChoice {
     /// The proposal to answer with.
     pub(crate) fn answer(&self, own: SaSpi) -> Proposal {
-        own.proposal(self.number, self.transforms.clone())
+        let transforms = answered(esp_transforms(&self.suite), &self.nones);
+        own.proposal(self.number, transforms)
     }
 }
 
@@ -503,36 +371,37 @@ impl SaSpi {
 }
 
 /// SPIs 1 to 255 are reserved and zero means none (RFC 4303 §2.1).
-fn usable_spi(proposal: &Proposal) -> Option<u32> {
+fn usable_spi(proposal: &ProposalView<'_>) -> Option<u32> {
     proposal.esp_spi().map(|spi| spi.0).filter(|spi| *spi > 255)
 }
 
 /// What the responder chose for an IKE SA, if it is something that we offered.
-pub(crate) fn accept_ike(ours: &[IkeProposal], answer: &[Proposal]) -> Option<IkeSuite> {
-    let [answer] = answer else { return None };
-    let offered = chosen_of(ours, answer, ProtocolId::IKE)?;
-    let suite = ike_match(offered, &Known::new(answer)?)?;
-    exactly(answer, &ike_transforms(&suite)).then_some(suite)
+pub(crate) fn accept_ike(ours: &[IkeProposal], answer: &SaPayload<'_>) -> Option<IkeSuite> {
+    let answer = only(answer)?;
+    let offered = chosen_of(ours, &answer, ProtocolId::IKE)?;
+    let suite = ike_match(offered, &Known::new(&answer)?)?;
+    exactly(&answer, ike_transforms(&suite)).then_some(suite)
 }
 
-/// What the responder chose for a child SA, if it is something that we offered.
+/// What the responder chose for a child SA, and its SPI, if it is something that we offered.
 pub(crate) fn accept_esp(
     ours: &[EspProposal],
     protocol: ProtocolId,
-    answer: &[Proposal],
+    answer: &SaPayload<'_>,
     exchange: ChildExchange,
-) -> Option<EspChoice> {
-    let [answer] = answer else { return None };
-    let offered = chosen_of(ours, answer, protocol)?;
-    let suite = esp_match(offered, &Known::new(answer)?, exchange)?;
-    let peer_spi = usable_spi(answer)?;
-    let transforms = esp_transforms(&suite);
-    exactly(answer, &transforms).then_some(EspChoice {
-        suite,
-        peer_spi,
-        number: answer.number,
-        transforms,
-    })
+) -> Option<(EspSuite, u32)> {
+    let answer = only(answer)?;
+    let offered = chosen_of(ours, &answer, protocol)?;
+    let suite = esp_match(offered, &Known::new(&answer)?, exchange)?;
+    let peer_spi = usable_spi(&answer)?;
+    exactly(&answer, esp_transforms(&suite)).then_some((suite, peer_spi))
+}
+
+/// The one proposal of an answer.
+fn only<'a>(answer: &SaPayload<'a>) -> Option<ProposalView<'a>> {
+    let mut proposals = answer.proposals();
+    let first = proposals.next()?;
+    proposals.next().is_none().then_some(first)
 }
 
 /// The offered proposal that an answer is about.
@@ -540,7 +409,11 @@ pub(crate) fn accept_esp(
 //# The initiator of an exchange MUST check that the
 //# accepted offer is consistent with one of its proposals, and if not
 //# MUST terminate the exchange.
-fn chosen_of<'a, T>(ours: &'a [T], answer: &Proposal, protocol: ProtocolId) -> Option<&'a T> {
+fn chosen_of<'a, T>(
+    ours: &'a [T],
+    answer: &ProposalView<'_>,
+    protocol: ProtocolId,
+) -> Option<&'a T> {
     if answer.protocol != protocol {
         return None;
     }
@@ -549,55 +422,112 @@ fn chosen_of<'a, T>(ours: &'a [T], answer: &Proposal, protocol: ProtocolId) -> O
 
 /// Whether an answer consists of one transform of each kind and nothing else. NONE of INTEG, KE or ADDKE1 to
 /// ADDKE7 says the same as its absence.
-fn exactly(answer: &Proposal, expected: &[Transform]) -> bool {
-    let none = |t: &&Transform| {
-        !(t.id == NONE && (t.kind == TransformType::INTEG || t.kind.is_key_exchange()))
-    };
-    let given: Vec<_> = answer.transforms.iter().filter(none).collect();
-    given.len() == expected.len() && expected.iter().all(|t| given.contains(&t))
+fn exactly(answer: &ProposalView<'_>, mut expected: impl Iterator<Item = Chosen> + Clone) -> bool {
+    let given: Vec<_> = answer.transforms().filter(|t| !says_none(t)).collect();
+    given.len() == expected.clone().count()
+        && expected.all(|chosen| given.iter().any(|t| chosen.is(t)))
 }
 
-/// The chosen transforms and the "NONE" of those types of which the offer has nothing else for us.
+/// Whether a transform says the same as the absence of its type.
+fn says_none(transform: &TransformView<'_>) -> bool {
+    let kind = transform.kind;
+    transform.id == NONE && (kind == TransformType::INTEG || kind.is_key_exchange())
+}
+
+/// The types of which an offer has nothing else for us than "NONE".
 //= rfc7296#2.7
 //# The accepted cryptographic
 //# suite MUST contain exactly one transform of each type included in the
 //# proposal.
-fn with_none(mut transforms: Vec<Transform>, offer: &Proposal) -> Vec<Transform> {
-    let kinds = [TransformType::INTEG, TransformType::KE]
-        .into_iter()
-        .chain(TransformType::ADDITIONAL_KEY_EXCHANGES);
-    for kind in kinds {
-        if offer.of_kind(kind).any(|t| t.id == NONE) && !transforms.iter().any(|t| t.kind == kind) {
-            transforms.push(Transform::new(kind, NONE));
+fn nones(
+    chosen: impl Iterator<Item = Chosen> + Clone,
+    offer: &ProposalView<'_>,
+) -> Vec<TransformType> {
+    let mut nones = Vec::new();
+    for kind in offer.transforms().filter(says_none).map(|t| t.kind) {
+        if !nones.contains(&kind) && !chosen.clone().any(|c| c.kind == kind) {
+            nones.push(kind);
         }
     }
-    transforms
+    nones
 }
 
-fn ike_transforms(suite: &IkeSuite) -> Vec<Transform> {
-    let mut transforms = vec![encr(suite.encryption)];
-    transforms.extend(
-        suite
-            .integrity
-            .map(|i| Transform::integ(IntegId(i.iana_id()))),
-    );
-    transforms.push(Transform::prf(PrfId(suite.prf.iana_id())));
-    transforms.push(Transform::ke(KeId(suite.key_exchange.iana_id())));
-    transforms.extend(additional_chosen(suite.additional));
-    transforms
+/// The transforms of an answer: what is chosen, and "NONE" of what is not.
+fn answered(chosen: impl Iterator<Item = Chosen>, nones: &[TransformType]) -> Vec<Transform> {
+    let nones = nones.iter().map(|kind| Transform::new(*kind, NONE));
+    chosen.map(Chosen::transform).chain(nones).collect()
 }
 
-fn esp_transforms(suite: &EspSuite) -> Vec<Transform> {
-    let mut transforms: Vec<_> = suite.encryption.map(encr).into_iter().collect();
-    transforms.extend(
-        suite
-            .integrity
-            .map(|i| Transform::integ(IntegId(i.iana_id()))),
-    );
-    transforms.extend(suite.key_exchange.map(|k| Transform::ke(KeId(k.iana_id()))));
-    transforms.extend(additional_chosen(suite.additional));
-    transforms.push(Transform::esn(esn_id(suite.esn)));
-    transforms
+/// A transform of a suite.
+#[derive(Clone, Copy, Debug)]
+struct Chosen {
+    kind: TransformType,
+    id: u16,
+    key_bits: Option<u16>,
+}
+
+impl Chosen {
+    fn new(kind: TransformType, id: u16) -> Self {
+        let key_bits = None;
+        Self { kind, id, key_bits }
+    }
+
+    fn encryption(encryption: Encryption) -> Self {
+        Self {
+            key_bits: encryption.key_bits(),
+            ..Self::new(TransformType::ENCR, encryption.iana_id())
+        }
+    }
+
+    fn integrity(integrity: Integrity) -> Self {
+        Self::new(TransformType::INTEG, integrity.iana_id())
+    }
+
+    fn key_exchange(method: KeyExchange) -> Self {
+        Self::new(TransformType::KE, method.iana_id())
+    }
+
+    fn additional(chosen: Additional) -> impl Iterator<Item = Self> + Clone {
+        TransformType::ADDITIONAL_KEY_EXCHANGES
+            .into_iter()
+            .zip(chosen)
+            .filter_map(|(kind, method)| Some(Self::new(kind, method?.iana_id())))
+    }
+
+    /// Whether a received transform is this one, without further attributes.
+    fn is(&self, received: &TransformView<'_>) -> bool {
+        (received.kind, received.id, received.key_length()) == (self.kind, self.id, self.key_bits)
+            && received.attributes().count() == usize::from(self.key_bits.is_some())
+    }
+
+    /// To be written.
+    fn transform(self) -> Transform {
+        let key_length = self.key_bits.map(Attribute::key_length);
+        Transform {
+            attributes: key_length.into_iter().collect(),
+            ..Transform::new(self.kind, self.id)
+        }
+    }
+}
+
+fn ike_transforms(suite: &IkeSuite) -> impl Iterator<Item = Chosen> + Clone {
+    iter::once(Chosen::encryption(suite.encryption))
+        .chain(suite.integrity.map(Chosen::integrity))
+        .chain([
+            Chosen::new(TransformType::PRF, suite.prf.iana_id()),
+            Chosen::key_exchange(suite.key_exchange),
+        ])
+        .chain(Chosen::additional(suite.additional))
+}
+
+fn esp_transforms(suite: &EspSuite) -> impl Iterator<Item = Chosen> + Clone {
+    let encryption = suite.encryption.map(Chosen::encryption);
+    encryption
+        .into_iter()
+        .chain(suite.integrity.map(Chosen::integrity))
+        .chain(suite.key_exchange.map(Chosen::key_exchange))
+        .chain(Chosen::additional(suite.additional))
+        .chain([Chosen::new(TransformType::ESN, esn_id(suite.esn).0)])
 }
 
 #[cfg(test)]

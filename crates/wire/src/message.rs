@@ -228,9 +228,10 @@ impl<'a> RawPayloads<'a> {
         if payload_type.is_encrypted() && self.message.is_none() {
             return Err(self.reader.error(ParseErrorKind::NestedEncrypted));
         }
-        let next_payload = PayloadType(self.reader.u8()?);
-        let critical = self.reader.u8()? & CRITICAL != 0;
-        let length = usize::from(self.reader.u16()?);
+        let [next_payload, flags, l0, l1]: [u8; GENERIC_HEADER_LEN] = self.reader.array()?;
+        let next_payload = PayloadType(next_payload);
+        let critical = flags & CRITICAL != 0;
+        let length = usize::from(u16::from_be_bytes([l0, l1]));
         let body = self.reader.take_counted(length, GENERIC_HEADER_LEN)?;
         if payload_type.is_encrypted() {
             //= rfc7296#3.14

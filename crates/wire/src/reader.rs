@@ -38,10 +38,7 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], ParseError> {
         let Some((taken, rest)) = self.rest.split_at_checked(count) else {
-            return Err(self.error(ParseErrorKind::Truncated {
-                needed: count,
-                available: self.rest.len(),
-            }));
+            return Err(self.truncated(count));
         };
         self.rest = rest;
         // Cannot overflow: the sum stays within the length of one slice.
@@ -50,12 +47,20 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], ParseError> {
-        let available = self.rest.len();
-        let error = self.error(ParseErrorKind::Truncated {
-            needed: N,
-            available,
-        });
-        self.take(N)?.try_into().map_err(|_| error)
+        let Some((taken, rest)) = self.rest.split_first_chunk() else {
+            return Err(self.truncated(N));
+        };
+        self.rest = rest;
+        self.offset = self.offset.saturating_add(N);
+        Ok(*taken)
+    }
+
+    #[cold]
+    fn truncated(&self, needed: usize) -> ParseError {
+        self.error(ParseErrorKind::Truncated {
+            needed,
+            available: self.rest.len(),
+        })
     }
 
     pub(crate) fn u8(&mut self) -> Result<u8, ParseError> {

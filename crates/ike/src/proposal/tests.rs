@@ -1,7 +1,7 @@
 //! What is offered, chosen and accepted, against hand-written proposals.
 
 use super::*;
-use cygnet_wire::{Attribute, AttributeType, AttributeValue};
+use cygnet_wire::{Attribute, AttributeType, AttributeValue, PayloadWriter};
 
 fn ike(text: &str) -> Vec<IkeProposal> {
     IkeProposal::parse_ipsec_conf(text).unwrap()
@@ -11,8 +11,22 @@ fn esp(text: &str) -> Vec<EspProposal> {
     EspProposal::parse_ipsec_conf(text).unwrap()
 }
 
+/// What `read` makes of the SA payload with these proposals.
+fn received<T>(proposals: &[Proposal], read: impl FnOnce(&SaPayload<'_>) -> T) -> T {
+    let mut octets = Vec::new();
+    let mut writer = PayloadWriter::new(&mut octets);
+    writer.sa(proposals);
+    writer.finish().unwrap();
+    const GENERIC_HEADER: usize = 4;
+    read(&SaPayload::parse(&octets[GENERIC_HEADER..]).unwrap())
+}
+
 fn select_ike(ours: &[IkeProposal], theirs: &[Proposal]) -> Option<(IkeSuite, Proposal)> {
-    IkeOffer::new(theirs).select(ours, true)
+    received(theirs, |sa| IkeOffer::new(sa).select(ours, true))
+}
+
+fn accept_ike(ours: &[IkeProposal], answer: &[Proposal]) -> Option<IkeSuite> {
+    received(answer, |sa| super::accept_ike(ours, sa))
 }
 
 const ESP: ProtocolId = ProtocolId::ESP;
@@ -30,15 +44,15 @@ fn select_esp(
     theirs: &[Proposal],
     exchange: ChildExchange,
 ) -> Option<EspChoice> {
-    super::select_esp(ours, ESP, theirs, exchange)
+    received(theirs, |sa| super::select_esp(ours, ESP, sa, exchange))
 }
 
 fn accept_esp(
     ours: &[EspProposal],
     answer: &[Proposal],
     exchange: ChildExchange,
-) -> Option<EspChoice> {
-    super::accept_esp(ours, ESP, answer, exchange)
+) -> Option<(EspSuite, u32)> {
+    received(answer, |sa| super::accept_esp(ours, ESP, sa, exchange))
 }
 
 //= rfc7296#3.3.3
@@ -51,15 +65,20 @@ fn ah_has_integrity_algorithms_and_no_others() {
     let ah = |spi| SaSpi { protocol, spi };
     let offer = super::esp_offer(&ours, ah(0x1234), exchange);
     assert_eq!(offer[0].protocol, ProtocolId::AH);
-    let select = |offer: &[Proposal]| super::select_esp(&ours, protocol, offer, exchange);
+    let select =
+        |offer: &[Proposal]| received(offer, |sa| super::select_esp(&ours, protocol, sa, exchange));
     let choice = select(&offer).unwrap();
     assert_eq!(
         (choice.suite.encryption, choice.suite.integrity),
         (None, Some(Integrity::HmacSha256_128))
     );
     let answer = choice.answer(ah(0x4321));
-    let accept = |answer| super::accept_esp(&ours, protocol, &[answer], exchange);
-    assert_eq!(accept(answer.clone()).map(|c| c.peer_spi), Some(0x4321));
+    let accept = |answer| {
+        received(&[answer], |sa| {
+            super::accept_esp(&ours, protocol, sa, exchange)
+        })
+    };
+    assert_eq!(accept(answer.clone()).map(|(_, spi)| spi), Some(0x4321));
 
     // The same under the name of ESP, and what is ESP's under the name of AH.
     let as_esp = Proposal {
@@ -89,7 +108,7 @@ fn ah_has_integrity_algorithms_and_no_others() {
     }
     // An ESP configuration does not take AH's.
     assert_eq!(
-        super::select_esp(&EspProposal::default_list(), ESP, &offer, exchange),
+        select_esp(&EspProposal::default_list(), &offer, exchange),
         None
     );
 }
@@ -180,7 +199,8 @@ fn the_search_for_additional_key_exchanges_is_bounded() {
 fn without_ike_intermediate_proposals_that_need_it_are_skipped() {
     let ours = ike(&format!("{GCM};addke1=ml_kem_768+none"));
     let offer = ike_offer(&ike(&format!("{GCM};addke1=ml_kem_768+none, {GCM}")), None);
-    let select = |additional| IkeOffer::new(&offer).select(&ours, additional).unwrap();
+    let select =
+        |additional| received(&offer, |sa| IkeOffer::new(sa).select(&ours, additional)).unwrap();
     assert_eq!(select(true).1.number, 1);
     let (suite, answer) = select(false);
     assert_eq!(
@@ -303,7 +323,7 @@ fn esp_needs_a_usable_spi_and_says_nothing_of_key_exchange() {
     assert_eq!(
         accept_esp(&ours, std::slice::from_ref(&answer), ChildExchange::IkeAuth)
             .unwrap()
-            .peer_spi,
+            .1,
         0x4321
     );
     for spi in [
@@ -398,7 +418,7 @@ fn additional_key_exchanges_of_a_child_sa_are_made_if_both_want_them() {
     let answer = [choice.answer(own(0x4321))];
     assert_eq!(answer[0].of_kind(kind).count(), 1);
     assert_eq!(
-        accept_esp(&hybrid, &answer, exchange).map(|c| c.suite),
+        accept_esp(&hybrid, &answer, exchange).map(|(suite, _)| suite),
         Some(choice.suite)
     );
     assert_eq!(accept_esp(&with, &answer, exchange), None);
@@ -418,11 +438,12 @@ fn a_successor_needs_an_spi() {
     let ours = ike(GCM);
     let (bare, spi) = (ike_offer(&ours, None), IkeSpi(7));
     let rekeying = ike_offer(&ours, Some(spi));
-    assert!(IkeOffer::rekeying(&bare).select(&ours, true).is_none());
-    assert!(IkeOffer::new(&rekeying).select(&ours, true).is_none());
-    assert!(IkeOffer::rekeying(&rekeying).select(&ours, true).is_some());
-    let zero = ike_offer(&ours, Some(IkeSpi::ZERO));
-    assert!(IkeOffer::rekeying(&zero).select(&ours, true).is_none());
+    let select =
+        |offer: &[Proposal]| received(offer, |sa| IkeOffer::rekeying(sa).select(&ours, true));
+    assert!(select(&bare).is_none());
+    assert!(select_ike(&ours, &rekeying).is_none());
+    assert!(select(&rekeying).is_some());
+    assert!(select(&ike_offer(&ours, Some(IkeSpi::ZERO))).is_none());
 }
 
 //= rfc7296#3.3.1

@@ -163,21 +163,6 @@ impl Transform {
             })
     }
 
-    /// Whether every attribute is one that this crate knows. A transform with another one must not be chosen
-    /// (RFC 7296, 3.3.6).
-    #[must_use]
-    pub fn attributes_understood(&self) -> bool {
-        self.attributes.iter().all(|attribute| {
-            matches!(
-                attribute,
-                Attribute {
-                    kind: AttributeType::KEY_LENGTH,
-                    value: AttributeValue::Short(_)
-                }
-            )
-        })
-    }
-
     fn write(&self, out: &mut Vec<u8>, last: bool) -> Result<(), WriteError> {
         check_count("attributes", self.attributes.len(), MAX_ATTRIBUTES)?;
         out.extend([if last { 0 } else { MORE_TRANSFORMS }, 0]);

@@ -111,13 +111,11 @@ impl<'a> ProposalView<'a> {
     /// Reads one proposal; also says how far into it its transforms begin.
     fn read(reader: &mut Reader<'a>) -> Result<(Self, usize), ParseError> {
         let start = *reader;
-        let more = reader.u8()?;
-        let _reserved = reader.u8()?;
-        let length = usize::from(reader.u16()?);
-        let number = reader.u8()?;
-        let protocol = ProtocolId(reader.u8()?);
-        let spi_len = usize::from(reader.u8()?);
-        let count = reader.u8()?;
+        let [more, _, l0, l1, number, protocol, spi_len, count]: [u8; PROPOSAL_HEADER_LEN] =
+            reader.array()?;
+        let length = usize::from(u16::from_be_bytes([l0, l1]));
+        let protocol = ProtocolId(protocol);
+        let spi_len = usize::from(spi_len);
         let already = PROPOSAL_HEADER_LEN.saturating_add(spi_len);
         let spi = reader.take(spi_len)?;
         let transforms = reader.take_counted(length, already)?;
@@ -233,12 +231,10 @@ pub struct TransformView<'a> {
 impl<'a> TransformView<'a> {
     fn read(reader: &mut Reader<'a>) -> Result<Self, ParseError> {
         let start = *reader;
-        let more = reader.u8()?;
-        let _reserved = reader.u8()?;
-        let length = usize::from(reader.u16()?);
-        let kind = TransformType(reader.u8()?);
-        let _reserved = reader.u8()?;
-        let id = reader.u16()?;
+        let [more, _, l0, l1, kind, _, i0, i1]: [u8; TRANSFORM_HEADER_LEN] = reader.array()?;
+        let length = usize::from(u16::from_be_bytes([l0, l1]));
+        let kind = TransformType(kind);
+        let id = u16::from_be_bytes([i0, i1]);
         let attributes = reader.take_counted(length, TRANSFORM_HEADER_LEN)?;
         let expected = if reader.is_empty() {
             0
@@ -292,6 +288,21 @@ impl<'a> TransformView<'a> {
                 value: AttributeValue::Short(bits),
             } => Some(bits),
             _ => None,
+        })
+    }
+
+    /// Whether every attribute is one that this crate knows. A transform with another one must not be chosen
+    /// (RFC 7296, 3.3.6).
+    #[must_use]
+    pub fn attributes_understood(&self) -> bool {
+        self.attributes().all(|attribute| {
+            matches!(
+                attribute,
+                AttributeView {
+                    kind: AttributeType::KEY_LENGTH,
+                    value: AttributeValue::Short(_)
+                }
+            )
         })
     }
 

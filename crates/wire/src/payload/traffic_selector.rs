@@ -102,9 +102,9 @@ pub enum SelectorEntry<'a> {
 impl<'a> SelectorEntry<'a> {
     fn read(reader: &mut Reader<'a>) -> Result<Self, ParseError> {
         let start = *reader;
-        let ts_type = TsType(reader.u8()?);
-        let protocol = reader.u8()?;
-        let length = usize::from(reader.u16()?);
+        let [ts_type, protocol, l0, l1]: [u8; SELECTOR_HEADER_LEN] = reader.array()?;
+        let ts_type = TsType(ts_type);
+        let length = usize::from(u16::from_be_bytes([l0, l1]));
         let data = reader.take_counted(length, SELECTOR_HEADER_LEN)?;
         let addresses: fn(&mut Reader<'_>) -> Result<(IpAddr, IpAddr), ParseError> = match ts_type {
             TsType::IPV4_ADDR_RANGE => |data| Ok((ipv4(data)?, ipv4(data)?)),

@@ -1,7 +1,7 @@
 //! CREATE_CHILD_SA for a successor of the IKE SA, the initiator's half.
 
 use cygnet_crypto::{Additional, AdditionalOffer, IkeProposal, IkeSuite, KeyExchange, PrivateKey};
-use cygnet_wire::{ExchangeType, IkeSpi, KeId, NotifyType, Proposal};
+use cygnet_wire::{ExchangeType, IkeSpi, KeId, NotifyType};
 
 use super::followup::{Asking, KeyExchanges};
 use super::ike_rekey::{Rival, report, successor};
@@ -442,19 +442,19 @@ fn conclude(
     let (Some(sa), Some(ke), Some(nonce)) = (contents.sa, contents.ke, contents.nonce) else {
         return Err(invalid("a payload of CREATE_CHILD_SA is missing"));
     };
-    let answer = sa.to_proposals();
-    let peer_spi = answer
-        .first()
-        .and_then(Proposal::ike_spi)
+    let peer_spi = sa
+        .proposals()
+        .next()
+        .and_then(|p| p.ike_spi())
         .filter(|spi| *spi != IkeSpi::ZERO)
         .ok_or_else(|| invalid("the successor has no SPI"))?;
     let method = rekeying.key.method();
-    let suite = accept_ike(&offered(core), &answer)
+    let suite = accept_ike(&offered(core), &sa)
         .filter(|suite| suite.key_exchange == method)
         .ok_or_else(|| FailureReason::NoProposalChosen {
             by,
             ours: core.config.proposals.clone(),
-            theirs: Some(answer.clone()),
+            theirs: Some(sa.to_proposals()),
         })?;
     if ke.method.0 != method.iana_id() {
         return Err(FailureReason::KeyExchangeMethod(ke.method.0));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cygnet_crypto::IkeSuite;
-use cygnet_wire::{ExchangeType, IkeSpi, KeId, Notify, NotifyType, Proposal};
+use cygnet_wire::{ExchangeType, IkeSpi, KeId, Notify, NotifyType, SaPayload};
 
 use super::followup::{self, Awaiting, KeyExchanges};
 use super::ike_rekey::{Rival, report, successor};
@@ -186,7 +186,7 @@ pub(super) fn answer(
     core: &mut Core,
     cx: &mut Context<'_>,
     contents: &Contents<'_>,
-    theirs: &[Proposal],
+    theirs: &SaPayload<'_>,
     ni: &[u8],
     back: Back,
 ) -> State {
@@ -216,16 +216,16 @@ pub(super) fn answer(
         let reason = FailureReason::NoProposalChosen {
             by: Party::Us,
             ours: core.config.proposals.clone(),
-            theirs: Some(theirs.to_vec()),
+            theirs: Some(theirs.to_proposals()),
         };
         report(core, cx, Role::Responder, reason);
         let notify = Notify::new(NotifyType::NO_PROPOSAL_CHOSEN, &[]);
         return refuse(established, core, cx, exchange, back, &notify);
     };
     let peer_spi = theirs
-        .iter()
+        .proposals()
         .find(|p| p.number == choice.number)
-        .and_then(Proposal::ike_spi);
+        .and_then(|p| p.ike_spi());
     let (Some(ke), Some(peer_spi)) = (contents.ke, peer_spi) else {
         let detail = "no key exchange in a request to rekey the IKE SA".to_owned();
         return established.invalid_syntax(core, cx, exchange, back, detail);

@@ -178,17 +178,8 @@ pub(crate) fn answer(
         let detail = "a payload of CREATE_CHILD_SA is missing".to_owned();
         return established.invalid_syntax(core, cx, ExchangeType::CREATE_CHILD_SA, back, detail);
     };
-    let proposals = sa.to_proposals();
-    if proposals.iter().any(|p| p.protocol == ProtocolId::IKE) {
-        return ike_responder::answer(
-            established,
-            core,
-            cx,
-            contents,
-            &proposals,
-            nonce.data(),
-            back,
-        );
+    if sa.proposals().any(|p| p.protocol == ProtocolId::IKE) {
+        return ike_responder::answer(established, core, cx, contents, &sa, nonce.data(), back);
     }
     match child_responder::consider(&mut established, core, cx, contents, nonce.data(), back) {
         Ok(()) => established.proceed(core, cx),

@@ -412,17 +412,16 @@ impl InitSent {
             let detail = "a payload of IKE_SA_INIT is missing".to_owned();
             return self.unusable(cx, FailureReason::InvalidSyntax { by, detail });
         };
-        let answer = sa.to_proposals();
         //= rfc9242#3.1
         //# Implementations MUST ignore non-empty Notification Data if they don't
         //# understand its purpose.
         let intermediate = core.config.wants_intermediate()
             && contents.has(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED);
         // Without IKE_INTERMEDIATE there is no place for additional key exchanges (RFC 9370 §2.2.1).
-        let suite = accept_ike(&core.config.proposals, &answer)
+        let suite = accept_ike(&core.config.proposals, &sa)
             .filter(|suite| intermediate || suite.additional == Additional::default());
         let Some(suite) = suite else {
-            let (ours, theirs) = (core.config.proposals.clone(), Some(answer));
+            let (ours, theirs) = (core.config.proposals.clone(), Some(sa.to_proposals()));
             return self.unusable(cx, FailureReason::NoProposalChosen { by, ours, theirs });
         };
         let ppk = ppk::agreed(self.ppk, intermediate, contents);

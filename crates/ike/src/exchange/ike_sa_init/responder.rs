@@ -58,8 +58,7 @@ impl<'a> InitRequest<'a> {
         if candidates.is_empty() {
             return self.no_proposal_chosen(RejectReason::NoConfiguration);
         }
-        let theirs = self.sa.to_proposals();
-        let offer = IkeOffer::new(&theirs);
+        let offer = IkeOffer::new(&self.sa);
         let intermediate = first
             .contents
             .has(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED);
@@ -70,8 +69,10 @@ impl<'a> InitRequest<'a> {
             Some((Arc::clone(config), suite, proposal))
         });
         let Some((config, suite, proposal)) = selected else {
-            let ours = all_proposals(&candidates);
-            return self.no_proposal_chosen(RejectReason::NoProposalChosen { ours, theirs });
+            return self.no_proposal_chosen(RejectReason::NoProposalChosen {
+                ours: all_proposals(&candidates),
+                theirs: self.sa.to_proposals(),
+            });
         };
         let method = suite.key_exchange;
         if self.ke.method.0 != method.iana_id() {
