@@ -161,33 +161,37 @@ pub struct IkeKeys {
 }
 
 impl IkeKeys {
-    /// The protection of messages that the original initiator of the IKE SA sends.
+    /// The keys in the forms in which they are used.
     ///
     /// # Errors
     ///
     /// If `suite` is not the one that these keys were expanded for.
-    pub fn initiator_protection(&self, suite: &IkeSuite) -> Result<Protection, ProtectionError> {
-        Protection::new(
-            suite.encryption,
-            suite.integrity,
-            self.sk_ei.as_ref(),
-            self.sk_ai.as_ref(),
-        )
+    pub fn into_use(self, suite: &IkeSuite) -> Result<IkeKeysInUse, ProtectionError> {
+        let protection =
+            |sk_e, sk_a| Protection::with_keys(suite.encryption, suite.integrity, sk_e, sk_a);
+        Ok(IkeKeysInUse {
+            initiator: protection(self.sk_ei, self.sk_ai)?,
+            responder: protection(self.sk_er, self.sk_ar)?,
+            sk_d: self.sk_d,
+            sk_pi: self.sk_pi,
+            sk_pr: self.sk_pr,
+        })
     }
+}
 
-    /// The protection of messages that the original responder of the IKE SA sends.
-    ///
-    /// # Errors
-    ///
-    /// If `suite` is not the one that these keys were expanded for.
-    pub fn responder_protection(&self, suite: &IkeSuite) -> Result<Protection, ProtectionError> {
-        Protection::new(
-            suite.encryption,
-            suite.integrity,
-            self.sk_er.as_ref(),
-            self.sk_ar.as_ref(),
-        )
-    }
+/// The keys of one IKE SA in the forms in which they are used.
+#[derive(Debug)]
+pub struct IkeKeysInUse {
+    /// The protection of messages that the original initiator of the IKE SA sends: SK_ei and SK_ai.
+    pub initiator: Protection,
+    /// The protection of messages that the original responder of the IKE SA sends: SK_er and SK_ar.
+    pub responder: Protection,
+    /// SK_d.
+    pub sk_d: SkD,
+    /// SK_pi.
+    pub sk_pi: AuthKey,
+    /// SK_pr.
+    pub sk_pr: AuthKey,
 }
 
 /// SK_d with the PRF that it belongs to.

@@ -51,7 +51,7 @@ pub use key_exchange::{
     KeyExchangeError, KeyExchangeProvider, PrivateKey, SharedSecret, StandardKeyExchange,
 };
 pub use key_schedule::{
-    AuthKey, ChildKeys, DirectionKeys, IkeKeys, SkD, Skeyseed, ppk_confirmation,
+    AuthKey, ChildKeys, DirectionKeys, IkeKeys, IkeKeysInUse, SkD, Skeyseed, ppk_confirmation,
 };
 pub use proposal::{
     Additional, AdditionalOffer, EspProposal, EspSuite, IkeProposal, IkeSuite, MAX_ADDITIONAL,

@@ -4,7 +4,7 @@
 //! Keys are kept as octets and expanded on use: an expanded HMAC key is up to 288 octets, the expansion takes 0.06 µs.
 
 use aws_lc_rs::cmac;
-use hmac::digest::{FixedOutput, Update};
+use hmac::digest::{FixedOutput, Output, Update};
 use hmac::{Hmac, KeyInit};
 use sha1::Sha1;
 use sha2::{Sha256, Sha384, Sha512};
@@ -36,6 +36,10 @@ where
 {
     for part in parts {
         mac.update(part);
+    }
+    if let Ok(out) = <&mut Output<M>>::try_from(&mut *out) {
+        mac.finalize_into(out);
+        return Some(());
     }
     let mut whole = mac.finalize_fixed();
     let signed = whole.get(..out.len()).map(|mac| out.copy_from_slice(mac));
@@ -149,29 +153,22 @@ pub(crate) fn prf_plus(prf: Prf, key: &[u8], seed: &[&[u8]], len: usize) -> Opti
     //# the prf function output.
     let rounds = u8::try_from(len.div_ceil(prf.output_len())).ok()?;
     let key = MacKey::of_prf(prf, key);
-    let block = prf.output_len();
-    // Tn-1 | S | n in one piece.
-    let input_len = block + seed.iter().map(|part| part.len()).sum::<usize>() + 1;
+    // S | n in one piece.
+    let input_len = seed.iter().map(|part| part.len()).sum::<usize>() + 1;
     let mut input = Zeroizing::new(Vec::with_capacity(input_len));
-    input.resize(block, 0);
     for part in seed {
         input.extend_from_slice(part);
     }
     input.push(0);
     Some(SecretBytes::written(len, |out| {
-        let mut whole = Zeroizing::new([0; MAX_OUTPUT]);
-        for (n, piece) in (1..=rounds).zip(out.chunks_mut(block)) {
+        let mut previous: &[u8] = &[];
+        for (n, piece) in (1..=rounds).zip(out.chunks_mut(prf.output_len())) {
             if let Some(last) = input.last_mut() {
                 *last = n;
             }
-            let whole = whole.get_mut(..block).unwrap_or_default();
-            let from = if n == 1 { block } else { 0 };
-            let signed = input.get(from..).unwrap_or_default();
-            expect_signed(key.as_ref().and_then(|key| key.sign(&[signed], whole)));
-            piece.copy_from_slice(whole.get(..piece.len()).unwrap_or_default());
-            if let Some(previous) = input.get_mut(..block) {
-                previous.copy_from_slice(whole);
-            }
+            let signed = [previous, &input[..]];
+            expect_signed(key.as_ref().and_then(|key| key.sign(&signed, piece)));
+            previous = piece;
         }
     }))
 }

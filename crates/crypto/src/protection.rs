@@ -82,18 +82,29 @@ impl Protection {
         sk_e: &[u8],
         sk_a: &[u8],
     ) -> Result<Self, ProtectionError> {
+        let (sk_e, sk_a) = (SecretBytes::copy_from(sk_e), SecretBytes::copy_from(sk_a));
+        Self::with_keys(encryption, integrity, sk_e, sk_a)
+    }
+
+    /// The same with keys that are nobody else's.
+    pub(crate) fn with_keys(
+        encryption: Encryption,
+        integrity: Option<Integrity>,
+        sk_e: SecretBytes,
+        sk_a: SecretBytes,
+    ) -> Result<Self, ProtectionError> {
         if encryption.is_aead() != integrity.is_none() || !encryption.is_for_ike() {
             return Err(ProtectionError::Combination(encryption, integrity));
         }
-        check_len(encryption.iana_name(), encryption.key_len(), sk_e)?;
+        check_len(encryption.iana_name(), encryption.key_len(), &sk_e)?;
         if let Some(integrity) = integrity {
-            check_len(integrity.iana_name(), integrity.key_len(), sk_a)?;
+            check_len(integrity.iana_name(), integrity.key_len(), &sk_a)?;
         }
         Ok(Protection {
             encryption,
             integrity,
-            sk_e: SecretBytes::copy_from(sk_e),
-            sk_a: SecretBytes::copy_from(sk_a),
+            sk_e,
+            sk_a,
             next_iv: 1,
         })
     }
@@ -269,7 +280,11 @@ impl Protection {
     }
 }
 
-fn check_len(algorithm: &'static str, expected: usize, key: &[u8]) -> Result<(), ProtectionError> {
+fn check_len(
+    algorithm: &'static str,
+    expected: usize,
+    key: &SecretBytes,
+) -> Result<(), ProtectionError> {
     if key.len() == expected {
         Ok(())
     } else {

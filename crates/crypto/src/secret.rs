@@ -26,7 +26,8 @@ impl SecretBytes {
 
     /// `len` octets, zeros before `write` fills them in place.
     pub(crate) fn written(len: usize, write: impl FnOnce(&mut [u8])) -> Self {
-        let mut bytes = Zeroizing::new(vec![0; len].into_boxed_slice());
+        // Not `vec![0; len]`: that asks for zeroed memory, which glibc does not take from its fast lists.
+        let mut bytes: Zeroizing<Box<[u8]>> = Zeroizing::new(std::iter::repeat_n(0, len).collect());
         write(&mut bytes);
         SecretBytes(bytes)
     }

@@ -1,7 +1,9 @@
 //! The protected channel of an IKE SA: the Encrypted payload and the header around it (RFC 7296 §3.1, §3.14), and the
 //! Encrypted Fragment payloads of a message that is sent in pieces (RFC 7383 §2.5).
 
-use cygnet_crypto::{Entropy, IkeKeys, IkeSuite, Protection, ProtectionError, SkD};
+use cygnet_crypto::{
+    AuthKey, Entropy, IkeKeys, IkeKeysInUse, IkeSuite, Protection, ProtectionError, SkD,
+};
 use cygnet_wire::limits::{MAX_FRAGMENTS, MAX_MESSAGE_LEN};
 use cygnet_wire::{
     Header, Message, Payload, PayloadChain, PayloadType, PayloadWriter, ProtocolId, SkPayload,
@@ -135,23 +137,29 @@ impl<'a> Protected<'a> {
 }
 
 impl Channel {
-    /// The channel as `role` uses it.
+    /// The channel as `role` uses it, with SK_pi and SK_pr, which are for others.
     pub(crate) fn new(
         role: Role,
         suite: &IkeSuite,
-        keys: &IkeKeys,
-    ) -> Result<Self, ProtectionError> {
-        let initiator = keys.initiator_protection(suite)?;
-        let responder = keys.responder_protection(suite)?;
+        keys: IkeKeys,
+    ) -> Result<(Self, AuthKey, AuthKey), ProtectionError> {
+        let IkeKeysInUse {
+            initiator,
+            responder,
+            sk_d,
+            sk_pi,
+            sk_pr,
+        } = keys.into_use(suite)?;
         let (outgoing, incoming) = match role {
             Role::Initiator => (initiator, responder),
             Role::Responder => (responder, initiator),
         };
-        Ok(Self {
+        let channel = Self {
             outgoing,
             incoming,
-            sk_d: keys.sk_d.clone(),
-        })
+            sk_d,
+        };
+        Ok((channel, sk_pi, sk_pr))
     }
 
     /// A message with these payloads in its Encrypted payload, or in those of its fragments.

@@ -51,15 +51,14 @@ pub(super) fn successor(
         initiator.0,
         responder.0,
     );
-    let channel = Channel::new(role, suite, &keys).ok()?;
+    let log = cx.config.key_log;
+    let log = log.then(|| key_log(initiator, responder, &keys, suite));
+    let (channel, ..) = Channel::new(role, suite, keys).ok()?;
     let core = core.successor(name, role, spis, *suite, cx.now);
     let heir = Heir {
         ike: name,
         info: Box::new(core.info(IkeSaState::Established, Vec::new())),
-        keys: cx
-            .config
-            .key_log
-            .then(|| key_log(initiator, responder, &keys, suite)),
+        keys: log,
     };
     Some((core, channel, heir))
 }

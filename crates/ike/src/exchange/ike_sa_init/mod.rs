@@ -143,12 +143,12 @@ fn expand(
 ) -> Option<Keys> {
     let (ni, nr) = nonces;
     let keys = seed.expand(&suite, ni, nr, spis.initiator.0, spis.responder.0);
-    let channel = Channel::new(role, &suite, &keys).ok()?;
     let log = log.then(|| key_log(spis.initiator, spis.responder, &keys, &suite));
+    let (channel, sk_pi, sk_pr) = Channel::new(role, &suite, keys).ok()?;
     Some(Keys {
         channel,
-        sk_pi: keys.sk_pi,
-        sk_pr: keys.sk_pr,
+        sk_pi,
+        sk_pr,
         log,
     })
 }
