@@ -66,7 +66,7 @@ pub(crate) struct Shared {
     pub(crate) pool: Pool,
     /// How many IKE SAs use a stream: more than one while one replaces another.
     pub(crate) streams: HashMap<StreamName, usize>,
-    requests: HashMap<RequestId, Owner>,
+    requests: BTreeMap<RequestId, Owner>,
     /// Of replies to strangers.
     replies: Limiter,
     last_id: u64,

@@ -36,7 +36,7 @@ pub struct Endpoint {
     key_exchange: Arc<dyn KeyExchangeProvider>,
     entropy: Box<dyn Entropy + Send>,
     shared: Shared,
-    sas: BTreeMap<IkeSaId, Entry>,
+    sas: BTreeMap<IkeSaId, Box<Entry>>,
     /// By the IKE_SA_INIT request that made them, so that its repetitions are known.
     by_init: HashMap<InitKey, IkeSaId>,
     timers: BTreeSet<(Instant, IkeSaId)>,
@@ -46,7 +46,7 @@ pub struct Endpoint {
 /// An IKE SA and where it is listed.
 #[derive(Debug)]
 struct Entry {
-    sa: Box<IkeSa>,
+    sa: IkeSa,
     spi: IkeSpi,
     init: Option<InitKey>,
     timer: Option<Instant>,
@@ -307,7 +307,7 @@ impl Endpoint {
         request: ChildRequest,
     ) -> Option<ChildSaId> {
         let established = |entry: &Entry| matches!(entry.sa.state, State::Established(_));
-        if !self.sas.get(&ike).is_some_and(established) {
+        if !self.entry(ike).is_some_and(established) {
             return None;
         }
         let child = ChildSaId(self.shared.fresh_id());
@@ -338,7 +338,7 @@ impl Endpoint {
             entry.sa.core.redirectable == Some(Party::Peer)
                 && matches!(entry.sa.state, State::Established(_))
         };
-        let can_be = self.sas.get(&ike).is_some_and(can_be);
+        let can_be = self.entry(ike).is_some_and(can_be);
         if can_be {
             self.with_sa(now, ike, |sa, cx| sa.redirect(cx, to));
         }
@@ -352,7 +352,7 @@ impl Endpoint {
     /// of that name, or the peer cannot do it.
     pub fn synchronise(&mut self, now: Instant, ike: IkeSaId) -> bool {
         let established = |entry: &&Entry| matches!(entry.sa.state, State::Established(_));
-        let Some(entry) = self.sas.get(&ike).filter(established) else {
+        let Some(entry) = self.entry(ike).filter(established) else {
             return false;
         };
         let core = &entry.sa.core;
@@ -419,9 +419,8 @@ impl Endpoint {
             return;
         }
         self.shared.addresses = addresses;
-        let mobile =
-            |(id, entry): (&IkeSaId, &Entry)| entry.sa.core.mobike.is_some().then_some(*id);
-        let ids: Vec<IkeSaId> = self.sas.iter().filter_map(mobile).collect();
+        let mobile = self.sas.iter().filter(|(_, e)| e.sa.core.mobike.is_some());
+        let ids: Vec<IkeSaId> = mobile.map(|(id, _)| *id).collect();
         for id in ids {
             self.with_sa(now, id, IkeSa::on_addresses);
         }

@@ -1,5 +1,6 @@
 //! Who a peer says it is: the Identification payloads of RFC 7296 §3.5.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -102,12 +103,12 @@ impl Identity {
     }
 
     /// The Identification Data of RFC 7296 §3.5.
-    pub fn data(&self) -> Vec<u8> {
+    pub fn data(&self) -> Cow<'_, [u8]> {
         match self {
-            Self::Ipv4(a) => a.octets().to_vec(),
-            Self::Ipv6(a) => a.octets().to_vec(),
-            Self::Fqdn(name) | Self::Email(name) => name.as_bytes().to_vec(),
-            Self::KeyId(octets) | Self::Dn(octets) => octets.to_vec(),
+            Self::Ipv4(a) => a.octets().to_vec().into(),
+            Self::Ipv6(a) => a.octets().to_vec().into(),
+            Self::Fqdn(name) | Self::Email(name) => name.as_bytes().into(),
+            Self::KeyId(octets) | Self::Dn(octets) => octets[..].into(),
         }
     }
 

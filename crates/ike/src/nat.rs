@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use cygnet_crypto::{Entropy, nat_detection_hash};
+use cygnet_wire::{Notify, NotifyType};
 
 use crate::config::Encapsulation;
 use crate::info::NatSituation;
@@ -10,45 +11,38 @@ use crate::info::NatSituation;
 /// Octets of a NAT detection hash (SHA-1).
 pub(crate) const HASH_LEN: usize = 20;
 
-/// The hashes of a message's NAT detection payloads, as received.
-#[derive(Debug, Default)]
-pub(crate) struct Received<'a> {
-    /// NAT_DETECTION_SOURCE_IP, perhaps of several addresses.
-    pub(crate) source: Vec<&'a [u8]>,
-    /// NAT_DETECTION_DESTINATION_IP.
-    pub(crate) destination: Vec<&'a [u8]>,
-}
-
-impl Received<'_> {
-    /// What the hashes say about a message that came from `remote` to `local`.
-    pub(crate) fn judge(
-        &self,
-        initiator_spi: u64,
-        responder_spi: u64,
-        local: SocketAddr,
-        remote: SocketAddr,
-    ) -> NatSituation {
-        if self.source.is_empty() || self.destination.is_empty() {
-            return NatSituation::default();
-        }
-        let hash = |end: SocketAddr| {
-            nat_detection_hash(initiator_spi, responder_spi, end.ip(), end.port())
-        };
-        let among = |hashes: &[&[u8]], end| {
-            let hash = hash(end);
-            hashes.iter().any(|h| *h == hash)
-        };
-        //= rfc7296#2.23
-        //# The IKE initiator MUST check the NAT_DETECTION_SOURCE_IP or
-        //# NAT_DETECTION_DESTINATION_IP payloads if present, and if they do
-        //# not match the addresses in the outer packet, MUST tunnel all
-        //# future IKE and ESP packets associated with this IKE SA over UDP
-        //# port 4500.
-        NatSituation {
-            supported: true,
-            local: !among(&self.destination, local),
-            remote: !among(&self.source, remote),
-        }
+/// What the NAT detection payloads, among these notifications, say about a message that came from `remote` to `local`.
+/// There may be several of the source.
+pub(crate) fn judge(
+    notifies: &[Notify<'_>],
+    initiator_spi: u64,
+    responder_spi: u64,
+    local: SocketAddr,
+    remote: SocketAddr,
+) -> NatSituation {
+    let of = |kind| notifies.iter().filter(move |n| n.kind == kind);
+    let said = |kind| of(kind).next().is_some();
+    let (source, destination) = (
+        NotifyType::NAT_DETECTION_SOURCE_IP,
+        NotifyType::NAT_DETECTION_DESTINATION_IP,
+    );
+    if !said(source) || !said(destination) {
+        return NatSituation::default();
+    }
+    let holds = |kind, end: SocketAddr| {
+        let hash = nat_detection_hash(initiator_spi, responder_spi, end.ip(), end.port());
+        of(kind).any(|notify| notify.data == hash)
+    };
+    //= rfc7296#2.23
+    //# The IKE initiator MUST check the NAT_DETECTION_SOURCE_IP or
+    //# NAT_DETECTION_DESTINATION_IP payloads if present, and if they do
+    //# not match the addresses in the outer packet, MUST tunnel all
+    //# future IKE and ESP packets associated with this IKE SA over UDP
+    //# port 4500.
+    NatSituation {
+        supported: true,
+        local: !holds(destination, local),
+        remote: !holds(source, remote),
     }
 }
 
@@ -94,23 +88,23 @@ mod tests {
         let [source, destination] =
             offer(Encapsulation::Auto, 1, 0, inside, server, &mut entropy).unwrap();
         let other = [9; HASH_LEN];
-        let judge = |sources: &[&[u8]], local, remote| {
-            Received {
-                source: sources.to_vec(),
-                destination: vec![&destination],
-            }
-            .judge(1, 0, local, remote)
+        let found = |sources: &[&[u8]], local, remote| {
+            let source = |data| Notify::new(NotifyType::NAT_DETECTION_SOURCE_IP, data);
+            let mut notifies: Vec<_> = sources.iter().copied().map(source).collect();
+            let kind = NotifyType::NAT_DETECTION_DESTINATION_IP;
+            notifies.push(Notify::new(kind, &destination));
+            judge(&notifies, 1, 0, local, remote)
         };
-        assert!(!judge(&[&source], server, inside).detected());
+        assert!(!found(&[&source], server, inside).detected());
         // One of several source hashes is enough.
-        assert!(!judge(&[&other, &source], server, inside).detected());
-        let found = judge(&[&source, &other], server, nat);
-        assert!(found.remote && !found.local);
-        assert!(judge(&[&source], end("10.1.1.1:500"), inside).local);
-        assert!(!judge(&[], server, nat).supported);
+        assert!(!found(&[&other, &source], server, inside).detected());
+        let moved = found(&[&source, &other], server, nat);
+        assert!(moved.remote && !moved.local);
+        assert!(found(&[&source], end("10.1.1.1:500"), inside).local);
+        assert!(!found(&[], server, nat).supported);
 
         let [forged, _] = offer(Encapsulation::Yes, 1, 0, inside, server, &mut entropy).unwrap();
-        assert!(judge(&[&forged], server, inside).remote);
+        assert!(found(&[&forged], server, inside).remote);
         assert_eq!(
             offer(Encapsulation::No, 1, 0, inside, server, &mut entropy),
             None

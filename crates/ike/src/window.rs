@@ -123,6 +123,8 @@ impl Outgoing {
         entropy: &mut dyn Entropy,
     ) {
         let due = now + jittered(policy, 0, entropy);
+        // Nearly always the only one.
+        self.pending.reserve_exact(1);
         self.pending.push(Pending {
             id: self.next_id,
             exchange,
@@ -402,6 +404,8 @@ impl Incoming {
     //# equal to the sequence number in the response plus its window size
     //# (see Section 2.3).
     pub(crate) fn accept(&mut self, id: u32, digest: [u8; 32]) {
+        // Nearly always the only one.
+        self.received.reserve_exact(1);
         self.received.push(Received {
             id,
             digest,

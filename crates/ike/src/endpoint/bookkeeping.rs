@@ -23,8 +23,8 @@ impl Endpoint {
         let share = Share::default();
         self.sas.insert(
             id,
-            Entry {
-                sa: Box::new(sa),
+            Box::new(Entry {
+                sa,
                 spi,
                 init,
                 timer,
@@ -33,9 +33,14 @@ impl Endpoint {
                 spoilt: false,
                 pair,
                 stream: None,
-            },
+            }),
         );
         self.settle(id);
+    }
+
+    /// The SA of this name.
+    pub(super) fn entry(&self, id: IkeSaId) -> Option<&Entry> {
+        self.sas.get(&id).map(|entry| &**entry)
     }
 
     /// Lets an SA do something.
@@ -123,12 +128,19 @@ impl Endpoint {
             address: core.path.remote.ip(),
             since: core.established,
         };
-        let pair = entry.sa.identities().map(|pair| (pair, acquaintance));
+        let pair = entry.sa.identities();
         let listed = entry.pair.as_ref();
-        if pair != listed.map(|((local, remote), known)| ((local, remote), *known)) {
-            let pair = pair.map(|((local, remote), acquaintance)| {
-                ((local.clone(), remote.clone()), acquaintance)
-            });
+        if pair == listed.map(|((local, remote), _)| (local, remote)) {
+            if let Some((pair, known)) = &mut entry.pair
+                && *known != acquaintance
+            {
+                *known = acquaintance;
+                if let Some(ids) = self.shared.pairs.get_mut(pair) {
+                    ids.insert(id, acquaintance);
+                }
+            }
+        } else {
+            let pair = pair.map(|(local, remote)| ((local.clone(), remote.clone()), acquaintance));
             if let Some((old, _)) = entry.pair.take()
                 && let Some(ids) = self.shared.pairs.get_mut(&old)
             {
@@ -211,14 +223,12 @@ impl Endpoint {
                 local,
                 remote,
             } = contact;
-            let ids = self
-                .shared
-                .pairs
-                .get(&(local, remote))
-                .cloned()
-                .unwrap_or_default();
-            let gone = |(id, other): &(IkeSaId, Acquaintance)| *id != by && other.is_before(begun);
-            for (id, _) in ids.into_iter().filter(gone) {
+            let known = self.shared.pairs.get(&(local, remote));
+            let gone =
+                |(id, other): &(&IkeSaId, &Acquaintance)| **id != by && other.is_before(begun);
+            let gone = known.into_iter().flatten().filter(gone);
+            let gone: Vec<IkeSaId> = gone.map(|(id, _)| *id).collect();
+            for id in gone {
                 let reason = CloseReason::ReplacedByInitialContact;
                 self.with_sa(now, id, |sa, cx| sa.close(cx, reason));
             }

@@ -72,7 +72,7 @@ impl Endpoint {
             };
             core.role == role && (known == theirs || known == IkeSpi::ZERO)
         };
-        let Some(id) = id.filter(|id| self.sas.get(id).is_some_and(fits)) else {
+        let Some(id) = id.filter(|id| self.entry(*id).is_some_and(fits)) else {
             return self.on_unknown_spi(now, arrival, &message);
         };
         if is_unprotected_hint(&message) {

@@ -16,9 +16,7 @@ use crate::contents::{Contents, Unreadable};
 use crate::context::Context;
 use crate::cookie::Bearer;
 use crate::exchange::ike_auth::AuthAwaited;
-use crate::exchange::ike_sa_init::{
-    Finished, Handshake, Spis, nat_hashes, write_abilities, write_nat_hashes,
-};
+use crate::exchange::ike_sa_init::{Finished, Handshake, Spis, write_abilities, write_nat_hashes};
 use crate::exchange::ike_session_resume::Resumption;
 use crate::exchange::redirect;
 use crate::fragment::{self, Fragments};
@@ -228,7 +226,7 @@ impl FirstRequest<'_> {
         let encapsulation = config.force_encapsulation;
         let mut nat = NatSituation::default();
         if encapsulation != Encapsulation::No {
-            nat = nat_hashes(&self.contents).judge(spi_i, 0, local, remote);
+            nat = nat::judge(&self.contents.notifies, spi_i, 0, local, remote);
         }
         let entropy = &mut *cx.entropy;
         let nat_hashes = nat

@@ -298,12 +298,9 @@ fn judged(core: &Core, contents: &Contents<'_>, path: Path) -> Option<NatSituati
     if core.config.force_encapsulation == Encapsulation::No {
         return None;
     }
-    let received = nat::Received {
-        source: contents.data_of(NotifyType::NAT_DETECTION_SOURCE_IP),
-        destination: contents.data_of(NotifyType::NAT_DETECTION_DESTINATION_IP),
-    };
     let (i, r) = (core.initiator_spi.0, core.responder_spi.0);
-    Some(received.judge(i, r, path.local, path.remote)).filter(|nat| nat.supported)
+    let nat = nat::judge(&contents.notifies, i, r, path.local, path.remote);
+    nat.supported.then_some(nat)
 }
 
 /// What IKE_AUTH says of it: in the request if we want it, in the response if both do.

@@ -421,6 +421,7 @@ impl AuthSent {
                     let request = cx.request(core.id, install);
                     let doomed = None;
                     let state = ChildState::Installing { request, doomed };
+                    established.children.reserve_exact(1);
                     established.children.push(ChildSa {
                         id,
                         state,

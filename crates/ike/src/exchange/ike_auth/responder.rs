@@ -395,12 +395,12 @@ impl AuthAwaited {
         if let Some(hint) = contents.id_r {
             let wanted = Identity::from_wire(hint.id_type.0, hint.data)
                 .map_err(FailureReason::BadIdentity)?;
-            let ours: Vec<_> = configs.iter().map(|c| c.local_id.to_string()).collect();
-            configs.retain(|c| c.local_id.matches(&wanted));
-            if configs.is_empty() {
+            if !configs.iter().any(|c| c.local_id.matches(&wanted)) {
+                let ours: Vec<_> = configs.iter().map(|c| c.local_id.to_string()).collect();
                 let ours = ours.join(" or ");
                 return Err(FailureReason::WrongLocalIdentity { wanted, ours });
             }
+            configs.retain(|c| c.local_id.matches(&wanted));
         }
         // Who is named goes before who may be anybody.
         configs.sort_by_key(|c| c.remote_id.exact().is_none());
@@ -792,6 +792,7 @@ fn finish(
         let (ike, id) = (core.id, child.id);
         let info = Box::new(child.info(core));
         cx.shared.children.insert(id, ike);
+        established.children.reserve_exact(1);
         established.children.push(child);
         cx.event(Event::ChildEstablished {
             ike,

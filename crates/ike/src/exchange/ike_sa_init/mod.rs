@@ -219,14 +219,6 @@ impl Handshake {
     }
 }
 
-/// The NAT detection payloads of a message.
-pub(crate) fn nat_hashes<'a>(contents: &Contents<'a>) -> nat::Received<'a> {
-    nat::Received {
-        source: contents.data_of(NotifyType::NAT_DETECTION_SOURCE_IP),
-        destination: contents.data_of(NotifyType::NAT_DETECTION_DESTINATION_IP),
-    }
-}
-
 /// Writes the NAT detection payloads of a message.
 pub(crate) fn write_nat_hashes(
     hashes: Option<&[[u8; HASH_LEN]; 2]>,
@@ -314,7 +306,7 @@ pub(crate) fn heed_first(
     core.fragments.agreed = fragment::agreed(core.config.fragmentation, contents);
     if core.config.force_encapsulation != Encapsulation::No {
         let (i, r) = (core.initiator_spi.0, core.responder_spi.0);
-        core.nat = nat_hashes(contents).judge(i, r, arrival.local, arrival.remote);
+        core.nat = nat::judge(&contents.notifies, i, r, arrival.local, arrival.remote);
     }
     //= rfc4555#3.3
     //# To
