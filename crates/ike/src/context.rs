@@ -1,5 +1,6 @@
 //! What every state can reach while it handles something: the time, the configuration, and the way out.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -285,8 +286,10 @@ impl Context<'_> {
     pub(crate) fn fresh_spi(&mut self, ike: IkeSaId) -> IkeSpi {
         loop {
             let spi = IkeSpi(u64::from_be_bytes(self.random()));
-            if spi != IkeSpi::ZERO && !self.shared.spis.contains_key(&spi) {
-                self.shared.spis.insert(spi, ike);
+            if spi != IkeSpi::ZERO
+                && let Entry::Vacant(place) = self.shared.spis.entry(spi)
+            {
+                place.insert(ike);
                 return spi;
             }
         }

@@ -1,7 +1,7 @@
 //! Traffic Selector payloads (RFC 7296, 3.13).
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::error::{ParseError, ParseErrorKind, WriteError};
 use crate::limits::MAX_SELECTORS;
@@ -106,9 +106,9 @@ impl<'a> SelectorEntry<'a> {
         let ts_type = TsType(ts_type);
         let length = usize::from(u16::from_be_bytes([l0, l1]));
         let data = reader.take_counted(length, SELECTOR_HEADER_LEN)?;
-        let addresses: fn(&mut Reader<'_>) -> Result<(IpAddr, IpAddr), ParseError> = match ts_type {
-            TsType::IPV4_ADDR_RANGE => |data| Ok((ipv4(data)?, ipv4(data)?)),
-            TsType::IPV6_ADDR_RANGE => |data| Ok((ipv6(data)?, ipv6(data)?)),
+        let selector = match ts_type {
+            TsType::IPV4_ADDR_RANGE => range::<4>(protocol, data),
+            TsType::IPV6_ADDR_RANGE => range::<16>(protocol, data),
             _ => {
                 return Ok(Self::Other {
                     ts_type,
@@ -117,26 +117,12 @@ impl<'a> SelectorEntry<'a> {
                 });
             }
         };
-        let mut data = Reader::new(data);
-        let selector = (|| {
-            let (start_port, end_port) = (data.u16()?, data.u16()?);
-            let (start, end) = addresses(&mut data)?;
-            data.finish()?;
-            Ok(TrafficSelector {
-                protocol,
-                start_port,
-                end_port,
-                start,
-                end,
+        selector.map(Self::Ip).ok_or_else(|| {
+            start.error(ParseErrorKind::BadSelectorLength {
+                ts_type: ts_type.0,
+                length,
             })
-        })();
-        let bad_length = ParseErrorKind::BadSelectorLength {
-            ts_type: ts_type.0,
-            length,
-        };
-        selector
-            .map(Self::Ip)
-            .map_err(|_: ParseError| start.error(bad_length))
+        })
     }
 
     pub(crate) fn write(&self, out: &mut Vec<u8>) -> Result<(), WriteError> {
@@ -157,12 +143,20 @@ impl<'a> SelectorEntry<'a> {
     }
 }
 
-fn ipv4(reader: &mut Reader<'_>) -> Result<IpAddr, ParseError> {
-    Ok(IpAddr::V4(Ipv4Addr::from_octets(reader.array()?)))
-}
-
-fn ipv6(reader: &mut Reader<'_>) -> Result<IpAddr, ParseError> {
-    Ok(IpAddr::V6(Ipv6Addr::from_octets(reader.array()?)))
+/// Two ports and two addresses of `N` octets; `None` if that is not what `data` has room for.
+fn range<const N: usize>(protocol: u8, data: &[u8]) -> Option<TrafficSelector>
+where
+    IpAddr: From<[u8; N]>,
+{
+    let ([s0, s1, e0, e1], addresses) = data.split_first_chunk()?;
+    let (start, end) = addresses.split_first_chunk::<N>()?;
+    Some(TrafficSelector {
+        protocol,
+        start_port: u16::from_be_bytes([*s0, *s1]),
+        end_port: u16::from_be_bytes([*e0, *e1]),
+        start: (*start).into(),
+        end: <[u8; N]>::try_from(end).ok()?.into(),
+    })
 }
 
 /// A range of addresses, a protocol and a range of ports (RFC 7296, 3.13.1).
