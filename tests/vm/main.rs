@@ -75,6 +75,12 @@ fn images(name: &str) -> bool {
         let path = here().join("scenarios").join(name).join(file);
         std::fs::read_to_string(path).map(|text| text.trim().to_owned())
     };
+    if let Ok(why) = named("long")
+        && std::env::var_os("CYGNET_LONG").is_none()
+    {
+        println!("vm scenario {name} is part of `make interop`: {why}");
+        return false;
+    }
     let mut build = Command::new(here().join("vm-build"));
     let mut how = "tests/vm/vm-build".to_owned();
     if let Ok(kernel) = named("kernel") {
@@ -161,4 +167,5 @@ scenarios! {
     tcp_encapsulation_with_libreswan => "tcp",
     strongswan_and_ip_tfs => "iptfs",
     strongswan_and_child_sas_of_single_cpus => "per-cpu",
+    peers_that_are_silent => "liveness",
 }
