@@ -194,7 +194,7 @@ ss_packets() { ss_ctl $1 --list-sas --raw | sed -n 's/.*'$2'-[0-9]* {.*packets-i
 # Nothing but IKE, ESP, AH, what a host says that does not take them, and what keeps a link alive may be in a capture of the
 # wire. Of a datagram in fragments only the first one shows what it is.
 only_protected() {  # only_protected FILE
-  local clear; clear=$(tcpdump -n -r /out/$1 'not (arp or tcp port 4500 or udp port 500 or udp port 4500 or (icmp[0] = 3 and (icmp[17] = 50 or (icmp[17] = 17 and (icmp[30:2] = 500 or icmp[30:2] = 4500)))) or ip proto 50 or ip6 proto 50 or ip proto 51 or ip6 proto 51 or (ip[6:2] & 0x1fff != 0) or icmp6 or (ip6[6] = 0 and ip6[48] = 143))' 2>/dev/null
+  local clear; clear=$(tcpdump -n -r /out/$1 'not (arp or tcp port 4500 or udp port 500 or udp port 4500 or (icmp[0] = 3 and (icmp[17] = 50 or (icmp[17] = 17 and (icmp[28:2] = 4500 or icmp[30:2] = 500 or icmp[30:2] = 4500)))) or ip proto 50 or ip6 proto 50 or ip proto 51 or ip6 proto 51 or (ip[6:2] & 0x1fff != 0) or icmp6 or (ip6[6] = 0 and ip6[48] = 143))' 2>/dev/null
     tcpdump -n -r /out/$1 'icmp6 and (ip6[40] = 128 or ip6[40] = 129)' 2>/dev/null)
   [ -z "$clear" ] || { echo "$clear" | head; return 1; }
   # An empty capture proves nothing.
