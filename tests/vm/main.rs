@@ -168,5 +168,6 @@ scenarios! {
     strongswan_and_ip_tfs => "iptfs",
     strongswan_and_child_sas_of_single_cpus => "per-cpu",
     peers_that_are_silent => "liveness",
+    reauthentication_under_traffic => "reauthentication",
     openiked_and_what_it_has => "openiked",
 }
