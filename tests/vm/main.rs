@@ -169,5 +169,6 @@ scenarios! {
     strongswan_and_child_sas_of_single_cpus => "per-cpu",
     peers_that_are_silent => "liveness",
     reauthentication_under_traffic => "reauthentication",
+    one_ike_sa_for_an_identity => "uniqueness",
     openiked_and_what_it_has => "openiked",
 }
