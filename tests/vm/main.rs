@@ -171,4 +171,5 @@ scenarios! {
     reauthentication_under_traffic => "reauthentication",
     one_ike_sa_for_an_identity => "uniqueness",
     openiked_and_what_it_has => "openiked",
+    security_labels => "labels",
 }
