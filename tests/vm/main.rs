@@ -171,5 +171,6 @@ scenarios! {
     reauthentication_under_traffic => "reauthentication",
     one_ike_sa_for_an_identity => "uniqueness",
     openiked_and_what_it_has => "openiked",
+    every_algorithm_of_three_peers => "algorithms",
     security_labels => "labels",
 }
