@@ -124,6 +124,7 @@ pub const UNSUPPORTED: &[(&str, &str, &str)] = &[
     ("ml-kem", "libreswan", "not among the key exchanges that it prints (`ipsec algparse`)"),
     ("ppk-intermediate", "libreswan", "only under a notification type that it has chosen itself, 50209 instead of 16445"),
     ("beet", "libreswan", "no such mode among its keywords"),
+    ("iptfs", "libreswan", "its test of the kernel's IP-TFS fails on the kernel with which strongSwan 6 has it, and it loads no connection with iptfs=yes"),
     ("per-cpu", "libreswan", NO_KEYWORD),
     ("further-children", "openiked", "as responder it answers with all flows of its policy at once, whatever was asked for"),
     ("reauthentication", "openiked", NO_KEYWORD),
