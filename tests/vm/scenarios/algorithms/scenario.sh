@@ -88,7 +88,7 @@ END
 cell algorithms libreswan
 peer_ends
 
-# Its PF_KEY has neither an AEAD nor HMAC-SHA2-256 for the kernel; with NULL encryption it agreed, and its kernel took no packet.
+# Its PF_KEY has neither an AEAD nor HMAC-SHA2-256 for the kernel; NULL encryption it agrees to, and PF_KEY refuses the SA.
 iked_up() { within 20 is_up; }
 iked_down() { :; }
 is_up() { [ -n "$(cy_packets west net)" ]; }
