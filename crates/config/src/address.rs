@@ -38,6 +38,25 @@ pub(crate) fn addresses(text: &str) -> Parsed<Vec<IpAddr>> {
     }
 }
 
+/// A list of addresses with the prefix length of their network: `10.9.0.1/24`.
+pub(crate) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
+    let network = |part: &str| {
+        let network: Result<IpNet, _> = part.parse();
+        network.map_err(|_| {
+            ValueError::new("not an address with its prefix length")
+                .help("such as 10.9.0.1/24 or 2001:db8::1/64")
+        })
+    };
+    let all: Vec<IpNet> = list(text)
+        .map(|(at, part)| network(part).map_err(|e| e.within(at, part)))
+        .collect::<Result<_, _>>()?;
+    if all.is_empty() {
+        Err(ValueError::new("a value is missing"))
+    } else {
+        Ok(all)
+    }
+}
+
 /// `left` and `right`.
 pub(crate) fn host(text: &str) -> Parsed<HostSpec> {
     if let Some(word) = text.strip_prefix('%') {

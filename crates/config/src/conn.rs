@@ -11,7 +11,7 @@ use cygnet_engine::{
 };
 use cygnet_ike::{Tcp, TsAddresses, TsTemplate};
 
-use crate::address::{ProtocolPorts, addresses, host, identity, protoport, subnets};
+use crate::address::{ProtocolPorts, addresses, host, identity, networks, protoport, subnets};
 use crate::diagnostic::{Diagnostics, did_you_mean};
 use crate::document::{Assignment, Conn, Document};
 use crate::keyword::Side;
@@ -319,6 +319,15 @@ fn read(values: &mut Values<'_, '_>) -> Parts {
     let plane = plane_of_streams(values, plane, ike.tcp);
     let mut child = child_options(values, plane, &ike);
     child.iptfs = iptfs(values, kind, &child);
+    for side in [Side::Left, Side::Right] {
+        if child.interface.is_none()
+            && let Some(assignment) = values.assignment(side, "interface-ip")
+        {
+            let error = ValueError::combination("there is no device to put it on")
+                .help("add `ipsec-interface=yes`, or leave it out");
+            values.refuse(assignment, error);
+        }
+    }
     Parts {
         left,
         right,
@@ -492,6 +501,9 @@ fn end(values: &mut Values<'_, '_>, side: Side, kind: ConnectionKind) -> End {
         id: values.sourced(side, "id", identity),
         source_ips: values
             .optional(side, "sourceip", addresses)
+            .unwrap_or_default(),
+        interface_ips: values
+            .optional(side, "interface-ip", networks)
             .unwrap_or_default(),
         subnets,
     };

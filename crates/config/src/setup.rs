@@ -95,6 +95,7 @@ fn read(values: &mut Values<'_, '_>) -> Setup {
             duration(text, TimeUnit::Seconds)
         }),
         listen: values.get("listen", default.listen, addresses),
+        manage_interfaces: values.get("ipsec-interface-managed", true, yes_no),
         listen_tcp: values.get("listen-tcp", false, yes_no),
         max_half_open: values.get("max-halfopen-ike", default.max_half_open, |t| {
             number(t, 1..=u32::MAX)

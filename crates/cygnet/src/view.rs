@@ -70,6 +70,9 @@ pub(crate) fn status(status: &Value) -> String {
             text(c, "local"),
             c["remote"].as_str().unwrap_or("any"),
         );
+        if let Some(interface) = c["interface"].as_str() {
+            let _ = writeln!(out, "  interface {interface}");
+        }
         if let Some(reason) = c["reason"].as_str() {
             let _ = writeln!(out, "  because: {reason}");
         }
@@ -291,7 +294,7 @@ mod tests {
                 }]
             }, {
                 "name": "branch", "intent": "up", "state": "retrying", "reason": "no response",
-                "plane": "kernel", "local": "192.0.2.1", "remote": null, "reqid": 16385,
+                "plane": "kernel", "local": "192.0.2.1", "remote": null, "reqid": 16385, "interface": "ipsec1",
                 "last_failure": {"reason": "no_response", "text": "no response", "ago": 7}, "retry_in": 4,
                 "resumable": true, "children": []
             }],

@@ -45,4 +45,5 @@ pub const FEATURES: PlaneFeatures = PlaneFeatures {
     iptfs: false,
     per_cpu: false,
     labels: false,
+    interfaces: false,
 };

@@ -23,6 +23,7 @@ use crate::selectors::outbound_selectors;
 use crate::shared_policies::OwnerId;
 use crate::timers::Timer;
 use crate::transaction::{Completion, Outcome, Step, Transaction};
+use crate::traps::needs_protection;
 
 impl Engine {
     /// Carries the endpoint's outputs on until it has none.
@@ -101,7 +102,7 @@ impl Engine {
                     protocol,
                     mode: config.mode,
                     reqid: c.reqid,
-                    if_id: 0,
+                    if_id: c.config.child.if_id(),
                     mark: Mark::ANY,
                     min: *range.start(),
                     max: *range.end(),
@@ -302,10 +303,11 @@ impl Engine {
 
         let mut steps = Vec::new();
         let mut protection_id = None;
-        if plane == Plane::Userspace {
-            let protection = self.protection(&config, &selectors, local_is_left);
+        if needs_protection(plane, &config) {
+            let remote = install.remote.ip();
+            let protection = self.protection(&config, &selectors, local_is_left, remote);
             protection_id = Some(protection.id);
-            steps.push(Step::Protect(protection));
+            steps.push(Step::Protect(Box::new(protection)));
         }
         let mut child = Child {
             connection,

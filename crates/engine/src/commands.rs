@@ -134,13 +134,15 @@ pub(crate) fn shunt_policies(
 }
 
 fn key(direction: Direction, selector: Selector, options: &ChildOptions) -> PolicyKey {
-    let mark = if direction == Direction::Out {
-        options.mark_out
-    } else {
-        options.mark_in
+    let mark = match (options.interface, direction) {
+        // The interface chooses the policies, and the marks are those that SAs give.
+        (Some(_), _) => Mark::ANY,
+        (None, Direction::Out) => options.mark_out,
+        (None, _) => options.mark_in,
     };
     PolicyKey {
         mark,
+        if_id: options.if_id(),
         ..PolicyKey::new(direction, selector)
     }
 }
@@ -249,8 +251,8 @@ pub(crate) fn security_associations(
                 None => install.mode,
             },
             reqid,
-            if_id: 0,
-            set_mark: None,
+            if_id: options.if_id(),
+            set_mark: options.set_mark(direction),
             encryption,
             integrity,
             encap,
@@ -332,6 +334,7 @@ pub(crate) fn compression(install: &ChildInstall, inbound: &Sa, outbound: &Sa) -
                 ..beside.flags
             },
             label: beside.label.clone(),
+            if_id: beside.if_id,
             ..Sa::new(id, beside.src, beside.direction, install.mode, beside.reqid)
         }
     };

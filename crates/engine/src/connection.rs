@@ -12,7 +12,8 @@ use cygnet_ike::{
     AcceptRedirect, AuthMethod, Childless, Encapsulation, Fragmentation, Gateway, Identity,
     PpkPolicy, PuzzlePolicy, RetransmitPolicy, SendRedirect, Tcp, TsTemplate, Uniqueness,
 };
-use cygnet_ipsec::{Iptfs, Mark, Mode, Protocol, SecurityLabel};
+use cygnet_ipsec::{Iptfs, Mark, Mode, Protocol, SaDirection, SecurityLabel};
+use ipnet::IpNet;
 
 use crate::connection_state::Intent;
 use crate::origin::{Origin, Sourced};
@@ -61,6 +62,8 @@ pub struct Setup {
     pub send_redirect: SendRedirect,
     /// To which gateways (`global-redirect-to`).
     pub redirect_to: Vec<Gateway>,
+    /// Whether the devices of route-based connections are made where they are missing (`ipsec-interface-managed`).
+    pub manage_interfaces: bool,
 }
 
 impl Default for Setup {
@@ -82,6 +85,7 @@ impl Default for Setup {
             uniqueness: Uniqueness::Replace,
             send_redirect: SendRedirect::No,
             redirect_to: Vec::new(),
+            manage_interfaces: true,
         }
     }
 }
@@ -118,6 +122,8 @@ pub struct HostEnd {
     pub id: Option<Sourced<Identity>>,
     /// Preferred inner source addresses (`leftsourceip`).
     pub source_ips: Vec<IpAddr>,
+    /// Addresses on the device of a route-based connection (`leftinterface-ip`).
+    pub interface_ips: Vec<IpNet>,
     /// Traffic selectors (`leftsubnet`); the host itself is [`TsTemplate::Dynamic`].
     pub subnets: Vec<TsTemplate>,
 }
@@ -245,10 +251,14 @@ pub struct ChildOptions {
     pub reqid: Option<u32>,
     /// Fixed policy priority; otherwise computed from the selectors.
     pub priority: Option<u32>,
-    /// Lookup mark of the inbound policies (`mark-in`).
+    /// Lookup mark of the inbound policies (`mark-in`); with an interface, the mark of what has come out of the tunnel.
     pub mark_in: Mark,
-    /// Lookup mark of the outbound policies (`mark-out`).
+    /// Lookup mark of the outbound policies (`mark-out`); with an interface, the mark of what goes to the peer.
     pub mark_out: Mark,
+    /// The device of a route-based connection (`ipsec-interface`).
+    pub interface: Option<IpsecInterface>,
+    /// The metric of its routes (`metric`).
+    pub metric: u32,
     /// Clear packets while there is no SA yet (`negotiationshunt`).
     pub negotiation_shunt: Shunt,
     /// Clear packets after negotiation failed (`failureshunt`).
@@ -278,7 +288,47 @@ pub struct ChildOptions {
     pub mtu: Option<u32>,
 }
 
+/// The xfrm interface of a route-based connection (`ipsec-interface`): what is routed into it is protected or dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct IpsecInterface(pub u32);
+
+impl IpsecInterface {
+    /// The `if_id` of the interface 0, because the kernel refuses 0 (S0.1).
+    const IF_ID_OF_0: u32 = 0x4000;
+
+    /// The key by which its policies and SAs belong to it.
+    pub fn if_id(self) -> u32 {
+        match self.0 {
+            0 => Self::IF_ID_OF_0,
+            number => number,
+        }
+    }
+
+    /// Its name, if we make it.
+    pub fn name(self) -> String {
+        format!("ipsec{}", self.0)
+    }
+}
+
 impl ChildOptions {
+    /// The `if_id` of policies and SAs; 0: none.
+    pub(crate) fn if_id(&self) -> u32 {
+        self.interface.map_or(0, IpsecInterface::if_id)
+    }
+
+    /// The mark that the packets of an SA get, to the peer or out of the tunnel: by default the `if_id` (S0.3).
+    pub(crate) fn set_mark(&self, direction: SaDirection) -> Option<Mark> {
+        let interface = self.interface?;
+        let configured = match direction {
+            SaDirection::Out => self.mark_out,
+            SaDirection::In => self.mark_in,
+        };
+        Some(match configured {
+            Mark::ANY => Mark::exact(interface.if_id()),
+            mark => mark,
+        })
+    }
+
     /// The label that SAs and policies get, for the kernel's security module.
     pub(crate) fn kernel_label(&self) -> Option<&SecurityLabel> {
         match self.label_mode {

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use cygnet_ike::{Transmit, Transport};
-use cygnet_ipsec::{Command, CommandError, Reply, SaId, Selector};
+use cygnet_ipsec::{Command, CommandError, Mark, Reply, SaId, Selector};
 use ipnet::IpNet;
 
 use crate::event::Event;
@@ -116,7 +116,8 @@ pub enum Request {
         commands: Vec<Command>,
     },
     /// Fence the traffic of a user-space connection in the kernel's SPD and
-    /// lead it into the TUN device. Replaces a protection of the same name.
+    /// lead it into the TUN device, or lead that of a route-based connection
+    /// into its interface. Replaces a protection of the same name.
     /// Answered by [`Answer::Done`], or by [`Answer::Failed`]: what could be
     /// raised of the fence then stands all the same, until it is asked away.
     Protect(Protection),
@@ -153,8 +154,9 @@ pub enum Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProtectionId(pub u64);
 
-/// The fence of one user-space connection: what it protects never passes in
-/// clear, and what it sends goes to the TUN device.
+/// What one connection needs beside policies and SAs. In user space the fence:
+/// what it protects never passes in clear, and what it sends goes to the TUN
+/// device. Route-based, its interface and the routes into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protection {
     /// Its name.
@@ -169,6 +171,25 @@ pub struct Protection {
     pub source_ips: Vec<IpAddr>,
     /// MTU of the routes.
     pub mtu: Option<u32>,
+    /// The interface of a route-based connection; `None`: the fence and the TUN device.
+    pub interface: Option<InterfaceUse>,
+}
+
+/// An xfrm interface as a connection needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceUse {
+    /// Its `if_id`; not 0.
+    pub if_id: u32,
+    /// Its name if it may be made where it is missing; `None`: it has to be there.
+    pub name: Option<String>,
+    /// Addresses that are to be on it.
+    pub addresses: Vec<IpNet>,
+    /// Where the protected packets go: never into the interface.
+    pub peer: IpAddr,
+    /// The mark that they carry.
+    pub mark: Option<Mark>,
+    /// Metric of the routes; 0: the kernel's default.
+    pub metric: u32,
 }
 
 /// A question about addresses.

@@ -50,6 +50,11 @@ fn lack(connection: &Connection, features: &PlaneFeatures) -> Option<&'static st
             "security labels: `label-mode=simple` only negotiates them",
         ),
         (
+            connection.child.interface.is_some(),
+            features.interfaces,
+            "xfrm interfaces (`ipsec-interface=`)",
+        ),
+        (
             connection.child.tfc > 0,
             features.tfc_padding,
             "padding for traffic flow confidentiality",

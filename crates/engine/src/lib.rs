@@ -51,7 +51,7 @@ mod uniqueness;
 
 pub use connection::{
     ChildOptions, Connection, ConnectionKind, ConnectionSet, DeadPeerAction, HostEnd, HostSpec,
-    IkeOptions, LabelMode, PlaneChoice, Setup, Shunt, StartAction,
+    IkeOptions, IpsecInterface, LabelMode, PlaneChoice, Setup, Shunt, StartAction,
 };
 pub use connection_state::Intent;
 pub use engine::{
@@ -59,7 +59,8 @@ pub use engine::{
 };
 pub use event::{AcquireRefusal, Event};
 pub use io::{
-    Answer, Input, Output, Plane, Protection, ProtectionId, Request, RequestId, ResolveQuery,
+    Answer, Input, InterfaceUse, Output, Plane, Protection, ProtectionId, Request, RequestId,
+    ResolveQuery,
 };
 pub use lacking::{Lacking, LoadError};
 pub use orient::{Addresses, Orientation, Unoriented, orient};

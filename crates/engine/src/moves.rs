@@ -78,6 +78,7 @@ impl Engine {
         for (config, oriented) in oriented {
             let (own, _) = oriented.orientation.ends(config);
             inner.extend(own.source_ips.iter().copied().map(IpNet::from));
+            inner.extend(own.interface_ips.iter().map(|net| IpNet::from(net.addr())));
             // All that there is names nothing in particular, and a host is its own outer address.
             let nets = oriented.selectors.iter().map(|s| s.src);
             inner.extend(nets.filter(|net| {

@@ -32,7 +32,7 @@ pub struct PlaneConflict {
 }
 
 /// What makes two policies one (K1), but for the direction.
-type Key = (Selector, Mark, Mark);
+type Key = (Selector, Mark, Mark, u32);
 
 impl Engine {
     /// Looks for connections that cannot be loaded together. What depends on
@@ -52,6 +52,7 @@ impl Engine {
                         selector,
                         connection.child.mark_in,
                         connection.child.mark_out,
+                        connection.child.if_id(),
                     );
                     let (first, known) = *seen.entry(key).or_insert((connection, plane));
                     if known != plane {

@@ -11,6 +11,7 @@ use cygnet_ike::{ChildSaInfo, IkeSaInfo};
 use cygnet_ipsec::{EncapKind, Lifetime, SaId};
 use serde::Serialize;
 
+use crate::connection::IpsecInterface;
 use crate::connection_state::{Intent, State, Trap};
 use crate::engine::Engine;
 use crate::io::Plane;
@@ -68,6 +69,8 @@ pub struct ConnectionStatus {
     pub reason: Option<String>,
     /// Who transforms its packets.
     pub plane: Plane,
+    /// The interface of a route-based connection; by another name if we did not make it.
+    pub interface: Option<String>,
     /// Our address, once known.
     pub local: Option<IpAddr>,
     /// The peer's; `None`: not known or any.
@@ -319,6 +322,7 @@ impl Engine {
             state,
             reason,
             plane: c.plane,
+            interface: c.config.child.interface.map(IpsecInterface::name),
             local: oriented.map(|o| o.orientation.local),
             remote: oriented.and_then(|o| o.orientation.remote),
             reqid: c.reqid,

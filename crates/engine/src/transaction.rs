@@ -13,7 +13,7 @@ use crate::shared_policies::SharedPolicies;
 /// One request of a transaction, kept until its answer is in.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Protect(Protection),
+    Protect(Box<Protection>),
     Unprotect(ProtectionId),
     Execute {
         plane: Plane,
@@ -24,7 +24,7 @@ pub(crate) enum Step {
 impl Step {
     pub(crate) fn request(&self) -> Request {
         match self {
-            Self::Protect(p) => Request::Protect(p.clone()),
+            Self::Protect(p) => Request::Protect(Protection::clone(p)),
             Self::Unprotect(id) => Request::Unprotect(*id),
             Self::Execute { plane, commands } => Request::Execute {
                 plane: *plane,

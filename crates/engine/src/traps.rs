@@ -1,18 +1,25 @@
 //! Traps, shunts and fences: what is in the databases while a connection has no SA.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
-use cygnet_ipsec::{Action, Policy, Selector};
+use cygnet_ipsec::{Action, Policy, SaDirection, Selector};
+use ipnet::IpNet;
 
 use crate::commands::{Path, PolicyPlan, shunt_policies};
 use crate::connection::{Connection, ConnectionKind};
 use crate::connection_state::{ConnectionId, Intent, LastFailure, Trap};
 use crate::engine::Engine;
 use crate::event::Event;
-use crate::io::{Plane, Protection, ProtectionId};
+use crate::io::{InterfaceUse, Plane, Protection, ProtectionId};
 use crate::shared_policies::OwnerId;
 use crate::timers::Timer;
 use crate::transaction::{Completion, Outcome, Step, Transaction};
+
+/// Whether more than policies and SAs has to be there for a connection: user space's fence and device, or an interface.
+pub(crate) fn needs_protection(plane: Plane, config: &Connection) -> bool {
+    plane == Plane::Userspace || config.child.interface.is_some()
+}
 
 impl Engine {
     pub(crate) fn install_trap(&mut self, now: Instant, id: ConnectionId) {
@@ -46,12 +53,15 @@ impl Engine {
         };
         let mut steps = Vec::new();
         let mut protection_id = None;
-        if plane == Plane::Userspace {
-            let mut protection = self.protection(&config, &selectors, local_is_left);
+        // Shunts have no peer and need none of it.
+        if needs_protection(plane, &config)
+            && let Some(remote) = orientation.remote
+        {
+            let mut protection = self.protection(&config, &selectors, local_is_left, remote);
             // What stands of an earlier try is replaced, not doubled.
             protection.id = earlier.unwrap_or(protection.id);
             protection_id = Some(protection.id);
-            steps.push(Step::Protect(protection));
+            steps.push(Step::Protect(Box::new(protection)));
         }
         let keys = policies.iter().map(|p| p.key).collect();
         let shared = self.policies.entry(plane).or_default();
@@ -66,12 +76,13 @@ impl Engine {
         self.run(now, Transaction::building(steps, Completion::Trapped(id)));
     }
 
-    /// The fence and the routes of a user-space connection.
+    /// The fence, device and routes of a connection whose peer has this address.
     pub(crate) fn protection(
         &mut self,
         config: &Connection,
         selectors: &[Selector],
         local_is_left: bool,
+        peer: IpAddr,
     ) -> Protection {
         let id = ProtectionId(self.fresh_id());
         let unique = |nets: Vec<ipnet::IpNet>| {
@@ -85,13 +96,28 @@ impl Engine {
         } else {
             &config.right
         };
+        let interface = config.child.interface.map(|interface| InterfaceUse {
+            if_id: interface.if_id(),
+            name: self.setup.manage_interfaces.then(|| interface.name()),
+            addresses: match &own.interface_ips[..] {
+                [] => own.source_ips.iter().copied().map(IpNet::from).collect(),
+                addresses => addresses.to_vec(),
+            },
+            peer,
+            mark: config.child.set_mark(SaDirection::Out),
+            metric: config.child.metric,
+        });
+        // Between equal networks an interface gets no routes: what goes into it is the administrator's word (S1.4).
+        let routed = |s: &&Selector| interface.is_none() || s.src != s.dst;
+        let routes = selectors.iter().filter(routed).map(|s| s.dst).collect();
         Protection {
             id,
-            routes: unique(selectors.iter().map(|s| s.dst).collect()),
+            routes: unique(routes),
             local: unique(selectors.iter().map(|s| s.src).collect()),
             source_ips: own.source_ips.clone(),
             selectors: selectors.to_vec(),
             mtu: config.child.mtu,
+            interface,
         }
     }
 

@@ -21,4 +21,6 @@ pub struct PlaneFeatures {
     pub per_cpu: bool,
     /// Security labels (RFC 9478).
     pub labels: bool,
+    /// Policies and SAs that belong to a device by its `if_id` (K6).
+    pub interfaces: bool,
 }

@@ -13,8 +13,8 @@
 //! | S3.9 route events | [`RouteEvents`] | [`linux::RouteMonitor`] | [`memory::RouteMonitor`] |
 //! | helpers | [`Links`], [`Routing`], [`PacketFilter`] | [`linux::Rtnetlink`], [`linux::Nftables`] | [`memory::Network`] |
 //!
-//! On top of them: [`Fence`] keeps protected traffic from travelling in clear when user space does the work, and
-//! [`TunnelRouting`] leads it into the tunnel devices.
+//! On top of them: [`IpsecInterfaces`] keeps the xfrm interfaces of route-based connections, [`Fence`] keeps protected traffic from travelling in clear when user space does the work, and
+//! [`TunnelRouting`] and [`InterfaceRouting`] lead it into the devices.
 
 mod addr_events;
 mod default_route;
@@ -23,6 +23,8 @@ pub mod holes;
 mod ike_socket;
 mod inner_addr;
 mod interface_addr;
+mod interface_routing;
+mod ipsec_interface;
 pub mod ledger;
 mod links;
 pub mod linux;
@@ -43,6 +45,8 @@ pub use ike_socket::{
 };
 pub use inner_addr::{Acquired, AddressControl, InnerAddrs};
 pub use interface_addr::{InterfaceAddr, InterfaceAddrs, Scope, primary_address, source_within};
+pub use interface_routing::{EscapeOptions, InterfaceRoute, InterfaceRouting};
+pub use ipsec_interface::{Interface, InterfaceError, InterfaceSpec, IpsecInterfaces};
 pub use links::{Link, LinkKind, Links, OWNER_ALIAS, Setting};
 pub use netlink::RequestError;
 pub use offload::{EspOffload, OffloadProbe};

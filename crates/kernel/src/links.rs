@@ -148,6 +148,15 @@ pub trait Links {
     /// When the kernel refuses.
     fn set_alias(&mut self, index: u32, alias: &str) -> Result<(), RequestError>;
 
+    /// Makes an xfrm interface (K6); it is down.
+    ///
+    /// It is bound to no other device: the route of the ESP packets decides by which they leave (Linux 5.3).
+    ///
+    /// # Errors
+    /// [`RequestError::Exists`] if the name or the `if_id` is taken, [`RequestError::Unsupported`] if the kernel has no
+    /// xfrm interfaces (4.19, `CONFIG_XFRM_INTERFACE`).
+    fn add_xfrm_interface(&mut self, name: &str, if_id: u32) -> Result<(), RequestError>;
+
     /// Deletes a link.
     ///
     /// # Errors

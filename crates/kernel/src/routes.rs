@@ -166,6 +166,12 @@ pub trait Routing {
     /// When the kernel cannot be asked.
     fn owned_routes(&mut self) -> Result<Vec<Route>, RequestError>;
 
+    /// Every route of a table and family, whoever made it.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    fn routes_of(&mut self, table: u32, ipv6: bool) -> Result<Vec<Route>, RequestError>;
+
     /// Adds a rule.
     ///
     /// # Errors

@@ -79,7 +79,7 @@ pub enum RoutingError {
     Request(#[from] RequestError),
 }
 
-/// What a crash had left and [`TunnelRouting::remove_leftovers`] removed.
+/// What a crash had left and [`remove_leftovers`] removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Leftovers {
     /// Routes.
@@ -247,40 +247,22 @@ impl TunnelRouting {
         result.map_err(Into::into)
     }
 
-    /// Removes every route and rule with our protocol number that is not in use here: what a crash has left, also in
-    /// tables of an earlier configuration.
-    ///
-    /// # Errors
-    /// The first refusal.
-    pub fn remove_leftovers(
-        &mut self,
-        kernel: &mut impl Routing,
-    ) -> Result<Leftovers, RoutingError> {
-        let mut left = Leftovers {
-            routes: kernel.owned_routes()?,
-            rules: kernel.owned_rules()?,
+    /// Whether a route is one of those in use.
+    #[must_use]
+    pub fn uses_route(&self, route: &Route) -> bool {
+        let wanted = self.routes.get(&route.destination);
+        wanted.is_some_and(|entry| entry.route.table == route.table)
+    }
+
+    /// Whether a rule is one of those in use.
+    #[must_use]
+    pub fn uses_rule(&self, rule: &Rule) -> bool {
+        let used = if rule.ipv6 {
+            self.rule_v6
+        } else {
+            self.rule_v4
         };
-        left.routes.retain(|route| {
-            self.routes
-                .get(&route.destination)
-                .is_none_or(|e| e.route.table != route.table)
-        });
-        left.rules.retain(|rule| {
-            let used = if rule.ipv6 {
-                self.rule_v6
-            } else {
-                self.rule_v4
-            };
-            !used || *rule != self.rule(rule.ipv6)
-        });
-        // Rules first: a table that nobody looks into can be emptied at leisure.
-        for rule in &left.rules {
-            gone(kernel.delete_rule(rule))?;
-        }
-        for route in &left.routes {
-            gone(kernel.delete_route(route))?;
-        }
-        Ok(left)
+        used && *rule == self.rule(rule.ipv6)
     }
 
     /// The rule of a family.
@@ -343,6 +325,32 @@ impl TunnelRouting {
     }
 }
 
+/// Removes every route and rule with our protocol number that is not in use: what a crash has left, also in tables of an
+/// earlier configuration.
+///
+/// # Errors
+/// The first refusal.
+pub fn remove_leftovers(
+    kernel: &mut impl Routing,
+    uses_route: impl Fn(&Route) -> bool,
+    uses_rule: impl Fn(&Rule) -> bool,
+) -> Result<Leftovers, RequestError> {
+    let mut left = Leftovers {
+        routes: kernel.owned_routes()?,
+        rules: kernel.owned_rules()?,
+    };
+    left.routes.retain(|route| !uses_route(route));
+    left.rules.retain(|rule| !uses_rule(rule));
+    // Rules first: a table that nobody looks into can be emptied at leisure.
+    for rule in &left.rules {
+        gone(kernel.delete_rule(rule))?;
+    }
+    for route in &left.routes {
+        gone(kernel.delete_route(route))?;
+    }
+    Ok(left)
+}
+
 /// Whether the kernel drops packets that arrive on a device although the way back to their source leads elsewhere
 /// (`rp_filter=1`, RFC 3704 strict mode).
 ///
@@ -359,7 +367,7 @@ pub fn strict_reverse_path(links: &mut impl Links, device: &str) -> Result<bool,
 }
 
 /// For removals: what is not there is removed.
-fn gone(result: Result<(), RequestError>) -> Result<(), RequestError> {
+pub(crate) fn gone(result: Result<(), RequestError>) -> Result<(), RequestError> {
     match result {
         Err(error) if error.is_not_found() => Ok(()),
         other => other,
@@ -367,7 +375,7 @@ fn gone(result: Result<(), RequestError>) -> Result<(), RequestError> {
 }
 
 /// For additions: what is there is added.
-fn exists(result: Result<(), RequestError>) -> Result<(), RequestError> {
+pub(crate) fn exists(result: Result<(), RequestError>) -> Result<(), RequestError> {
     match result {
         Err(error) if error.is_exists() => Ok(()),
         other => other,

@@ -516,7 +516,12 @@ fn nothing_protected_travels_in_clear() {
     // A new run over the leftovers.
     let mut fence = Fence::default();
     let mut routing = TunnelRouting::new(RoutingOptions::default());
-    let left = routing.remove_leftovers(&mut kernel).unwrap();
+    let left = cygnet_kernel::routing::remove_leftovers(
+        &mut kernel,
+        |r| routing.uses_route(r),
+        |r| routing.uses_rule(r),
+    )
+    .unwrap();
     assert_eq!(left.rules.len(), 2);
     for enclosure in enclosures() {
         fence.raise(&mut spd, &enclosure).unwrap();
@@ -539,7 +544,12 @@ fn nothing_protected_travels_in_clear() {
     drop(tun);
     everything_passes(&site);
     assert_eq!(
-        routing.remove_leftovers(&mut kernel).unwrap(),
+        cygnet_kernel::routing::remove_leftovers(
+            &mut kernel,
+            |r| routing.uses_route(r),
+            |r| routing.uses_rule(r)
+        )
+        .unwrap(),
         cygnet_kernel::Leftovers::default()
     );
 }

@@ -95,7 +95,12 @@ fn tunnel_routes_are_counted_and_escape_by_mark() {
     TunnelRouting::new(RoutingOptions::default())
         .add(&mut kernel, &wanted)
         .unwrap();
-    let left = routes.remove_leftovers(&mut kernel).unwrap();
+    let left = cygnet_kernel::routing::remove_leftovers(
+        &mut kernel,
+        |r| routes.uses_route(r),
+        |r| routes.uses_rule(r),
+    )
+    .unwrap();
     assert_eq!((left.routes.len(), left.rules.len()), (1, 1));
     // Somebody else's default route is still there.
     assert!(kernel.default_route(false).is_ok());

@@ -359,7 +359,12 @@ fn tunnel_routes_escape_by_mark_and_are_counted() {
     drop(former);
     ip("route add 10.4.0.0/16 dev ipsec0 table 777777");
     ip("rule add priority 78 to 10.4.0.0/16 lookup 777777");
-    let left = routes.remove_leftovers(&mut kernel).unwrap();
+    let left = cygnet_kernel::routing::remove_leftovers(
+        &mut kernel,
+        |r| routes.uses_route(r),
+        |r| routes.uses_rule(r),
+    )
+    .unwrap();
     assert_eq!((left.routes.len(), left.rules.len()), (1, 1));
     assert_eq!(left.routes[0].destination, net("10.3.0.0/16"));
     assert_eq!(left.rules[0].priority, 77);

@@ -7,7 +7,8 @@ use cygnet_crypto::{
     AdditionalOffer, EspProposal, IkeProposal, KeyExchange, NameError, NameErrorKind,
 };
 use cygnet_engine::{
-    ChildOptions, DeadPeerAction, IkeOptions, LabelMode, PlaneChoice, Shunt, Sourced,
+    ChildOptions, DeadPeerAction, IkeOptions, IpsecInterface, LabelMode, PlaneChoice, Shunt,
+    Sourced,
 };
 use cygnet_ike::{
     AuthMethod, Childless, Encapsulation, Fragmentation, MAX_WINDOW, MIN_FRAGMENT_SIZE, PpkPolicy,
@@ -289,6 +290,8 @@ pub(super) fn child_options(
         priority: values.get("priority", None, |text| {
             number(text, 0..=u32::MAX).map(|n| (n != 0).then_some(n))
         }),
+        interface: values.get("ipsec-interface", None, ipsec_interface),
+        metric: values.get("metric", 1, |text| number(text, 0..=u32::MAX)),
         mark_in: mark_in.or(mark_both).unwrap_or(Mark::ANY),
         mark_out: mark_out.or(mark_both).unwrap_or(Mark::ANY),
         negotiation_shunt: values.get("negotiationshunt", Shunt::Drop, |text| {
@@ -316,6 +319,16 @@ pub(super) fn child_options(
         refuse_tfc: values.get("send-esp-tfc-padding-not-supported", false, yes_no),
         // 68 is the least of IPv4 (RFC 791); whether the tunnel carries IPv6 (1280) is known only later.
         mtu: values.optional(Side::Both, "mtu", |text| number(text, 68..=65535)),
+    }
+}
+
+/// `ipsec-interface`: here 0 and 1 are numbers of devices.
+fn ipsec_interface(text: &str) -> Parsed<Option<IpsecInterface>> {
+    match text {
+        "no" => Ok(None),
+        "yes" => Ok(Some(IpsecInterface(1))),
+        // The kernel takes every if_id but 0.
+        _ => number(text, 0..=u32::MAX - 1).map(|n| Some(IpsecInterface(n))),
     }
 }
 

@@ -341,6 +341,33 @@ fn packets() {
 }
 
 #[test]
+fn interfaces() {
+    let interface = |lines: &str| {
+        connection(lines)
+            .child
+            .interface
+            .map(|i| (i.name(), i.if_id()))
+    };
+    assert_eq!(interface(""), None);
+    assert_eq!(interface("ipsec-interface=no"), None);
+    let named = |name: &str, if_id| Some((name.to_owned(), if_id));
+    assert_eq!(interface("ipsec-interface=yes"), named("ipsec1", 1));
+    assert_eq!(interface("ipsec-interface=0"), named("ipsec0", 0x4000));
+    assert_eq!(interface("ipsec-interface=17"), named("ipsec17", 17));
+    let c =
+        connection("ipsec-interface=1\n leftinterface-ip=10.9.0.1/24,2001:db8::1/64\n metric=5");
+    let addresses: Vec<String> = c
+        .left
+        .interface_ips
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(addresses, ["10.9.0.1/24", "2001:db8::1/64"]);
+    assert_eq!((c.child.metric, connection("").child.metric), (5, 1));
+    assert!(c.right.interface_ips.is_empty());
+}
+
+#[test]
 fn the_window() {
     assert_eq!(connection("").ike.window, 1);
     assert_eq!(connection("ike-window=16").ike.window, 16);

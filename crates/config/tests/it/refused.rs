@@ -175,12 +175,22 @@ fn not_supported() {
         "keyexchange=ikev1",
         "ikev2=never",
         "phase2=ah+esp",
-        "ipsec-interface=yes",
+        "vti-interface=vti0",
         "leftcert=west",
         "leftauth=rsasig\n rightauth=rsasig",
         "leftupdown=/usr/local/bin/mine",
         "rightikeport=1500",
+    ]));
+}
+
+#[test]
+fn interfaces() {
+    insta::assert_snapshot!(lines(&[
+        "ipsec-interface=4294967295",
+        "ipsec-interface=0x1",
+        "ipsec-interface=on",
         "leftinterface-ip=10.9.0.1/24",
+        "ipsec-interface=1\n leftinterface-ip=10.9.0.1",
     ]));
 }
 

@@ -12,6 +12,7 @@ mod key_log;
 mod keyring;
 mod log;
 mod planes;
+mod protections;
 mod puzzles;
 mod sockets;
 mod start;
@@ -269,7 +270,10 @@ impl Daemon {
                 self.engine.handle(Instant::now(), lost);
             }
             Notice::Addresses => self.update_addresses(),
-            Notice::Routes => self.engine.handle(Instant::now(), Input::RoutesChanged),
+            Notice::Routes => {
+                let _ = self.jobs.send(Job::RoutesChanged);
+                self.engine.handle(Instant::now(), Input::RoutesChanged);
+            }
             Notice::DeviceLost(name) => {
                 tracing::error!(
                     device = name,

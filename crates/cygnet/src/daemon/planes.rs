@@ -11,22 +11,19 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::mpsc;
 
-use cygnet_dataplane::{Handle, Tun};
-use cygnet_engine::{
-    Answer, Plane, PriorityClass, Protection, ProtectionId, Request, RequestId, ResolveQuery,
-    Traffic, priority,
-};
+use cygnet_dataplane::Handle;
+use cygnet_engine::{Answer, Plane, ProtectionId, Request, RequestId, ResolveQuery, Traffic};
 use cygnet_ipsec::{
     Action, Command, CommandError, Direction, Encap, EncapKind, MoveSa, PolicyKey, Reply, Sa,
     SaDatabase, SaId, Selector,
 };
-use cygnet_kernel::fence::weaknesses;
 use cygnet_kernel::holes::NeighbourDiscoveryHoles;
 use cygnet_kernel::linux::{Nftables, Rtnetlink, UdpSockets};
+use cygnet_kernel::routing::remove_leftovers;
 use cygnet_kernel::sadb::{LinuxSadb, Sadb, SadbEvent};
 use cygnet_kernel::{
-    Enclosure, Fence, FenceError, IkeSocketSpec, IkeSockets, InterfaceAddrs, Links, OWNER_ALIAS,
-    PathMtu, RouteLookup, RouteQuery, RoutingOptions, Setting, TunnelRoute, TunnelRouting,
+    EscapeOptions, Fence, IkeSocketSpec, IkeSockets, InterfaceAddrs, InterfaceRouting,
+    IpsecInterfaces, PathMtu, RouteLookup, RouteQuery, RoutingOptions, TunnelRouting,
     primary_address,
 };
 use tokio::sync::{mpsc as tokio_mpsc, oneshot};
@@ -34,11 +31,7 @@ use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 use super::Notice;
 use super::kernel_policies::KernelPolicies;
 use super::key_log::KeyLogFiles;
-
-/// MTU of the TUN device: what is left of 1500 octets with the largest overhead
-/// of the listed algorithms (IPv6, UDP and ESP headers, IV, padding, ICV),
-/// rounded down to what other user-space planes use.
-const DEVICE_MTU: u32 = 1400;
+use super::protections::Protected;
 
 /// Something to do.
 pub(super) enum Job {
@@ -55,6 +48,8 @@ pub(super) enum Job {
     /// Put back what others may have taken away: routes whose source address came back, rules, the
     /// packet filter's table.
     Refresh,
+    /// Routes have changed: the ways to peers past the interfaces may be others.
+    RoutesChanged,
     /// The kernel has IPsec events to read.
     KernelEvents,
     /// Policies of an earlier run that nobody has asked for again are to go.
@@ -66,12 +61,6 @@ pub(super) enum Job {
 /// An answer for the engine.
 pub(super) type Answered = (RequestId, Answer);
 
-/// What is in place for one protection.
-struct Protected {
-    enclosures: Vec<Enclosure>,
-    routes: Vec<ipnet::IpNet>,
-}
-
 /// The user-space plane and its device.
 pub(super) struct Userspace {
     pub(super) handle: Handle,
@@ -79,15 +68,17 @@ pub(super) struct Userspace {
 }
 
 pub(super) struct Executor {
-    kernel: LinuxSadb,
-    rtnetlink: Rtnetlink,
-    filter: Nftables,
-    userspace: Option<Userspace>,
-    ifindex: Option<u32>,
-    fence: Fence,
-    own_policies: KernelPolicies,
-    routing: TunnelRouting,
-    protected: HashMap<ProtectionId, Protected>,
+    pub(super) kernel: LinuxSadb,
+    pub(super) rtnetlink: Rtnetlink,
+    pub(super) filter: Nftables,
+    pub(super) userspace: Option<Userspace>,
+    pub(super) ifindex: Option<u32>,
+    pub(super) fence: Fence,
+    pub(super) own_policies: KernelPolicies,
+    pub(super) routing: TunnelRouting,
+    pub(super) interfaces: IpsecInterfaces,
+    pub(super) interface_routing: InterfaceRouting,
+    pub(super) protected: HashMap<ProtectionId, Protected>,
     exceptions: Vec<Selector>,
     key_log: Option<KeyLogFiles>,
     notices: tokio_mpsc::Sender<Notice>,
@@ -115,6 +106,8 @@ impl Executor {
             fence: Fence::default(),
             own_policies: KernelPolicies::default(),
             routing: TunnelRouting::new(RoutingOptions::default()),
+            interfaces: IpsecInterfaces::default(),
+            interface_routing: InterfaceRouting::new(EscapeOptions::default()),
             protected: HashMap::new(),
             exceptions: Vec::new(),
             key_log,
@@ -126,7 +119,16 @@ impl Executor {
         }
     }
 
+    fn follow_routes(&mut self) {
+        if let Err(error) = self.interface_routing.follow(&mut self.rtnetlink) {
+            tracing::warn!(event = "routes_lost", %error, "following the routes to peers failed");
+        }
+    }
+
     fn refresh(&mut self) {
+        if let Err(error) = self.interface_routing.restore(&mut self.rtnetlink) {
+            tracing::warn!(event = "routes_lost", %error, "putting routes into the interfaces back failed");
+        }
         if self.ifindex.is_none() {
             return;
         }
@@ -195,6 +197,8 @@ impl Executor {
                 Err(error) => tracing::warn!(%error, "removing {what} of an earlier run failed"),
             }
         }
+        // Only now: what an earlier run led into an interface does not go out in clear before it is led there again.
+        self.remove_leftovers();
         if let Err(error) = self.fence.tidy(&mut self.filter) {
             tracing::warn!(event = "fence_closed", "{error}");
         }
@@ -210,9 +214,15 @@ impl Executor {
         }
     }
 
-    /// Removes routes and rules that a crash has left behind.
+    /// Removes routes, rules and interfaces that a crash has left behind.
     fn remove_leftovers(&mut self) {
-        match self.routing.remove_leftovers(&mut self.rtnetlink) {
+        let (tunnels, interfaces) = (&self.routing, &self.interface_routing);
+        let removed = remove_leftovers(
+            &mut self.rtnetlink,
+            |route| tunnels.uses_route(route) || interfaces.uses_route(route),
+            |rule| tunnels.uses_rule(rule) || interfaces.uses_rule(rule),
+        );
+        match removed {
             Ok(left) => {
                 for route in left.routes {
                     tracing::info!(%route, "removed a route that an earlier run had left");
@@ -223,6 +233,18 @@ impl Executor {
             }
             Err(error) => tracing::warn!(%error, "looking for leftovers of an earlier run failed"),
         }
+        match self.interfaces.remove_leftovers(&mut self.rtnetlink) {
+            Ok(names) => {
+                for device in names {
+                    tracing::info!(
+                        event = "leftover_removed",
+                        device,
+                        "removed an xfrm interface that an earlier run had left"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(%error, "looking for interfaces of an earlier run failed"),
+        }
     }
 
     /// Works until told to stop or the daemon is gone.
@@ -231,7 +253,6 @@ impl Executor {
         jobs: &mpsc::Receiver<Job>,
         answers: &tokio_mpsc::UnboundedSender<Answered>,
     ) {
-        self.remove_leftovers();
         self.open_holes();
         while let Ok(job) = jobs.recv() {
             match job {
@@ -253,6 +274,7 @@ impl Executor {
                 }
                 Job::SharedPort(shared) => self.share_port(shared),
                 Job::Refresh => self.refresh(),
+                Job::RoutesChanged => self.follow_routes(),
                 Job::KernelEvents => self.kernel_events(),
                 Job::RemoveUnclaimed => self.remove_unclaimed(),
                 Job::Stop(done) => {
@@ -270,7 +292,7 @@ impl Executor {
             Request::Execute { plane, commands } => {
                 Answer::Executed(self.execute(plane, &commands))
             }
-            Request::Protect(protection) => outcome(self.protect(protection)),
+            Request::Protect(protection) => outcome(self.protect(&protection)),
             Request::Unprotect(id) => outcome(self.unprotect(id)),
             Request::Resolve(query) => self.resolve(&query),
             Request::SolvePuzzle { .. } => Answer::Failed("not the data planes' work".to_owned()),
@@ -456,142 +478,6 @@ impl Executor {
                 tracing::debug!(%error, "the data plane did not give a peer's socket back");
             }
         }
-    }
-
-    /// The fence first, then the device and the routes into it, then the gate.
-    fn protect(&mut self, protection: Protection) -> Result<(), String> {
-        let text = |e: &dyn std::fmt::Display| e.to_string();
-        let mut done = Protected {
-            enclosures: Vec::new(),
-            routes: Vec::new(),
-        };
-        let result = (|| {
-            for selector in &protection.selectors {
-                let enclosure = Enclosure {
-                    outbound: *selector,
-                    // By the selector alone: a trap and a child SA whose selectors were narrowed
-                    // share the policies of what both have.
-                    priority: priority(selector, PriorityClass::Protect),
-                };
-                self.own_policies.fenced(&enclosure);
-                self.fence
-                    .raise(&mut self.kernel, &enclosure)
-                    .map_err(|e| text(&e))?;
-                done.enclosures.push(enclosure);
-            }
-            let ifindex = self.device()?;
-            for &remote in &protection.routes {
-                let v4 = remote.addr().is_ipv4();
-                let route = TunnelRoute {
-                    remote,
-                    ifindex,
-                    local: protection
-                        .local
-                        .iter()
-                        .filter(|n| n.addr().is_ipv4() == v4)
-                        .copied()
-                        .collect(),
-                    source: protection
-                        .source_ips
-                        .iter()
-                        .find(|a| a.is_ipv4() == v4)
-                        .copied(),
-                    mtu: protection.mtu,
-                };
-                self.routing
-                    .add(&mut self.rtnetlink, &route)
-                    .map_err(|e| text(&e))?;
-                done.routes.push(remote);
-            }
-            for enclosure in &done.enclosures {
-                match self
-                    .fence
-                    .open(&mut self.kernel, &mut self.filter, enclosure, ifindex)
-                {
-                    Ok(()) => {}
-                    // Blocked is safe; IPv4 of the same tunnel need not suffer.
-                    Err(error @ FenceError::Filter(_)) => {
-                        tracing::warn!(event = "fence_closed", "{error}")
-                    }
-                    Err(error) => return Err(text(&error)),
-                }
-            }
-            Ok(())
-        })();
-        // Whatever failed, the fence that was raised stands until it is asked away: a tunnel that
-        // cannot be built must not let its traffic out in clear. Everything is counted, so an
-        // earlier protection of the name goes without a gap.
-        let earlier = self.protected.insert(protection.id, done);
-        earlier.map_or(Ok(()), |e| self.dismantle(e)).and(result)
-    }
-
-    fn unprotect(&mut self, id: ProtectionId) -> Result<(), String> {
-        match self.protected.remove(&id) {
-            Some(protected) => self.dismantle(protected),
-            None => Ok(()),
-        }
-    }
-
-    fn dismantle(&mut self, protected: Protected) -> Result<(), String> {
-        let mut result = Ok(());
-        for remote in protected.routes {
-            let removed = self.routing.remove(&mut self.rtnetlink, remote);
-            result = result.and(removed.map(drop).map_err(|e| e.to_string()));
-        }
-        for enclosure in protected.enclosures {
-            let lowered = self
-                .fence
-                .lower(&mut self.kernel, &mut self.filter, &enclosure);
-            result = result.and(lowered.map(drop).map_err(|e| e.to_string()));
-        }
-        result
-    }
-
-    /// The device of the user-space plane, made when it is first needed.
-    fn device(&mut self) -> Result<u32, String> {
-        if let Some(ifindex) = self.ifindex {
-            return Ok(ifindex);
-        }
-        let userspace = self
-            .userspace
-            .as_ref()
-            .ok_or("the user-space data plane is not running")?;
-        let name = userspace.device.clone();
-        let tun = Tun::create(&name).map_err(|e| e.to_string())?;
-        let link = self.rtnetlink.link(&name).map_err(|e| e.to_string())?;
-        let set_up = |links: &mut Rtnetlink| {
-            links.set_alias(link.index, OWNER_ALIAS)?;
-            // No link-local address: the device has no neighbours to solicit.
-            match links.set_setting(&name, Setting::AddrGenMode, 1) {
-                Err(error) if !error.is_not_found() => return Err(error),
-                _ => {}
-            }
-            links.set_mtu(link.index, DEVICE_MTU)
-        };
-        set_up(&mut self.rtnetlink).map_err(|e| e.to_string())?;
-        // What comes out of the device is excepted from the fence before the first packet can.
-        self.fence
-            .admit_device(&mut self.rtnetlink, link.index, &name)
-            .map_err(|e| e.to_string())?;
-        userspace
-            .handle
-            .add_device(tun, 0)
-            .map_err(|e| e.to_string())?;
-        if let Err(error) = self.rtnetlink.set_up(link.index, true) {
-            // Otherwise the plane would keep the device and the next try would find its name taken.
-            let _ = userspace.handle.remove_device(0);
-            return Err(error.to_string());
-        }
-        tracing::info!(device = %name, ifindex = link.index, mtu = DEVICE_MTU, "device of the user-space plane is up");
-        self.ifindex = Some(link.index);
-        for (device, setting) in weaknesses(&mut self.rtnetlink, &[&name]).unwrap_or_default() {
-            tracing::warn!(
-                event = "fence_weak",
-                "{} lets clear text past the fence",
-                setting.name(&device)
-            );
-        }
-        Ok(link.index)
     }
 
     fn resolve(&mut self, query: &ResolveQuery) -> Answer {

@@ -82,6 +82,7 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
         host: Sourced::default_value(HostSpec::Address(ip(address))),
         id: Some(Sourced::default_value(id.parse().expect("an identity"))),
         source_ips: Vec::new(),
+        interface_ips: Vec::new(),
         subnets: vec![TsTemplate::prefix(net.parse().expect("a prefix"))],
     };
     Connection {
@@ -136,6 +137,8 @@ pub fn connection(name: &str, start: StartAction, plane: PlaneChoice) -> Connect
             priority: None,
             mark_in: Mark::ANY,
             mark_out: Mark::ANY,
+            interface: None,
+            metric: 0,
             negotiation_shunt: Shunt::Drop,
             failure_shunt: Shunt::None,
             encap_dscp: true,
@@ -506,6 +509,7 @@ pub const FEATURES: PlaneFeatures = PlaneFeatures {
     iptfs: true,
     per_cpu: true,
     labels: true,
+    interfaces: true,
     tfc_padding: true,
     esn: true,
 };

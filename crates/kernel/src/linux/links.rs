@@ -9,7 +9,7 @@ use netlink_packet_route::link::{
 
 use super::Rtnetlink;
 use crate::links::{Link, LinkKind, Links, Setting};
-use crate::netlink::RequestError;
+use crate::netlink::{NLM_F_CREATE, NLM_F_EXCL, RequestError};
 
 /// The `if_id` among the attributes of an xfrm interface.
 fn if_id(infos: &[LinkInfo]) -> u32 {
@@ -159,6 +159,24 @@ impl Links for Rtnetlink {
             .attributes
             .push(LinkAttribute::IfAlias(alias.to_owned()));
         self.set_link(&format!("set alias {alias} of link #{index}"), message)
+    }
+
+    fn add_xfrm_interface(&mut self, name: &str, if_id: u32) -> Result<(), RequestError> {
+        let mut message = LinkMessage::default();
+        let info = vec![
+            LinkInfo::Kind(InfoKind::Xfrm),
+            LinkInfo::Data(InfoData::Xfrm(vec![InfoXfrm::IfId(if_id)])),
+        ];
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::LinkInfo(info),
+        ];
+        self.ask(
+            &format!("add link {name} type xfrm if_id {if_id:#x}"),
+            RouteNetlinkMessage::NewLink(message),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+        .map(drop)
     }
 
     fn delete_link(&mut self, index: u32) -> Result<(), RequestError> {

@@ -142,6 +142,25 @@ fn message_of(route: &Route) -> RouteMessage {
     message
 }
 
+impl Rtnetlink {
+    fn list_routes(&mut self, message: RouteMessage) -> Result<Vec<Route>, RequestError> {
+        let answers = match self.dump("list routes", &RouteNetlinkMessage::GetRoute(message)) {
+            // A host without IPv6 has no IPv6 routes, one without the table none in it.
+            Err(RequestError::Unsupported { .. } | RequestError::NotFound { .. }) => {
+                return Ok(Vec::new());
+            }
+            answers => answers?,
+        };
+        Ok(answers
+            .iter()
+            .filter_map(|m| match m {
+                RouteNetlinkMessage::NewRoute(m) => route_of(m),
+                _ => None,
+            })
+            .collect())
+    }
+}
+
 impl Routing for Rtnetlink {
     fn add_route(&mut self, route: &Route) -> Result<(), RequestError> {
         self.ask(
@@ -186,22 +205,21 @@ impl Routing for Rtnetlink {
             message.header.address_family = family_of(ipv6);
             // With strict checking the kernel filters; older ones ignore it, hence the filter below.
             message.header.protocol = RouteProtocol::from(crate::OWNER_PROTOCOL);
-            let answers = match self.dump("list routes", &RouteNetlinkMessage::GetRoute(message)) {
-                Ok(answers) => answers,
-                // A host without IPv6 has no IPv6 routes.
-                Err(RequestError::Unsupported { .. } | RequestError::NotFound { .. }) => continue,
-                Err(error) => return Err(error),
-            };
             routes.extend(
-                answers
-                    .iter()
-                    .filter_map(|m| match m {
-                        RouteNetlinkMessage::NewRoute(m) => route_of(m),
-                        _ => None,
-                    })
+                self.list_routes(message)?
+                    .into_iter()
                     .filter(Route::is_ours),
             );
         }
+        Ok(routes)
+    }
+
+    fn routes_of(&mut self, table: u32, ipv6: bool) -> Result<Vec<Route>, RequestError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family_of(ipv6);
+        message.attributes.push(RouteAttribute::Table(table));
+        let mut routes = self.list_routes(message)?;
+        routes.retain(|route| route.table == table);
         Ok(routes)
     }
 

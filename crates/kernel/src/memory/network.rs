@@ -258,6 +258,20 @@ impl Links for Network {
         Ok(())
     }
 
+    fn add_xfrm_interface(&mut self, name: &str, if_id: u32) -> Result<(), RequestError> {
+        let operation = format!("add link {name} type xfrm if_id {if_id:#x}");
+        let kind = LinkKind::Xfrm { if_id };
+        if lock(&self.state)
+            .links
+            .values()
+            .any(|l| l.name == name || l.kind == kind)
+        {
+            return Err(exists(&operation));
+        }
+        let index = self.add_link(name, kind);
+        self.set_up(index, false)
+    }
+
     fn delete_link(&mut self, index: u32) -> Result<(), RequestError> {
         let mut state = lock(&self.state);
         let link = state
@@ -387,6 +401,12 @@ impl Routing for Network {
     fn owned_routes(&mut self) -> Result<Vec<Route>, RequestError> {
         let mut routes = self.routes();
         routes.retain(Route::is_ours);
+        Ok(routes)
+    }
+
+    fn routes_of(&mut self, table: u32, ipv6: bool) -> Result<Vec<Route>, RequestError> {
+        let mut routes = self.routes();
+        routes.retain(|r| r.table == table && r.destination.addr().is_ipv6() == ipv6);
         Ok(routes)
     }
 

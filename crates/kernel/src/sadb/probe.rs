@@ -113,6 +113,7 @@ impl Capabilities {
                 iptfs: true,
                 per_cpu: true,
                 labels: true,
+                interfaces: true,
             },
         }
     }
@@ -274,7 +275,10 @@ fn features(
     let attributes = base(key.clone()).with(Attribute::Encap(encap));
     let read = if_accepted(add_read_delete(client, address, attributes))?;
     capabilities.udp_encapsulation = read.is_some_and(|read| read.encap().is_some());
-    capabilities.features = plane_features(client, address, key)?;
+    capabilities.features = PlaneFeatures {
+        interfaces: capabilities.if_id,
+        ..plane_features(client, address, key)?
+    };
     Ok(())
 }
 
@@ -359,6 +363,7 @@ fn plane_features(
             |a| matches!(a, Attribute::Cpu(_)),
         ),
         labels,
+        interfaces: false,
     })
 }
 
