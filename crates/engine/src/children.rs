@@ -302,12 +302,14 @@ impl Engine {
         .protecting();
 
         let mut steps = Vec::new();
-        let mut protection_id = None;
+        let (mut protection_id, mut led) = (None, None);
         if needs_protection(plane, &config) {
             let remote = install.remote.ip();
             let protection = self.protection(&config, &selectors, local_is_left, remote);
             protection_id = Some(protection.id);
-            steps.push(Step::Protect(Box::new(protection)));
+            let protection = Box::new(protection);
+            led = protection.interface.is_some().then(|| protection.clone());
+            steps.push(Step::Protect(protection));
         }
         let mut child = Child {
             connection,
@@ -331,6 +333,7 @@ impl Engine {
             idle_since,
             policies: policies.iter().map(|p| p.key).collect(),
             protection: protection_id,
+            led,
             ends: Ends::new(install.local, install.remote, install.encapsulation),
             departure: None,
             moved: None,

@@ -18,7 +18,9 @@ use crate::connection_state::{ConnectionId, Intent, State, Trap};
 use crate::directory::Snapshot;
 use crate::event::Event;
 use crate::ikes::{ByPeer, Ike};
-use crate::io::{Answer, Input, Output, Plane, ProtectionId, Request, RequestId, ResolveQuery};
+use crate::io::{
+    Answer, Input, Output, Plane, Protection, ProtectionId, Request, RequestId, ResolveQuery,
+};
 use crate::lacking::LoadError;
 use crate::lingering::Lingering;
 use crate::moves::{Departure, Ends};
@@ -132,6 +134,8 @@ pub(crate) struct Child {
     pub(crate) superseded: bool,
     pub(crate) policies: Vec<PolicyKey>,
     pub(crate) protection: Option<ProtectionId>,
+    /// The same as it was asked for, where the peer's address is part of it.
+    pub(crate) led: Option<Box<Protection>>,
     /// Packets that both SAs had carried when last asked (`inactivity=`), and since when no more have come.
     pub(crate) packets: u64,
     pub(crate) idle_since: Instant,

@@ -225,11 +225,21 @@ impl Engine {
                 commands.push(shared.add(owner, policy));
             }
         }
-        let steps = [Step::Execute { plane, commands }];
+        // The way past an interface is there before the packets that need it.
+        let mut steps: Vec<Step> = self.lead_to(child, ends.remote).into_iter().collect();
+        steps.push(Step::Execute { plane, commands });
         self.run(
             now,
             Transaction::building(steps, Completion::ChildMoved { child }),
         );
+    }
+
+    /// What an interface's protection has to be for a peer at another address; `None` if there is nothing to change.
+    fn lead_to(&mut self, child: ChildSaId, peer: IpAddr) -> Option<Step> {
+        let led = self.children.get_mut(&child)?.led.as_mut()?;
+        let interface = led.interface.as_mut()?;
+        let moves = std::mem::replace(&mut interface.peer, peer) != peer;
+        moves.then(|| Step::Protect(led.clone()))
     }
 
     pub(crate) fn on_child_moved(&mut self, now: Instant, child: ChildSaId, outcome: Outcome) {

@@ -2,14 +2,16 @@
 
 mod network;
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use cygnet_engine::{
     Capabilities, Connection, InterfaceUse, IpsecInterface, LoadError, Plane, PlaneChoice,
     StartAction,
 };
-use cygnet_ipsec::{Mark, PlaneFeatures, SaDirection};
-use cygnet_kernel::sadb::Sadb as _;
+use cygnet_ike::Encapsulation;
+use cygnet_ipsec::{Event, Mapping, Mark, PlaneFeatures, SaDirection};
+use cygnet_kernel::sadb::{Sadb as _, SadbEvent};
 use network::{EAST, FEATURES, Network, WEST, connection, ip, set};
 
 /// "t" on interface 7.
@@ -52,21 +54,19 @@ fn everything_of_it_belongs_to_the_interface() {
     assert_eq!(set_marks(&mut net, WEST), [Some(Mark::exact(7)); 2]);
     assert_eq!(set_marks(&mut net, EAST), [None; 2]);
     let protections: Vec<_> = net.west().protections.values().cloned().collect();
-    let [protection] = &protections[..] else {
-        panic!("{protections:?}");
+    assert_eq!(protections.len(), 2, "for the trap and for the child SA");
+    let wanted = InterfaceUse {
+        if_id: 7,
+        name: Some("ipsec7".to_owned()),
+        addresses: vec!["10.1.0.1/24".parse().unwrap()],
+        peer: ip("192.0.2.2"),
+        mark: Some(Mark::exact(7)),
+        metric: 3,
     };
-    assert_eq!(
-        protection.interface,
-        Some(InterfaceUse {
-            if_id: 7,
-            name: Some("ipsec7".to_owned()),
-            addresses: vec!["10.1.0.1/24".parse().unwrap()],
-            peer: ip("192.0.2.2"),
-            mark: Some(Mark::exact(7)),
-            metric: 3,
-        })
-    );
-    assert_eq!(protection.routes, ["10.2.0.0/24".parse().unwrap()]);
+    for protection in protections {
+        assert_eq!(protection.interface.as_ref(), Some(&wanted));
+        assert_eq!(protection.routes, ["10.2.0.0/24".parse().unwrap()]);
+    }
     assert!(net.hosts[EAST].protections.is_empty());
     assert_eq!(
         net.status(WEST).connections[0].interface.as_deref(),
@@ -150,6 +150,47 @@ fn an_interface_that_cannot_be_had_is_said() {
         (failure.reason, failure.text.as_str()),
         ("trap_failed", "no such device")
     );
+}
+
+#[test]
+fn the_way_past_it_follows_the_peer() {
+    let mut west = connection("t", StartAction::Start, PlaneChoice::Kernel);
+    west.ike.encapsulation = Encapsulation::Yes;
+    let mut east = on_interface(StartAction::Add);
+    east.ike.mobike = false;
+    let mut net = Network::west_and_east();
+    net.load(EAST, set(vec![east], "secret"));
+    net.load(WEST, set(vec![west], "secret"));
+    net.run_for(Duration::from_secs(1));
+    assert_eq!(net.state(EAST, "t"), "up");
+    let peers = |net: &mut Network| -> Vec<IpAddr> {
+        let protections = net.east().protections.values();
+        let interfaces = protections.filter_map(|p| p.interface.as_ref());
+        interfaces.map(|interface| interface.peer).collect()
+    };
+    assert_eq!(peers(&mut net), [ip("192.0.2.1")]);
+    let sas = net.east().sas(Plane::Kernel);
+    let inbound = sas
+        .iter()
+        .find(|sa| sa.direction == SaDirection::In)
+        .unwrap();
+    let event = Event::Mapping(Mapping {
+        sa: inbound.id,
+        reqid: inbound.reqid,
+        old: SocketAddr::new(inbound.src, inbound.encap.expect("UDP").remote_port),
+        new: "203.0.113.5:61000".parse().unwrap(),
+    });
+    net.east()
+        .database(Plane::Kernel)
+        .emit(SadbEvent::Event(event));
+    net.settle();
+    assert_eq!(peers(&mut net), [ip("203.0.113.5")]);
+    let sas = net.east().sas(Plane::Kernel);
+    assert!(sas.iter().all(|sa| sa.if_id == 7) && sas.len() == 2);
+    let now = net.now;
+    net.east().engine.down(now, "t").expect("it is loaded");
+    net.run_for(Duration::from_secs(200));
+    assert!(net.east().protections.is_empty());
 }
 
 #[test]
