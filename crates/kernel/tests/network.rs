@@ -118,6 +118,7 @@ fn links_and_their_settings() {
     assert_eq!(kernel.links().unwrap().len(), 1);
 }
 
+/// S3.8, and S3.3: those of one interface.
 #[test]
 fn inner_addresses_are_counted_and_foreign_ones_left() {
     if !privileged("inner_addresses_are_counted_and_foreign_ones_left") {
@@ -186,6 +187,7 @@ fn inner_addresses_are_counted_and_foreign_ones_left() {
     );
 }
 
+/// S3.2: the source address is that of the route which the kernel would take.
 #[test]
 fn the_kernel_is_asked_for_the_route() {
     if !privileged("the_kernel_is_asked_for_the_route") {
@@ -257,6 +259,7 @@ fn the_kernel_is_asked_for_the_route() {
     }
 }
 
+/// S1.11: a rule by the absence of the mark, S1.9: with the peer inside.
 #[test]
 fn tunnel_routes_escape_by_mark_and_are_counted() {
     if !privileged("tunnel_routes_escape_by_mark_and_are_counted") {
@@ -430,6 +433,7 @@ fn rules_and_routes_round_trip() {
     }
 }
 
+/// S3.4, S3.9: as the kernel tells them.
 #[test]
 fn changes_are_told() {
     if !privileged("changes_are_told") {
@@ -530,6 +534,7 @@ fn a_burst_of_changes_is_reported_as_an_overrun() {
     assert_eq!(kernel.owned_routes().unwrap().len(), 200);
 }
 
+/// S3.1: a socket for each address, and none on devices of tunnels.
 #[test]
 fn ike_sockets_know_their_addresses_and_say_why_not() {
     if !privileged("ike_sockets_know_their_addresses_and_say_why_not") {
@@ -833,6 +838,7 @@ fn the_packet_filter_is_what_nft_reads() {
     assert_eq!(listed().unwrap(), "");
 }
 
+/// S3.7: as far as devices without ESP hardware show it.
 #[test]
 fn features_are_read() {
     if !privileged("features_are_read") {

@@ -148,7 +148,7 @@ fn check_traffic(pair: &mut Pair, recipe: &Recipe, tunnel: &Tunnel) {
     }
 }
 
-/// iproute2 shows what we meant.
+/// S3.5: iproute2 shows what we meant.
 #[test]
 fn ip_shows_the_sas_that_we_install() {
     if !with_esp("ip_shows_the_sas_that_we_install") {
@@ -253,7 +253,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// A packet raises an ACQUIRE; the answer with its number replaces the larval SA; traffic flows.
+/// S3.5, S4.6: A packet raises an ACQUIRE; the answer with its number replaces the larval SA; traffic flows.
 #[test]
 fn an_acquire_is_answered() {
     if !with_esp("an_acquire_is_answered") {
@@ -307,7 +307,7 @@ fn an_acquire_is_answered() {
     assert_eq!(datagrams(&pair.west, w, &pair.east, e, 5), 5);
 }
 
-/// Soft and hard limits by packets and by time, as events; the SA is gone after a hard one.
+/// S3.5: Soft and hard limits by packets and by time, as events; the SA is gone after a hard one.
 #[test]
 fn limits_raise_expiries() {
     if !with_esp("limits_raise_expiries") {

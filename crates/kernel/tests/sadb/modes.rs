@@ -52,6 +52,7 @@ fn families() -> impl Iterator<Item = (bool, bool)> {
     [(false, false), (false, true), (true, false), (true, true)].into_iter()
 }
 
+/// S3.12: features are found by trying.
 #[test]
 fn the_probe_tells_what_there_is() {
     if !with_esp("the_probe_tells_what_there_is") {
@@ -126,7 +127,7 @@ fn ah_protects_in_both_modes() {
     }
 }
 
-/// What compresses well is smaller inside ESP, what is too short to be worth it passes all the same.
+/// S4.1: What compresses well is smaller inside ESP, what is too short to be worth it passes all the same.
 #[test]
 fn ipcomp_compresses_inside_esp_and_ah() {
     if !with_esp("ipcomp_compresses_inside_esp_and_ah") {

@@ -47,7 +47,7 @@ print({name: hex(value) for name, value in spi.items()})
 sys.exit(not (spi["userspace"] >= 0x80000000 > spi["kernel"] or spi["userspace"] < 0x80000000 <= spi["kernel"] or spi["userspace"] >> 28 != spi["kernel"] >> 28))'
 }
 round "native ESP"
-check "user space's SA is not the kernel's" sh -c '! ip netns exec west ip xfrm state | grep -q 203.0.113.1'
+check "user space's SA is not the kernel's (S3.11)" sh -c '! ip netns exec west ip xfrm state | grep -q 203.0.113.1'
 for c in kernel userspace; do check "down $c" cy west down $c; done
 conf yes; check "reload" cy west reload
 round "in UDP on one port"

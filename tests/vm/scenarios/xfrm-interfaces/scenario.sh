@@ -5,7 +5,7 @@
 routed; step "nodes"
 capture router to-west wire.pcap
 
-ours() { cy_site dataplane=kernel ipsec-interface=1 "$@"; [ -S /nodes/west/run/cygnet/control.sock ] || cy_start west; }
+ours() { cy_site dataplane=kernel ipsec-interface=1 "$@"; on west test -S /run/cygnet/control.sock || cy_start west; }
 shows() { local what=$1; shift; "$@" | tee /out/said; grep -qE -e "$what" /out/said; }
 count() { local n; n=$(on west ip xfrm $1 | grep -cF -e "$2"); echo "$n times $2"; [ "$n" = $3 ]; }
 device() { shows "xfrm if_id 0x$2( |$)" on west ip -d link show ipsec$1; }
@@ -62,7 +62,7 @@ check "and is what packets of this host leave with" shows 'src 10.1.0.99' on wes
 check "on demand: a packet brings it up" within 10 on west ping -q -c 1 -W 1 10.2.0.1
 check "on demand: traffic crosses" crosses
 step "killed"
-kill -9 $CYGNET; wait $CYGNET 2>/dev/null; rm -f /nodes/west/run/cygnet/control.sock
+kill -9 $CYGNET; wait $CYGNET 2>/dev/null; on west rm -f /run/cygnet/control.sock
 check "killed: the device is still there" device 1 1
 ss_ctl east --terminate --ike net --force >/dev/null 2>&1
 cy_start west; check "cygnet runs again" on west test -S /run/cygnet/control.sock
@@ -70,19 +70,49 @@ check "it takes the device over" within 10 shows 'taken over from an earlier run
 check "there is one" [ "$(on west ip -d link show type xfrm | grep -c 'xfrm if_id')" = 1 ]
 check "a packet brings it up again" within 20 on west ping -q -c 1 -W 1 10.2.0.1
 check "after the restart: traffic crosses" crosses
-kill -9 $CYGNET; wait $CYGNET 2>/dev/null; rm -f /nodes/west/run/cygnet/control.sock
+kill -9 $CYGNET; wait $CYGNET 2>/dev/null; on west rm -f /run/cygnet/control.sock
 ss_ctl east --terminate --ike net --force >/dev/null 2>&1
 AUTO=add ours
 check "what nobody wants any more goes: the device" within 20 no_device 1
 check "and its routes" within 5 not shows ipsec1 on west ip route
 AUTO=add
 
+step "both families, marks"
+# Both families by one interface, and marks of our choice: what is outside the mask stays as it was.
+NETS="leftsubnet=10.1.0.0/24,2001:db8:1::/64 rightsubnet=10.2.0.0/24,2001:db8:2::/64"
+cy_conf west left=192.0.2.1 leftid=@west.example right=198.51.100.1 rightid=@east.example $NETS dataplane=kernel \
+  ike=aes_gcm256-sha2_256-dh19 esp=aes_gcm256 ipsec-interface=0 mark-out=0x10/0xf0 mark-in=0x200/0xf00
+cy west reload >/out/west-reload.log 2>&1
+on east ip -6 route add 2001:db8:1::/64 dev ipsec9
+ss_conf east 198.51.100.1 192.0.2.1 @east.example @west.example 10.2.0.0/24,2001:db8:2::/64 10.1.0.0/24,2001:db8:1::/64 \
+  aes256gcm16-prfsha256-ecp256 aes256gcm16 "if_id_in = 9
+    if_id_out = 9"
+ss_ctl east --load-all >/out/east-load.log 2>&1
+on west nft -f - <<'END'
+table inet marks {
+  chain sent { type filter hook output priority 0; ip protocol esp meta mark 0x15 counter; }
+  chain got { type filter hook input priority 0; iifname "ipsec0" meta mark 0x200 counter; }
+}
+END
+marked() { on west nft list chain inet marks $1 | tee /out/said; [ "$(sed -n 's/.*counter packets \([0-9]*\).*/\1/p' /out/said)" -ge 10 ]; }
+check "both families: cygnet brings it up" cy west up net
+check "ipsec0 has the if_id 16384 (S0.1)" device 0 4000
+check "IPv4 crosses" sealed west ping -q -c 10 -i 0.02 -W 3 -m 5 -I 10.1.0.1 10.2.0.1
+check "and IPv6 by the same interface (S0.6)" sealed west ping -q -c 10 -i 0.02 -W 3 -I 2001:db8:1::1 2001:db8:2::1
+check "packets to the peer get the mark for out, and keep the rest of theirs (S1.3, S1.5, S1.6)" marked sent
+check "packets from it get the mark for in (S0.12, S1.5)" marked got
+check "which is no lookup key (S0.12)" not shows 'mark' on west ip xfrm policy
+on west nft delete table inet marks; on east ip -6 route del 2001:db8:1::/64 dev ipsec9
+cy west down net >/dev/null; within 10 no_sas
+ss_site "if_id_in = 9
+    if_id_out = 9"; ours
+
 step "made by others"
 on west ip link add ipsec1 type xfrm if_id 1
-check "made by others: used" cy west up net
+check "made by others: used (S1.1)" cy west up net
 check "made by others: traffic crosses" crosses
 cy west down net >/dev/null; within 10 no_sas
-check "made by others: and left" device 1 1
+check "made by others: and left (S1.1)" device 1 1
 on west ip link del ipsec1
 on west ip link add ipsec1 type dummy
 check "a dummy of the name is no interface" not cy west up net
@@ -93,7 +123,7 @@ check "nor can there be two of one if_id" not cy west up net
 check "which is said too" shows 'the device lan5 has if_id 0x1 already' cy west status
 CY_SETUP=ipsec-interface-managed=no ours
 on west ip link set lan5 up
-check "but not managed it is found by its if_id" cy west up net
+check "but not managed it is found by its if_id (S0.2)" cy west up net
 check "and led into" leaves_by lan5 10.2.0.1
 check "not managed: traffic crosses" crosses
 cy west down net >/dev/null; within 10 no_sas
@@ -109,7 +139,7 @@ inside() {  # inside TITLE LOCAL-TS REMOTE-TS  ROUTED-ADDRESS
     dataplane=kernel ike=aes_gcm256-sha2_256-dh19 esp=aes_gcm256 ipsec-interface=1
   cy west reload >/out/west-reload.log 2>&1
   check "$1: cygnet brings it up" cy west up net
-  check "$1: the peer is led into the device" leaves_by ipsec1 198.51.100.1
+  check "$1: the peer is led into the device (S1.9)" leaves_by ipsec1 198.51.100.1
   check "$1: but ESP to it not (S1.12)" leaves_by eth0 198.51.100.1 mark 1
   check "$1: nor IKE (S1.15)" leaves_by eth0 198.51.100.1 mark 0x10000000
   check "$1: by a rule" shows '^100:.*to 198.51.100.1 fwmark 0x1 lookup 50' on west ip rule
