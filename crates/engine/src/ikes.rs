@@ -112,8 +112,12 @@ impl Engine {
             });
             let is_older =
                 at(ike).is_some_and(|at| replaced.is_some_and(|replaced| at <= replaced));
-            let state = self.endpoint.ike_sa(*ike).map(|info| info.state);
-            fits && !is_older && state.is_some_and(|state| state <= IkeSaState::Established)
+            let Some(state) = self.endpoint.ike_sa(*ike).map(|info| info.state) else {
+                return false;
+            };
+            // As responder it has told of it, and its first child SA is still being installed: nothing can be asked of it.
+            let is_half_made = state < IkeSaState::Established && at(ike).is_some();
+            fits && !is_older && !is_half_made && state <= IkeSaState::Established
         })
     }
 

@@ -429,6 +429,40 @@ fn what_is_up_and_not_wanted_is_authenticated_anew() {
     assert_ne!(ike(&net), first);
 }
 
+/// Seed 706433: the peer authenticates anew, and its first child SA is being installed when we are to do so, too. What it
+/// has begun is not taken for one that ends.
+#[test]
+fn an_ike_sa_that_is_half_made_is_not_given_up() {
+    let mut net = Network::west_and_east();
+    for (host, start) in [(EAST, StartAction::Keep), (WEST, StartAction::Start)] {
+        let mut c = connection("t", start, PlaneChoice::Kernel);
+        c.ike.reauth = true;
+        for proposal in &mut c.ike.proposals.value {
+            proposal.additional = Default::default();
+        }
+        net.load(host, set(vec![c], "secret"));
+    }
+    net.run_for(seconds(1));
+    let now = net.now;
+    assert_eq!(net.west().engine.rekey(now, "t", true), Ok(1));
+    net.run_for(2 * LATENCY + LATENCY / 2);
+    net.hosts[EAST].holding = true;
+    // The SPI, then the installation.
+    net.run_for(LATENCY);
+    net.release_one(EAST);
+    let now = net.now;
+    assert_eq!(net.east().engine.rekey(now, "t", true), Ok(1));
+    net.settle();
+    net.release(EAST);
+    net.run_for(seconds(60));
+    for host in [WEST, EAST] {
+        let names = net.hosts[host].names();
+        assert!(!names.contains(&"attempt_failed"), "{names:?}");
+        assert!(!names.contains(&"connection_down"));
+    }
+    net.assert_tunnel(Plane::Kernel);
+}
+
 /// Seed 14749: the configuration is loaded anew while the successor that the peer has made of an IKE SA waits for the
 /// outcome of ours. What the peer asks for under it is asked of the new configuration.
 #[test]
