@@ -331,6 +331,7 @@ mod tests {
             out c1234567: no counters
             rekeyed in 50 min, ends in 60 min, in place of $7
         branch: retrying (wanted: up), kernel data plane, 192.0.2.1 === any
+          interface ipsec1
           because: no response
           last attempt failed 7 s ago: no response
           the lost session may be resumed
