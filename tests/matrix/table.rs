@@ -68,6 +68,7 @@ pub const FEATURES: &[(&str, &str)] = &[
     ("iptfs", "IP-TFS (RFC 9347)"),
     ("per-cpu", "child SAs per CPU (RFC 9611)"),
     ("labels", "security labels (RFC 9478)"),
+    ("interface", "route-based tunnels, both ends on xfrm interfaces"),
 ];
 
 /// Peers: their names in `cell` lines, and for people.
@@ -94,6 +95,7 @@ pub const UNSUPPORTED: &[(&str, &str, &str)] = &[
     ("ipcomp", "strongswan-host", HOST_PLANE),
     ("iptfs", "strongswan-host", HOST_PLANE),
     ("per-cpu", "strongswan-host", HOST_PLANE),
+    ("interface", "strongswan-host", HOST_PLANE),
     ("nat-transport", "strongswan-host", HOST_PLANE),
     ("window", "strongswan-host", NAME_ONLY),
     ("puzzle", "strongswan-host", RFC_LIST),
@@ -153,6 +155,7 @@ pub const UNSUPPORTED: &[(&str, &str, &str)] = &[
     ("iptfs", "openiked", NO_KEYWORD),
     ("per-cpu", "openiked", NO_KEYWORD),
     ("labels", "openiked", NO_KEYWORD),
+    ("interface", "openiked", "on Linux it speaks PF_KEY, which has no if_id"),
 ];
 
 /// What none of the peers has, and what takes their place.

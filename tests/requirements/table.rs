@@ -43,7 +43,7 @@ pub const REQUIREMENTS: &[(&str, &str)] = &[
     ),
     (
         "S1.1",
-        "`ipsec-interface=no|yes|N`; a device that is there already is used.",
+        "`ipsec-interface=` is no, yes or a number; a device that is there already is used.",
     ),
     ("S1.2", "`interface-ip=` puts addresses on the interface."),
     (

@@ -151,6 +151,7 @@ scenarios! {
     both_ends_behind_nats => "nat-both",
     clients_behind_one_nat => "nat-clients",
     libreswan_and_resumed_sessions => "resumption",
+    route_based_on_xfrm_interfaces => "xfrm-interfaces",
     sas_renewed_under_traffic => "rekey",
     strongswan_and_several_key_exchanges => "multiple-key-exchanges",
     default_proposals_and_three_peers => "default-proposals",

@@ -54,6 +54,7 @@ check "strongSwan initiates" ss_up
 check "strongSwan: traffic crosses then too" crosses
 check "strongSwan ends it" ss_down
 check "strongSwan: no device is left" within 10 no_device 1
+cell interface strongswan
 
 AUTO=ondemand; ours leftinterface-ip=10.1.0.99/24
 check "on demand: the device waits for packets" within 5 device 1 1
@@ -165,12 +166,13 @@ check "everything: traffic crosses" sealed west ping -q -c 5 -i 0.02 -W 3 -I 10.
 on west ip route replace default via 192.0.2.254
 ending_well "everything"
 
-step "two on one"
+step "libreswan"
 peer_ends
 # --- libreswan, on an interface too
 LW_SETUP= lw_site ipsec-interface=2
 lw_begin
 ours
+CELL_CHECKS=$CHECKS CELL_FAILED=$FAILED
 check "libreswan: cygnet brings it up" cy west up net
 guarantees libreswan
 check "libreswan: on an interface of its own" shows 'xfrm if_id 0x2' on east ip -d link show ipsec2
@@ -178,6 +180,7 @@ ending_well libreswan
 check "libreswan initiates" lw_ctl east up net
 check "libreswan: traffic crosses then too" crosses
 check "libreswan ends it" lw_ctl east down net
+cell interface libreswan
 peer_ends
 kill $CYGNET; wait $CYGNET 2>/dev/null
 check "at its end cygnet leaves nothing" not shows 'ipsec1|proto 67' on west sh -c 'ip link; ip rule; ip route show table all'
