@@ -68,7 +68,10 @@ pub const FEATURES: &[(&str, &str)] = &[
     ("iptfs", "IP-TFS (RFC 9347)"),
     ("per-cpu", "child SAs per CPU (RFC 9611)"),
     ("labels", "security labels (RFC 9478)"),
-    ("interface", "route-based tunnels, both ends on xfrm interfaces"),
+    (
+        "interface",
+        "route-based tunnels, both ends on xfrm interfaces",
+    ),
 ];
 
 /// Peers: their names in `cell` lines, and for people.

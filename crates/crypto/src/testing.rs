@@ -99,9 +99,14 @@ fn id_of(method: KeyExchange, len: usize, public: &[u8]) -> Result<&[u8], KeyExc
     }
 }
 
+/// As with the real methods, whoever began does not matter, but where one end encapsulates for the other.
 fn secret_of(method: KeyExchange, initiator: &[u8], responder: &[u8]) -> SharedSecret {
     let id = method.iana_id().to_be_bytes();
-    let secret = sha256(&[b"insecure", &id, initiator, responder])
+    let (first, second) = match !method.is_kem() && responder < initiator {
+        true => (responder, initiator),
+        false => (initiator, responder),
+    };
+    let secret = sha256(&[b"insecure", &id, first, second])
         .into_iter()
         .cycle()
         .take(method.shared_len())

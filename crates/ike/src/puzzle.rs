@@ -1,7 +1,7 @@
 //! Client puzzles: four keys for which a PRF ends in many zero bits (RFC 8019 §4.4, §7.1.3, §7.2.3).
 
 use cygnet_crypto::Prf;
-use cygnet_wire::{IkeSpi, PsPayload};
+use cygnet_wire::{IkeSpi, Message, Payload, PsPayload};
 
 /// Zero bits that puzzles may have. Above them nobody waits for a solution.
 //= rfc8019#4.4
@@ -135,6 +135,15 @@ impl Puzzle {
             && keys
                 .iter()
                 .all(|key| self.zero_bits(key) >= u32::from(self.difficulty))
+    }
+
+    /// Whether a message brings a solution, in front of what is encrypted.
+    pub(crate) fn is_solved_in(&self, message: &Message<'_>) -> bool {
+        let solution = message.payloads().find_map(|payload| match payload {
+            Ok(Payload::Ps(solution)) => Some(solution),
+            _ => None,
+        });
+        solution.is_some_and(|solution| self.is_solved_by(&solution))
     }
 
     fn zero_bits(&self, key: &[u8]) -> u32 {

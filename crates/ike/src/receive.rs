@@ -171,6 +171,18 @@ impl IkeSa {
         if in_window && !self.state.takes_request(header.exchange) {
             return cx.drop(DropReason::UnexpectedExchange);
         }
+        if in_window && let State::KeysDeferred(s) = &self.state {
+            if !s.is_worth_computing(message) {
+                return cx.drop(DropReason::PuzzleUnsolved);
+            }
+            self.step(|state, core| match state {
+                State::KeysDeferred(s) => s.compute(core, cx),
+                other => other,
+            });
+            if !self.state.takes_request(header.exchange) {
+                return cx.drop(DropReason::UnexpectedExchange);
+            }
+        }
         if let State::AuthAwaited(s) = &mut self.state
             && header.exchange == ExchangeType::IKE_AUTH
             && !s.is_worth_reading(message)

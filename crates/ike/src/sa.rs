@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! initiator:  InitSent | ResumeSent [-> PuzzleWanted] [-> IntermediateSent…] -> SpiWanted -> AuthSent -> Established -> Deleting -> Lingering -> Gone
-//! responder:  AuthAwaited (IKE_INTERMEDIATE, too) -> ChildPending -> Established -> …
+//! responder:  (KeysDeferred ->) AuthAwaited (IKE_INTERMEDIATE, too) -> ChildPending -> Established -> …
 //! ```
 
 use std::net::{IpAddr, SocketAddr};
@@ -25,7 +25,7 @@ use crate::context::{Back, Context, Limiter, Path};
 use crate::deleting::Deleting;
 use crate::established::{Established, end_children, report_closed};
 use crate::exchange::crash_detection::{self, PeerToken};
-use crate::exchange::ike_auth::{AuthAwaited, AuthSent, ChildPending, SpiWanted};
+use crate::exchange::ike_auth::{AuthAwaited, AuthSent, ChildPending, KeysDeferred, SpiWanted};
 use crate::exchange::ike_intermediate::IntermediateSent;
 use crate::exchange::ike_sa_init::InitSent;
 use crate::exchange::ike_session_resume::{ResumeSent, Tickets};
@@ -574,6 +574,8 @@ pub(crate) enum State {
     SpiWanted(Box<SpiWanted>),
     /// Initiator: IKE_AUTH has been sent.
     AuthSent(Box<AuthSent>),
+    /// Responder: IKE_SA_INIT has been answered with a puzzle, and no key is computed.
+    KeysDeferred(Box<KeysDeferred>),
     /// Responder: IKE_SA_INIT has been answered.
     AuthAwaited(Box<AuthAwaited>),
     /// Responder: the peer is authenticated, its first child SA is being made, IKE_AUTH is not yet answered.
@@ -603,6 +605,7 @@ impl State {
             | Self::ResumeSent(_)
             | Self::PuzzleWanted(_)
             | Self::SpiWanted(_)
+            | Self::KeysDeferred(_)
             | Self::ChildPending(_)
             | Self::Lingering { .. }
             | Self::Gone => None,
@@ -631,6 +634,7 @@ impl State {
     /// a better time.
     pub(crate) fn takes_request(&self, exchange: ExchangeType) -> bool {
         match self {
+            Self::KeysDeferred(s) => s.takes_request(exchange),
             Self::AuthAwaited(s) => s.takes_request(exchange),
             Self::Established(_) | Self::Deleting(_) => !matches!(
                 exchange,
@@ -814,7 +818,9 @@ impl IkeSa {
             State::ResumeSent(s) => Some(s.deadline()),
             State::PuzzleWanted(s) => Some(s.deadline()),
             State::SpiWanted(s) => Some(s.deadline),
-            State::AuthAwaited(_) => Some(self.core.created + config.half_open_timeout),
+            State::KeysDeferred(_) | State::AuthAwaited(_) => {
+                Some(self.core.created + config.half_open_timeout)
+            }
             State::ChildPending(s) => Some(s.deadline),
             State::Established(s) => s.deadline(&self.core),
             State::Lingering { until } => Some(*until),
@@ -867,6 +873,7 @@ impl IkeSa {
             State::ResumeSent(s) => s.on_timeout(core, cx),
             State::PuzzleWanted(s) => s.on_timeout(core, cx),
             State::SpiWanted(s) => s.on_timeout(core, cx),
+            State::KeysDeferred(s) => s.on_timeout(core, cx),
             State::AuthAwaited(s) => s.on_timeout(core, cx),
             State::ChildPending(s) => s.on_timeout(core, cx),
             State::Established(s) => s.on_timeout(core, cx),
@@ -933,6 +940,7 @@ impl IkeSa {
             | State::PuzzleWanted(_)
             | State::SpiWanted(_)
             | State::AuthSent(_)
+            | State::KeysDeferred(_)
             | State::AuthAwaited(_)
             | State::ChildPending(_) => IkeSaState::Authenticating,
             State::Established(_) => IkeSaState::Established,

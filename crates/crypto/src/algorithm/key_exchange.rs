@@ -54,6 +54,11 @@ impl KeyExchange {
         KeyExchange::MlKem1024,
     ];
 
+    /// Whether it is a key encapsulation: the responder's value is made from the initiator's, with the secret.
+    pub fn is_kem(self) -> bool {
+        matches!(self, Self::MlKem512 | Self::MlKem768 | Self::MlKem1024)
+    }
+
     /// What a proposal that names no method offers, in order of preference.
     pub const DEFAULT: [KeyExchange; 7] = [
         KeyExchange::X25519,

@@ -15,7 +15,7 @@ use crate::config::{Childless, Encapsulation, PeerConfig};
 use crate::contents::{Contents, Unreadable};
 use crate::context::Context;
 use crate::cookie::Bearer;
-use crate::exchange::ike_auth::AuthAwaited;
+use crate::exchange::ike_auth::{AuthAwaited, Deferred, KeysDeferred};
 use crate::exchange::ike_sa_init::{Finished, Handshake, Spis, write_abilities, write_nat_hashes};
 use crate::exchange::ike_session_resume::Resumption;
 use crate::exchange::redirect;
@@ -195,12 +195,20 @@ pub(crate) struct Terms {
     fake_strongswan: bool,
 }
 
+/// What the keys of a half-open IKE SA come from.
+pub(crate) enum Keying {
+    /// It is computed.
+    Known(Skeyseed),
+    /// It will be when a puzzle is solved.
+    Deferred(Deferred),
+}
+
 /// What a half-open IKE SA is made of.
 pub(crate) struct Agreed<'a> {
     pub(crate) config: Arc<PeerConfig>,
     pub(crate) candidates: Vec<Arc<PeerConfig>>,
     pub(crate) suite: IkeSuite,
-    pub(crate) seed: Skeyseed,
+    pub(crate) keying: Keying,
     pub(crate) nr: &'a [u8],
     pub(crate) response: Vec<u8>,
     pub(crate) terms: Terms,
@@ -268,7 +276,7 @@ impl FirstRequest<'_> {
             config,
             candidates,
             suite,
-            seed,
+            keying,
             nr,
             response,
             terms,
@@ -276,16 +284,15 @@ impl FirstRequest<'_> {
             puzzle,
             resumption,
         } = agreed;
-        let handshake = Handshake::new(Finished {
+        let finished = Finished {
             role: Role::Responder,
             suite,
             spis: Spis {
                 initiator: initiator_spi,
                 responder: responder_spi,
             },
-            ni: self.nonce,
-            nr,
-            seed,
+            ni: self.nonce.to_vec(),
+            nr: nr.to_vec(),
             request: self.message.as_bytes().to_vec(),
             response: response.clone(),
             intermediate: terms.intermediate,
@@ -293,9 +300,27 @@ impl FirstRequest<'_> {
             childless: terms.childless,
             key_log: cx.config.key_log,
             resumption,
-        });
-        let Some(handshake) = handshake else {
-            return Verdict::Dropped(DropReason::BadInit);
+        };
+        let puzzle =
+            puzzle.map(|(prf, difficulty)| Puzzle::before_auth(prf, difficulty, nr, responder_spi));
+        let state = match keying {
+            Keying::Known(seed) => {
+                let Some(handshake) = Handshake::new(finished, seed) else {
+                    return Verdict::Dropped(DropReason::BadInit);
+                };
+                State::AuthAwaited(Box::new(AuthAwaited {
+                    handshake,
+                    candidates,
+                    puzzle,
+                    spoilt: false,
+                }))
+            }
+            Keying::Deferred(deferred) => State::KeysDeferred(Box::new(KeysDeferred {
+                finished,
+                deferred,
+                candidates,
+                puzzle,
+            })),
         };
         let spis = (initiator_spi, responder_spi);
         let mut core = Core {
@@ -308,13 +333,6 @@ impl FirstRequest<'_> {
         core.incoming.accept(0, self.digest);
         core.incoming.respond(0, response.clone().into());
         cx.transmit(arrival.back(), response);
-        let state = State::AuthAwaited(Box::new(AuthAwaited {
-            handshake,
-            candidates,
-            puzzle: puzzle
-                .map(|(prf, difficulty)| Puzzle::before_auth(prf, difficulty, nr, responder_spi)),
-            spoilt: false,
-        }));
         Verdict::Accepted(Box::new(IkeSa { core, state }))
     }
 }

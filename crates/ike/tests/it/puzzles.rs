@@ -1,9 +1,14 @@
 //! Client puzzles (RFC 8019).
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cygnet_crypto::Prf;
+use cygnet_crypto::testing::InsecureKeyExchange;
+use cygnet_crypto::{
+    Entropy, KeyExchange, KeyExchangeError, KeyExchangeProvider, Prf, PrivateKey, SharedSecret,
+};
 use cygnet_ike::*;
 use cygnet_wire::{
     ExchangeType, Flags, Header, Message, Notify, NotifyType, Payload, PayloadType, PsPayload,
@@ -486,6 +491,111 @@ fn before_auth(change: impl FnOnce(&mut Pair)) -> Sim {
         sim.exchange();
     }
     sim
+}
+
+/// Key exchanges as in the simulation, and how many secrets were computed.
+#[derive(Clone, Debug, Default)]
+struct Counted(Arc<AtomicUsize>);
+
+#[derive(Debug)]
+struct CountedKey(Box<dyn PrivateKey>, Counted);
+
+impl PrivateKey for CountedKey {
+    fn public(&self) -> &[u8] {
+        self.0.public()
+    }
+
+    fn agree(&self, peer_public: &[u8]) -> Result<SharedSecret, KeyExchangeError> {
+        self.1.0.fetch_add(1, Ordering::Relaxed);
+        self.0.agree(peer_public)
+    }
+
+    fn method(&self) -> KeyExchange {
+        self.0.method()
+    }
+}
+
+impl KeyExchangeProvider for Counted {
+    fn generate(
+        &self,
+        method: KeyExchange,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Box<dyn PrivateKey>, KeyExchangeError> {
+        let key = InsecureKeyExchange.generate(method, entropy)?;
+        Ok(Box::new(CountedKey(key, self.clone())))
+    }
+
+    fn respond(
+        &self,
+        method: KeyExchange,
+        peer_public: &[u8],
+        entropy: &mut dyn Entropy,
+    ) -> Result<(Vec<u8>, SharedSecret), KeyExchangeError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        InsecureKeyExchange.respond(method, peer_public, entropy)
+    }
+}
+
+//= rfc8019#7.2.4
+//= type=test
+//# Once the message containing a solution to the puzzle is received, the
+//# Responder MUST verify the solution before performing computationally
+//# intensive operations, i.e., computing the DH shared secret and the
+//# SK_* keys.
+#[test]
+fn no_secret_is_computed_before_the_puzzle_is_solved() {
+    let mut pair = demanding();
+    pair.west_config.max_half_open = 10;
+    let mut sim = pair.sim(1);
+    let counted = Counted::default();
+    sim.key_exchange = Arc::new(counted.clone());
+    sim.restart_quietly(1);
+    let computed = || counted.0.load(Ordering::Relaxed);
+    sim.manual = true;
+    // The first one is not asked for more than the puzzle of IKE_SA_INIT.
+    spoil(&mut sim);
+    assert_eq!(computed(), 1);
+    sim.initiate(0, WEST);
+    for _ in 0..4 {
+        sim.exchange();
+    }
+    assert_eq!(computed(), 1, "IKE_SA_INIT has been answered");
+    let auth = sim.outbox[0].clone();
+    let message = Message::parse(&auth.bytes).unwrap();
+    let sk = message.payloads().find_map(|payload| match payload {
+        Ok(Payload::Sk(sk)) => Some(sk),
+        _ => None,
+    });
+    let mut wrong = Vec::new();
+    write_message(&mut wrong, message.header(), |payloads| {
+        payloads.ps(&[3; 16]).any(&Payload::Sk(sk.unwrap()));
+    })
+    .unwrap();
+    for exchange in [ExchangeType::IKE_AUTH, ExchangeType::INFORMATIONAL] {
+        let mut bytes = wrong.clone();
+        bytes[18] = exchange.0;
+        sim.deliver(Datagram {
+            bytes,
+            ..auth.clone()
+        });
+    }
+    assert_eq!(computed(), 1);
+    assert_eq!(dropped(&sim, 1), 1);
+    sim.manual = false;
+    sim.deliver(auth);
+    assert_eq!(computed(), 2);
+    sim.run_for(Duration::from_millis(500));
+    let events = ["puzzled", "puzzled", "ike_established", "child_established"];
+    assert_eq!(sim.event_names(0), events);
+}
+
+/// Nobody solves it: the half-open IKE SA goes in time.
+#[test]
+fn a_puzzle_that_nobody_solves_is_forgotten() {
+    let mut sim = before_auth(|_| ());
+    sim.outbox.clear();
+    sim.run_for(s(60));
+    assert_eq!(sim.nodes[1].endpoint.size(), 0);
 }
 
 //= rfc8019#7.2.2

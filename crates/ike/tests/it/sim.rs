@@ -303,6 +303,8 @@ pub struct Sim {
     /// Datagrams are kept back for the test to deliver.
     pub manual: bool,
     pub outbox: Vec<Datagram>,
+    /// Of the endpoints that are made from now on.
+    pub key_exchange: Arc<dyn KeyExchangeProvider>,
 }
 
 /// A random number below `bound`.
@@ -326,6 +328,7 @@ impl Sim {
             nat: None,
             broken: Vec::new(),
             without_udp: false,
+            key_exchange: Arc::new(InsecureKeyExchange),
             trace: Vec::new(),
             transcript: Vec::new(),
             manual: false,
@@ -362,7 +365,7 @@ impl Sim {
     }
 
     fn endpoint(&mut self, config: &EndpointConfig, book: &Arc<Book>, nonces: &Lead) -> Endpoint {
-        let key_exchange: Arc<dyn KeyExchangeProvider> = Arc::new(InsecureKeyExchange);
+        let key_exchange = Arc::clone(&self.key_exchange);
         let rng = InsecureEntropy::from_seed(below(&mut self.rng, u64::MAX));
         let nonces = Arc::clone(nonces);
         let entropy = Box::new(Dice { rng, nonces });

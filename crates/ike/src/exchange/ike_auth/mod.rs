@@ -1,8 +1,10 @@
 //! IKE_AUTH: both ends prove who they are and make the first child SA (RFC 7296 §1.2, §2.15, §2.21.2).
 
+mod deferred;
 mod initiator;
 mod responder;
 
+pub(crate) use deferred::{Deferred, KeysDeferred};
 pub(crate) use initiator::{AuthSent, SpiWanted, begin};
 pub(crate) use responder::{AuthAwaited, ChildPending, choose_child};
 

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use cygnet_crypto::{PskKey, SecretBytes};
 use cygnet_wire::{
-    AuthMethodId, ExchangeType, Gateway, IdType, Message, Notify, NotifyType, Payload,
-    PayloadChain, PayloadType,
+    AuthMethodId, ExchangeType, Gateway, IdType, Message, Notify, NotifyType, PayloadChain,
+    PayloadType,
 };
 
 use super::{Credential, child_failed, is_heeded};
@@ -125,11 +125,7 @@ impl AuthAwaited {
         let Some(puzzle) = &self.puzzle else {
             return true;
         };
-        let solution = message.payloads().find_map(|payload| match payload {
-            Ok(Payload::Ps(solution)) => Some(solution),
-            _ => None,
-        });
-        let solved = solution.is_some_and(|solution| puzzle.is_solved_by(&solution));
+        let solved = puzzle.is_solved_in(message);
         if solved {
             self.puzzle = None;
         }

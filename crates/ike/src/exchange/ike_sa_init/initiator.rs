@@ -453,16 +453,16 @@ impl InitSent {
             solving.abandon(cx);
         }
         let request = core.outgoing.first_answered();
-        let handshake = Handshake::new(Finished {
+        let seed = Skeyseed::initial(suite.prf, &self.nonce, nonce.data(), &secret);
+        let finished = Finished {
             role: Role::Initiator,
             suite,
             spis: Spis {
                 initiator: core.initiator_spi,
                 responder: responder_spi,
             },
-            ni: &self.nonce,
-            nr: nonce.data(),
-            seed: Skeyseed::initial(suite.prf, &self.nonce, nonce.data(), &secret),
+            ni: self.nonce.to_vec(),
+            nr: nonce.data().to_vec(),
             request,
             response: message.as_bytes().to_vec(),
             intermediate,
@@ -470,8 +470,8 @@ impl InitSent {
             childless: contents.has(NotifyType::CHILDLESS_IKEV2_SUPPORTED),
             key_log: cx.config.key_log,
             resumption: None,
-        });
-        let Some(handshake) = handshake else {
+        };
+        let Some(handshake) = Handshake::new(finished, seed) else {
             let reason =
                 FailureReason::KeyExchange("the keys do not fit the algorithms".to_owned());
             return fail(core, cx, self.child, reason);

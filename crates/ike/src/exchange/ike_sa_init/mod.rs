@@ -102,14 +102,14 @@ pub(crate) struct Spis {
     pub(crate) responder: IkeSpi,
 }
 
-/// One end's view of a finished IKE_SA_INIT or IKE_SESSION_RESUME exchange.
-pub(crate) struct Finished<'a> {
+/// One end's view of a finished IKE_SA_INIT or IKE_SESSION_RESUME exchange, but for its keys.
+#[derive(Debug)]
+pub(crate) struct Finished {
     pub(crate) role: Role,
     pub(crate) suite: IkeSuite,
     pub(crate) spis: Spis,
-    pub(crate) ni: &'a [u8],
-    pub(crate) nr: &'a [u8],
-    pub(crate) seed: Skeyseed,
+    pub(crate) ni: Vec<u8>,
+    pub(crate) nr: Vec<u8>,
     pub(crate) request: Vec<u8>,
     pub(crate) response: Vec<u8>,
     /// Both ends know IKE_INTERMEDIATE.
@@ -154,8 +154,8 @@ fn expand(
 }
 
 impl Handshake {
-    /// `None` as for [`expand`].
-    pub(crate) fn new(finished: Finished<'_>) -> Option<Self> {
+    /// With the keys that `seed` gives; `None` as for [`expand`].
+    pub(crate) fn new(finished: Finished, seed: Skeyseed) -> Option<Self> {
         let Finished {
             role,
             suite,
@@ -164,7 +164,7 @@ impl Handshake {
             nr,
             ..
         } = finished;
-        let keys = expand(finished.seed, role, suite, spis, (ni, nr), finished.key_log)?;
+        let keys = expand(seed, role, suite, spis, (&ni, &nr), finished.key_log)?;
         // The algorithms of a session that is resumed are those of old, its key exchanges are not made again.
         let additional = match finished.resumption {
             Some(_) => Additional::default(),
@@ -178,8 +178,8 @@ impl Handshake {
             sk_pr: keys.sk_pr,
             request: finished.request,
             response: finished.response,
-            ni: ni.to_vec(),
-            nr: nr.to_vec(),
+            ni,
+            nr,
             intermediate: Intermediate::new(finished.intermediate, additional),
             ppk: finished.ppk,
             key_log: keys.log,

@@ -8,7 +8,8 @@ use cygnet_wire::{IkeSpi, KeId, KePayload, Message, Notify, NotifyType, SaPayloa
 use super::NONCE_LEN;
 use crate::config::PeerConfig;
 use crate::context::Context;
-use crate::exchange::first_request::{self, Agreed, FirstRequest, Verdict, write_puzzle};
+use crate::exchange::first_request::{self, Agreed, FirstRequest, Keying, Verdict, write_puzzle};
+use crate::exchange::ike_auth::Deferred;
 use crate::io::IkeSaId;
 use crate::ppk;
 use crate::proposal::IkeOffer;
@@ -78,9 +79,21 @@ impl<'a> InitRequest<'a> {
         if self.ke.method.0 != method.iana_id() {
             return self.another_method(method);
         }
-        let (public_value, secret) = match cx.key_exchange.respond(method, self.ke.data, cx.entropy)
-        {
-            Ok(answer) => answer,
+        let nr: [u8; NONCE_LEN] = cx.random();
+        let exchanged = match puzzle {
+            // An encapsulation has no public value without the secret.
+            Some(_) if !method.is_kem() => Deferred::begin(cx, method, self.ke.data)
+                .map(|(public_value, deferred)| (public_value, Keying::Deferred(deferred))),
+            _ => cx
+                .key_exchange
+                .respond(method, self.ke.data, cx.entropy)
+                .map(|(public_value, secret)| {
+                    let seed = Skeyseed::initial(suite.prf, first.nonce, &nr, &secret);
+                    (public_value, Keying::Known(seed))
+                }),
+        };
+        let (public_value, keying) = match exchanged {
+            Ok(exchanged) => exchanged,
             Err(error) => {
                 let reason = RejectReason::KeyExchange(error.to_string());
                 return Verdict::Refused {
@@ -89,7 +102,6 @@ impl<'a> InitRequest<'a> {
                 };
             }
         };
-        let nr: [u8; NONCE_LEN] = cx.random();
         let terms = first.terms(cx, &config, &candidates, responder_spi, arrival);
         let response = first.answer_with_spi(responder_spi, |payloads| {
             payloads
@@ -109,7 +121,7 @@ impl<'a> InitRequest<'a> {
             config,
             candidates,
             suite,
-            seed: Skeyseed::initial(suite.prf, first.nonce, &nr, &secret),
+            keying,
             nr: &nr,
             response,
             terms,

@@ -203,16 +203,16 @@ impl ResumeSent {
             ppk,
         } = self.session;
         core.suite = Some(suite);
-        let handshake = Handshake::new(Finished {
+        let seed = Skeyseed::resumed(&sk_d, &self.nonce, nonce.data());
+        let finished = Finished {
             role: Role::Initiator,
             suite,
             spis: Spis {
                 initiator: core.initiator_spi,
                 responder: responder_spi,
             },
-            ni: &self.nonce,
-            nr: nonce.data(),
-            seed: Skeyseed::resumed(&sk_d, &self.nonce, nonce.data()),
+            ni: self.nonce.to_vec(),
+            nr: nonce.data().to_vec(),
             request,
             response: message.as_bytes().to_vec(),
             intermediate: core.config.intermediate
@@ -227,8 +227,8 @@ impl ResumeSent {
                 auth: self.auth,
                 granted: None,
             })),
-        });
-        let Some(handshake) = handshake else {
+        };
+        let Some(handshake) = Handshake::new(finished, seed) else {
             let text = "the keys do not fit the algorithms".to_owned();
             return fail(core, cx, self.child, FailureReason::KeyExchange(text));
         };

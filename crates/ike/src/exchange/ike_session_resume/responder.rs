@@ -9,7 +9,7 @@ use cygnet_wire::{IkeSpi, Message, Notify, NotifyType};
 use super::{Granted, Resumption, ResumptionAuth, permitted};
 use crate::config::PeerConfig;
 use crate::context::Context;
-use crate::exchange::first_request::{self, Agreed, FirstRequest, Verdict};
+use crate::exchange::first_request::{self, Agreed, FirstRequest, Keying, Verdict};
 use crate::exchange::ike_sa_init::NONCE_LEN;
 use crate::io::IkeSaId;
 use crate::ppk::Stage;
@@ -113,7 +113,7 @@ impl<'a> ResumeRequest<'a> {
             config,
             candidates,
             suite: session.suite,
-            seed: Skeyseed::resumed(&session.sk_d, first.nonce, &nr),
+            keying: Keying::Known(Skeyseed::resumed(&session.sk_d, first.nonce, &nr)),
             nr: &nr,
             response,
             terms,
