@@ -26,29 +26,25 @@ fn not_an_address(text: &str) -> &'static str {
     }
 }
 
-/// Addresses separated by commas or blanks; at least one.
+/// A list of addresses.
 pub(crate) fn addresses(text: &str) -> Parsed<Vec<IpAddr>> {
-    let all: Vec<IpAddr> = list(text)
-        .map(|(at, part)| address(part).map_err(|e| e.within(at, part)))
-        .collect::<Result<_, _>>()?;
-    if all.is_empty() {
-        Err(ValueError::new("a value is missing"))
-    } else {
-        Ok(all)
-    }
+    at_least_one(text, address)
 }
 
 /// A list of addresses with the prefix length of their network: `10.9.0.1/24`.
 pub(crate) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
-    let network = |part: &str| {
+    at_least_one(text, |part| {
         let network: Result<IpNet, _> = part.parse();
         network.map_err(|_| {
             ValueError::new("not an address with its prefix length")
                 .help("such as 10.9.0.1/24 or 2001:db8::1/64")
         })
-    };
-    let all: Vec<IpNet> = list(text)
-        .map(|(at, part)| network(part).map_err(|e| e.within(at, part)))
+    })
+}
+
+fn at_least_one<T>(text: &str, read: impl Fn(&str) -> Parsed<T>) -> Parsed<Vec<T>> {
+    let all: Vec<T> = list(text)
+        .map(|(at, part)| read(part).map_err(|e| e.within(at, part)))
         .collect::<Result<_, _>>()?;
     if all.is_empty() {
         Err(ValueError::new("a value is missing"))
