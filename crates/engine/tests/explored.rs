@@ -503,3 +503,44 @@ fn a_successor_that_waits_learns_the_new_configuration() {
         assert_eq!(net.state(EAST, "u"), "up", "seed {seed}");
     }
 }
+
+/// Seed 236304: the peer is busy whenever it is asked to renew the IKE SA, and the last wait was longer than what was left
+/// of its life.
+#[test]
+fn an_ike_sa_is_renewed_before_it_ends_however_busy_the_peer_was() {
+    for seed in 0..8 {
+        let mut net = Network::seeded(seed);
+        for (host, start) in [(EAST, StartAction::Add), (WEST, StartAction::Start)] {
+            let mut c = connection("t", start, PlaneChoice::Kernel);
+            for proposal in &mut c.ike.proposals.value {
+                proposal.additional = Default::default();
+            }
+            if host == EAST {
+                c.ike.lifetime = seconds(60);
+                // The responder takes half of it.
+                c.child.rekey_margin = seconds(20);
+            }
+            net.load(host, set(vec![c], "secret"));
+        }
+        net.run_for(seconds(1));
+        let ike = |net: &Network| net.status(EAST).ike_sas[0].initiator_spi.clone();
+        let first = ike(&net);
+        net.run_for(seconds(48));
+        // West's plane is slow to give it an SPI: it refuses what east asks for at 50 s, and 3 to 4 s after that.
+        net.hosts[WEST].holding = true;
+        let now = net.now;
+        assert_eq!(net.west().engine.rekey(now, "t", false), Ok(1));
+        net.run_for(seconds(5) + seconds(1) / 2);
+        net.release(WEST);
+        for _ in 0..200 {
+            net.run_for(seconds(1) / 10);
+            for host in [WEST, EAST] {
+                assert!(sends_on(&mut net, host).is_some(), "seed {seed}");
+            }
+        }
+        assert_ne!(ike(&net), first, "seed {seed}");
+        let names = net.east().names();
+        assert!(!names.contains(&"connection_down"), "seed {seed}");
+        net.assert_tunnel(Plane::Kernel);
+    }
+}

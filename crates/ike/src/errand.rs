@@ -142,14 +142,14 @@ impl Patience {
     }
 
     /// When to ask again after one more TEMPORARY_FAILURE or STATE_NOT_FOUND; `None`: the peer has had its chances.
-    /// `is_ike`: it is the IKE SA that is to be renewed, not a child SA.
+    /// `renewed`: the IKE SA, if it is that one that is to be renewed, not a child SA.
     //= rfc7296#2.25
     //# When a peer receives a TEMPORARY_FAILURE
     //# notification, it MUST NOT immediately retry the operation; it MUST
     //# wait so that the sender may complete whatever operation caused the
     //# temporary condition.  The recipient MAY retry the request one or more
     //# times over a period of several minutes.
-    pub(crate) fn wait(&mut self, cx: &mut Context<'_>, is_ike: bool) -> Option<Instant> {
+    pub(crate) fn wait(&mut self, cx: &mut Context<'_>, renewed: Option<&Core>) -> Option<Instant> {
         let since = *self.since.get_or_insert(cx.now);
         let tired = cx.now.saturating_duration_since(since) >= PATIENCE;
         if tired || self.forgotten > MAX_FORGOTTEN {
@@ -162,9 +162,14 @@ impl Patience {
         let random = u32::from(u16::from_be_bytes(cx.random()));
         let half = longest / 2;
         let wait = half + half / 65_536 * random;
+        let Some(core) = renewed else {
+            return Some(cx.now + wait);
+        };
         // Two ends that block each other must not go on to do so: one renews the IKE SA, the other a child SA, which is
-        // to be over when the IKE SA is renewed again.
-        Some(cx.now + if is_ike { wait + longest } else { wait })
+        // to be over when the IKE SA is renewed again. Of the time that is left to the IKE SA no more than half goes by.
+        let left = core.ends().map(|end| end.saturating_duration_since(cx.now));
+        let most = left.map_or(Duration::MAX, |left| (left / 2).max(FIRST_WAIT));
+        Some(cx.now + (wait + longest).min(most))
     }
 }
 

@@ -132,6 +132,12 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// When its lifetime is over.
+    pub(crate) fn ends(&self) -> Option<Instant> {
+        let known = self.config.lifetime.zip(self.established);
+        known.map(|(lifetime, established)| established + lifetime)
+    }
+
     /// One that is to be made.
     pub(crate) fn new(
         id: IkeSaId,

@@ -620,7 +620,7 @@ pub(super) fn put_off(
     {
         return creating.abandon(core, cx);
     }
-    let Some(at) = creating.patience.wait(cx, false) else {
+    let Some(at) = creating.patience.wait(cx, None) else {
         //= rfc7296#2.25
         //# If a peer continues to
         //# receive TEMPORARY_FAILURE on the same IKE SA after several minutes,

@@ -400,7 +400,7 @@ pub(super) fn put_off(
     reason: FailureReason,
 ) {
     let at = match rekeying.has_rival() {
-        false => rekeying.patience.wait(cx, true),
+        false => rekeying.patience.wait(cx, Some(core)),
         // What the peer is busy with is its own renewal.
         true => None,
     };

@@ -223,8 +223,7 @@ fn give(core: &mut Core, cx: &mut Context<'_>, sk_d: &SkD) -> Option<Vec<u8>> {
     let (local_id, remote_id) = (core.local_id.clone()?, core.remote_id.clone()?);
     let (local, remote) = core.addresses();
     let psk = cx.directory.psk(&local_id, &remote_id, local, remote)?;
-    let ends = core.config.lifetime.zip(core.established);
-    let ends = ends.map(|(lifetime, established)| established + lifetime);
+    let ends = core.ends();
     let tickets = core.tickets.as_mut().filter(|tickets| !tickets.client)?;
     if !tickets.grants.take_within(cx.now, GRANTS, GRANTS_TIME) {
         return None;
