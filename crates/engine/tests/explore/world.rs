@@ -563,10 +563,6 @@ impl World {
         transport: Transport,
         bytes: Vec<u8>,
     ) {
-        if !self.hosts[from].addresses.contains(&src.ip()) {
-            // The system refuses to.
-            return;
-        }
         let keepalive = bytes == [NAT_KEEPALIVE];
         let sent = if keepalive {
             None
@@ -576,6 +572,11 @@ impl World {
                 Err(text) => return self.fail(format!("{} {text}", NAMES[from])),
             }
         };
+        // The system refuses to. Said is said: a response is repeated from another address, whatever the host is at by
+        // then.
+        if !self.hosts[from].addresses.contains(&src.ip()) {
+            return;
+        }
         (self.now - self.start, from, src, dst, &bytes).hash(&mut self.hasher);
         if sent.is_some_and(|sent| sent.fragment) {
             self.counts.add("message fragment");
@@ -722,7 +723,7 @@ impl World {
                     let refused = makes_something(command) && self.dice.permille(self.refusals);
                     let result = match refused {
                         true => Err(CommandError::OutOfResources),
-                        false => self.hosts[index].planes[plane].execute(command),
+                        false => self.execute(index, plane, command),
                     };
                     self.executed(index, plane, command, result.as_ref().ok());
                     let failed = result.is_err();
@@ -763,6 +764,31 @@ impl World {
             .engine
             .handle(self.now, Input::Answer { id, answer });
         self.pump(index);
+    }
+
+    /// Has a plane carry out a command. Once in some 100,000 runs a plane draws an SPI that belonged to an SA which is
+    /// long gone, as it may. The rules tell SAs apart by their SPIs in all of a run, so it is to draw again.
+    fn execute(
+        &mut self,
+        index: usize,
+        plane: usize,
+        command: &Command,
+    ) -> Result<Reply, CommandError> {
+        let reply = self.hosts[index].planes[plane].execute(command)?;
+        if let (Command::AllocateSpi(request), Reply::Spi(spi)) = (command, &reply)
+            && self.installed.contains(&(index, *spi, true))
+        {
+            let drawn = SaId {
+                dst: request.dst,
+                spi: *spi,
+                protocol: request.protocol,
+                mark: request.mark,
+            };
+            self.hosts[index].planes[plane].execute(&Command::RemoveSa(drawn))?;
+            self.counts.add("SPIs drawn again");
+            return self.execute(index, plane, command);
+        }
+        Ok(reply)
     }
 
     /// A plane has done something.
