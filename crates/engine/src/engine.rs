@@ -292,7 +292,7 @@ impl Engine {
                     self.reconcile(now, id);
                 }
                 Timer::RenewIke(ike) => self.renew_ike(now, ike),
-                Timer::ExpireIke(ike) => self.end_ike(now, ike),
+                Timer::ExpireIke(ike) => self.expire_ike(now, ike),
                 Timer::Redundant(ike) => self.on_redundant(now, ike),
                 Timer::Duplicate(child) => self.on_duplicate(now, child),
                 Timer::Inactivity(child) => self.ask_for_activity(child),

@@ -17,6 +17,9 @@ use crate::timers::Timer;
 /// such limits to the initiator: without one, a peer could keep us authenticating.
 const MIN_AUTH_LIFETIME: Duration = Duration::from_secs(30);
 
+/// How often it is looked whether an IKE SA whose time is over is still being rekeyed.
+const REPRIEVE: Duration = Duration::from_secs(1);
+
 impl Engine {
     /// Sets the timers of an established IKE SA. One without a connection is not renewed, and does not live for ever
     /// either.
@@ -76,6 +79,16 @@ impl Engine {
             self.replace(now, ike);
         } else {
             self.endpoint.rekey_ike(now, ike);
+        }
+    }
+
+    /// The time of an IKE SA is over. It is not ended while its successor is being made, with which all that is under it
+    /// would go; that takes as long as one exchange may, or the successor has not come about.
+    pub(crate) fn expire_ike(&mut self, now: Instant, ike: IkeSaId) {
+        if self.endpoint.is_rekeying(ike) {
+            self.timers.set(now + REPRIEVE, Timer::ExpireIke(ike));
+        } else {
+            self.end_ike(now, ike);
         }
     }
 

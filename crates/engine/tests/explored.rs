@@ -544,3 +544,57 @@ fn an_ike_sa_is_renewed_before_it_ends_however_busy_the_peer_was() {
         net.assert_tunnel(Plane::Kernel);
     }
 }
+
+/// Seed 320825: the life of an IKE SA is over while its successor is being made. That one does not end with it.
+#[test]
+fn a_successor_in_the_making_outlives_the_ike_sa() {
+    let mut net = Network::west_and_east();
+    for (host, start) in [(EAST, StartAction::Add), (WEST, StartAction::Start)] {
+        let mut c = connection("t", start, PlaneChoice::Kernel);
+        if host == EAST {
+            c.ike.lifetime = seconds(60);
+            // The responder takes half of it.
+            c.child.rekey_margin = seconds(20);
+        }
+        net.load(host, set(vec![c], "secret"));
+    }
+    net.run_for(seconds(1));
+    let ike = |net: &Network| net.status(EAST).ike_sas[0].initiator_spi.clone();
+    let first = ike(&net);
+    net.run_for(seconds(48));
+    // The request is sent at 50 s, and again until it arrives after the end.
+    net.cut = true;
+    net.run_for(seconds(14));
+    net.cut = false;
+    for _ in 0..400 {
+        net.run_for(seconds(1) / 10);
+        for host in [WEST, EAST] {
+            assert!(sends_on(&mut net, host).is_some());
+        }
+    }
+    assert_ne!(ike(&net), first);
+    for host in [WEST, EAST] {
+        assert!(!net.hosts[host].names().contains(&"connection_down"));
+    }
+    net.assert_tunnel(Plane::Kernel);
+}
+
+/// The life of an IKE SA is over, and the peer does not answer to what would renew it: it ends all the same.
+#[test]
+fn an_ike_sa_whose_successor_does_not_come_about_ends() {
+    let mut net = Network::west_and_east();
+    for (host, start) in [(EAST, StartAction::Add), (WEST, StartAction::Start)] {
+        let mut c = connection("t", start, PlaneChoice::Kernel);
+        c.ike.retransmit.timeout = seconds(15);
+        if host == EAST {
+            c.ike.lifetime = seconds(60);
+            c.child.rekey_margin = seconds(20);
+        }
+        net.load(host, set(vec![c], "secret"));
+    }
+    net.run_for(seconds(49));
+    net.cut = true;
+    net.run_for(seconds(20));
+    assert!(net.east().names().contains(&"connection_down"));
+    assert!(sends_on(&mut net, EAST).is_none());
+}

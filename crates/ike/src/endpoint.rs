@@ -330,6 +330,14 @@ impl Endpoint {
         self.with_sa(now, ike, IkeSa::rekey_ike);
     }
 
+    /// Whether an exchange is under way in which we make a successor of an IKE SA.
+    pub fn is_rekeying(&self, ike: IkeSaId) -> bool {
+        self.entry(ike).is_some_and(|entry| match &entry.sa.state {
+            State::Established(established) => established.is_rekeying(),
+            _ => false,
+        })
+    }
+
     /// Sends the peer to another gateway (RFC 5685 §5): [`Event::Redirecting`] follows when it has heard. False if that
     /// cannot be: there is no established IKE SA of that name, or the peer has not begun it or not said that it goes
     /// where it is sent.

@@ -291,11 +291,15 @@ impl Established {
     /// Renews the IKE SA, unless that is under way.
     pub(crate) fn rekey_ike(mut self: Box<Self>, core: &mut Core, cx: &mut Context<'_>) -> State {
         let planned = self.plans().any(|plan| matches!(plan.what, What::Ike));
-        let current = matches!(self.current, Some(Current::Ike(_)));
-        if !planned && !current && self.standing == Standing::Reigning {
+        if !planned && !self.is_rekeying() && self.standing == Standing::Reigning {
             self.plan(Plan::new(What::Ike), None);
         }
         self.proceed(core, cx)
+    }
+
+    /// Whether a successor is being made.
+    pub(crate) fn is_rekeying(&self) -> bool {
+        matches!(self.current, Some(Current::Ike(_)))
     }
 
     fn plans(&self) -> impl Iterator<Item = &Plan> {

@@ -575,6 +575,7 @@ impl World {
         // The system refuses to. Said is said: a response is repeated from another address, whatever the host is at by
         // then.
         if !self.hosts[from].addresses.contains(&src.ip()) {
+            note!(self, "{} has no {src} to send from", NAMES[from]);
             return;
         }
         (self.now - self.start, from, src, dst, &bytes).hash(&mut self.hasher);
