@@ -96,21 +96,24 @@ impl Engine {
 
     /// Whether a connection has SAs that go on without the address that it has lost.
     pub(crate) fn is_mobile(&self, id: ConnectionId) -> bool {
-        self.mobile_ike(id).is_some()
+        self.ikes_in_use(id).any(|ike| ike.mobike)
     }
 
-    /// Where SAs of a connection have gone: our address.
+    /// Where SAs of a connection have gone: our address. One that has been made there cannot move on, perhaps.
     pub(crate) fn gone_to(&self, id: ConnectionId) -> Option<IpAddr> {
-        self.mobile_ike(id).map(|info| info.local.ip())
+        self.ikes_in_use(id)
+            .map(|ike| ike.local.ip())
+            .find(|local| self.known.ours.contains(local))
     }
 
-    fn mobile_ike(&self, id: ConnectionId) -> Option<cygnet_ike::IkeSaInfo> {
-        let c = self.connections.get(&id)?;
-        c.children
+    /// The IKE SAs that the child SAs of a connection are under.
+    fn ikes_in_use(&self, id: ConnectionId) -> impl Iterator<Item = cygnet_ike::IkeSaInfo> {
+        let children = self.connections.get(&id).map(|c| c.children.as_slice());
+        children
+            .unwrap_or_default()
             .iter()
             .filter_map(|child| self.endpoint.child_sa(*child))
             .filter_map(|child| self.endpoint.ike_sa(child.ike))
-            .find(|ike| ike.mobike)
     }
 
     /// Brings the child SAs of an IKE SA to where it is.

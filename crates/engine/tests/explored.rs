@@ -598,3 +598,39 @@ fn an_ike_sa_whose_successor_does_not_come_about_ends() {
     assert!(net.east().names().contains(&"connection_down"));
     assert!(sends_on(&mut net, EAST).is_none());
 }
+
+/// Seed 309887: after a move the IKE SA is replaced by one that cannot move. What comes after that one begins where it is,
+/// not at the address that is gone.
+#[test]
+fn what_succeeds_an_ike_sa_that_has_moved_begins_where_it_has_gone() {
+    let mut net = Network::west_and_east();
+    for (host, start) in [(EAST, StartAction::Add), (WEST, StartAction::Start)] {
+        let mut c = connection("t", start, PlaneChoice::Kernel);
+        c.ike.reauth = true;
+        c.ike.mobike = true;
+        if host == EAST {
+            c.left.host = Sourced::default_value(HostSpec::Any);
+        }
+        net.load(host, set(vec![c], "secret"));
+    }
+    net.run_for(seconds(1));
+    net.move_to(WEST, "192.0.2.9");
+    net.run_for(seconds(2));
+    let mut c = connection("t", StartAction::Add, PlaneChoice::Kernel);
+    c.ike.reauth = true;
+    c.left.host = Sourced::default_value(HostSpec::Any);
+    net.load(EAST, set(vec![c], "secret"));
+    let mut last = String::new();
+    for mobike in [true, false, false] {
+        let sas = net.status(WEST).ike_sas;
+        assert_eq!(sas.len(), 1);
+        assert_ne!(sas[0].initiator_spi, last);
+        assert_eq!(sas[0].mobike, mobike);
+        last = sas[0].initiator_spi.clone();
+        let now = net.now;
+        assert_eq!(net.west().engine.rekey(now, "t", true), Ok(1));
+        net.run_for(seconds(20));
+    }
+    assert_ne!(net.status(WEST).ike_sas[0].initiator_spi, last);
+    assert!(!net.west().names().contains(&"attempt_failed"));
+}
